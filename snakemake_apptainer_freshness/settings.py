@@ -1,0 +1,286 @@
+"""Every option, cap and timeout of this package, with its default, in one place.
+
+*Options* are what a user writes under ``apptainer_freshness`` in a workflow's configuration; :func:`parse_options`
+turns what was written into :class:`Options`, or says which key or value is wrong, what is allowed, and what was
+probably meant.
+*Limits* bound what a registry, a file or a program can make us do; they are not for users to set.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from snakemake_apptainer_freshness import CONFIG_KEY
+from snakemake_apptainer_freshness.errors import InvalidSettings
+
+
+class Mode(StrEnum):
+    """What a run may ask of the network, and may do to the lock file."""
+
+    LOCK = "lock"
+    """Resolve what the lock lacks and add it, ask whether tags moved; never move a pin."""
+    UPDATE = "update"
+    """Resolve every tag; pins move."""
+    LOCKED = "locked"
+    """Ask whether tags moved; never write the lock; a reference that it lacks is an error."""
+    FROZEN = "frozen"
+    """No network at all; never write the lock; a reference that it lacks is an error."""
+    OFF = "off"
+
+    @property
+    def asks_registries(self) -> bool:
+        """Whether this mode may use the network."""
+        return self in (Mode.LOCK, Mode.UPDATE, Mode.LOCKED)
+
+    @property
+    def writes_lock(self) -> bool:
+        """Whether this mode may write the lock file."""
+        return self in (Mode.LOCK, Mode.UPDATE)
+
+
+class Reaction(StrEnum):
+    """What a finding does to a run."""
+
+    IGNORE = "ignore"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class PinKind(StrEnum):
+    """Which digest a rule is rewritten to."""
+
+    INDEX = "index"
+    """What the tag points at: for a multi-platform image, the index."""
+    PLATFORM = "platform"
+    """This machine's platform manifest."""
+
+
+class OnUnverified(StrEnum):
+    """What an image file does to a run that is not what its pin names: stale, unbound, altered or corrupt."""
+
+    REPAIR = "repair"
+    """Move it aside, and fetch one that is proven."""
+    WARN = "warn"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a user sets under ``apptainer_freshness``."""
+
+    mode: Mode = Mode.LOCK
+    lockfile: str = "containers.lock"
+    """A path; a relative one is taken from the folder of the main Snakefile, or, where that is remote, from the
+    working directory.
+    """
+    on_moved: Reaction = Reaction.WARN
+    on_unverified: OnUnverified = OnUnverified.REPAIR
+    on_unpinnable: Reaction = Reaction.WARN
+    pin: PinKind = PinKind.INDEX
+
+
+_CHOICES: Final[dict[str, type[StrEnum]]] = {
+    "mode": Mode,
+    "on_moved": Reaction,
+    "on_unverified": OnUnverified,
+    "on_unpinnable": Reaction,
+    "pin": PinKind,
+}
+_KEYS: Final = tuple(field.name for field in fields(Options))
+
+
+def parse_options(value: object, *, source: str, base: Options | None = None) -> Options:
+    """The options that a configuration's `value` spells, laid over `base`.
+
+    `value` is a truth value, the name of a mode, or a mapping with the keys of :class:`Options`. `source` names where
+    it was written, for the error. A truth value and a mode change the mode alone; a mapping changes what it names.
+
+    Raises
+    ------
+    InvalidSettings
+        for an unknown key or value; the message names it, lists what is allowed and suggests the nearest.
+    """
+    base = base or Options()
+    if value is None:
+        return replace(base, mode=Mode.OFF)
+    if isinstance(value, bool):
+        return replace(base, mode=_mode_of(base, on=value))
+    if isinstance(value, str):
+        return replace(base, mode=_mode_named(value.strip().lower(), source=source, base=base))
+    if isinstance(value, Mapping):
+        return _parse_mapping(value, source=source, base=base)
+    raise InvalidSettings(
+        f"{source}: {CONFIG_KEY} must be true, false, a mode or a mapping, not {type(value).__name__}",
+        hint=f"modes are {_listed(Mode)}; keys of the mapping are {', '.join(_KEYS)}",
+    )
+
+
+def _mode_of(base: Options, *, on: bool) -> Mode:
+    if not on:
+        return Mode.OFF
+    return Mode.LOCK if base.mode is Mode.OFF else base.mode
+
+
+def _mode_named(text: str, *, source: str, base: Options) -> Mode:
+    if text in ("true", "false"):
+        return _mode_of(base, on=text == "true")
+    choices = [mode.value for mode in Mode]
+    if text in choices:
+        return Mode(text)
+    raise InvalidSettings(
+        f"{source}: {CONFIG_KEY} cannot be {text!r}{_nearest(text, [*choices, 'true', 'false'])}",
+        hint=f"it is true, false, one of the modes {_listed(Mode)}, or a mapping",
+    )
+
+
+def _parse_mapping(value: Mapping[Any, Any], *, source: str, base: Options) -> Options:
+    changes: dict[str, Any] = {}
+    if base.mode is Mode.OFF:
+        changes["mode"] = Mode.LOCK
+    for key, item in value.items():
+        if key not in _KEYS:
+            raise InvalidSettings(
+                f"{source}: {CONFIG_KEY} has no key {str(key)!r}{_nearest(str(key), _KEYS)}",
+                hint=f"its keys are {', '.join(_KEYS)}",
+            )
+        if key in _CHOICES:
+            changes[key] = _CHOICES[key](_choice(key, item, source))
+        elif isinstance(item, str) and item.strip() and "\0" not in item:
+            changes[key] = item
+        else:
+            raise InvalidSettings(f"{source}: {CONFIG_KEY}.{key} must be a path, not {item!r}")
+    return replace(base, **changes)
+
+
+def _choice(key: str, value: object, source: str) -> str:
+    """`value` where it is a choice of `key`; YAML 1.1 reads a bare ``off`` as false, which is meant as the mode."""
+    choices = [member.value for member in _CHOICES[key]]
+    if key == "mode" and isinstance(value, bool):
+        return Mode.LOCK if value else Mode.OFF
+    if isinstance(value, str) and value in choices:
+        return value
+    raise InvalidSettings(
+        f"{source}: {CONFIG_KEY}.{key} cannot be {value!r}{_nearest(str(value), choices)}",
+        hint=f"{key} is one of {', '.join(choices)}",
+    )
+
+
+def _nearest(text: str, choices: tuple[str, ...] | list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(text.lower().replace("-", "_"), choices, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _listed(choices: type[StrEnum]) -> str:
+    return ", ".join(member.value for member in choices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a registry may make us spend. Sizes in bytes, times in seconds."""
+
+    manifest_size: int = 4 * 1024 * 1024
+    """Caps a manifest (distribution specification: registries should accept at least 4 MiB)."""
+    token_size: int = 64 * 1024
+    error_size: int = 64 * 1024
+    redirects: int = 5
+    connect_timeout: float = 10.0
+    read_timeout: float = 20.0
+    """Between two chunks of an answer."""
+    answer_timeout: float = 60.0
+    """For one whole answer, however it drips."""
+    attempts: int = 4
+    """Of one request, the first included."""
+    backoff: float = 0.25
+    """Before the second attempt; doubles, with jitter."""
+    retry_after: float = 30.0
+    """The longest `Retry-After` that is waited for."""
+    run_budget: float = 120.0
+    """Of waiting, over all requests of a run; what is missing then is `unreachable`."""
+    concurrency: int = 32
+    """Requests under way at once, over all hosts."""
+    download_timeout: float = 1800.0
+    """For a file that has to be read whole to be hashed (https:// images); Apptainer's own limit."""
+    helper_timeout: float = 10.0
+    """For a credential helper's answer."""
+    helper_output: int = 64 * 1024
+
+
+LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskLimits:
+    """What a file or a program on this machine may make us spend. Sizes in bytes, times in seconds."""
+
+    sif_head: int = 64 * 1024
+    """Read of a SIF at once; holds all that Apptainer puts before the file system."""
+    sif_read: int = 512 * 1024
+    """The most that is read of one SIF, whatever it claims."""
+    sif_descriptors: int = 256
+    """Apptainer makes room for 48."""
+    sif_metadata: int = 256 * 1024
+    """The largest labels, definition file or configuration that is read."""
+    record_size: int = 64 * 1024
+    index_from: int = 200
+    """So many records that had to be opened are worth an index."""
+    index_size: int = 256 * 1024 * 1024
+    chunk: int = 1024 * 1024
+    """Of a file that is being hashed or copied."""
+    settle: float = 2.0
+    """A file that was touched less than this before it was hashed is not trusted by its times (FAT: 2 s, ext3: 1 s)."""
+    lease: float = 30.0
+    """A lock whose holder, on another host, gave no sign of life for so long is broken. All versions must agree on
+    it.
+    """
+    heartbeat: float = 10.0
+    """Between two signs of life of a lock's holder."""
+    lock_timeout: float = 24 * 3600.0
+    lock_patience: float = 2.0
+    """After so long a wait for a lock is shown."""
+    lock_poll: float = 0.1
+    program_poll: float = 0.01
+    pull_timeout: float = 6 * 3600.0
+    """For one image: large ones take an hour on a slow file system."""
+    pull_attempts: int = 4
+    """Of one image, the first included."""
+    pull_backoff: float = 1.0
+    """Before the second attempt; doubles, with jitter."""
+    program_timeout: float = 60.0
+    """For a program that only says its version."""
+    output_size: int = 64 * 1024
+    """The end of a program's output, which is kept for the error message."""
+    grace: float = 5.0
+    """Between asking a program to end and killing it."""
+
+
+DISK: Final = DiskLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeLimits:
+    """What comparing an image with its layers may spend. Sizes in bytes, times in seconds."""
+
+    entries: int = 2_000_000
+    """In all layers together, and in the image: large images have some hundred thousand. One takes about 0.5 KB."""
+    size: int = 1024**4
+    """Of all layers unpacked, and of all files of the image: what a bomb can unpack to before it is given up."""
+    header: int = 1024 * 1024
+    """Of one entry of a tar archive, extended headers included."""
+    path: int = 4096
+    """Of a path (PATH_MAX)."""
+    line: int = 256 * 1024
+    """What unsquashfs says of one file: two paths, each byte of them escaped."""
+    config: int = 4 * 1024 * 1024
+    chunk: int = 1024 * 1024
+    timeout: float = 6 * 3600.0
+    """For reading one image's file system."""
+    pieces: int = 16
+    """Of a layer that wait between the network and who reads it."""
+    shown: int = 10
+    """Differences that are named."""
+
+
+TREE: Final = TreeLimits()

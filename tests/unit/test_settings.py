@@ -1,0 +1,89 @@
+"""What a user may write under ``apptainer_freshness``, and what he is told where he may not."""
+
+import pytest
+
+from snakemake_apptainer_freshness.errors import InvalidSettings
+from snakemake_apptainer_freshness.settings import Mode, Options, PinKind, Reaction, parse_options
+
+OFF = Options(mode=Mode.OFF)
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"),
+    [
+        (None, Mode.OFF),
+        (False, Mode.OFF),
+        ("false", Mode.OFF),
+        ("off", Mode.OFF),
+        (True, Mode.LOCK),
+        ("true", Mode.LOCK),
+        ("lock", Mode.LOCK),
+        ("update", Mode.UPDATE),
+        ("locked", Mode.LOCKED),
+        ("Frozen ", Mode.FROZEN),
+        ({}, Mode.LOCK),
+        ({"mode": False}, Mode.OFF),  # YAML 1.1 reads a bare off as false
+        ({"mode": "locked"}, Mode.LOCKED),
+    ],
+)
+def test_a_truth_value_a_mode_or_a_mapping_sets_the_mode(value, mode):
+    assert parse_options(value, source="config", base=OFF).mode is mode
+
+
+def test_a_mapping_sets_what_it_names_and_keeps_the_defaults_for_the_rest():
+    options = parse_options(
+        {"lockfile": "envs/containers.lock", "on_moved": "error", "pin": "platform"},
+        source="config",
+        base=OFF,
+    )
+
+    assert options == Options(
+        mode=Mode.LOCK, lockfile="envs/containers.lock", on_moved=Reaction.ERROR, pin=PinKind.PLATFORM
+    )
+
+
+def test_a_mode_laid_over_a_mapping_keeps_the_mappings_other_keys():
+    mapping = parse_options({"lockfile": "x.lock", "mode": "locked"}, source="config", base=OFF)
+
+    assert parse_options("update", source="--config", base=mapping) == Options(mode=Mode.UPDATE, lockfile="x.lock")
+
+
+def test_true_laid_over_a_mode_keeps_the_mode():
+    locked = parse_options("locked", source="config", base=OFF)
+
+    assert parse_options(True, source="--config", base=locked).mode is Mode.LOCKED
+
+
+@pytest.mark.parametrize(
+    ("value", "named", "suggested"),
+    [
+        ({"on_movd": "warn"}, "'on_movd'", "'on_moved'"),
+        ({"on-moved": "warn"}, "'on-moved'", "'on_moved'"),
+        ({"mode": "lokced"}, "'lokced'", "'locked'"),
+        ({"on_moved": "eror"}, "'eror'", "'error'"),
+        ("updat", "'updat'", "'update'"),
+        ("tru", "'tru'", "'true'"),
+    ],
+)
+def test_a_misspelt_key_or_value_is_named_and_the_nearest_suggested(value, named, suggested):
+    with pytest.raises(InvalidSettings) as caught:
+        parse_options(value, source="--config", base=OFF)
+
+    assert named in caught.value.message
+    assert f"did you mean {suggested}" in caught.value.message
+    assert "--config" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "value", [{"lockfile": ""}, {"lockfile": 3}, {"lockfile": "a\0b"}, {"on_moved": True}, 3, ["lock"]]
+)
+def test_a_value_of_the_wrong_kind_is_refused(value):
+    with pytest.raises(InvalidSettings):
+        parse_options(value, source="config", base=OFF)
+
+
+def test_the_hint_lists_what_is_allowed():
+    with pytest.raises(InvalidSettings) as caught:
+        parse_options({"on_moved": "x"}, source="config", base=OFF)
+
+    assert caught.value.hint == "on_moved is one of ignore, warn, error"
