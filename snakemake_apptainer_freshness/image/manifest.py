@@ -1,0 +1,478 @@
+"""Manifests: the documents that a registry serves under a tag or a digest, from bytes to values.
+
+A document is an *image manifest* or an *index* of OCI or Docker, and it must be plain which: what two
+programs could read in two ways is refused (CVE-2021-41190). Apptainer reads with Go's ``encoding/json``,
+which takes the last of two equal keys and does not tell ``Digest`` from ``digest``: a document that uses
+either of these would make us pin one image and Apptainer pull another (seen with Apptainer 1.4.5). So equal
+keys are refused, and keys that differ from a known one in case alone.
+
+A ``mediaType`` in the document, its shape, and the ``Content-Type`` header have to agree. Where the registry
+sends no type of a manifest, the document decides. Anything else than exactly what the specifications allow
+(OCI image specification 1.1, ``manifest.md``, ``image-index.md``, ``descriptor.md``) is a
+:class:`~errors.DamagedAnswer` that names the place; fields that they do not know are ignored. Nesting, the
+number of values and of digits are checked before anything is built, so that time and memory stay in
+proportion to the bytes, whatever they are; who reads them from the network caps their number.
+
+Schema 1 of Docker is recognised and never asked for: Apptainer cannot pull it, and its digest is not that of
+its bytes.
+
+Which image of an index runs is Apptainer's choice, made by go-containerregistry (``pkg/v1/remote/index.go``,
+``childByPlatform``): the first entry with equal os and architecture; its variant counts only where one is
+asked for, and an entry without a platform counts as linux/amd64.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, NoReturn, TypeGuard
+
+from snakemake_apptainer_freshness.errors import DamagedAnswer, InvalidDigest, InvalidReference
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
+DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+ACCEPT: Final = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
+"""For the ``Accept`` header; without these some registries convert to schema 1, under another digest."""
+
+OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+SIF_LAYER: Final = "application/vnd.sylabs.sif.layer.v1.sif"
+SIF_LAYER_OLD: Final = "appliciation/vnd.sylabs.sif.layer.tar"
+"""Of Singularity before 3.7, typing error included (Apptainer, ``internal/pkg/client/oras``)."""
+
+MAX_DEPTH: Final = 32
+MAX_TOKENS: Final = 500_000
+"""Strings, brackets and commas: 4 MiB of an honest index have fewer than 300,000."""
+MAX_SIZE: Final = 1 << 44
+"""Of one layer, in bytes (16 TiB): more than any file system that holds images takes."""
+
+# Of each shape the types that it can have; the first is meant where nobody says which.
+_INDEXES: Final = (OCI_INDEX, DOCKER_LIST)
+_MANIFESTS: Final = (OCI_MANIFEST, DOCKER_MANIFEST)
+_SCHEMA1: Final = (DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED)
+_KNOWN: Final = frozenset(_INDEXES + _MANIFESTS + _SCHEMA1)
+_SAYS_NOTHING: Final = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
+
+_MAX_DIGITS: Final = 20  # 2**64 has 20
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[\]{},]', re.DOTALL)
+_MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+
+_DOCUMENT_KEYS: Final = (
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "manifests",
+    "subject",
+    "annotations",
+    "fsLayers",
+    "history",
+    "signatures",
+)
+_DESCRIPTOR_KEYS: Final = (
+    "mediaType",
+    "digest",
+    "size",
+    "urls",
+    "annotations",
+    "data",
+    "platform",
+    "artifactType",
+)
+_PLATFORM_KEYS: Final = ("architecture", "os", "os.version", "os.features", "variant", "features")
+
+_DEFAULT_PLATFORM: Final = Platform(os="linux", architecture="amd64")
+_UNKNOWN_PLATFORM: Final = Platform(os="unknown", architecture="unknown")
+
+
+class Kind(StrEnum):
+    """What a manifest is of."""
+
+    IMAGE = "image"
+    """A container image: ``docker://`` can pull it."""
+    SIF = "sif"
+    """A SIF file as the only layer: ``oras://`` can pull it."""
+    ARTIFACT = "artifact"
+    """Something else, such as a signature or a chart: Apptainer cannot pull it."""
+    SCHEMA1 = "schema 1"
+    """A container image in Docker's first format: Apptainer cannot pull it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """What one document says of another: type, digest, size in bytes; in an index also the platform."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: Platform | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it describes an index; inside an index, a nested one."""
+        return self.media_type in _INDEXES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One image or artifact. `config` is None for schema 1 alone, whose parts are not looked at."""
+
+    media_type: str
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...] = ()
+    artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    subject: Descriptor | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What this is a manifest of, and so which of Apptainer's sources can pull it."""
+        if self.config is None:
+            return Kind.SCHEMA1
+        if self.sif_layer is not None:
+            return Kind.SIF
+        # Docker before 1.10 called configurations application/octet-stream: their type proves nothing.
+        if self.media_type == DOCKER_MANIFEST or self.config.media_type in (OCI_CONFIG, DOCKER_CONFIG):
+            return Kind.IMAGE
+        return Kind.ARTIFACT
+
+    @property
+    def sif_layer(self) -> Descriptor | None:
+        """The SIF file that ``oras://`` pulls: the only layer (Apptainer, ``oras.DownloadImage``)."""
+        if len(self.layers) == 1 and self.layers[0].media_type in (SIF_LAYER, SIF_LAYER_OLD):
+            return self.layers[0]
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """A list of manifests, mostly one for each platform, in the order in which they are tried."""
+
+    media_type: str
+    entries: tuple[Descriptor, ...]
+    artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    subject: Descriptor | None = None
+
+
+def parse(body: bytes, content_type: str | None) -> Manifest | Index:
+    """The manifest or index that `body` spells; `content_type` is the header's value, None without one.
+
+    Raises
+    ------
+    DamagedAnswer
+        where `body` is not plainly one of them; the message names the place, as in ``manifests[3].size``.
+    """
+    document = _members(_load(body), "the document", _DOCUMENT_KEYS)
+    media_type = _media_type(document, content_type)
+    if media_type in _SCHEMA1:
+        return Manifest(media_type=media_type, config=None)
+    if not _is_version(document, 2):
+        _refuse("schemaVersion must be 2")
+    artifact_type = _optional_media_type(document, "artifactType", "")
+    annotations = _annotations(document, "")
+    subject = None if document.get("subject") is None else _descriptor(document["subject"], "subject")
+    if media_type in _INDEXES:
+        return Index(
+            media_type=media_type,
+            entries=_descriptors(document, "manifests"),
+            artifact_type=artifact_type,
+            annotations=annotations,
+            subject=subject,
+        )
+    return Manifest(
+        media_type=media_type,
+        config=_descriptor(document.get("config"), "config"),
+        layers=_descriptors(document, "layers"),
+        artifact_type=artifact_type,
+        annotations=annotations,
+        subject=subject,
+    )
+
+
+def platforms(index: Index) -> Mapping[str, str]:
+    """What Apptainer takes from `index` on each platform: ``os/architecture`` to digest.
+
+    Without variants, since Apptainer asks for none; :func:`choose` can. Attestations (``unknown/unknown``)
+    are left out. A digest may be that of a nested index.
+    """
+    found: dict[str, str] = {}
+    for entry in index.entries:
+        platform = entry.platform or _DEFAULT_PLATFORM
+        if (platform.os, platform.architecture) != (_UNKNOWN_PLATFORM.os, _UNKNOWN_PLATFORM.architecture):
+            found.setdefault(f"{platform.os}/{platform.architecture}", str(entry.digest))
+    return found
+
+
+def choose(index: Index, wanted: Platform) -> Descriptor | None:
+    """The entry that Apptainer takes for `wanted`; it may be a nested index. None where there is none."""
+    for entry in index.entries:
+        if (entry.platform or _DEFAULT_PLATFORM).serves(wanted):
+            return entry
+    return None
+
+
+def _refuse(what: str, hint: str = "") -> NoReturn:
+    raise DamagedAnswer(
+        f"manifest: {what}",
+        hint=hint or "the registry's answer cannot be used; push the image again, or tell who runs the registry",
+    )
+
+
+def _load(body: bytes) -> object:
+    _refuse_unbounded(body)
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        _refuse("it is not UTF-8")
+    if text.startswith("\ufeff"):
+        _refuse("it starts with a byte order mark")
+    try:
+        value: object = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_float,
+            parse_constant=_constant,
+        )
+    except ValueError as error:
+        _refuse(f"it is not JSON: {error}")
+    for string in _strings(value):
+        if not string.isascii() and any("\ud800" <= character <= "\udfff" for character in string):
+            _refuse("a string has half of a surrogate pair")
+    return value
+
+
+def _refuse_unbounded(body: bytes) -> None:
+    """Refuse what would cost more than its bytes, before a value is built.
+
+    An unclosed string counts to the end: were it skipped, each quote in it would start a scan of the rest.
+    """
+    depth = 0
+    for count, token in enumerate(_TOKEN.finditer(body)):
+        if count >= MAX_TOKENS:
+            _refuse(f"it has more than {MAX_TOKENS} strings, brackets and commas")
+        first = body[token.start()]
+        if first in b"[{":
+            depth += 1
+        elif first in b"]}":
+            depth -= 1
+        if depth > MAX_DEPTH:
+            _refuse(f"it is nested more than {MAX_DEPTH} deep")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        _refuse("an object has the same key twice")
+    return members
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        _refuse(f"a number has more than {_MAX_DIGITS} digits")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        _refuse("a number is too large")
+    return number
+
+
+def _constant(name: str) -> NoReturn:
+    _refuse(f"{name} is not JSON")
+
+
+def _strings(value: object) -> Iterator[str]:
+    """All keys and strings in `value`, whose nesting is bounded."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield key
+            yield from _strings(member)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
+def _members(value: object, where: str, known: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        _refuse(f"{where} must be an object, not {_name(value)}")
+    folded = {key.casefold() for key in known}
+    for key in value:
+        if key not in known and key.casefold() in folded:
+            _refuse(f"{where} has the key {key[:40]!r}, which Go programs take for another one")
+    return value
+
+
+def _media_type(document: Mapping[str, Any], content_type: str | None) -> str:
+    """The one type that the document, its shape and the header agree on."""
+    shape = _shape(document)
+    header = (content_type or "").partition(";")[0].strip().lower()
+    if header not in _KNOWN and header not in _SAYS_NOTHING:
+        _refuse(
+            f"the registry sent it as {header[:80]!r}, which is no type of a manifest",
+            "is the host a registry? A proxy or a login page may have answered in its place",
+        )
+    own = _optional_media_type(document, "mediaType", "")
+    if own and own not in _KNOWN:
+        _refuse(f"its mediaType {own[:80]!r} is no type of a manifest")
+    if own and header in _KNOWN and own != header:
+        _refuse(f"its mediaType is {own} and the registry sent it as {header}")
+    media_type = own or (header if header in _KNOWN else shape[0])
+    if media_type not in shape:
+        _refuse(f"it has not the shape of its type {media_type}")
+    return media_type
+
+
+def _shape(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The types that a document with these members can have.
+
+    As ``ValidateUnambiguousManifestFormat`` of containers/image (``internal/manifest/common.go``), only
+    stricter: a key that is there counts, whatever its value.
+    """
+    present = {key for key in ("config", "layers", "manifests", "fsLayers", "history") if key in document}
+    if _is_version(document, 1) and not present & {"config", "layers", "manifests"}:
+        return _SCHEMA1
+    if present == {"manifests"}:
+        return _INDEXES
+    if present == {"config", "layers"}:
+        return _MANIFESTS
+    if "manifests" in present:
+        _refuse(f"it is an index and a manifest at once ({', '.join(sorted(present))})")
+    _refuse("it is neither a manifest (config and layers) nor an index (manifests)")
+
+
+def _is_version(document: Mapping[str, Any], wanted: int) -> bool:
+    version = document.get("schemaVersion")
+    return _is_integer(version) and version == wanted
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    """Whether JSON would call `value` an integer; Python calls true one, too."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _descriptors(document: Mapping[str, Any], key: str) -> tuple[Descriptor, ...]:
+    items = document[key]
+    if items is None:  # how Go writes an empty list
+        return ()
+    if not isinstance(items, list):
+        _refuse(f"{key} must be a list, not {_name(items)}")
+    return tuple(_descriptor(item, f"{key}[{number}]") for number, item in enumerate(items))
+
+
+def _descriptor(value: object, where: str) -> Descriptor:
+    members = _members(value, where, _DESCRIPTOR_KEYS)
+    media_type = _optional_media_type(members, "mediaType", where)
+    if not media_type:
+        _refuse(f"{where}.mediaType is missing")
+    urls = members.get("urls")
+    if urls is not None and not (isinstance(urls, list) and all(isinstance(url, str) for url in urls)):
+        _refuse(f"{where}.urls must be a list of strings")
+    _string(members, "data", where)
+    return Descriptor(
+        media_type=media_type,
+        digest=_digest(members, where),
+        size=_size(members, where),
+        platform=_platform(members.get("platform"), f"{where}.platform"),
+        annotations=_annotations(members, where),
+        artifact_type=_optional_media_type(members, "artifactType", where),
+    )
+
+
+def _digest(members: Mapping[str, Any], where: str) -> Digest:
+    try:
+        return Digest.parse(_string(members, "digest", where))
+    except InvalidDigest as error:
+        _refuse(f"{where}.digest: {error.message}")
+
+
+def _size(members: Mapping[str, Any], where: str) -> int:
+    size = members.get("size")
+    if not _is_integer(size):
+        _refuse(f"{where}.size must be an integer, not {_name(size)}")
+    if not 0 <= size <= MAX_SIZE:
+        _refuse(f"{where}.size cannot be {size}")
+    return size
+
+
+def _platform(value: object, where: str) -> Platform | None:
+    """The platform of an entry; one that no machine can ask for is ``unknown/unknown``, as an attestation's.
+
+    A variant that cannot be spelled is dropped and the entry kept: Apptainer, which asks for none, would take
+    it.
+    """
+    if value is None:
+        return None
+    members = _members(value, where, _PLATFORM_KEYS)
+    for key in ("os.features", "features"):
+        features = members.get(key)
+        if features is not None and not (
+            isinstance(features, list) and all(isinstance(feature, str) for feature in features)
+        ):
+            _refuse(f"{where}.{key} must be a list of strings")
+    _string(members, "os.version", where)
+    names = _string(members, "os", where), _string(members, "architecture", where)
+    variant = _string(members, "variant", where)
+    return _spelled(*names, variant) or _spelled(*names) or _UNKNOWN_PLATFORM
+
+
+def _spelled(*names: str) -> Platform | None:
+    if any("/" in name for name in names):
+        return None
+    try:
+        return Platform.parse("/".join(names))
+    except InvalidReference:
+        return None
+
+
+def _annotations(members: Mapping[str, Any], where: str) -> Mapping[str, str]:
+    annotations = members.get("annotations")
+    if annotations is None:
+        return {}
+    if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values()):
+        _refuse(f"{_join(where, 'annotations')} must map strings to strings")
+    return annotations
+
+
+def _optional_media_type(members: Mapping[str, Any], key: str, where: str) -> str:
+    text = _string(members, key, where)
+    if text and not _MEDIA_TYPE.fullmatch(text):
+        _refuse(f"{_join(where, key)} {text[:80]!r} is not a media type (RFC 6838, 4.2)")
+    return text
+
+
+def _string(members: Mapping[str, Any], key: str, where: str) -> str:
+    """The string under `key`; empty where there is none."""
+    value = members.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        _refuse(f"{_join(where, key)} must be a string, not {_name(value)}")
+    return value
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _name(value: object) -> str:
+    """What JSON calls a value of this type."""
+    names = {bool: "a truth value", int: "a number", float: "a number", str: "a string", list: "a list"}
+    return names.get(type(value), "null or missing" if value is None else "an object")
