@@ -1,0 +1,58 @@
+"""Three witnesses, one verdict."""
+
+import pytest
+
+from snakemake_apptainer_freshness.freshness import UNCHECKED, DiskFact, DiskState, RemoteFact, RemoteState, compare
+from snakemake_apptainer_freshness.lockfile import Entry
+
+INDEX, OTHER, HERE, THERE = ("sha256:" + letter * 64 for letter in "abcd")
+
+ENTRY = Entry(
+    reference="docker://q.io/a:1",
+    pinned=f"docker://q.io/a@{INDEX}",
+    digest=INDEX,
+    media_type="application/vnd.oci.image.index.v1+json",
+    platforms={"linux/amd64": HERE},
+)
+
+
+def verdict(remote, disk=None, platform="linux/amd64"):
+    return compare(ENTRY, remote, disk, platform=platform)
+
+
+def moved(**platforms):
+    named = {name.replace("_", "/"): digest for name, digest in platforms.items()}
+    return RemoteFact(state=RemoteState.MOVED, digest=OTHER, platforms=named)
+
+
+def test_a_current_tag_and_a_proven_image_are_as_agreed():
+    current = RemoteFact(state=RemoteState.CURRENT, digest=INDEX)
+
+    assert verdict(current).as_agreed
+    assert verdict(current, DiskFact(state=DiskState.VERIFIED)).as_agreed
+    assert verdict(current, DiskFact(state=DiskState.BOUND)).as_agreed
+
+
+@pytest.mark.parametrize("state", [state for state in RemoteState if state is not RemoteState.CURRENT])
+def test_nothing_else_that_a_registry_says_is_as_agreed(state):
+    assert not verdict(RemoteFact(state=state)).as_agreed
+
+
+@pytest.mark.parametrize("state", [state for state in DiskState if state not in (DiskState.VERIFIED, DiskState.BOUND)])
+def test_nothing_else_that_the_disk_says_is_as_agreed_or_may_run(state):
+    assert not state.may_run
+    assert not verdict(RemoteFact(state=RemoteState.CURRENT), DiskFact(state=state)).as_agreed
+
+
+def test_a_tag_that_moved_around_the_same_image_is_told_apart():
+    assert verdict(moved(linux_amd64=HERE)).same_platform
+    assert not verdict(moved(linux_amd64=THERE)).same_platform
+    assert not verdict(moved()).same_platform
+
+
+def test_a_platform_that_neither_has_is_not_the_same():
+    assert not verdict(moved(linux_amd64=HERE), platform="linux/s390x").same_platform
+
+
+def test_a_tag_that_did_not_move_is_not_the_same_platform_but_the_same_image():
+    assert not verdict(UNCHECKED).same_platform
