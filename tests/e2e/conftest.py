@@ -1,0 +1,66 @@
+"""One real registry for all tests of a process, and a fresh workspace for each test."""
+
+import itertools
+
+import pytest
+
+from tests.support import images
+from tests.support.registry import RealRegistry
+from tests.support.workflow import Workspace
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def shared_registry(tmp_path_factory):
+    with RealRegistry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+class Repository:
+    """A repository of its own in the real registry, with tags that can be moved."""
+
+    def __init__(self, registry, name):
+        self.registry = registry
+        self.name = name
+
+    @property
+    def reference(self):
+        return self.tagged("latest")
+
+    def tagged(self, tag):
+        return f"docker://{self.registry.host}/{self.name}:{tag}"
+
+    def pinned(self, digest):
+        return f"docker://{self.registry.host}/{self.name}@{digest}"
+
+    def push(self, message, tag="latest", **image):
+        """Push an image whose ``/message`` says `message`; gives its digest."""
+        return images.push(images.tiny_image(message, **image), self.registry.host, self.name, tag)
+
+    def requests(self):
+        """The requests for this repository so far, as (method, path, user agent)."""
+        return [
+            (request.method, request.path, request.user_agent)
+            for request in self.registry.requests()
+            if f"/v2/{self.name}/" in request.path
+        ]
+
+    def our_requests(self):
+        """Those that this project's client made."""
+        return [request for request in self.requests() if "freshness" in request[2]]
+
+
+@pytest.fixture
+def repository(shared_registry):
+    """Makes repositories that no other test uses."""
+
+    def make(name="tool"):
+        return Repository(shared_registry, f"test{next(_numbers)}/{name}")
+
+    return make
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "workflow", tmp_path / "home")

@@ -1,0 +1,455 @@
+"""A registry that can lie, stall, flood and break off: what real ones do rarely, and attackers on purpose.
+
+It speaks the distribution specification over http or https on a loopback port, with or without logins, with its own
+token service, and logs every request. By default it is honest; a *rule* changes what it answers:
+
+    with Simulator() as registry:
+        digest = registry.publish("team/tool", "1.0", manifest)
+        registry.answer("/v2/team/tool/manifests/", Reply(status=503), times=2)     # fails twice, then recovers
+        registry.answer("/token", Reply(body=b"[]"))
+
+``latency`` delays each answer by one round trip, and each new connection by one (TCP) or two (TLS 1.3) more, so that a
+connection on loopback costs what one over a network costs.
+
+Names such as ``registry.test`` reach it where a test maps them to loopback (``names`` in ``conftest.py``); its
+certificate, of an authority made for the occasion, is good for those names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import hashlib
+import json
+import socket
+import ssl
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs
+
+from tests.support import programs
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+NAMES = (
+    "localhost",
+    "registry.example",
+    "thief.example",
+    "service.example",
+    "innocent.example",
+    "auth.example",
+    "registry.test",
+    "inside.test",
+    "auth.test",
+    "docker.io.evil.example",
+    "auth.docker.io.evil.example",
+    "*.docker.io",
+    "quay.io",
+)
+"""What the certificate is good for; a wildcard for a whole top-level domain would not be accepted."""
+REASONS = {200: "OK", 206: "Partial Content", 307: "Temporary Redirect", 401: "Unauthorized", 404: "Not Found"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was asked; the keys of `headers` are in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    @property
+    def authorization(self) -> str:
+        return self.headers.get("authorization", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer, and how it is spoilt on the way."""
+
+    status: int = 200
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes = b""
+    length: int | None = None
+    """What ``Content-Length`` says, where it lies."""
+    chunks: Iterator[bytes] | None = None
+    """Sent piece by piece, ``Transfer-Encoding: chunked``, in place of `body`; may never end."""
+    pause: float = 0.0
+    """Seconds between two pieces, or between two bytes of `body`."""
+    cut: int | None = None
+    """Break off after this many bytes of the body."""
+    reset: bool = False
+    """Break off with RST instead of FIN; without `cut` before anything is sent."""
+    hang: bool = False
+    """Never answer."""
+    raw: bytes | None = None
+    """Sent as it is, in place of everything."""
+
+
+Handler = Callable[[Request], Reply | None]
+
+
+@dataclass(slots=True)
+class _Rule:
+    prefix: str
+    method: str | None
+    reply: Reply | Handler
+    left: float
+
+
+@dataclass(slots=True)
+class _Store:
+    manifests: dict[tuple[str, str], tuple[bytes, str]] = field(default_factory=dict)
+    tags: dict[tuple[str, str], str] = field(default_factory=dict)
+    files: dict[str, Reply] = field(default_factory=dict)
+
+
+class Simulator:
+    """Runs while the ``with`` block does.
+
+    ``auth`` is ``None``, ``"token"`` (each repository wants a token, anybody gets one unless ``users`` are given) or
+    ``"basic"``. ``realm`` is where tokens are to be asked for; its own ``/token`` where not given.
+    """
+
+    def __init__(
+        self,
+        *,
+        tls: Authority | None = None,
+        auth: str | None = None,
+        users: Mapping[str, str] | None = None,
+        realm: str | None = None,
+        latency: float = 0.0,
+        name: str = "127.0.0.1",
+        address: str = "127.0.0.1",
+    ) -> None:
+        self.scheme = "https" if tls else "http"
+        self.name = name
+        self.latency = latency
+        self.auth = auth
+        self.users = dict(users or {})
+        self.realm = realm
+        self.token_lifetime: object = 300
+        self.requests: list[Request] = []
+        self.clear()
+        self._context = tls.server_context() if tls else None
+        self._rules: list[_Rule] = []
+        self._store = _Store()
+        self._transports: set[asyncio.WriteTransport] = set()
+        self._tokens = 0
+        self._granted: set[str] = set()
+        self._listener = socket.create_server((address, 0), backlog=1024)
+        self.port: int = self._listener.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="registry simulator", daemon=True)
+
+    # --- for tests -------------------------------------------------------------------------------------------------
+
+    @property
+    def host(self) -> str:
+        """Host and port as they stand in a reference."""
+        return f"{self.name}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.host}"
+
+    def publish(self, repository: str, tag: str | None, body: bytes, media_type: str = OCI_MANIFEST) -> str:
+        """Serve `body` under its digest, and under `tag`; returns the digest."""
+        digest = sha256(body)
+        self._store.manifests[repository, digest] = (body, media_type)
+        if tag is not None:
+            self._store.tags[repository, tag] = digest
+        return digest
+
+    def unpublish(self, repository: str, name: str) -> None:
+        """Take away a tag, or a digest."""
+        self._store.tags.pop((repository, name), None)
+        self._store.manifests.pop((repository, name), None)
+
+    def serve(self, path: str, body: bytes, *headers: tuple[str, str]) -> str:
+        """Serve a plain file; returns its URL."""
+        self._store.files[path] = Reply(body=body, headers=headers)
+        return self.url + path
+
+    def answer(
+        self, prefix: str, reply: Reply | Handler, *, method: str | None = None, times: float = float("inf")
+    ) -> None:
+        """Answer paths that start with `prefix` with `reply`, the next `times` times; later rules come first."""
+        self._rules.insert(0, _Rule(prefix, method, reply, times))
+
+    def asked(self, prefix: str = "", method: str | None = None) -> list[Request]:
+        """The requests so far, in order."""
+        return [r for r in self.requests if r.path.startswith(prefix) and method in (None, r.method)]
+
+    def digest(self, repository: str, tag: str) -> str:
+        """What `tag` points at."""
+        return self._store.tags[repository, tag]
+
+    def clear(self) -> None:
+        """Forget what was asked so far."""
+        self.requests.clear()
+        self.connections = 0
+        self.first_connection = float("inf")
+        self.last_answer = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._listener.close()
+
+    # --- what it answers -------------------------------------------------------------------------------------------
+
+    def _decide(self, request: Request) -> Reply:
+        for rule in self._rules:
+            if request.path.startswith(rule.prefix) and rule.method in (None, request.method) and rule.left > 0:
+                reply = rule.reply(request) if callable(rule.reply) else rule.reply
+                if reply is not None:
+                    rule.left -= 1
+                    return reply
+        if request.path in self._store.files:
+            return self._store.files[request.path]
+        if request.path == "/token":
+            return self._token(request)
+        if request.path.startswith("/v2/"):
+            return self._challenge(request) or self._registry(request)
+        return Reply(status=404)
+
+    def _challenge(self, request: Request) -> Reply | None:
+        if self.auth == "basic":
+            wanted = {_basic(user, password) for user, password in self.users.items()}
+            header = 'Basic realm="tests"'
+        elif self.auth == "token":
+            wanted = self._granted
+            header = f'Bearer realm="{self.realm or self.url + "/token"}",service="simulator"'
+        else:
+            return None
+        if request.authorization in wanted:
+            return None
+        return Reply(status=401, headers=[("WWW-Authenticate", header)])
+
+    def _token(self, request: Request) -> Reply:
+        known = {_basic(user, password) for user, password in self.users.items()}
+        if self.users and request.authorization not in known:
+            return Reply(status=401)
+        self._tokens += 1
+        token = f"token-{self._tokens}-{'x' * 300}"
+        self._granted.add(f"Bearer {token}")
+        answer = {"token": token, "expires_in": self.token_lifetime, "scope": parse_qs(request.query).get("scope")}
+        return Reply(headers=[("Content-Type", "application/json")], body=json.dumps(answer).encode())
+
+    def _registry(self, request: Request) -> Reply:
+        repository, _, name = request.path.removeprefix("/v2/").rpartition("/manifests/")
+        if repository:
+            digest = self._store.tags.get((repository, name), name)
+            found = self._store.manifests.get((repository, digest))
+            if found is None:
+                known = any(name == repository for name, _ in self._store.manifests)
+                return _error(404, "MANIFEST_UNKNOWN" if known else "NAME_UNKNOWN")
+            headers = [("Docker-Content-Digest", digest), ("Content-Type", found[1])]
+            return Reply(headers=headers, body=found[0])
+        repository, _, rest = request.path.removeprefix("/v2/").rpartition("/tags/")
+        if rest == "list":
+            tags = sorted(tag for name, tag in self._store.tags if name == repository)
+            return Reply(body=json.dumps({"name": repository, "tags": tags}).encode())
+        return Reply(body=b"{}")
+
+    # --- how it is sent --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(lambda *_: None)  # broken connections are what this is for
+        accepting = self._loop.create_task(self._accept())
+        self._loop.run_forever()
+        accepting.cancel()
+        self._loop.run_until_complete(self._shut_down())
+        self._loop.close()
+
+    async def _shut_down(self) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for transport in list(self._transports):
+            transport.abort()
+        await asyncio.sleep(0.001)  # aborted transports close in the loop's next rounds
+
+    async def _accept(self) -> None:
+        self._listener.setblocking(False)
+        tasks: set[asyncio.Task[None]] = set()
+        while True:
+            connection, _ = await self._loop.sock_accept(self._listener)
+            self.connections += 1
+            self.first_connection = min(self.first_connection, time.monotonic())
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = self._loop.create_task(self._set_up(connection))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _set_up(self, connection: socket.socket) -> None:
+        try:
+            await asyncio.sleep(self.latency * (2 if self._context else 1))
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        reader = asyncio.StreamReader(limit=1 << 20)
+        protocol = asyncio.StreamReaderProtocol(reader, self._serve)
+        try:
+            transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, connection, ssl=self._context)
+        except OSError:
+            connection.close()
+        else:
+            self._transports.add(transport)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await self._exchange(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError, ValueError):
+            pass
+        finally:
+            writer.close()
+            self._transports.discard(writer.transport)
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Whether another request may follow on this connection."""
+        start = await reader.readexactly(1)
+        if start == b"\x16":  # a TLS handshake; real servers answer so, too
+            writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            return False
+        head = (start + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, target, _ = head[0].split(" ")
+        headers = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        if method == "CONNECT" or "://" in target:
+            raise ValueError("this is not a proxy")
+        path, _, query = target.partition("?")
+        request = Request(method=method, path=path, query=query, headers=headers, body=body)
+        self.requests.append(request)
+        reply = self._decide(request)
+        if self.latency:
+            await asyncio.sleep(self.latency)
+        going_on = await _send(reply, request, writer)
+        self.last_answer = time.monotonic()
+        return going_on
+
+
+async def _send(reply: Reply, request: Request, writer: asyncio.StreamWriter) -> bool:
+    if reply.hang:
+        await asyncio.sleep(3600)
+    if reply.raw is not None:
+        writer.write(reply.raw)
+        await writer.drain()
+        return False
+    if reply.reset and reply.cut is None:
+        return _reset(writer)
+    lines = [f"HTTP/1.1 {reply.status} {REASONS.get(reply.status, 'Status')}"]
+    lines += [f"{key}: {value}" for key, value in reply.headers]
+    if reply.chunks is not None:
+        lines.append("Transfer-Encoding: chunked")
+    else:
+        lines.append(f"Content-Length: {len(reply.body) if reply.length is None else reply.length}")
+    writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    if request.method != "HEAD":
+        await _send_body(reply, writer)
+    await writer.drain()
+    if reply.cut is not None:
+        return _reset(writer) if reply.reset else False
+    return reply.length is None
+
+
+async def _send_body(reply: Reply, writer: asyncio.StreamWriter) -> None:
+    if reply.chunks is not None:
+        for chunk in reply.chunks:
+            writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+            await writer.drain()
+            await asyncio.sleep(reply.pause)
+        writer.write(b"0\r\n\r\n")
+    elif reply.pause:
+        for byte in reply.body:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(reply.pause)
+    else:
+        writer.write(reply.body[: reply.cut])
+
+
+def _reset(writer: asyncio.StreamWriter) -> bool:
+    """Close the connection with RST: what was sent may be lost, and the other side sees an error."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    return False
+
+
+def _error(status: int, code: str) -> Reply:
+    return Reply(status=status, body=json.dumps({"errors": [{"code": code, "message": code.lower()}]}).encode())
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def sha256(body: bytes) -> str:
+    return "sha256:" + hashlib.sha256(body).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A certificate authority made for the occasion, and a certificate of it for loopback and :data:`NAMES`."""
+
+    folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        """The authority's own certificate, for ``SSL_CERT_FILE``."""
+        return self.folder / "ca.pem"
+
+    def server_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.folder / "server.pem", self.folder / "server.key")
+        return context
+
+
+@functools.cache
+def authority() -> Authority:
+    """The one of this process; it lives as long as the process."""
+    return make_authority(Path(_scratch().name))
+
+
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="simulator-")
+
+
+def make_authority(folder: Path) -> Authority:
+    """An authority in `folder`, which exists."""
+    openssl = str(programs.find("openssl"))
+    alternatives = ",".join(["IP:127.0.0.1", "IP:127.0.0.2", "IP:::1", *(f"DNS:{name}" for name in NAMES)])
+    (folder / "openssl.cnf").write_text(
+        "[req]\ndistinguished_name=name\n[name]\n[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign\n"
+        f"[server]\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName={alternatives}\n",
+        encoding="utf-8",
+    )
+    new = ["req", "-x509", "-config", "openssl.cnf", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    new += ["-days", "2"]
+    ca = [*new, "-extensions", "ca", "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem"]
+    server = [*new, "-extensions", "server", "-subj", "/CN=simulator", "-CA", "ca.pem", "-CAkey", "ca.key"]
+    for arguments in (ca, [*server, "-keyout", "server.key", "-out", "server.pem"]):
+        subprocess.run([openssl, *arguments], cwd=folder, capture_output=True, check=True)
+    return Authority(folder)
