@@ -1,0 +1,25 @@
+"""What the remote serves: the only folder that opens a network connection.
+
+From the inside out, each module knowing only those before it:
+
+=====================  ==============================================================================================
+`urls`                 addresses that strangers send us (a realm, a ``Location``), parsed strictly; pure
+`addresses`            which IP addresses we never connect to; pure
+`challenge`            what to do about a 401: who may see a credential; pure
+`proxies`              which proxy a host is reached through; pure
+`containers_conf`      registries.conf and certs.d, as containers/image reads them
+`helpers`              logins that a foreign program keeps
+`credentials`          logins, where Apptainer finds them
+`connections`          connections to addresses that were checked, with a deadline
+`transport`            one HTTP exchange: bounded, vetted, timed; all that knows httpx
+`patience`             when to ask again, and when to stop
+`authorization`        who we say that we are: logins and tokens
+`client`               one registry's protocol: manifests, redirects
+`sources`, `library`,  what each kind of reference is pinned to
+`files`
+`streams`              a download as an iterator
+`resolver`             many references at once, as they complete
+=====================  ==============================================================================================
+
+Nothing is imported here: a run that asks no registry pays for none of it.
+"""

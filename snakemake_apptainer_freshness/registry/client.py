@@ -1,0 +1,304 @@
+"""The protocol of a registry: manifests, asked for by tag or digest (OCI distribution specification 1.1).
+
+Who asks is :mod:`.authorization`'s business. ``/v2/`` is never pinged: quay.io answers it with 401 and serves public
+manifests to anybody.
+
+Redirects are followed a few times. One that leaves scheme, host or port loses the authorization for good, may not go
+from https to http, and may not lead from a public registry into a private network.
+
+Plain http is used where Apptainer would: for a registry that was declared insecure (``APPTAINER_NOHTTPS``, or
+``insecure`` in registries.conf), after https failed. Verification is never switched off.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+from snakemake_apptainer_freshness.errors import (
+    ConnectionFailed,
+    DamagedAnswer,
+    InvalidDigest,
+    NotFound,
+    PolicyRefused,
+    RegistryError,
+    TLSFailed,
+)
+from snakemake_apptainer_freshness.image import manifest
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.registry import urls
+from snakemake_apptainer_freshness.registry.addresses import ANYWHERE, Zone
+from snakemake_apptainer_freshness.registry.authorization import Authorizations
+from snakemake_apptainer_freshness.registry.containers_conf import Place
+from snakemake_apptainer_freshness.registry.patience import Patience
+from snakemake_apptainer_freshness.registry.transport import (
+    FORBIDDEN,
+    NOT_FOUND,
+    OK,
+    REDIRECTS,
+    UNAUTHORIZED,
+    Answer,
+    Ask,
+    Transport,
+)
+from snakemake_apptainer_freshness.registry.urls import Origin, Url
+from snakemake_apptainer_freshness.settings import Limits
+
+TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TAGS: Final = 1000
+
+_PUBLIC_ONLY: Final = frozenset({Zone.PUBLIC})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A manifest or index as it was served: `digest` is the hash of `body`."""
+
+    digest: Digest
+    body: bytes = field(repr=False)
+    content_type: str | None
+
+
+class Sink(Protocol):
+    """Takes a blob in pieces."""
+
+    def restart(self) -> None:
+        """What comes next is the blob's first piece, perhaps once more."""
+
+    def __call__(self, piece: bytes) -> None:
+        """The next piece."""
+
+
+class Client:
+    """Asks registries, from any thread."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        patience: Patience,
+        *,
+        limits: Limits,
+        authorizations: Authorizations,
+    ) -> None:
+        self._transport = transport
+        self._patience = patience
+        self._limits = limits
+        self._authorizations = authorizations
+        self._schemes: dict[str, str] = {}
+        self._scheme_locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def head(self, place: Place, name: str) -> Digest | None:
+        """The digest that the registry says `name` (a tag or a digest) has; None where it does not say, or not well.
+
+        Raises
+        ------
+        NotFound
+            where the registry does not have it.
+        RegistryError
+            for whatever else went wrong.
+        """
+        answer = self._ask(place, "HEAD", name)
+        if answer.status != OK:
+            # Some registries have no HEAD, and an answer to HEAD cannot say what is missing.
+            return self.fetch(place, name).digest
+        return _digest(answer.headers.get("docker-content-digest", ""))
+
+    def fetch(self, place: Place, name: str) -> Document:
+        """What the registry serves as `name`, a tag or a digest.
+
+        Raises
+        ------
+        DamagedAnswer
+            where the bytes are not what the digest says, `name` itself or the registry's header.
+        NotFound
+            where the registry does not have it.
+        RegistryError
+            for whatever else went wrong.
+        """
+        answer = self._ask(place, "GET", name)
+        if answer.status != OK:
+            raise self._failure(place, name, answer)
+        wanted = _digest(name) or _digest(answer.headers.get("docker-content-digest", ""))
+        digest = verified(place, wanted, answer.body)
+        return Document(digest=digest, body=answer.body, content_type=answer.headers.get("content-type"))
+
+    def blob(self, place: Place, digest: Digest, sink: Sink) -> None:
+        """Give `sink` the bytes of a blob, piece by piece. They are not checked: whoever takes them hashes them.
+
+        Raises
+        ------
+        NotFound
+            where the registry does not have it.
+        RegistryError
+            for whatever else went wrong.
+        """
+        path = f"/v2/{place.repository}/blobs/{digest}"
+        limit = self._limits.error_size
+        answer = self._with_scheme(place, lambda origin: self._authorized(place, origin, "GET", path, limit, sink=sink))
+        if answer.status != OK:
+            raise self._failure(place, str(digest), answer)
+
+    def _ask(self, place: Place, method: str, name: str) -> Answer:
+        path = f"/v2/{place.repository}/manifests/{name}"
+        limit = self._limits.manifest_size
+        return self._with_scheme(place, lambda origin: self._authorized(place, origin, method, path, limit))
+
+    # --- https or http ---------------------------------------------------------------------------------------------
+
+    def _with_scheme(self, place: Place, ask: Callable[[Origin], Answer]) -> Answer:
+        """The answer by https; for an insecure place by http where https fails, which is found out once."""
+        if not place.insecure:
+            return ask(urls.origin_of("https", place.api_host))
+        with self._lock:
+            lock = self._scheme_locks.setdefault(place.api_host, threading.Lock())
+        with lock:
+            if place.api_host not in self._schemes:
+                self._schemes[place.api_host] = self._find_scheme(place)
+        return ask(urls.origin_of(self._schemes[place.api_host], place.api_host))
+
+    def _find_scheme(self, place: Place) -> str:
+        origin = urls.origin_of("https", place.api_host)
+        try:
+            self._transport.send(Ask(method="HEAD", url=Url(origin=origin, target="/v2/"), limit=0))
+        except (TLSFailed, ConnectionFailed):
+            return "http"
+        return "https"
+
+    def _authorized(
+        self,
+        place: Place,
+        origin: Origin,
+        method: str,
+        path: str,
+        limit: int,
+        *,
+        sink: Sink | None = None,
+    ) -> Answer:
+        said = self._authorizations.current(place, origin)
+        answer = self._follow(origin, method, path, said, limit, sink=sink)
+        if answer.status == OK and not said:
+            self._authorizations.served(origin)
+        if answer.status != UNAUTHORIZED:
+            return answer
+        fresh = self._authorizations.fresh(place, origin, answer, stale=said)
+        return self._follow(origin, method, path, fresh, limit, sink=sink)
+
+    # --- redirects -------------------------------------------------------------------------------------------------
+
+    def _follow(
+        self,
+        origin: Origin,
+        method: str,
+        path: str,
+        authorization: str,
+        limit: int,
+        *,
+        sink: Sink | None = None,
+    ) -> Answer:
+        ask = Ask(
+            method=method,
+            url=Url(origin=origin, target=path),
+            headers={
+                "Accept": "*/*" if sink else manifest.ACCEPT,
+                **({"Authorization": authorization} if authorization else {}),
+            },
+            limit=limit,
+            sink=sink,
+            timeout=self._limits.download_timeout if sink else None,
+        )
+        for _ in range(self._limits.redirects + 1):
+            answer = self._patience.ask(ask.url.origin, lambda ask=ask: self._send(ask, sink))  # type: ignore[misc]
+            location = answer.headers.get("location", "")
+            if answer.status not in REDIRECTS or not location:
+                return answer
+            ask = self._redirected(ask, urls.join(ask.url, location), origin)
+        raise PolicyRefused(f"{origin} redirects more than {self._limits.redirects} times")
+
+    def _send(self, ask: Ask, sink: Sink | None) -> Answer:
+        if sink is not None:
+            sink.restart()
+        return self._transport.send(ask)
+
+    def _redirected(self, ask: Ask, target: Url, origin: Origin) -> Ask:
+        if target.origin == ask.url.origin:
+            return replace(ask, url=target)
+        if ask.url.origin.scheme == "https" and target.origin.scheme != "https":
+            raise PolicyRefused(f"{ask.url.origin} redirects to {target.origin}, which is not encrypted")
+        zones = _PUBLIC_ONLY if self._transport.zone(origin) is Zone.PUBLIC else ANYWHERE
+        return replace(ask, url=target, headers={"Accept": ask.headers["Accept"]}, zones=zones)
+
+    # --- what went wrong -------------------------------------------------------------------------------------------
+
+    def _failure(self, place: Place, name: str, answer: Answer) -> RegistryError:
+        what = f"{place}@{name}" if ":" in name else f"{place}:{name}"
+        if answer.status == NOT_FOUND:
+            return self._not_found(place, name, what, answer)
+        if answer.status in (UNAUTHORIZED, FORBIDDEN):
+            return self._authorizations.refused(place, what, answer)
+        return DamagedAnswer(f"{what}: the registry answered with status {answer.status}")
+
+    def _not_found(self, place: Place, name: str, what: str, answer: Answer) -> NotFound:
+        """Which is missing, the repository or the tag; the one page of tags that tells is asked for once."""
+        spelling = "check the spelling, or whether it was deleted"
+        if "NAME_UNKNOWN" in _error_codes(answer.body):
+            return NotFound(f"{what}: the registry has no repository of this name", hint=spelling)
+        if ":" in name:
+            return NotFound(f"{what}: the registry does not have this digest", hint=spelling)
+        tags = self._first_tags(place)
+        if tags is None:
+            return NotFound(f"{what}: the registry has no repository of this name", hint=spelling)
+        import difflib
+
+        near = difflib.get_close_matches(name, tags, n=3)
+        hint = f"tags like it: {', '.join(near)}" if near else spelling
+        return NotFound(f"{what}: the registry has no tag of this name", hint=hint)
+
+    def _first_tags(self, place: Place) -> list[str] | None:
+        """The first tags of a repository; None where it does not exist. Further pages are not asked for."""
+        path = f"/v2/{place.repository}/tags/list?n={_TAGS}"
+        try:
+            answer = self._with_scheme(
+                place, lambda at: self._authorized(place, at, "GET", path, self._limits.error_size)
+            )
+            if answer.status == NOT_FOUND:
+                return None
+            tags = json.loads(answer.body)["tags"]
+            return [tag for tag in tags if isinstance(tag, str) and TAG.fullmatch(tag)]
+        except (RegistryError, ValueError, KeyError, TypeError, RecursionError):
+            return []
+
+
+def verified(place: Place, wanted: Digest | None, body: bytes) -> Digest:
+    """The digest of `body`, which was served as `wanted`, if under a digest at all.
+
+    Raises
+    ------
+    DamagedAnswer
+        where `body` does not hash to `wanted`.
+    """
+    digest = Digest.of(body, wanted.algorithm if wanted else "sha256")
+    if wanted is not None and digest != wanted:
+        raise DamagedAnswer(
+            f"{place}: the registry says {wanted} and serves other bytes ({digest})",
+            hint="do not use this image: the registry, or something between it and here, is broken or lying",
+        )
+    return digest
+
+
+def _digest(text: str) -> Digest | None:
+    try:
+        return Digest.parse(text)
+    except InvalidDigest:
+        return None
+
+
+def _error_codes(body: bytes) -> frozenset[str]:
+    """The codes of an error answer (distribution specification, error codes)."""
+    try:
+        errors = json.loads(body)["errors"]
+        return frozenset(str(error["code"]) for error in errors)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return frozenset()

@@ -1,0 +1,289 @@
+"""Logins, exactly where Apptainer 1.4 and later finds them, and nowhere else.
+
+A login that Apptainer does not use would let us see an image that Apptainer then cannot pull. In this order:
+
+1. ``APPTAINER_DOCKER_USERNAME`` and ``APPTAINER_DOCKER_PASSWORD``, else ``DOCKER_…``, else ``SINGULARITY_DOCKER_…``:
+   for every registry.
+2. The file ``APPTAINER_AUTH_FILE``; else ``docker-config.json`` in ``APPTAINER_CONFIGDIR`` (``~/.apptainer``); else,
+   only where that file does not exist, ``~/.docker/config.json`` (where ``APPTAINER_CONFIGDIR`` is set: ``config.json``
+   in it).
+
+Apptainer resolves with one library and downloads with another, and they read the file differently: both look through
+``auths`` (host and repository, the host, any key that is a URL of the host), both ask the helper that ``credHelpers``
+lists for the host; only the first knows namespaces as keys, only the second asks ``credsStore``, for everything. A
+login that serves only one of them is of no use. Docker Hub's key is ``https://index.docker.io/v1/``.
+"""
+
+import base64
+import binascii
+import json
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from snakemake_apptainer_freshness.errors import InvalidLogin
+from snakemake_apptainer_freshness.registry.challenge import Login
+from snakemake_apptainer_freshness.registry.containers_conf import Place
+from snakemake_apptainer_freshness.registry.helpers import ask_helper
+from snakemake_apptainer_freshness.settings import LIMITS, Limits
+
+DOCKER_HUB_KEY: Final = "https://index.docker.io/v1/"
+MAX_SIZE: Final = 1024 * 1024
+"""Of a login file, in bytes."""
+
+_HELPER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HEADER_TEXT: Final = re.compile(r"[\x21-\x7e]*")
+_LOGIN_KEYS: Final = ("auth", "username", "password", "identitytoken", "registrytoken")
+_PREFIXES: Final = ("APPTAINER_DOCKER", "DOCKER", "SINGULARITY_DOCKER")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginFile:
+    """What a Docker configuration file says about logins."""
+
+    path: str = ""
+    auths: Mapping[str, Login] = field(default_factory=dict, repr=False)
+    helpers: Mapping[str, str] = field(default_factory=dict)
+    """Host to helper."""
+    store: str = ""
+    """The helper for every other host."""
+
+
+class Credentials:
+    """Finds logins; reads the file once, when the first is wanted."""
+
+    def __init__(self, environ: Mapping[str, str], *, limits: Limits = LIMITS) -> None:
+        self._environ = environ
+        self._limits = limits
+        self._file: LoginFile | None = None
+        self._answers: dict[tuple[str, str], Login | None] = {}
+        self._lock = threading.Lock()
+
+    def find(self, place: Place) -> Login | None:
+        """The login that Apptainer would use for `place`.
+
+        Raises
+        ------
+        InvalidLogin
+            where the file or a helper cannot be understood.
+        """
+        return from_environment(self._environ) or self._usable(self._read(), place)
+
+    def elsewhere(self, place: Place) -> str:
+        """Where there is a login for `place` that does not help Apptainer, as the end of a sentence; or nothing."""
+        try:
+            file = self._read()
+            if self._for_resolving(file, place) or self._for_download(file, place):
+                return f"the one in {file.path} serves only half of what Apptainer does: use apptainer registry login"
+        except InvalidLogin:
+            return ""
+        for name, path in _ignored_files(self._environ):
+            if path == login_file(self._environ) or not path.is_file():
+                continue
+            try:
+                found = read(path)
+            except InvalidLogin:
+                continue
+            if found.store or self._for_resolving(replace(found, helpers={}), place) or place.host in found.helpers:
+                return f"there is one in {name}, where Apptainer does not look"
+        return ""
+
+    def _read(self) -> LoginFile:
+        with self._lock:
+            if self._file is None:
+                path = login_file(self._environ)
+                self._file = LoginFile() if path is None else read(path)
+            return self._file
+
+    def _usable(self, file: LoginFile, place: Place) -> Login | None:
+        """A login that serves both of Apptainer's libraries: one resolves, the other one downloads."""
+        login = self._for_resolving(file, place)
+        return login if login is not None and self._for_download(file, place) is not None else None
+
+    def _for_resolving(self, file: LoginFile, place: Place) -> Login | None:
+        """By containers/image (``pkg/docker/config``, ``findCredentialsInFile``), which knows no ``credsStore``."""
+        if place.host in file.helpers:
+            return self._ask(file.helpers[place.host], place.host)
+        for key in _parents(place):
+            if key in file.auths:
+                return file.auths[key]
+        wanted = "index.docker.io" if place.host == "docker.io" else place.host
+        return _by_host(file, wanted)
+
+    def _for_download(self, file: LoginFile, place: Place) -> Login | None:
+        """By docker/cli (``config/configfile``), asked by Apptainer's keychain for the repository, then the host."""
+        hub = place.host == "docker.io"
+        repository = f"index.docker.io/{place.repository}" if hub else str(place)
+        for key in (repository, DOCKER_HUB_KEY if hub else place.host):
+            helper = file.helpers.get(key) or file.store
+            login = self._ask(helper, key) if helper else file.auths.get(key) or _by_host(file, key)
+            if login is not None:
+                return login
+        return None
+
+    def _ask(self, helper: str, key: str) -> Login | None:
+        with self._lock:
+            if (helper, key) not in self._answers:
+                self._answers[helper, key] = ask_helper(helper, key, environ=self._environ, limits=self._limits)
+            return self._answers[helper, key]
+
+
+def _parents(place: Place) -> tuple[str, ...]:
+    """``host/team/tool``, ``host/team``, ``host``."""
+    parts = place.repository.split("/")
+    return tuple("/".join([place.host, *parts[:count]]) for count in range(len(parts), -1, -1))
+
+
+def _by_host(file: LoginFile, host: str) -> Login | None:
+    return next((login for key, login in file.auths.items() if is_key_of(key, host)), None)
+
+
+def is_key_of(key: str, host: str) -> bool:
+    """Whether `key`, which may be a URL or have a path, is one of `host` (docker/cli, ``ConvertToHostname``)."""
+    return key.removeprefix("http://").removeprefix("https://").partition("/")[0] == host
+
+
+def config_folder(environ: Mapping[str, str], name: str = ".apptainer") -> Path | None:
+    """Apptainer's folder for a user's configuration, `name` in the home folder (Apptainer, ``pkg/syfs``)."""
+    explicit = environ.get("APPTAINER_CONFIGDIR") or environ.get("SINGULARITY_CONFIGDIR")
+    if explicit:
+        return Path(explicit)
+    home = environ.get("HOME", "")
+    return Path(home) / name if home else None
+
+
+def login_file(environ: Mapping[str, str]) -> Path | None:
+    """The one file that Apptainer reads.
+
+    Where ``APPTAINER_CONFIGDIR`` is set, it stands for ``~/.docker``, too: the second file is ``config.json`` in it.
+    """
+    explicit = environ.get("APPTAINER_AUTH_FILE") or environ.get("SINGULARITY_AUTH_FILE")
+    if explicit:
+        return Path(explicit)
+    own, docker = config_folder(environ), config_folder(environ, ".docker")
+    if own is not None and (own / "docker-config.json").is_file():
+        return own / "docker-config.json"
+    return docker / "config.json" if docker is not None else None
+
+
+def read(path: Path) -> LoginFile:
+    """The logins in the file at `path`; none where it does not exist.
+
+    Raises
+    ------
+    InvalidLogin
+        where it cannot be read or understood.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SIZE + 1)
+    except FileNotFoundError:
+        return LoginFile(path=str(path))
+    except OSError as error:
+        raise _invalid(str(path), error.strerror or "it cannot be read") from None
+    if len(content) > MAX_SIZE:
+        raise _invalid(str(path), f"it is larger than {MAX_SIZE} bytes")
+    return parse(content, str(path))
+
+
+def parse(content: bytes, source: str) -> LoginFile:
+    """The logins that `content` spells, the text of a Docker configuration file; `source` names it, for errors.
+
+    Raises
+    ------
+    InvalidLogin
+        where it is not understood; the message never quotes it.
+    """
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        raise _invalid(source, "it is not JSON") from None
+    if not isinstance(document, dict):
+        raise _invalid(source, "it is not an object")
+    auths = _mapping(document, "auths", source)
+    helpers = _mapping(document, "credHelpers", source)
+    store = "" if document.get("credsStore") is None else document["credsStore"]
+    if not isinstance(store, str) or not all(isinstance(helper, str) for helper in helpers.values()):
+        raise _invalid(source, "a helper's name must be a text")
+    for helper in (store, *helpers.values()):
+        if helper and not _HELPER_NAME.fullmatch(helper):
+            raise _invalid(source, "a helper's name has characters that no program's name has")
+    return LoginFile(
+        path=source,
+        auths={key: login for key, value in auths.items() if (login := _login(value, key, source)) is not None},
+        helpers=helpers,
+        store=store,
+    )
+
+
+def from_environment(environ: Mapping[str, str]) -> Login | None:
+    """User name and password, each from the first of its variables that is set, as Apptainer takes them."""
+    username = next((value for prefix in _PREFIXES if (value := environ.get(f"{prefix}_USERNAME"))), "")
+    password = next((value for prefix in _PREFIXES if (value := environ.get(f"{prefix}_PASSWORD"))), "")
+    if not username or not password:
+        return None
+    return Login(username=username, password=password, source="the environment (DOCKER_USERNAME)")
+
+
+def _ignored_files(environ: Mapping[str, str]) -> list[tuple[str, Path]]:
+    """Login files of other tools, each with what a person calls it."""
+    home = environ.get("HOME", "")
+    found = []
+    if file := environ.get("REGISTRY_AUTH_FILE"):
+        found.append(("REGISTRY_AUTH_FILE", Path(file)))
+    if folder := environ.get("DOCKER_CONFIG"):
+        found.append(("DOCKER_CONFIG", Path(folder) / "config.json"))
+    if folder := environ.get("XDG_RUNTIME_DIR"):
+        found.append(("$XDG_RUNTIME_DIR/containers/auth.json", Path(folder) / "containers/auth.json"))
+    if home:
+        found.append(("~/.config/containers/auth.json", Path(home) / ".config/containers/auth.json"))
+        found.append(("~/.docker/config.json", Path(home) / ".docker/config.json"))
+    return found
+
+
+def _login(value: object, key: str, source: str) -> Login | None:
+    """One entry of ``auths``; None for an empty one, which Docker leaves behind where a helper has the secret."""
+    if not isinstance(value, dict):
+        raise _invalid(source, f"the login for {key[:80]!r} is not an object")
+    texts = {name: "" if value.get(name) is None else value[name] for name in _LOGIN_KEYS}
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise _invalid(source, f"the login for {key[:80]!r} is not made of texts")
+    username, password = texts["username"], texts["password"]
+    if texts["auth"]:
+        username, password = _decode(texts["auth"], key, source)
+    if not _HEADER_TEXT.fullmatch(texts["registrytoken"]):
+        raise _invalid(source, f"the token for {key[:80]!r} has characters that no token has")
+    login = Login(
+        username=username,
+        password=password,
+        identity_token=texts["identitytoken"],
+        registry_token=texts["registrytoken"],
+        source=source,
+    )
+    return None if login == Login(source=source) else login
+
+
+def _decode(auth: str, key: str, source: str) -> tuple[str, str]:
+    try:
+        username, colon, password = base64.b64decode(auth, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        username, colon, password = "", "", ""
+    if not colon or not username:
+        raise _invalid(source, f"the login for {key[:80]!r} is not base64 of NAME:PASSWORD")
+    return username, password.strip("\0")
+
+
+def _mapping(document: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
+    value = {} if document.get(key) is None else document[key]
+    if not isinstance(value, dict):
+        raise _invalid(source, f"{key} must be an object")
+    return value
+
+
+def _invalid(source: str, problem: str) -> InvalidLogin:
+    return InvalidLogin(
+        f"cannot use the logins in {source}: {problem}", hint="log in again with apptainer registry login"
+    )

@@ -1,0 +1,147 @@
+"""The parts put together: which source answers for a reference, over which connections, with which configuration.
+
+Everything is made when the first reference needs it, and once: one transport, one client, one look at registries.conf
+and at the logins. A resolver that meets only local files imports no network library at all.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from snakemake_apptainer_freshness.freshness import RemoteFact
+from snakemake_apptainer_freshness.image.reference import Reference, Scheme
+from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.registry import containers_conf
+from snakemake_apptainer_freshness.registry.containers_conf import Place, RegistriesConf
+from snakemake_apptainer_freshness.registry.files import FileSource
+from snakemake_apptainer_freshness.settings import Limits
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.registry.patience import Patience
+    from snakemake_apptainer_freshness.registry.sources import RegistrySource, Source
+    from snakemake_apptainer_freshness.registry.transport import Transport
+
+TOKEN_HOSTS: Final = "APPTAINER_FRESHNESS_TOKEN_HOSTS"  # noqa: S105  a variable's name
+"""Environment variable: hosts of token services that may see logins, with commas between them. It is not an option of
+the workflow's configuration, which may come from anybody."""
+
+
+class Network:
+    """Answers for any reference. Thread-safe."""
+
+    def __init__(self, *, environ: Mapping[str, str], limits: Limits) -> None:
+        self._environ = environ
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._files = FileSource(limits=limits)
+        self._sources: dict[Scheme, Source] = {}
+        self._transport: Transport | None = None
+        self._patience: Patience | None = None
+        self._conf: RegistriesConf | None = None
+        self._warnings: dict[str, None] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know although it is no error, each once."""
+        return tuple(self._warnings)
+
+    def close(self) -> None:
+        """End all waiting and drop all connections."""
+        with self._lock:
+            if self._patience is not None:
+                self._patience.stop()
+            if self._transport is not None:
+                self._transport.close()
+
+    def resolve(self, reference: Reference) -> Entry:
+        """The pin of `reference`."""
+        return self._source(reference).resolve(reference)
+
+    def check(self, reference: Reference, entry: Entry) -> RemoteFact:
+        """What is served now of `reference`, which `entry` pins."""
+        fact = self._source(reference).check(reference, entry)
+        if reference.scheme is Scheme.DOCKER and not fact.detail and self._conf is not None:
+            fact = replace(fact, detail=self._difference(reference, self._places(reference)[0]))
+        return fact
+
+    def registry(self, reference: Reference) -> "RegistrySource":
+        """The registry that `reference`, of ``docker://`` or ``oras://``, is in."""
+        from snakemake_apptainer_freshness.registry.sources import RegistrySource
+
+        source = self._source(reference)
+        assert isinstance(source, RegistrySource)  # noqa: S101  of these two schemes
+        return source
+
+    def _source(self, reference: Reference) -> "Source":
+        match reference.scheme:
+            case Scheme.DOCKER | Scheme.ORAS | Scheme.LIBRARY | Scheme.HTTP | Scheme.HTTPS:
+                with self._lock:
+                    if not self._sources:
+                        self._connect()
+                    return self._sources[reference.scheme]
+            case _:
+                return self._files
+
+    def _connect(self) -> None:
+        from snakemake_apptainer_freshness.registry.authorization import Authorizations
+        from snakemake_apptainer_freshness.registry.client import Client
+        from snakemake_apptainer_freshness.registry.credentials import Credentials
+        from snakemake_apptainer_freshness.registry.library import LibrarySource
+        from snakemake_apptainer_freshness.registry.patience import Patience
+        from snakemake_apptainer_freshness.registry.sources import RegistrySource
+        from snakemake_apptainer_freshness.registry.tls import Trusts
+        from snakemake_apptainer_freshness.registry.transport import Transport
+        from snakemake_apptainer_freshness.registry.web import WebSource
+
+        conf = containers_conf.load(self._environ)
+        transport = Transport(limits=self._limits, environ=self._environ, trust=Trusts(self._environ).of)
+        patience = Patience(self._limits)
+        authorizations = Authorizations(
+            transport,
+            patience,
+            limits=self._limits,
+            credentials=Credentials(self._environ, limits=self._limits),
+            token_hosts=_token_hosts(self._environ),
+        )
+        client = Client(transport, patience, limits=self._limits, authorizations=authorizations)
+        registry = RegistrySource(client, self._places)
+        web = WebSource(transport, patience, limits=self._limits)
+        library = LibrarySource(
+            transport, patience, limits=self._limits, environ=self._environ, insecure=conf.everything_insecure
+        )
+        self._transport, self._patience, self._conf = transport, patience, conf
+        self._sources = {
+            Scheme.DOCKER: registry,
+            Scheme.ORAS: registry,
+            Scheme.LIBRARY: library,
+            Scheme.HTTP: web,
+            Scheme.HTTPS: web,
+        }
+
+    def _places(self, reference: Reference) -> tuple[Place, ...]:
+        assert self._conf is not None  # noqa: S101  made before any source that asks for it
+        if reference.scheme is Scheme.ORAS:
+            # Apptainer's oras:// does not read registries.conf (internal/pkg/client/oras).
+            insecure = self._conf.everything_insecure or containers_conf.is_local(reference.host)
+            return (Place(host=reference.host, repository=reference.repository, insecure=insecure),)
+        by_digest = reference.digest is not None
+        places = self._conf.places(reference.host, reference.repository, by_digest=by_digest)
+        if warning := self._difference(reference, places[0]):
+            self._warnings[warning] = None
+        return places
+
+    def _difference(self, reference: Reference, asked: Place) -> str:
+        """That Apptainer asks one host for the digest and downloads from another, where it does."""
+        assert self._conf is not None  # noqa: S101
+        download = self._conf.download_place(reference.host, reference.repository)
+        if str(download) == str(asked):
+            return ""
+        return (
+            f"{reference.host}/{reference.repository}: by registries.conf it is resolved at {asked}, "
+            f"but Apptainer downloads it from {download}"
+        )
+
+
+def _token_hosts(environ: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(host for text in environ.get(TOKEN_HOSTS, "").split(",") if (host := text.strip().lower()))

@@ -1,0 +1,194 @@
+"""Many references at once, and each answer as soon as it is there.
+
+Threads, because they were measured to be faster than asyncio here (docs/registries.md): as many as requests may be
+under way, no more than there is work, all of them daemons. Whoever asks waits on a queue, so Ctrl-C reaches them at
+once; what is still under way is abandoned.
+
+One reference that fails never hides the others, references that mean the same are asked for once, and nothing is
+opened, read or imported before it is needed.
+"""
+
+import math
+import os
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.registry.network import Network
+from snakemake_apptainer_freshness.registry.streams import pulled
+from snakemake_apptainer_freshness.settings import LIMITS, Limits
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Resolver:
+    """Asks about references, from any thread. One for a run: it holds connections, tokens, and the budget of waiting.
+
+    `environ` is read in place of the process's environment.
+    """
+
+    def __init__(self, *, environ: Mapping[str, str] | None = None, limits: Limits = LIMITS) -> None:
+        self._limits = limits
+        self._network = Network(environ=os.environ if environ is None else environ, limits=limits)
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._threads = 0
+        self._open = 0
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Abandon what is under way and drop all connections. Never waits."""
+        self._stopped.set()
+        with self._lock:
+            for _ in range(self._threads):
+                self._jobs.put(lambda: None)
+        self._network.close()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know although it is no error, each once: where pins and downloads may differ, …"""
+        return self._network.warnings
+
+    def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
+        """The pin of each reference, or why there is none, as they complete. Asking starts at once.
+
+        References that mean the same are asked for once; the same text is answered once.
+        """
+        by_meaning: dict[Reference, dict[str, Reference]] = {}
+        for reference in references:
+            by_meaning.setdefault(reference, {})[reference.text] = reference
+        answers = self._each(by_meaning, self._network.resolve)
+        return (
+            (reference, replace(answer, reference=reference.text) if isinstance(answer, Entry) else answer)
+            for meaning, answer in answers
+            for reference in by_meaning[meaning].values()
+        )
+
+    def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
+        """What is served now of each pin, as they complete; what cannot be asked is `unreachable`. Starts at once."""
+        by_meaning: dict[tuple[Reference, str], dict[str, Entry]] = {}
+        for entry in entries:
+            by_meaning.setdefault((parse(entry.reference), entry.digest), {})[entry.reference] = entry
+
+        def ask(key: tuple[Reference, str]) -> RemoteFact:
+            return self._network.check(key[0], next(iter(by_meaning[key].values())))
+
+        answers = self._each(by_meaning, ask)
+        return (
+            (entry, fact if isinstance(fact, RemoteFact) else _unreachable(fact))
+            for key, fact in answers
+            for entry in by_meaning[key].values()
+        )
+
+    def manifest(self, reference: Reference, digest: Digest) -> bytes:
+        """The manifest or index `digest`, in the repository of the ``docker://`` `reference`; it has been hashed.
+
+        Raises
+        ------
+        RegistryError
+            where it cannot be had.
+        """
+        return self._network.registry(reference).manifest(reference, digest).body
+
+    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
+        """The blob `digest` in the repository of the ``docker://`` `reference`, a piece at a time, **not checked**.
+
+        A thread of its own reads ahead, a few pieces at most; it ends when the iterator is closed.
+
+        Raises
+        ------
+        RegistryError
+            where it cannot be had, or not to its end.
+        """
+        return pulled(lambda sink: self._network.registry(reference).blob(reference, digest, sink))
+
+    def _each(self, items: Iterable[K], ask: Callable[[K], V]) -> Iterator[tuple[K, V | FreshnessError]]:
+        """``(item, ask(item))`` for each item as they complete; an error of ours stands in the answer's place."""
+        results: queue.SimpleQueue[tuple[K, V | Exception]] = queue.SimpleQueue()
+        abandoned = threading.Event()
+
+        def job(item: K) -> None:
+            if abandoned.is_set():
+                return
+            try:
+                results.put((item, ask(item)))
+            except Exception as error:  # noqa: BLE001  handed to the thread that asked
+                results.put((item, error))
+
+        jobs = [partial(job, item) for item in items]
+        self._submit(jobs)
+        return _collect(results, len(jobs), abandoned)
+
+    def _submit(self, jobs: Sequence[Callable[[], None]]) -> None:
+        """Let threads do `jobs`: no more of them, nor connections, than finish in the same number of rounds.
+
+        With 32 at most, 50 jobs take two rounds; so 25 threads do.
+        """
+        with self._lock:
+            self._open += len(jobs)
+            rounds = math.ceil(self._open / self._limits.concurrency)
+            new = math.ceil(self._open / rounds) - self._threads if rounds else 0
+            self._threads += max(new, 0)
+        for one in jobs:
+            self._jobs.put(one)
+        for number in range(new):
+            threading.Thread(target=self._work, name=f"registry {number}", daemon=True).start()
+
+    def _work(self) -> None:
+        while not self._stopped.is_set():
+            job = self._jobs.get()
+            if not self._stopped.is_set():
+                job()
+            with self._lock:
+                self._open -= 1
+
+
+def resolve(text: str) -> Entry:
+    """The pin of the reference that `text` spells.
+
+    Raises
+    ------
+    FreshnessError
+        where `text` is no reference, cannot be pinned, or cannot be asked for.
+    """
+    with Resolver() as resolver:
+        for _, answer in resolver.resolve([parse(text)]):
+            if isinstance(answer, Entry):
+                return answer
+            raise answer
+    raise AssertionError("a resolver answers each reference")
+
+
+def _collect(
+    results: "queue.SimpleQueue[tuple[K, V | Exception]]", count: int, abandoned: threading.Event
+) -> Iterator[tuple[K, V | FreshnessError]]:
+    try:
+        for _ in range(count):
+            item, answer = results.get()
+            if isinstance(answer, Exception) and not isinstance(answer, FreshnessError):
+                raise answer
+            yield item, answer
+    finally:
+        abandoned.set()
+
+
+def _unreachable(error: FreshnessError) -> RemoteFact:
+    return RemoteFact(state=RemoteState.UNREACHABLE, detail=" ".join(error.message.split()))

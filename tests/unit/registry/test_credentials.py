@@ -1,0 +1,230 @@
+import base64
+import json
+
+import pytest
+
+from snakemake_apptainer_freshness.errors import InvalidLogin
+from snakemake_apptainer_freshness.registry import credentials
+from snakemake_apptainer_freshness.registry.containers_conf import Place
+from snakemake_apptainer_freshness.registry.credentials import Credentials
+
+PLACE = Place(host="quay.io", repository="team/tool")
+HUB = Place(host="docker.io", repository="library/alpine")
+
+
+def auth(user, password="secret"):
+    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path
+
+
+def write(path, document):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+    return str(path)
+
+
+def find(home, place=PLACE, **environ):
+    login = Credentials({"HOME": str(home), "PATH": "/usr/bin:/bin", **environ}).find(place)
+    return login and login.username
+
+
+def test_without_any_file_there_is_no_login(home):
+    assert find(home) is None
+
+
+def test_the_environment_comes_first_and_is_for_every_registry(home):
+    write(home / ".apptainer/docker-config.json", {"auths": {"quay.io": auth("file")}})
+    pairs = [("APPTAINER_DOCKER", "one"), ("DOCKER", "two"), ("SINGULARITY_DOCKER", "three")]
+    environ = {}
+    for prefix, name in reversed(pairs):
+        environ |= {f"{prefix}_USERNAME": name, f"{prefix}_PASSWORD": "x"}
+        assert find(home, **environ) == name
+
+
+def test_a_user_name_alone_is_no_login(home):
+    assert find(home, DOCKER_USERNAME="alice") is None
+
+
+def test_apptainer_s_own_file_hides_docker_s(home):
+    write(home / ".docker/config.json", {"auths": {"quay.io": auth("docker")}})
+    assert find(home) == "docker"
+    write(home / ".apptainer/docker-config.json", {"auths": {}})
+    assert find(home) is None
+
+
+def test_an_explicit_file_comes_before_both(home):
+    write(home / ".apptainer/docker-config.json", {"auths": {"quay.io": auth("own")}})
+    explicit = write(home / "explicit.json", {"auths": {"quay.io": auth("explicit")}})
+    assert find(home, APPTAINER_AUTH_FILE=explicit) == "explicit"
+
+
+def test_the_configuration_folder_can_be_elsewhere(home):
+    write(home / "conf/docker-config.json", {"auths": {"quay.io": auth("there")}})
+    assert find(home, APPTAINER_CONFIGDIR=str(home / "conf")) == "there"
+
+
+def test_the_configuration_folder_stands_for_docker_s_folder_too(home):
+    write(home / ".docker/config.json", {"auths": {"quay.io": auth("home")}})
+    write(home / "conf/config.json", {"auths": {"quay.io": auth("conf")}})
+    assert find(home, APPTAINER_CONFIGDIR=str(home / "conf")) == "conf"
+    assert find(home, SINGULARITY_CONFIGDIR=str(home / "conf")) == "conf"
+
+
+@pytest.mark.parametrize("variable", ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"])
+def test_what_apptainer_ignores_is_not_used_but_named(home, variable):
+    document = {"auths": {"quay.io": auth("ignored")}}
+    place = {
+        "REGISTRY_AUTH_FILE": "f.json",
+        "DOCKER_CONFIG": "d/config.json",
+        "XDG_RUNTIME_DIR": "x/containers/auth.json",
+    }
+    write(home / place[variable], document)
+    value = {"REGISTRY_AUTH_FILE": "f.json", "DOCKER_CONFIG": "d", "XDG_RUNTIME_DIR": "x"}[variable]
+    environ = {"HOME": str(home), variable: str(home / value)}
+    assert Credentials(environ).find(PLACE) is None
+    assert variable in Credentials(environ).elsewhere(PLACE)
+    assert Credentials(environ).elsewhere(Place(host="other.io", repository="x")) == ""
+
+
+@pytest.mark.parametrize(
+    "key", ["quay.io", "https://quay.io", "http://quay.io/", "https://quay.io/v1/", "quay.io/team", "quay.io/team/tool"]
+)
+def test_keys_may_be_hosts_urls_and_namespaces(home, key):
+    write(home / ".docker/config.json", {"auths": {key: auth("alice")}})
+    assert find(home) == "alice"
+
+
+@pytest.mark.parametrize("key", ["quay.io.evil.example", "io", "sub.quay.io", "quay.io:443", "https://quay.io.evil/"])
+def test_keys_of_other_hosts_do_not_count(home, key):
+    write(home / ".docker/config.json", {"auths": {key: auth("alice")}})
+    assert find(home) is None
+
+
+def test_the_most_specific_key_counts(home):
+    auths = {"quay.io": auth("host"), "quay.io/team": auth("team"), "quay.io/team/tool": auth("tool")}
+    write(home / ".docker/config.json", {"auths": auths})
+    assert find(home) == "tool"
+    assert find(home, Place(host="quay.io", repository="team/other")) == "team"
+    assert find(home, Place(host="quay.io", repository="x")) == "host"
+
+
+def test_docker_hub_has_one_key_only(home):
+    write(home / ".docker/config.json", {"auths": {"docker.io": auth("wrong"), "docker.io/library": auth("wrong")}})
+    assert find(home, HUB) is None
+    write(home / ".docker/config.json", {"auths": {"https://index.docker.io/v1/": auth("right")}})
+    assert find(home, HUB) == "right"
+
+
+def test_user_name_and_password_may_stand_in_the_open(home):
+    write(home / ".docker/config.json", {"auths": {"quay.io": {"username": "alice", "password": "x"}}})
+    assert find(home) == "alice"
+
+
+def test_an_empty_entry_is_no_login(home):
+    write(home / ".docker/config.json", {"auths": {"quay.io": {}}})
+    assert find(home) is None
+
+
+def test_tokens_are_found(home):
+    tokens = {"identitytoken": "identity", "registrytoken": "registry"}
+    write(home / ".docker/config.json", {"auths": {"quay.io": tokens}})
+    login = Credentials({"HOME": str(home)}).find(PLACE)
+    assert (login.identity_token, login.registry_token) == ("identity", "registry")
+
+
+def helper(home, name, script):
+    path = home / f"bin/docker-credential-{name}"
+    write(path, f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return {"PATH": f"{home}/bin:/usr/bin:/bin"}
+
+
+def test_a_helper_is_asked_for_its_host(home):
+    script = 'read key; test "$1" = get && echo "{\\"Username\\": \\"$key\\", \\"Secret\\": \\"x\\"}"'
+    environ = helper(home, "echo", script)
+    write(home / ".docker/config.json", {"credHelpers": {"quay.io": "echo"}, "auths": {"quay.io": auth("file")}})
+    assert find(home, **environ) == "quay.io"
+    assert find(home, Place(host="other.io", repository="x"), **environ) is None
+
+
+def test_a_store_serves_the_download_alone_and_needs_a_login_for_resolving_beside_it(home):
+    environ = helper(home, "s", 'read key; echo "{\\"Username\\": \\"$key\\", \\"Secret\\": \\"x\\"}"')
+    write(home / ".docker/config.json", {"credsStore": "s"})
+    assert find(home, **environ) is None
+    assert "half" in Credentials({"HOME": str(home), **environ}).elsewhere(PLACE)
+    write(home / ".docker/config.json", {"credsStore": "s", "auths": {"quay.io": auth("file")}})
+    assert find(home, **environ) == "file"
+
+
+def test_a_store_that_knows_nothing_hides_the_login_in_the_file(home):
+    environ = helper(home, "s", "echo credentials not found in native keychain; exit 1")
+    write(home / ".docker/config.json", {"credsStore": "s", "auths": {"quay.io": auth("file")}})
+    assert find(home, **environ) is None
+
+
+def test_a_helper_is_asked_once_for_each_key(home):
+    script = 'echo x >> "$HOME/count"; echo \'{"Username": "a", "Secret": "b"}\''
+    environ = {"HOME": str(home), **helper(home, "s", script)}
+    write(home / ".docker/config.json", {"credHelpers": {"quay.io": "s"}})
+    finder = Credentials(environ)
+    assert finder.find(PLACE) == finder.find(Place(host="quay.io", repository="other"))
+    assert (home / "count").read_text(encoding="utf-8") == "x\n"
+
+
+def test_a_helper_that_knows_nothing_means_no_login(home):
+    environ = helper(home, "s", "echo credentials not found in native keychain; exit 1")
+    write(home / ".docker/config.json", {"credHelpers": {"quay.io": "s"}})
+    assert find(home, **environ) is None
+
+
+def test_a_helper_may_have_an_identity_token(home):
+    environ = helper(home, "s", """echo '{"Username": "<token>", "Secret": "refresh"}'""")
+    write(home / ".docker/config.json", {"credHelpers": {"quay.io": "s"}})
+    assert Credentials({"HOME": str(home), **environ}).find(PLACE).identity_token == "refresh"
+
+
+@pytest.mark.parametrize("script", ["exit 3", "echo nonsense", "echo '{}'", """echo '{"Username": 1, "Secret": 2}'"""])
+def test_a_helper_that_fails_is_named(home, script):
+    environ = helper(home, "s", script)
+    write(home / ".docker/config.json", {"credHelpers": {"quay.io": "s"}})
+    with pytest.raises(InvalidLogin, match="docker-credential-s"):
+        find(home, **environ)
+
+
+def test_a_helper_that_is_not_there_is_named(home):
+    write(home / ".docker/config.json", {"credHelpers": {"quay.io": "nowhere"}})
+    with pytest.raises(InvalidLogin, match="docker-credential-nowhere"):
+        find(home)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"auths": []}',
+        '{"auths": {"a": 1}}',
+        '{"auths": {"a": {"auth": 1}}}',
+        '{"auths": {"a": {"auth": "!"}}}',
+        '{"auths": {"a": {"auth": "YWJj"}}}',
+        '{"auths": {"a": {"registrytoken": "a b"}}}',
+        '{"credsStore": 5}',
+        '{"credsStore": "../../x"}',
+        '{"credHelpers": {"a": "x;y"}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_file_that_is_not_understood_is_named_and_not_quoted(text):
+    with pytest.raises(InvalidLogin, match="a file"):
+        credentials.parse(text.encode(), "a file")
+
+
+def test_a_file_that_is_too_large_is_refused(home):
+    write(home / ".docker/config.json", " " * (credentials.MAX_SIZE + 1))
+    with pytest.raises(InvalidLogin, match="larger"):
+        find(home)
