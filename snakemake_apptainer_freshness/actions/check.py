@@ -1,0 +1,161 @@
+"""Checking: what the disk says of each pin.
+
+A recorded image that has not been touched since it was last hashed costs a ``stat`` and a look into its record; it is
+not opened. Any other is read (its head), and hashed where a hash can prove something. Where that proves an image, the
+next check is made cheap: its stat key goes into its record, unless `remember` is off, as it must be in a dry run.
+
+Nothing here changes an image, or raises because of what lies there: whatever it is, there is a word for it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from snakemake_apptainer_freshness.cache import index, ledger, sif
+from snakemake_apptainer_freshness.cache.classify import (
+    UNTOUCHED,
+    Evidence,
+    Pin,
+    classify,
+    known_by_stat,
+    needs_hash,
+    recorded,
+)
+from snakemake_apptainer_freshness.cache.files import NotAFile, StatKey, opened, sha256_of, status_of
+from snakemake_apptainer_freshness.cache.ledger import DamagedRecord
+from snakemake_apptainer_freshness.cache.prefix import image_name, image_path
+from snakemake_apptainer_freshness.errors import CorruptImage
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.settings import DISK
+
+_PATIENCE: Final = 3
+"""So often a file that is replaced while it is read is looked at again."""
+
+
+def check(
+    pins: Iterable[Pin], prefix: Path, *, full: bool = False, remember: bool = True, jobs: int | None = None
+) -> dict[str, DiskFact]:
+    """What lies in Snakemake's image folder `prefix` for each of `pins`, by the pin's url.
+
+    `full` hashes every recorded image, whatever its stat key says. `jobs` threads read and hash (default: one a
+    core).
+    """
+    wanted = {pin.url: pin for pin in pins}
+    facts = {} if full else {pin.url: _untouched(prefix, pin) for pin in index.vouched(prefix, wanted.values())}
+    known_by_record: list[Pin] = []
+    open_questions: list[tuple[Pin, Evidence]] = []
+    for pin in wanted.values():
+        if pin.url in facts:
+            continue
+        evidence = look(image_path(prefix, pin.url))
+        if full or not _answered(evidence, pin):
+            open_questions.append((pin, evidence))
+            continue
+        facts[pin.url] = classify(evidence, pin)
+        if evidence.record is not None:
+            known_by_record.append(pin)
+    if remember and len(known_by_record) >= DISK.index_from:
+        index.build(prefix, known_by_record)
+    if open_questions:
+        with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+            answers = pool.map(lambda asked: _read(*asked, remember=remember), open_questions)
+            facts.update({pin.url: fact for (pin, _), fact in zip(open_questions, answers, strict=True)})
+    return {url: facts[url] for url in wanted}
+
+
+def _untouched(prefix: Path, pin: Pin) -> DiskFact:
+    """What is said of an image that its record vouches for."""
+    return DiskFact(state=DiskState.VERIFIED, path=f"{prefix}/{image_name(pin.url)}", detail=UNTOUCHED)
+
+
+def check_one(pin: Pin, image: Path, *, full: bool = False, remember: bool = True) -> DiskFact:
+    """What the file `image` is to `pin`."""
+    evidence = look(image)
+    if not full and _answered(evidence, pin):
+        return classify(evidence, pin)
+    return _read(pin, evidence, remember=remember)
+
+
+def look(image: Path) -> Evidence:
+    """What can be said of the file `image` without opening it: its status, and its record."""
+    path = str(image)
+    try:
+        status = status_of(path)
+    except FileNotFoundError:
+        return Evidence(path=path, exists=False)
+    except NotAFile as error:
+        return Evidence(path=path, problem=f"not a file but {error}")
+    except OSError as error:
+        return Evidence(path=path, problem=f"it cannot be read: {error.strerror}")
+    evidence = Evidence(path=path, mode=status.st_mode, stat=StatKey.of(status))
+    try:
+        return replace(evidence, record=ledger.load(image))
+    except DamagedRecord as error:
+        return replace(evidence, record_problem=str(error))
+
+
+def _answered(evidence: Evidence, pin: Pin) -> bool:
+    return evidence.stat is None or known_by_stat(evidence, pin)
+
+
+def _read(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact:
+    """What the file says when it is opened; asked again where it is replaced meanwhile, as another run may do."""
+    for _ in range(_PATIENCE):
+        if evidence.stat is None:
+            return classify(evidence, pin)
+        fact = _read_once(pin, evidence, remember=remember)
+        if fact is not None:
+            return fact
+        evidence = look(Path(evidence.path))
+    return classify(replace(evidence, stat=None, problem="it changes while it is read"), pin)
+
+
+def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | None:
+    """What the file says when it is opened; None where it changed while it was read."""
+    image = Path(evidence.path)
+    hashed_at = 0
+    evidence = replace(evidence, stat=None)  # from here on the file itself is asked
+    try:
+        with opened(image) as file:
+            before = StatKey.of(os.fstat(file.fileno()))
+            evidence = replace(evidence, sif=sif.read(file))
+            if needs_hash(evidence, pin):
+                hashed_at = _clock(image.parent) if remember else 0
+                evidence = replace(evidence, sha256=sha256_of(file))
+            if not before.same_file(StatKey.of(os.fstat(file.fileno()))):
+                return None
+    except CorruptImage as error:
+        return classify(replace(evidence, problem=error.message), pin)
+    except FileNotFoundError:
+        return classify(Evidence(path=evidence.path, exists=False), pin)
+    except NotAFile as error:
+        return classify(replace(evidence, sif=None, problem=f"not a file but {error}"), pin)
+    except OSError as error:
+        return classify(replace(evidence, sif=None, problem=f"it cannot be read: {error.strerror}"), pin)
+    fact = classify(evidence, pin)
+    if hashed_at and fact.state is DiskState.VERIFIED:
+        _remember(image, evidence, pin, before, hashed_at)
+    return fact
+
+
+def _clock(folder: Path) -> int:
+    """The file system's clock; 0 where the folder cannot be written."""
+    try:
+        return ledger.clock_of(folder)
+    except OSError:
+        return 0
+
+
+def _remember(image: Path, evidence: Evidence, pin: Pin, stat: StatKey, hashed_at: int) -> None:
+    """Make the next check a ``stat``, where that can be trusted and written."""
+    record = recorded(evidence, pin)
+    if record is None or not stat.settled(hashed_at):
+        return
+    renewed = ledger.with_stat(record, stat, hashed_at=hashed_at)
+    if renewed != record:
+        with contextlib.suppress(OSError):
+            ledger.store(image, renewed)

@@ -1,0 +1,325 @@
+"""Files: what must hold for one before it is believed, and how one is written so that nobody sees half of it.
+
+* Only a regular file is an image or a record. A symbolic link, a folder, a FIFO or a device at its place is refused
+  without being followed, opened or waited for: what it leads to could change without the name changing.
+* A :class:`StatKey` says that a file is still the one that was hashed, without opening it. Two times in it have to be
+  older than the hashing by :data:`~.settings.DiskLimits.settle`: within one tick of a file system's clock a file can
+  change and keep its times.
+* What we write appears under its name whole or not at all: a temporary file in the same folder, fsync, rename. Our
+  side files (``.lock``, ``.partial-…``, ``.quarantine-…``) never end in ``.simg``, so Snakemake's clean-up leaves
+  them alone.
+* :func:`exclusive` is a lock that works on NFS: a file made with ``O_EXCL``, kept alive by a heartbeat. A holder that
+  is dead on this host loses it at once, one on another host when its heartbeat has stopped. Losing a lock costs work,
+  never correctness: everything under it is made under a name of its own and renamed.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self
+
+from snakemake_apptainer_freshness.errors import LocalIOError
+from snakemake_apptainer_freshness.settings import DISK
+
+_WRITABLE_BY_ALL: Final = stat.S_IWOTH
+_WRITABLE_BY_ANYONE: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+_NANOSECONDS: Final = 1_000_000_000
+
+HOST: Final = os.uname().nodename
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatKey:
+    """What a ``stat`` says that changes whenever a file's bytes do, but for a clock that is set back.
+
+    `device` is a number that each host gives a file system anew, on NFS another one on every host; so it is compared
+    only on the `host` that saw it. Times are nanoseconds since the epoch.
+    """
+
+    host: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        """The key of what `status` describes, seen on this host."""
+        return cls(
+            host=HOST,
+            device=status.st_dev,
+            inode=status.st_ino,
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+        )
+
+    def same_file(self, other: "StatKey") -> bool:
+        """Whether both were seen of one file that did not change in between."""
+        return (
+            (self.inode, self.size, self.mtime_ns, self.ctime_ns)
+            == (other.inode, other.size, other.mtime_ns, other.ctime_ns)
+        ) and (self.host != other.host or self.device == other.device)
+
+    def settled(self, now_ns: int) -> bool:
+        """Whether a change after `now_ns` is bound to change this key."""
+        return max(self.mtime_ns, self.ctime_ns) <= now_ns - int(DISK.settle * _NANOSECONDS)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The key as it is written into a record."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Self:
+        """The key that `table` spells.
+
+        Raises
+        ------
+        ValueError
+            where `table` has other keys, or a value of another type.
+        """
+        if set(table) != set(cls.__slots__) or not isinstance(table["host"], str):
+            raise ValueError("not a stat key")
+        if any(type(table[name]) is not int for name in cls.__slots__ if name != "host"):
+            raise ValueError("not a stat key")
+        return cls(**table)
+
+
+class NotAFile(Exception):
+    """What stands at a path is not a regular file; the text says what it is."""
+
+
+def status_of(path: str | os.PathLike[str]) -> os.stat_result:
+    """The status of the regular file at `path`, which is not opened and not followed.
+
+    Raises
+    ------
+    NotAFile
+        where something else stands there.
+    OSError
+        as ``lstat`` does.
+    """
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAFile(_kind(status.st_mode))
+    return status
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """The regular file at `path`, unbuffered, for reading; nothing else is followed or waited for.
+
+    Raises
+    ------
+    NotAFile
+        where something else stands there.
+    OSError
+        as ``open`` does.
+    """
+    status_of(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise NotAFile("a symbolic link or a device") from None
+        raise
+    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotAFile(_kind(os.fstat(descriptor).st_mode))
+        yield file
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The SHA-256 of what `file` has from its start on, in hex; in bounded memory, and other threads run meanwhile."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(DISK.chunk))
+    while count := file.readinto(buffer):  # type: ignore[attr-defined]  # an unbuffered file
+        digest.update(buffer[:count])
+    return digest.hexdigest()
+
+
+def writable_by_all(mode: int) -> bool:
+    """Whether anyone on this machine may write to a file of this `mode`."""
+    return bool(mode & _WRITABLE_BY_ALL)
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """What the regular file at `path` holds.
+
+    Raises
+    ------
+    ValueError
+        where it holds more than `limit` bytes.
+    NotAFile, OSError
+        as :func:`opened` does.
+    """
+    with opened(path) as file:
+        content = bytearray()
+        while piece := file.read(limit + 1 - len(content)):
+            content += piece
+            if len(content) > limit:
+                raise ValueError(f"{path} is larger than {limit} bytes")
+        return bytes(content)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put `content` under `path`, whole or not at all; a file that is there keeps its mode.
+
+    Raises
+    ------
+    OSError
+        where it cannot be written; nothing is left behind.
+    """
+    if not path.exists():
+        _replace(path, content, 0o666)
+        return
+    if not _may_be_written(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    _replace(path, content, 0o600, stat.S_IMODE(path.stat().st_mode))
+
+
+def replace_own(path: Path, content: bytes) -> None:
+    """Put `content` under `path`, whole or not at all, in a file of ours that nobody else may write.
+
+    What was there goes, whoever's it is: a folder that we may write is all that this needs, so that the members of a
+    group can share one. Raises OSError where it cannot be done; nothing is left behind.
+    """
+    _replace(path, content, 0o644)
+
+
+def _replace(path: Path, content: bytes, created: int, mode: int | None = None) -> None:
+    """Write a temporary file with the mode `created`, as the umask allows, make it `mode`, and rename it to `path`."""
+    temporary = path.with_name(f"{path.name}.partial-{unique()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, created)
+        with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor, not a path
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _may_be_written(path: Path) -> bool:
+    """Whether we may write to `path`; root may not either where its mode lets nobody write."""
+    return bool(path.stat().st_mode & _WRITABLE_BY_ANYONE) and os.access(path, os.W_OK)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` outlive a crash, where its file system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def unique() -> str:
+    """A part of a file name that no other process uses: host, process, chance."""
+    return f"{HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def quarantine(path: Path) -> Path | None:
+    """Move what stands at `path` aside, under a name that says so; None where nothing is there any more.
+
+    It is never deleted: it may be the only copy of what some result was made with.
+    """
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.quarantine-{stamp}-{secrets.token_hex(4)}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return None
+    return aside
+
+
+def lock_path(path: Path) -> Path:
+    """The file whose existence is the lock of `path`."""
+    return path.with_name(f".{path.name}.lock")
+
+
+@contextlib.contextmanager
+def exclusive(
+    path: Path,
+    *,
+    waiting: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+    timeout: float | None = None,
+) -> Iterator[None]:
+    """Hold the lock of `path` against every other process, on this host and others.
+
+    `waiting` is told once, who has it, where that takes more than a moment. `stop` ends the wait.
+
+    Raises
+    ------
+    LocalIOError
+        where the lock cannot be made, or `timeout` seconds (default: `DISK.lock_timeout`) have passed.
+    InterruptedError
+        where `stop` was set.
+    """
+    from filelock import SoftFileLease, Timeout
+
+    stop = stop or threading.Event()
+    lease = SoftFileLease(lock_path(path), lease_duration=DISK.lease, heartbeat_interval=DISK.heartbeat)
+    give_up = time.monotonic() + (DISK.lock_timeout if timeout is None else timeout)
+    tell_at = time.monotonic() + DISK.lock_patience
+    while True:
+        if stop.is_set():
+            raise InterruptedError(f"stopped while waiting for the lock of {path}")
+        try:
+            lease.acquire(blocking=False)
+            break
+        except Timeout:
+            pass
+        except OSError as error:
+            raise LocalIOError(
+                f"cannot lock {path}: {error.strerror or error}",
+                hint=f"make {path.parent} writable, or choose another folder",
+            ) from error
+        now = time.monotonic()
+        if now >= give_up:
+            raise LocalIOError(
+                f"waited too long for the lock of {path}, held by {_holder(lease)}",
+                hint=f"if that process is gone, delete {lock_path(path)}",
+            )
+        if waiting is not None and now >= tell_at:
+            waiting(_holder(lease))
+            waiting = None
+        stop.wait(DISK.lock_poll)
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+def _holder(lease: Any) -> str:
+    owner = lease.owner
+    return f"process {owner.pid} on {owner.hostname}" if owner else "another process"
+
+
+def _kind(mode: int) -> str:
+    names = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return names.get(stat.S_IFMT(mode), "not a regular file")

@@ -1,0 +1,167 @@
+"""What the disk says of each pin, and what it costs to ask."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+
+from snakemake_apptainer_freshness.actions import check as module
+from snakemake_apptainer_freshness.actions.check import check, check_one
+from snakemake_apptainer_freshness.cache import files, ledger
+from snakemake_apptainer_freshness.cache.prefix import image_path
+from tests.support import sifs
+from tests.support.fake_apptainer import python, unprivileged
+from tests.support.pins import DIGEST, OTHER, REPOSITORY, flip_seven_bytes, pin, put, record, settle
+
+
+def state(image, wanted=None, **how) -> str:
+    return check_one(wanted or pin(), image, **how).state
+
+
+@pytest.fixture
+def old(monkeypatch):
+    """As if images that are made now were hashed a minute later."""
+    real = ledger.clock_of
+    monkeypatch.setattr(ledger, "clock_of", lambda folder: real(folder) + 60_000_000_000)
+
+
+def test_each_pin_gets_its_word(tmp_path):
+    def of(number: int):
+        return pin(replace(DIGEST, hex=f"{number:064x}"))
+
+    record(put(tmp_path, of(0)), of(0))
+    put(tmp_path, of(1))
+    put(tmp_path, of(2), sifs.pulled(f"{REPOSITORY}:1.0"))
+    put(tmp_path, of(3), sifs.pulled(f"{REPOSITORY}@{OTHER}"))
+    flip_seven_bytes(altered := put(tmp_path, of(4)))
+    record(altered, of(4))
+    flip_seven_bytes(altered)
+    altered.write_bytes(sifs.pulled(f"{REPOSITORY}@{of(4).digest}", image_id=b"x" * 16))
+    put(tmp_path, of(5), b"")
+
+    facts = check([of(number) for number in range(7)], tmp_path)
+
+    assert [fact.state for fact in facts.values()] == [
+        "verified", "bound", "unbound", "stale", "altered", "corrupt", "absent",
+    ]  # fmt: skip
+    assert list(facts) == [of(number).url for number in range(7)]
+    assert all(fact.path == str(image_path(tmp_path, url)) and fact.detail for url, fact in facts.items())
+
+
+def test_a_recorded_image_is_not_opened_again(tmp_path, old, monkeypatch):
+    image = put(tmp_path, pin())
+    record(image, pin())
+    assert state(image) == "verified"
+
+    monkeypatch.setattr(module, "opened", lambda path: pytest.fail(f"{path} was opened"))
+
+    assert state(image) == "verified"
+    assert check([pin()], tmp_path)[pin().url].detail == "untouched since its SHA-256 was checked"
+
+
+def test_a_full_check_opens_it(tmp_path, old):
+    image = put(tmp_path, pin())
+    record(image, pin())
+    settle(image)
+    files_times = image.stat()
+    flip_seven_bytes(image)
+    os.utime(image, ns=(files_times.st_atime_ns, files_times.st_mtime_ns))
+    settle(image)  # as if the change had left no trace
+    assert state(image) == "verified"
+    assert check([pin()], tmp_path, full=True)[pin().url].state == "altered"
+
+
+def test_a_file_touched_within_two_seconds_of_hashing_is_not_trusted_by_its_stat_key(tmp_path):
+    image = put(tmp_path, pin())  # its ctime is now
+    record(image, pin())
+    assert state(image) == "verified"
+    known = ledger.load(image)
+    assert known is not None
+    assert known.stat is None
+
+
+def test_after_two_seconds_it_is(tmp_path):
+    image = put(tmp_path, pin())
+    record(image, pin())
+    time.sleep(2.1)
+    assert state(image) == "verified"
+    known = ledger.load(image)
+    assert known is not None
+    assert known.stat is not None
+
+
+def test_a_check_that_must_not_write_does_not(tmp_path, old):
+    image = put(tmp_path, pin())
+    record(image, pin())
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    folder = tmp_path.stat().st_mtime_ns
+    assert state(image, remember=False) == "verified"
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    assert tmp_path.stat().st_mtime_ns == folder
+
+
+def test_a_copied_folder_is_hashed_again_and_verified(tmp_path, old):
+    image = put(tmp_path / "here", pin())
+    record(image, pin())
+    assert state(image) == "verified"
+    subprocess.run(["cp", "-a", tmp_path / "here", tmp_path / "there"], check=True)
+    fact = check([pin()], tmp_path / "there")[pin().url]
+    assert fact.state == "verified"
+    assert "SHA-256 is the one recorded" in fact.detail
+
+
+def test_an_image_that_changes_while_it_is_read_is_not_believed(tmp_path, monkeypatch):
+    image = put(tmp_path, pin())
+    record(image, pin())
+
+    def hash_and_meddle(file):
+        result = files.sha256_of(file)
+        flip_seven_bytes(image)
+        return result
+
+    monkeypatch.setattr(module, "sha256_of", hash_and_meddle)
+    fact = check_one(pin(), image)
+    assert (fact.state, fact.detail) == ("corrupt", "it changes while it is read")
+
+
+def test_an_image_that_may_not_be_read_is_said(tmp_path):
+    image = put(tmp_path, pin())
+    image.chmod(0)
+    code = (
+        "from pathlib import Path; from tests.support.pins import pin;"
+        "from snakemake_apptainer_freshness.actions.check import check;"
+        f"f = check([pin()], Path({str(tmp_path)!r}))[pin().url]; print(f.state.value, f.detail)"
+    )
+    said = subprocess.run([*unprivileged(), *python(code)], capture_output=True, text=True, check=True).stdout
+    assert said == "corrupt it cannot be read: Permission denied\n"
+
+
+def test_a_folder_that_cannot_be_written_can_be_checked(tmp_path, monkeypatch):
+    image = put(tmp_path, pin())
+    record(image, pin())
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ledger, "clock_of", refuse)
+    assert state(image) == "verified"
+
+
+def test_a_pin_that_stands_twice_is_asked_once(tmp_path):
+    assert len(check([pin(), pin()], tmp_path)) == 1
+
+
+def test_a_library_image_is_verified_by_its_own_hash(tmp_path):
+    from hashlib import sha256
+
+    content = sifs.pulled("", labels={})
+    named = replace(DIGEST, hex=sha256(content).hexdigest())
+    wanted = replace(pin(), url=f"library://team/tool:sha256.{named.hex}", digest=named, content=named)
+    image = put(tmp_path, wanted, content)
+    assert state(image, wanted) == "verified"
+    flip_seven_bytes(image)
+    assert state(image, wanted) == "stale"

@@ -1,0 +1,199 @@
+"""Apptainer, the program: found, asked, stopped."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from snakemake_apptainer_freshness.cache import pull
+from snakemake_apptainer_freshness.cache.pull import Apptainer, AttemptFailed, explain
+from snakemake_apptainer_freshness.errors import MissingProgram
+from snakemake_apptainer_freshness.settings import DISK
+from tests.support.fake_apptainer import FakeApptainer
+from tests.support.pins import pin
+
+
+@pytest.fixture
+def fake(tmp_path):
+    return FakeApptainer(tmp_path / "fake")
+
+
+def attempt(fake, destination, stop=None):
+    return Apptainer.find(fake.environment).pull(pin().url, destination, use_cache=True, stop=stop or threading.Event())
+
+
+def gone(process: int) -> bool:
+    """Whether the process has ended; what is left of one whose parent has not asked yet counts as ended."""
+    status = Path(f"/proc/{process}/stat")
+    return not status.exists() or " Z " in status.read_text()
+
+
+def test_the_program_is_the_one_that_snakemake_would_run(tmp_path):
+    apptainer = FakeApptainer(tmp_path / "a")
+    singularity = FakeApptainer(tmp_path / "s", name="singularity", version="singularity-ce version 4.1.0-jammy")
+    both = {"PATH": f"{singularity.environment['PATH']}{os.pathsep}{apptainer.environment['PATH']}"}
+    assert Apptainer.find(both).version == "apptainer 1.4.5"
+    found = Apptainer.find({"PATH": f"{tmp_path}/s/bin:/usr/bin:/bin"})
+    assert (found.version, found.family, found.release) == ("singularity 4.1.0-jammy", "singularity", (4, 1))
+
+
+@pytest.mark.parametrize(
+    ("said", "version", "keeps_manifests"),
+    [
+        ("apptainer version 1.4.5", "apptainer 1.4.5", True),
+        ("apptainer version 1.3.6-1.el9", "apptainer 1.3.6-1.el9", False),
+        ("apptainer version 2.0.0-rc.1", "apptainer 2.0.0-rc.1", True),
+        ("singularity version 3.8.7-1.el8", "singularity 3.8.7-1.el8", False),
+        ("singularity-ce version 4.3.0", "singularity 4.3.0", False),
+    ],
+)
+def test_versions_are_read_as_they_are_said(tmp_path, said, version, keeps_manifests):
+    found = Apptainer.find(FakeApptainer(tmp_path / "fake", version=said).environment)
+    assert (found.version, found.keeps_manifests) == (version, keeps_manifests)
+
+
+def test_a_missing_program_is_said_with_what_to_do(tmp_path):
+    with pytest.raises(MissingProgram, match=r"neither apptainer nor singularity is on PATH\ninstall"):
+        Apptainer.find({"PATH": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    "said", ["apptainer version 0.1.2", "singularity version 3.7.4", "singularity version 2.6.1-dist"]
+)
+def test_a_program_that_is_too_old_is_said(tmp_path, said):
+    with pytest.raises(MissingProgram, match="at least"):
+        Apptainer.find(FakeApptainer(tmp_path / "fake", version=said).environment)
+
+
+def test_a_program_that_says_nothing_is_not_taken(tmp_path):
+    with pytest.raises(MissingProgram, match="does not say its version"):
+        Apptainer.find(FakeApptainer(tmp_path / "fake", version="hello").environment)
+
+
+def test_a_pull_makes_the_file(fake, tmp_path):
+    content = fake.serve(pin())
+    assert attempt(fake, tmp_path / "image") is False
+    assert (tmp_path / "image").read_bytes() == content
+
+
+def test_a_reused_image_is_noticed_whatever_the_user_silenced(fake, tmp_path):
+    fake.environment["APPTAINER_QUIET"] = "1"
+    fake.behave('[ -n "$APPTAINER_QUIET" ] || echo "INFO:    Using cached SIF image" >&2')
+    assert attempt(fake, tmp_path / "image") is True
+
+
+@pytest.mark.parametrize(
+    ("output", "meaning", "again"),
+    [
+        ("FATAL: while making image: write /x: no space left on device", "the disk is full", False),
+        ("write /x: disk quota exceeded", "the disk quota is used up", False),
+        ("open /x: read-only file system", "a folder is read-only", False),
+        ("TOOMANYREQUESTS: You have reached your pull rate limit", "the registry has had too many requests", True),
+        ("Error: unexpected end of JSON input", "two pulls met in Apptainer's cache", True),
+        (
+            "could not finalize cached file: rename a b: no such file or directory",
+            "two pulls met in Apptainer's cache",
+            True,
+        ),
+        ("MANIFEST_UNKNOWN: manifest unknown", "the registry no longer has it", False),
+        ("GET https://r/v2/x/manifests/y: UNAUTHORIZED: authentication required", "the registry wants a login", False),
+        ("DENIED: requested access to the resource is denied", "the registry refuses to serve it", False),
+        ("http: server gave HTTP response to HTTPS client", "the registry speaks plain http", False),
+        ("x509: certificate signed by unknown authority", "the registry's certificate is not trusted", False),
+        ("dial tcp 1.2.3.4:443: i/o timeout", "the registry could not be reached", True),
+        ("read: connection reset by peer", "the registry could not be reached", True),
+        ("dial tcp: lookup quay.io: no such host", "the registry could not be reached", True),
+        ("unexpected status code 503 Service Unavailable", "the registry could not be reached", True),
+    ],
+)
+def test_a_known_message_is_explained(output, meaning, again):
+    error = explain("docker://x", 255, output)
+    assert error.message.startswith(f"cannot pull docker://x: {meaning}\n")
+    assert output in error.message
+    assert error.hint
+    assert (error.again, error.final) == (again, not again)
+
+
+def test_an_unknown_failure_is_shown_as_it_is():
+    error = explain("docker://x", 255, "something else")
+    assert error.message == "cannot pull docker://x: it ended with status 255\n  something else"
+    assert not error.again
+    assert not error.final
+    assert "killed by signal 9" in explain("docker://x", -9, "").message
+
+
+def test_no_secret_of_its_output_is_shown():
+    error = explain("docker://x", 1, "GET https://me:hunter2@r/v2/?token=abc failed with Authorization: Bearer abc123")
+    assert "hunter2" not in str(error)
+    assert "abc" not in str(error)
+
+
+def test_only_the_end_of_a_long_output_is_kept(fake, tmp_path):
+    fake.behave("yes 'a long line' | head -c 3000000; echo the end; exit 1")
+    with pytest.raises(AttemptFailed) as caught:
+        attempt(fake, tmp_path / "image")
+    assert "the end" in caught.value.message
+    assert len(caught.value.message) < 1000
+
+
+def test_a_program_that_hangs_is_ended_with_all_that_it_started(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(pull, "DISK", replace(DISK, pull_timeout=0.5, grace=0.2))
+    fake.behave(f"trap '' TERM; sleep 300 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/parent; wait; sleep 300")
+    started = time.monotonic()
+    with pytest.raises(AttemptFailed, match="did not end in") as caught:
+        attempt(fake, tmp_path / "image")
+    assert time.monotonic() - started < 10
+    assert caught.value.final
+    assert gone(int((tmp_path / "child").read_text()))
+    assert gone(int((tmp_path / "parent").read_text()))
+
+
+def test_a_program_that_closes_its_output_is_still_watched(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(pull, "DISK", replace(DISK, pull_timeout=0.5, grace=0.2))
+    fake.behave("exec >&- 2>&-; sleep 300")
+    with pytest.raises(AttemptFailed, match="did not end in"):
+        attempt(fake, tmp_path / "image")
+
+
+def test_a_grandchild_that_keeps_the_output_open_is_not_waited_for(fake, tmp_path):
+    fake.serve(pin())
+    fake.behave('cp "$image" "$destination"; sleep 5 &')
+    started = time.monotonic()
+    attempt(fake, tmp_path / "image")
+    assert time.monotonic() - started < 3
+
+
+def test_a_stop_ends_the_program(fake, tmp_path):
+    stop = threading.Event()
+    fake.behave(f"echo $$ > {tmp_path}/process; exec sleep 300")
+    threading.Timer(0.3, stop.set).start()
+    with pytest.raises(InterruptedError):
+        attempt(fake, tmp_path / "image", stop)
+    assert gone(int((tmp_path / "process").read_text()))
+
+
+@pytest.mark.parametrize("ending", ["exit 0", "exit 1", "kill -9 $$"])
+def test_its_temporary_folder_is_removed_however_it_ends(fake, tmp_path, ending):
+    fake.serve(pin())
+    fake.behave(
+        f'cp "$image" "$destination"; locked="$APPTAINER_TMPDIR/rootfs/locked";'
+        'mkdir -p "$locked/x"; chmod 0 "$locked";'
+        f"{ending}"
+    )
+    try:
+        attempt(fake, tmp_path / "image")
+    except AttemptFailed:
+        assert ending != "exit 0"
+    assert list(fake.temporary.iterdir()) == []
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_said(fake, tmp_path):
+    fake.environment["APPTAINER_TMPDIR"] = str(tmp_path / "none")
+    with pytest.raises(AttemptFailed, match="temporary folder") as caught:
+        attempt(fake, tmp_path / "image")
+    assert "APPTAINER_TMPDIR" in caught.value.hint
