@@ -1,0 +1,216 @@
+"""The deep proof: is what is in an image file what the layers of a digest amount to?
+
+For an image that no record and no label binds, pulled by a tag long ago perhaps, or copied from somewhere. Nothing is
+pulled, nothing is extracted; memory goes with the number of files, never with their size.
+
+1. **What the digest names**: the manifest, hashed against the pin (through the index, choosing the platform as
+   Apptainer does), its configuration and layers, hashed against the manifest. They come from Apptainer's blob cache
+   where they are there and are what their names say, else from the registry.
+2. **What the file holds**: its file system, read by ``unsquashfs`` from the very file that is hashed meanwhile.
+3. **What Apptainer adds** to every image, which the Apptainer of this machine is asked for.
+
+If nothing differs but what Apptainer is known to change (:mod:`.cache.tree`), the image is `verified`: a record of its
+hash is written, and from then on it is like one that we pulled. If anything differs it is `stale`. Where that cannot
+be said (a layer that cannot be read for certain, an index that is not there, scripts of another Apptainer than this
+one) it is `unbound`: never verified, and not accused either.
+
+Beside its file system a SIF can hold what changes it when it runs: an overlay, another launch script. Such a file is
+not what Apptainer pulls, whatever is in its file system.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from snakemake_apptainer_freshness.actions.contents import Blobs, Registry, configuration, image_manifest, merged
+from snakemake_apptainer_freshness.cache import inserted, ledger, sif, squashfs
+from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.cache.files import (
+    NotAFile,
+    StatKey,
+    opened,
+    sha256_of,
+    writable_by_all,
+)
+from snakemake_apptainer_freshness.cache.ledger import Record
+from snakemake_apptainer_freshness.cache.pull import Apptainer
+from snakemake_apptainer_freshness.cache.sif import Sif
+from snakemake_apptainer_freshness.cache.tree import Difference, differences
+from snakemake_apptainer_freshness.errors import CorruptImage, LocalIOError
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.tree import Node, NotComparable
+from snakemake_apptainer_freshness.settings import TREE
+
+PROVEN: Final = "proven by comparison with its layers"
+_LAUNCH: Final = b"#!/usr/bin/env run-singularity\n"
+_LAUNCH_SIZE: Final = 32
+_ALLOWED: Final = frozenset({sif.DEFINITION, sif.JSON, sif.PARTITION, sif.SIGNATURE})
+"""What a SIF may hold beside its file system without being another image when it runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What the comparison of one image says: `state` is `verified`, `stale`, `unbound`, `corrupt` or `absent`.
+
+    `differences` are the first ones, a line each; `detail` says in one line how it is known, or why it is not.
+    `files` and `bytes` are how many of the image's files, and of their bytes, were compared.
+    """
+
+    state: DiskState
+    path: str
+    detail: str
+    differences: tuple[str, ...] = ()
+    files: int = 0
+    bytes: int = 0
+
+    @property
+    def fact(self) -> DiskFact:
+        """The same in the words that every check uses."""
+        return DiskFact(state=self.state, path=self.path, detail=self.detail)
+
+
+def prove(
+    pin: Pin,
+    image: Path,
+    *,
+    registry: Registry | None,
+    environment: Mapping[str, str] | None = None,
+    remember: bool = True,
+) -> Proof:
+    """Whether the file `image` is what `pin` names, by comparing all that is in it.
+
+    `registry` is asked for what is not in Apptainer's cache; None asks nobody. `environment` is Apptainer's (default:
+    this process's). `remember` writes the record of an image that is proven.
+
+    Raises
+    ------
+    RegistryError
+        where the registry is needed and cannot be asked.
+    MissingProgram, PullFailed, LocalIOError
+        where apptainer or unsquashfs cannot be used, or the record cannot be written.
+    """
+    environment = os.environ if environment is None else environment
+    try:
+        with opened(image) as file:
+            return _Comparison(pin=pin, image=image, registry=registry, environment=environment).of(
+                file, remember=remember
+            )
+    except FileNotFoundError:
+        return Proof(state=DiskState.ABSENT, path=str(image), detail="no such file")
+    except NotAFile as error:
+        return Proof(state=DiskState.CORRUPT, path=str(image), detail=f"not a file but {error}")
+    except CorruptImage as error:
+        return Proof(state=DiskState.CORRUPT, path=str(image), detail=error.message)
+    except NotComparable as reason:
+        return Proof(state=DiskState.UNBOUND, path=str(image), detail=f"it cannot be compared: {reason}")
+    except OSError as error:
+        raise LocalIOError(f"cannot compare {image} with its layers: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparison:
+    pin: Pin
+    image: Path
+    registry: Registry | None
+    environment: Mapping[str, str]
+
+    def of(self, file: BinaryIO, *, remember: bool) -> Proof:
+        status = os.fstat(file.fileno())
+        found = sif.read(file)
+        if writable_by_all(status.st_mode):
+            raise NotComparable(f"anyone may write to it (mode {status.st_mode & 0o7777:04o})")
+        if self.pin.scheme != "docker":
+            raise NotComparable(f"no layers are known of {self.pin.scheme}:// images")
+        if strange := _strange(found, file):
+            return Proof(
+                state=DiskState.STALE,
+                path=str(self.image),
+                detail=f"no pull makes such a file: {strange}",
+                differences=(strange,),
+            )
+        if found.partition is None or found.partition.filesystem != sif.SQUASHFS:
+            raise NotComparable("its file system is encrypted, or no squashfs")
+        blobs = Blobs(pin=self.pin, registry=self.registry, cache=CacheFolder.of(self.environment))
+        digest, content = image_manifest(self.pin, blobs)
+        wanted = merged(content, blobs)
+        program = Apptainer.find(self.environment)
+        own = inserted.read(configuration(content, blobs), program)
+        tree = squashfs.read(file, found.partition.offset, environment=self.environment)
+        proof = self._judged(list(islice(_sorted(wanted, own, tree), TREE.entries)), tree, found, program)
+        if proof.state is DiskState.VERIFIED:
+            self._finish(file, StatKey.of(status), found, digest, remember=remember)
+        return proof
+
+    def _judged(self, found: list[Difference], tree: Node, image: Sif, program: Apptainer) -> Proof:
+        nodes = [node for _, node in tree.walk()]
+        compared = Proof(
+            state=DiskState.VERIFIED,
+            path=str(self.image),
+            detail=f"its {len(nodes)} files are those of the layers that {self.pin.digest.short} names",
+            files=len(nodes),
+            bytes=sum(node.size for node in nodes),
+        )
+        named = tuple(str(difference) for difference in found[: TREE.shown])
+        if not found:
+            return compared
+        if all(difference.of_apptainer for difference in found) and image.builder != program.version:
+            detail = (
+                f"only what Apptainer inserts differs; it was built by {image.builder or 'an unknown program'}, "
+                f"and {program.version} cannot say what that inserts"
+            )
+            return replace(compared, state=DiskState.UNBOUND, detail=detail, differences=named)
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        detail = f"it is not what {self.pin.digest.short} names: {named[0]}{more}"
+        return replace(compared, state=DiskState.STALE, detail=detail, differences=named)
+
+    def _finish(self, file: BinaryIO, before: StatKey, found: Sif, manifest_digest: Digest, *, remember: bool) -> None:
+        """That the file is still the one that was compared, and its record."""
+        sha256 = sha256_of(file)
+        if not before.same_file(StatKey.of(os.fstat(file.fileno()))):
+            raise NotComparable("it changes while it is read")
+        if not remember:
+            return
+        ledger.store(
+            self.image,
+            Record(
+                image=self.image.name,
+                reference=self.pin.reference,
+                pinned=self.pin.url,
+                digest=self.pin.digest,
+                platform=self.pin.platform,
+                manifest=manifest_digest,
+                sha256=sha256,
+                size=before.size,
+                apptainer=found.builder,
+                obtained_at=ledger.now(),
+                obtained_by=PROVEN,
+            ),
+        )
+
+
+def _sorted(wanted: Node, own: Node, tree: Node) -> Iterator[Difference]:
+    """All differences, those that are about the layers first."""
+    about_apptainer = []
+    for difference in differences(wanted, own, tree):
+        if difference.of_apptainer:
+            about_apptainer.append(difference)
+        else:
+            yield difference
+    yield from about_apptainer
+
+
+def _strange(found: Sif, file: BinaryIO) -> str:
+    """What in the file would change the image when it runs; empty where there is nothing."""
+    partitions = [descriptor for descriptor in found.descriptors if descriptor.type == sif.PARTITION]
+    if len(partitions) > 1:
+        return "it has a second partition, which could be laid over its file system"
+    if strange := [descriptor for descriptor in found.descriptors if descriptor.type not in _ALLOWED]:
+        return f"it has an object of type {strange[0].type:#x}, which no pull makes"
+    file.seek(0)
+    launch = file.read(_LAUNCH_SIZE)
+    return "" if launch.rstrip(b"\0") == _LAUNCH else "its launch script is not Apptainer's"

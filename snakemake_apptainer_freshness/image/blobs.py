@@ -1,0 +1,94 @@
+"""Blobs: the bytes behind a digest, held to it while they pass by. Pure: streams in, streams out.
+
+A blob is good once its stream came to its end without an error: it then had exactly the bytes that its descriptor
+says. Until then nothing that follows from it may be believed. How a layer is compressed is read from its first bytes,
+as Apptainer does it (go-containerregistry, ``pkg/v1/partial``), not from its media type.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.tree import NotComparable
+from snakemake_apptainer_freshness.settings import TREE
+
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_MAGIC_SIZE: Final = 4
+
+
+class DamagedBlob(NotComparable):
+    """A blob that is not what its digest says."""
+
+
+def checked(pieces: Iterable[bytes], digest: Digest, size: int) -> Iterator[bytes]:
+    """`pieces`, as long as they are no more than `size` bytes; they are good if it comes to its end without an error.
+
+    Raises
+    ------
+    DamagedBlob
+        where they are more, fewer, or do not hash to `digest`.
+    """
+    hasher, left = hashlib.new(digest.algorithm), size
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            raise DamagedBlob(f"{digest.short} is longer than the {size} bytes that its descriptor says")
+        hasher.update(piece)
+        yield piece
+    if left or hasher.hexdigest() != digest.hex:
+        raise DamagedBlob(f"what is there as {digest.short} is not that")
+
+
+def hashed(pieces: Iterable[bytes], algorithm: str) -> str:
+    """What `pieces` hash to, in hex."""
+    hasher = hashlib.new(algorithm)
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def unpacked(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The tar archive in a blob, in pieces of bounded size.
+
+    Raises
+    ------
+    NotComparable
+        where it is compressed with zstd, or damaged.
+    """
+    source = iter(pieces)
+    start = b""
+    while len(start) < _MAGIC_SIZE and (piece := next(source, None)) is not None:
+        start += piece
+    if start.startswith(_ZSTD):
+        raise NotComparable("a layer is compressed with zstd, which cannot be unpacked here")
+    whole = _chain(start, source)
+    return _gunzipped(whole) if start.startswith(_GZIP) else whole
+
+
+def _chain(start: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield start
+    yield from rest
+
+
+def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """What gzip members one after the other hold; however much a piece unpacks to, it comes in bounded parts."""
+    member: Any = None
+    try:
+        for piece in pieces:
+            data = piece
+            while data:
+                member = member or zlib.decompressobj(zlib.MAX_WBITS | 16)
+                part = member.decompress(data, TREE.chunk)
+                yield part
+                data = member.unused_data if member.eof else member.unconsumed_tail
+                while not member.eof and not data and len(part) == TREE.chunk:
+                    yield (part := member.decompress(b"", TREE.chunk))
+                if member.eof:
+                    member = None
+    except zlib.error as error:
+        raise NotComparable(f"a layer is not sound gzip: {error}") from None
+    if member is not None:
+        raise NotComparable("a layer's gzip stream breaks off")

@@ -1,0 +1,418 @@
+"""Attacks on the deep proof: whoever made the image file, a layer or an answer wants it to say `verified`."""
+
+from __future__ import annotations
+
+import os
+import random
+import tarfile
+import time
+import tracemalloc
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from snakemake_apptainer_freshness.actions.check import check_one
+from snakemake_apptainer_freshness.actions.prove import Proof, prove
+from snakemake_apptainer_freshness.cache import ledger, sif, squashfs
+from snakemake_apptainer_freshness.errors import RegistryError
+from snakemake_apptainer_freshness.image.blobs import checked, unpacked
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.layers import Layers
+from snakemake_apptainer_freshness.image.tree import NotComparable
+from snakemake_apptainer_freshness.settings import TREE, TreeLimits
+from tests.support import images, programs, sifs
+from tests.support.images import Image, Index, Layer
+from tests.support.proofs import (
+    Entry,
+    Served,
+    built,
+    environment,
+    file,
+    folder,
+    forged,
+    hardlink,
+    layer,
+    pin_of,
+    sif_around,
+    symlink,
+    tar,
+)
+
+CONTENT = Image(
+    layers=(
+        layer(folder("bin"), file("bin/tool", "#!/bin/sh\n", 0o755), symlink("bin/alias", "tool"), file("gone")),
+        layer(file(".wh.gone", b""), file("data", "0123456789"), file("big", bytes(300_000)), folder("kept")),
+    ),
+    env=("PATH=/bin",),
+)
+PIN = pin_of(CONTENT)
+POISONED_ENV = ".singularity.d/env/99-base.sh"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """The image that Apptainer builds of CONTENT."""
+    return built(CONTENT, tmp_path_factory.mktemp("original"))
+
+
+def judge(image: Path, *, content: Image = CONTENT, served: Served | None = None) -> Proof:
+    return prove(
+        pin_of(content),
+        image,
+        registry=served or Served(content=content),
+        environment=environment(image.parent / "home"),
+    )
+
+
+def put(path: Path, content: str | bytes) -> None:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+# --- The image file -------------------------------------------------------------------------------------------------
+
+
+def test_an_image_that_was_packed_anew_without_a_change_is_verified(original, tmp_path):
+    assert judge(forged(original, tmp_path, lambda _: None)).state == "verified"
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (lambda root: put(root / "data", "0123456780"), "/data: its content is another one"),
+        (lambda root: put(root / "data", "012345678"), "/data: has 9 bytes"),
+        (lambda root: (root / "bin/tool").chmod(0o4755), "/bin/tool: has mode 4755"),
+        (lambda root: (root / "kept").chmod(0o777), "/kept: has mode 0777"),
+        (lambda root: put(root / "bin/sudo", ""), "/bin/sudo: is in no layer"),
+        (lambda root: put(root / "gone", "x"), "/gone: is in no layer"),
+        (lambda root: put(root / "kept/.hidden", "x"), "/kept/.hidden: is in no layer"),
+        (lambda root: (root / "data").unlink(), "/data: is missing"),
+        (lambda root: (root / "kept").rmdir(), "/kept: is missing"),
+        (lambda root: ((root / "bin/alias").unlink(), (root / "bin/alias").symlink_to("sh")), "/bin/alias: leads to"),
+        (lambda root: ((root / "data").unlink(), (root / "data").mkdir()), "/data: is a folder"),
+        (
+            lambda root: put(root / "etc/resolv.conf", "nameserver 192.0.2.66"),
+            "/etc/resolv.conf: is not what Apptainer",
+        ),
+        (lambda root: put(root / POISONED_ENV, "LD_PRELOAD=/evil"), f"/{POISONED_ENV}: is not what Apptainer"),
+        (lambda root: put(root / ".singularity.d/env/00-a.sh", "x"), "/.singularity.d/env/00-a.sh: is in no layer"),
+        (lambda root: put(root / ".singularity.d/runscript", "x"), "/.singularity.d/runscript: is not what"),
+        (lambda root: (root / ".singularity.d/labels.json").chmod(0o755), "/.singularity.d/labels.json: has mode"),
+        (lambda root: (root / ".exec").unlink(), "/.exec: is missing"),
+        (lambda root: (root / "dev").chmod(0o4755), "/dev: has mode 4755"),
+        (lambda root: os.chown(root / "data", 1000, 0), "/data: its owner is 1000:0"),
+        (lambda root: root.chmod(0o1755), "/: has mode 1755"),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="packing what root owns takes root")
+def test_a_change_of_one_thing_is_stale_and_named(original, tmp_path, change, difference):
+    image = forged(original, tmp_path, change)
+
+    proof = judge(image)
+
+    assert proof.state == "stale"
+    assert proof.differences[0].startswith(difference)
+    assert len(proof.differences) == 1
+    assert ledger.load(image) is None
+
+
+def partition_of(image: Path) -> tuple[int, bytes]:
+    found = sif.read(image).partition
+    content = image.read_bytes()
+    return found.offset, content[found.offset : found.offset + found.size]
+
+
+def test_an_overlay_beside_the_file_system_is_stale(original, tmp_path):
+    _, packed = partition_of(original)
+    overlay = sifs.Object(type=sifs.PARTITION, content=bytes(4096), extra=sifs.partition_extra(filesystem=2, kind=4))
+
+    proof = judge(sif_around(packed, tmp_path / "x.sif", [overlay]))
+
+    assert (proof.state, proof.differences) == (
+        "stale",
+        ("it has a second partition, which could be laid over its file system",),
+    )
+
+
+def test_an_unknown_object_is_stale(original, tmp_path):
+    _, packed = partition_of(original)
+    proof = judge(sif_around(packed, tmp_path / "x.sif", [sifs.Object(type=0x4007, content=b"x")]))
+    assert proof.state == "stale"
+
+
+def test_another_launch_script_is_stale(original, tmp_path):
+    image = tmp_path / "x.sif"
+    put(image, b"#!/tmp/evil\n".ljust(32, b"\0") + original.read_bytes()[32:])
+    assert judge(image).state == "stale"
+
+
+def test_a_file_that_anyone_may_write_is_never_verified(original, tmp_path):
+    image = tmp_path / "x.sif"
+    put(image, original.read_bytes())
+    image.chmod(0o777)
+    assert judge(image).state == "unbound"
+
+
+def test_a_link_whose_target_lists_files_that_are_not_there_proves_nothing(original, tmp_path):
+    def change(root):
+        (root / "kept").rmdir()
+        (root / "bin/alias").unlink()
+        (root / "bin/alias").symlink_to("tool\nkept D 0 755 0 0")
+
+    proof = judge(forged(original, tmp_path, change))
+
+    assert proof.state == "unbound"
+    assert "new line" in proof.detail
+
+
+def test_flipped_bytes_are_never_verified_unless_nothing_that_counts_changed(original, tmp_path):
+    offset, packed = partition_of(original)
+    chance = random.Random(7)
+    image = tmp_path / "x.sif"
+    states = []
+    for _ in range(12):
+        content = bytearray(original.read_bytes())
+        content[offset + chance.randrange(96, len(packed) - 1)] ^= 1 << chance.randrange(8)
+        put(image, bytes(content))
+        proof = judge(image)
+        states.append(proof.state)
+        if proof.state == "verified":  # a time of a file, or the padding at the end
+            with image.open("rb") as changed, original.open("rb") as unchanged:
+                trees = [squashfs.read(f, offset, environment=programs.environment()) for f in (changed, unchanged)]
+            assert dict(trees[0].walk()) == dict(trees[1].walk())
+    assert set(states) <= {"verified", "stale", "unbound", "corrupt"}
+    assert {"unbound", "stale"} & set(states)
+
+
+def test_an_image_that_is_replaced_while_it_is_read_is_not_recorded(original, tmp_path):
+    image = tmp_path / "x.sif"
+    put(image, original.read_bytes())
+    image.chmod(0o755)
+
+    class Replacing(Served):
+        def manifest(self, reference, digest):
+            other = tmp_path / "other"
+            put(other, b"other")
+            other.replace(image)
+            return super().manifest(reference, digest)
+
+    judge(image, served=Replacing(content=CONTENT))
+
+    assert check_one(PIN, image).state == "corrupt"
+
+
+def test_an_image_that_is_changed_while_it_is_read_is_not_verified(original, tmp_path):
+    image = tmp_path / "x.sif"
+    put(image, original.read_bytes())
+
+    class Touching(Served):
+        def manifest(self, reference, digest):
+            with image.open("ab") as opened:
+                opened.write(b"more")
+            return super().manifest(reference, digest)
+
+    assert judge(image, served=Touching(content=CONTENT)).state == "unbound"
+    assert ledger.load(image) is None
+
+
+# --- The registry ---------------------------------------------------------------------------------------------------
+
+
+def test_a_blob_with_one_byte_changed_proves_nothing(original):
+    top = CONTENT.layers[1]
+    lie = bytearray(top.content)
+    lie[4] ^= 1  # the time in gzip's header, which no tree shows
+    proof = judge(original, served=Served(content=CONTENT, lies={top.digest: bytes(lie)}))
+    assert proof.state == "unbound"
+
+
+@pytest.mark.parametrize("lie", [b"", b"short", CONTENT.layers[0].content + b"\0"], ids=["empty", "short", "long"])
+def test_a_blob_of_another_length_proves_nothing(original, lie):
+    proof = judge(original, served=Served(content=CONTENT, lies={CONTENT.layers[0].digest: lie}))
+    assert proof.state == "unbound"
+
+
+def test_another_manifest_than_the_pin_names_proves_nothing(original):
+    other = replace(CONTENT, layers=CONTENT.layers[:1])
+    proof = judge(original, served=Served(content=CONTENT, lies={CONTENT.digest: other.manifest}))
+    assert proof.state == "unbound"
+
+
+def test_another_configuration_than_the_manifest_names_proves_nothing(original):
+    lie = CONTENT.config.replace(b"PATH=/bin", b"PATH=/bad")
+    proof = judge(original, served=Served(content=CONTENT, lies={images.sha256(CONTENT.config): lie}))
+    assert proof.state == "unbound"
+
+
+def test_an_index_in_an_index_proves_nothing(original):
+    nested = Index(manifests=(images.Listed(of=Index(manifests=(CONTENT,)), platform=CONTENT.platform),))
+    proof = prove(
+        pin_of(nested), original, registry=Served(content=nested), environment=environment(original.parent / "home")
+    )
+    assert proof.state == "unbound"
+
+
+def test_a_blob_that_never_ends_is_cut_off():
+    def endless():
+        while True:
+            yield bytes(65536)
+
+    with pytest.raises(NotComparable, match="longer than"):
+        list(checked(endless(), Digest.parse("sha256:" + "0" * 64), 1_000_000))
+
+
+def test_a_registry_that_fails_is_an_error_and_no_verdict(original):
+    class Failing(Served):
+        def blob(self, reference, digest):
+            raise RegistryError("it is down")
+
+    with pytest.raises(RegistryError):
+        judge(original, served=Failing(content=CONTENT))
+
+
+# --- The layers -----------------------------------------------------------------------------------------------------
+
+
+def merge(archive: bytes, **limits) -> Layers:
+    layers = Layers(TreeLimits(**limits))
+    layers.add([archive])
+    return layers
+
+
+def header(name: str = "x", size: int = 0, kind: bytes = tarfile.REGTYPE) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.type = size, kind
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("archive", "reason"),
+    [
+        (tar(file("a", b"1234"))[:514], "breaks off"),
+        (tar(file("a"))[:700], "not a sound tar"),
+        (tar(file("a"))[:1024] + b"\xff" * 512 + tar(file("b")), "damaged"),
+        (header(size=1 << 60), "breaks off"),
+        (header(kind=tarfile.GNUTYPE_LONGNAME, size=1 << 40) + bytes(1 << 16), "large header"),
+        (header(kind=tarfile.XHDTYPE, size=1 << 30) + bytes(1 << 16), "large header"),
+        ((header(kind=tarfile.GNUTYPE_LONGNAME, size=2) + b"x\0".ljust(512, b"\0")) * 3000 + header(), "header|sound"),
+        (header(kind=tarfile.XGLTYPE, size=11) + b"11 key=val\n".ljust(512, b"\0") + header() + bytes(1024), "global"),
+        (header(kind=tarfile.GNUTYPE_SPARSE), "type"),
+        (tar(Entry(name="a", pax={"GNU.sparse.map": "0,1", "GNU.sparse.size": "1000000000000"})), "type"),
+        (header(kind=b"V"), "type"),
+        (tar(hardlink("a", "/etc/passwd")), "not there"),
+        (tar(hardlink("a", "../../../etc/passwd")), "not there"),
+        (tar(file("a"), hardlink("a", "a")), "not there"),
+        (tar(folder("a"), hardlink("b", "a")), "not there"),
+        (tar(symlink("a", "b"), symlink("b", "a"), file("a/x")), "circle"),
+        (tar(symlink("a", "/" + "b/" * 3000), file("a/x")), "path of"),
+        (tar(file("d/" * 3000)), "path of"),
+        (tar(symlink("./", "/etc")), "root"),
+    ],
+)
+def test_a_hostile_archive_is_refused(archive, reason):
+    with pytest.raises(NotComparable, match=reason):
+        merge(archive)
+
+
+def test_a_header_with_a_negative_size_is_refused():
+    entry = bytearray(header(size=1))
+    entry[124:136] = b"\xff" * 12  # base 256: minus one
+    entry[148:156] = b" " * 8
+    entry[148:156] = f"{sum(entry):06o}\0 ".encode()
+    with pytest.raises(NotComparable):
+        merge(bytes(entry) + bytes(1024))
+
+
+def test_millions_of_entries_are_cut_off():
+    with pytest.raises(NotComparable, match="more than 100 entries"):
+        merge(tar(*(file(f"f{number}") for number in range(101))), entries=100)
+
+
+def test_a_decompression_bomb_is_cut_off_in_little_memory():
+    zeros = zlib.compressobj(9, wbits=31)
+    bomb = zeros.compress(header(size=1 << 40)) + b"".join(zeros.compress(bytes(1 << 20)) for _ in range(128))
+    tracemalloc.start()
+    with pytest.raises(NotComparable, match="unpack to more than"):
+        Layers(TreeLimits(size=1 << 26)).add(unpacked([bomb]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_paths_never_lead_out_of_the_root():
+    layers = merge(tar(file("../../etc/passwd", "evil"), symlink("out", "../../.."), file("out/inside"), file("/abs")))
+    assert sorted(path for path, _ in layers.root.walk()) == [b"abs", b"etc", b"etc/passwd", b"inside", b"out"]
+
+
+def test_a_deeply_nested_tree_is_walked_without_recursion():
+    layers = merge(tar(*(folder("/".join(["d"] * depth)) for depth in range(1, 2000, 50)), file("d/" * 1999 + "f")))
+    assert len(list(layers.root.walk())) == 2000
+
+
+def test_a_layer_of_zstd_proves_nothing(original):
+    strange = Image(layers=(Layer.raw(b"\x28\xb5\x2f\xfd" + bytes(100), images.OCI_LAYER),))
+    proof = judge(original, content=strange)
+    assert proof.state == "unbound"
+    assert "zstd" in proof.detail
+
+
+def test_a_layer_of_unknown_type_proves_nothing(original):
+    strange = Image(layers=(Layer.raw(tar(file("a")), "application/x-unknown"),))
+    assert judge(original, content=strange).state == "unbound"
+
+
+def test_nothing_is_written_but_the_record(original, tmp_path):
+    image = tmp_path / "x.sif"
+    put(image, original.read_bytes())
+    image.chmod(0o755)
+    home = tmp_path / "home"
+    proof = prove(PIN, image, registry=Served(content=CONTENT), environment=environment(home))
+    assert proof.state == "verified"
+    left = {path.name for path in tmp_path.iterdir()} - {"home"}
+    assert left == {"x.sif", "x.sif.freshness.json"}
+
+
+# --- The program ----------------------------------------------------------------------------------------------------
+
+
+def pretend(folder: Path, script: str) -> dict[str, str]:
+    """An environment whose unsquashfs is `script`."""
+    folder.mkdir(exist_ok=True)
+    program = folder / "unsquashfs"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "exit 0",
+        "exit 1",
+        "echo 'FATAL ERROR: no' >&2; exit 1",
+        "printf '/ D 0 755 0 0\\na R 0 644 0 0 5 0 0\\n#\\n# START OF DATA - DO NOT MODIFY\\n#\\nabc'",
+        "printf '/ D 0 755 0 0\\na R 0 644 0 0 1 0 0\\n#\\n# START OF DATA - DO NOT MODIFY\\n#\\nabc'",
+        "printf '/ D 0 755 0 0\\na R 0 644 0 0 1 7 0\\n#\\n# START OF DATA - DO NOT MODIFY\\n#\\na'",
+        "printf '/ D 0 755 0 0\\na D 0 755 0 0\\na D 0 755 0 0\\n'",
+        "printf '/ D 0 755 0 0\\nmissing/a D 0 755 0 0\\n'",
+        "printf '/ D 0 755 0 0\\n.. D 0 755 0 0\\n'",
+        "printf '/ D 0 755 0 0\\na L b\\n'",
+        "printf '/ D 0 755 0 0\\na Q 0 755 0 0\\n'",
+        "printf 'a D 0 755 0 0\\n'",
+        "printf '/ D 0 755 0 0\\n'; exit 2",
+        "yes | tr -d '\\n'",
+        "while :; do echo '-rw-r--r-- x'; done",
+    ],
+)
+def test_an_unsquashfs_that_says_something_else_proves_nothing(original, tmp_path, script):
+    limits = TreeLimits(entries=1000)
+    with original.open("rb") as image, pytest.raises(NotComparable):
+        squashfs.read(image, 0, environment=pretend(tmp_path / "bin", script), limits=limits)
+
+
+def test_an_unsquashfs_that_hangs_is_ended(original, tmp_path):
+    started = time.monotonic()
+    with original.open("rb") as image, pytest.raises(NotComparable, match="did not end"):
+        squashfs.read(image, 0, environment=pretend(tmp_path / "bin", "sleep 60"), limits=replace(TREE, timeout=0.3))
+    assert time.monotonic() - started < 5

@@ -1,0 +1,222 @@
+"""The deep proof's words: what it says of which file, and what it leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from snakemake_apptainer_freshness.actions.check import check_one
+from snakemake_apptainer_freshness.actions.prove import PROVEN, Proof, prove
+from snakemake_apptainer_freshness.cache import inserted, ledger
+from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
+from snakemake_apptainer_freshness.cache.pull import Apptainer
+from snakemake_apptainer_freshness.errors import MissingProgram
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.tree import NotComparable
+from tests.support import images
+from tests.support.images import Image, Index, multi_arch
+from tests.support.proofs import Served, built, environment, file, folder, layer, pin_of
+
+CONTENT = Image(layers=(layer(folder("bin"), file("bin/tool", "one", 0o755)),), env=("PATH=/bin",))
+OTHER = Image(layers=(layer(folder("bin"), file("bin/tool", "two", 0o755), file("more")),), env=("PATH=/bin",))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    return built(CONTENT, tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def image(original, tmp_path) -> Path:
+    """A copy that nobody else sees."""
+    path = tmp_path / "image.simg"
+    path.write_bytes(original.read_bytes())
+    path.chmod(0o755)
+    return path
+
+
+def judge(image: Path, content: Image | Index = CONTENT, **options) -> Proof:
+    options = {"registry": Served(content=content), "environment": environment(image.parent / "home")} | options
+    return prove(pin_of(content), image, **options)
+
+
+def test_the_same_content_is_verified_and_counted(image):
+    proof = judge(image)
+    assert proof.state == "verified"
+    assert proof.differences == ()
+    assert proof.files > 20
+    assert proof.bytes > 3
+    assert (proof.fact.state, proof.fact.path) == ("verified", str(image))
+
+
+def test_a_proof_leaves_a_record_by_which_the_image_is_verified_from_then_on(image):
+    pin = pin_of(CONTENT)
+    judge(image)
+    record = ledger.load(image)
+
+    assert record.obtained_by == PROVEN
+    assert (record.pinned, record.digest, record.manifest) == (pin.url, pin.digest, pin.digest)
+    assert check_one(pin, image).state == "verified"
+
+
+def test_a_proof_can_be_made_without_leaving_a_record(image):
+    assert judge(image, remember=False).state == "verified"
+    assert ledger.load(image) is None
+
+
+def test_another_content_is_stale_and_the_differences_are_named(image):
+    proof = judge(image, OTHER)
+    assert proof.state == "stale"
+    assert proof.differences == (
+        "/bin/tool: its content is another one than in its layers",
+        "/more: is missing",
+    )
+    assert proof.differences[0] in proof.detail
+    assert "and 1 more" in proof.detail
+    assert ledger.load(image) is None
+
+
+def test_only_the_first_differences_are_named(image):
+    many = Image(layers=(layer(*(file(f"f{number:03}") for number in range(100))),))
+    assert len(judge(image, many).differences) == 10
+
+
+def test_what_is_not_there_is_absent(tmp_path):
+    assert judge(tmp_path / "missing").state == "absent"
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", bytes(100_000)])
+def test_what_is_no_sif_is_corrupt(tmp_path, content):
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    assert judge(path).state == "corrupt"
+
+
+def test_a_link_to_an_image_is_not_followed(image, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(image)
+    assert judge(link).state == "corrupt"
+
+
+def test_other_sources_have_no_layers(image):
+    pin = replace(pin_of(CONTENT), url="library://a/b/c:sha256." + "0" * 64)
+    proof = prove(pin, image, registry=None, environment=environment(image.parent / "home"))
+    assert proof.state == "unbound"
+    assert "library://" in proof.detail
+
+
+def test_the_platform_is_chosen_from_the_index(image):
+    other = "arm64" if images.native_architecture() == "amd64" else "amd64"
+    assert judge(image, multi_arch(CONTENT, other)).state == "verified"
+    assert judge(image, multi_arch(replace(OTHER, architecture=other), images.native_architecture())).state == "stale"
+
+
+def test_an_index_without_this_platform_proves_nothing(image):
+    proof = judge(image, Index(manifests=(replace(CONTENT, architecture="s390x"),)))
+    assert proof.state == "unbound"
+
+
+def filled(home: Path, content: Image) -> CacheFolder:
+    """Apptainer's blob cache, with what a pull of `content` leaves there."""
+    cache = CacheFolder.of(environment(home))
+    for body in (content.manifest, *content.blobs):
+        path = cache.blob(Digest.parse(images.sha256(body)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    return cache
+
+
+def test_what_is_in_the_cache_is_not_asked_for(image, tmp_path):
+    filled(tmp_path / "home", CONTENT)
+    served = Served(content=CONTENT)
+    assert judge(image, registry=served).state == "verified"
+    assert served.asked == []
+
+
+def test_without_a_registry_the_cache_is_enough_or_it_is_said_what_is_missing(image, tmp_path):
+    assert "not in Apptainer's cache" in judge(image, registry=None).detail
+    cache = filled(tmp_path / "home", CONTENT)
+    assert judge(image, registry=None).state == "verified"
+    cache.blob(Digest.parse(CONTENT.layers[0].digest)).unlink()
+    assert judge(image, registry=None).state == "unbound"
+
+
+def test_without_a_registry_the_lock_says_which_manifest_of_an_index_it_is(image, tmp_path):
+    filled(tmp_path / "home", CONTENT)
+    index = multi_arch(CONTENT, "s390x")
+    pin = pin_of(index, manifest=CONTENT.digest)
+    assert prove(pin, image, registry=None, environment=environment(tmp_path / "home")).state == "verified"
+
+
+@pytest.mark.parametrize("what", ["manifest", "config", "layer"])
+def test_what_is_damaged_in_the_cache_comes_from_the_registry(image, tmp_path, what):
+    cache = filled(tmp_path / "home", CONTENT)
+    body = {"manifest": CONTENT.manifest, "config": CONTENT.config, "layer": CONTENT.layers[0].content}[what]
+    cache.blob(Digest.parse(images.sha256(body))).write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+    served = Served(content=CONTENT)
+
+    assert judge(image, registry=served).state == "verified"
+    assert served.asked == [images.sha256(body)]
+
+
+def test_scripts_of_an_unknown_apptainer_are_not_called_stale(image, monkeypatch):
+    original = inserted.read
+    found = Apptainer.find(environment(image.parent / "home"))
+    monkeypatch.setattr(Apptainer, "find", lambda _: replace(found, version="apptainer 1.0.0"))
+
+    def other(config, program):
+        tree = original(config, program)
+        tree.children[b".singularity.d"].children[b"startscript"].sha256 = bytes(32)
+        return tree
+
+    monkeypatch.setattr(inserted, "read", other)
+    proof = judge(image)
+
+    assert proof.state == "unbound"
+    assert "only what Apptainer inserts differs" in proof.detail
+    assert proof.differences == ("/.singularity.d/startscript: is not what Apptainer writes there",)
+
+
+def test_scripts_that_this_apptainer_does_not_write_are_stale(image, monkeypatch):
+    original = inserted.read
+
+    def other(config, program):
+        tree = original(config, program)
+        tree.children[b".singularity.d"].children[b"startscript"].sha256 = bytes(32)
+        return tree
+
+    monkeypatch.setattr(inserted, "read", other)
+    assert judge(image).state == "stale"
+
+
+def test_without_apptainer_it_says_so(image, tmp_path):
+    with pytest.raises(MissingProgram, match="apptainer"):
+        judge(image, environment={"PATH": str(tmp_path), "HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"no",
+        b"[]",
+        b'{"config": []}',
+        b'{"config": {}, "config": {}}',
+        b'{"config": {"Env": [], "env": []}}',
+        b'{"config": {}, "Config": {}}',
+        b'{"Config": {"Env": ["A=b"]}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_configuration_that_can_be_read_in_two_ways_is_refused(config, tmp_path):
+    with pytest.raises(NotComparable, match="configuration"):
+        inserted.read(config, Apptainer.find(environment(tmp_path / "home")))
+
+
+@pytest.mark.parametrize(
+    "config", [b"{}", b'{"config": null}', b'{"config": {"Env": null, "Labels": {"a": "b", "A": "c"}}}']
+)
+def test_a_configuration_may_say_little(config, tmp_path):
+    tree = inserted.read(config, Apptainer.find(environment(tmp_path / "home")))
+    assert b".singularity.d/actions/exec" in dict(tree.walk())
