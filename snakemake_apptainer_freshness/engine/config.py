@@ -1,0 +1,94 @@
+"""The flag: who may set it, and who wins.
+
+It may stand in a configuration file of the workflow, in the environment variable ``SNAKEMAKE_APPTAINER_FRESHNESS``,
+and on the command line (``--config apptainer_freshness=…``); each of these changes what the one before says. A mode
+alone changes the mode and leaves the other options as they are.
+
+What stands on the command line is taken out of Snakemake's configuration before the workflow is parsed: so a workflow
+whose configuration schema is closed can be run with the flag, and the pins of a main process never show up in the
+``config`` of a job.
+"""
+
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from snakemake_apptainer_freshness import CONFIG_KEY, ENVIRONMENT_VARIABLE
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.settings import Options
+
+PINS_KEY: Final = f"{CONFIG_KEY}_pins"
+"""The key under which the main process hands its pins to the processes of jobs."""
+
+PINS_OFF: Final = "off"
+"""Stands in place of pins where the main process found the flag turned off."""
+
+
+class Asked(NamedTuple):
+    """What stood on the command line: the flag's value (None: nothing), and a main process's pins (None: nothing)."""
+
+    flag: object = None
+    pins: str | None = None
+
+
+def take_from_command_line(settings: Any) -> Asked:
+    """Take our keys out of Snakemake's ``ConfigSettings``, and say what they were.
+
+    ``config_args``, which Snakemake puts into the command of every job, stays as it is.
+    """
+    command_line = getattr(settings, "config", None) or {}
+    overwrite: MutableMapping[str, Any] = getattr(settings, "overwrite_config", {})
+    if PINS_KEY in overwrite:
+        del overwrite[PINS_KEY]
+    if CONFIG_KEY in command_line and CONFIG_KEY in overwrite:
+        del overwrite[CONFIG_KEY]
+        overwrite.update(_flag_in_files(settings.configfiles))
+    pins = command_line.get(PINS_KEY)
+    return Asked(flag=command_line.get(CONFIG_KEY), pins=None if pins is None else str(pins))
+
+
+def _flag_in_files(paths: Any) -> Mapping[str, Any]:
+    from snakemake.common.configfile import load_configfile
+
+    found: dict[str, Any] = {}
+    for path in paths:
+        loaded = load_configfile(path)
+        if CONFIG_KEY in loaded:
+            found = {CONFIG_KEY: loaded[CONFIG_KEY]}
+    return found
+
+
+def is_wanted(workflow: Any, asked: Asked) -> bool:
+    """Whether anything at all names us; cheap, and asked of every workflow."""
+    return (
+        asked.pins is not None
+        or asked.flag is not None
+        or bool(os.environ.get(ENVIRONMENT_VARIABLE))
+        or workflow.config.get(CONFIG_KEY) is not None
+    )
+
+
+def is_visible(settings: Any) -> bool:
+    """Whether the flag can be seen before a workflow is parsed."""
+    return bool(os.environ.get(ENVIRONMENT_VARIABLE)) or CONFIG_KEY in getattr(settings, "overwrite_config", {})
+
+
+def options(workflow: Any, asked: Asked) -> "Options":
+    """The options of this workflow.
+
+    Raises
+    ------
+    InvalidSettings
+        for an unknown key or value.
+    """
+    from snakemake_apptainer_freshness.settings import Mode, Options, parse_options
+
+    found = parse_options(
+        workflow.config.get(CONFIG_KEY), source="the workflow's configuration", base=Options(mode=Mode.OFF)
+    )
+    if value := os.environ.get(ENVIRONMENT_VARIABLE):
+        found = parse_options(value, source=f"the environment variable {ENVIRONMENT_VARIABLE}", base=found)
+    if asked.flag is not None:
+        found = parse_options(asked.flag, source="--config", base=found)
+    return found

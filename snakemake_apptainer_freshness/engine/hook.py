@@ -1,0 +1,67 @@
+"""Which part this process plays for a workflow that has the flag.
+
+The main process of a run pins (:class:`.main.MainSession`). The process of a job (every ``exec_mode`` but the default
+one) takes the pins that the main process handed over (:class:`.job.JobPins`); it asks no registry and writes no lock.
+Each loads only what it needs.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from snakemake_apptainer_freshness.engine import config
+from snakemake_apptainer_freshness.engine.report import Line
+from snakemake_apptainer_freshness.engine.session import Session
+from snakemake_apptainer_freshness.engine.talk import errors_told, tell
+from snakemake_apptainer_freshness.errors import UsageError
+from snakemake_apptainer_freshness.settings import Mode, Options
+
+
+def build_dag(workflow: Any, asked: config.Asked, build: Callable[[], Any]) -> Any:
+    """Build the DAG of `workflow` with `build`, its containers pinned; `asked` is what the command line said."""
+    from snakemake_interface_executor_plugins.settings import ExecMode
+
+    with errors_told():
+        if workflow.exec_mode == ExecMode.DEFAULT:
+            session = _for_main_process(workflow, config.options(workflow, asked))
+        else:
+            session = _for_job(workflow, asked)
+    return build() if session is None else session.build_dag(build)
+
+
+def _for_main_process(workflow: Any, options: Options) -> Session | None:
+    from snakemake_apptainer_freshness.engine import travel
+
+    if options.mode is Mode.OFF:
+        travel.hand_over(workflow.config_settings, config.PINS_OFF)
+        return None
+    if not _uses_apptainer(workflow):
+        tell(Line(text="apptainer-freshness: nothing to do: without --sdm apptainer Snakemake ignores containers"))
+        return None
+    from snakemake_apptainer_freshness.engine.main import MainSession
+
+    return MainSession(workflow, options)
+
+
+def _for_job(workflow: Any, asked: config.Asked) -> Session | None:
+    if asked.pins == config.PINS_OFF or not _uses_apptainer(workflow):
+        return None
+    if asked.pins is not None:
+        from snakemake_apptainer_freshness.engine import travel
+        from snakemake_apptainer_freshness.engine.images import Images
+        from snakemake_apptainer_freshness.engine.job import JobPins
+
+        luggage = travel.decode(asked.pins)
+        options = Options(mode=luggage.mode, on_unverified=luggage.on_unverified)
+        return Session(workflow, JobPins(luggage.pins), Images(workflow, options, main=False))
+    if config.options(workflow, asked).mode is Mode.OFF:
+        return None
+    raise UsageError(
+        "the process of this job got no pins from the main process that started it",
+        hint="start the workflow with a Snakemake that has this plugin installed, too",
+    )
+
+
+def _uses_apptainer(workflow: Any) -> bool:
+    from snakemake.settings.types import DeploymentMethod
+
+    return DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method

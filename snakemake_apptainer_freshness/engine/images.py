@@ -1,0 +1,182 @@
+"""Images: what a job runs is what its pin names, or nothing runs.
+
+Where Snakemake fetches its images, before any job that needs them starts, ours are fetched and proven instead
+(:mod:`.actions.fetch`); Snakemake then finds them under the names that it expects, and fetches what is left. Where a
+job takes the path of its image, in the process that is about to run it, the file must still be what was proven: that
+costs a ``stat``, unless the file was touched.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from snakemake.deployment.singularity import Image, Singularity
+
+from snakemake_apptainer_freshness import CONFIG_KEY
+from snakemake_apptainer_freshness.actions.check import check, check_one
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.cache.files import NotAFile, StatKey, status_of
+from snakemake_apptainer_freshness.engine.report import Line
+from snakemake_apptainer_freshness.engine.talk import tell, wants_progress, workflow_error
+from snakemake_apptainer_freshness.errors import UnprovenImage
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options
+
+_FROZEN: Final = (
+    f"mode {Mode.FROZEN} fetches nothing: run once in mode {Mode.LOCKED}, where the registry can be reached"
+)
+
+
+class ProvenImage(Image):
+    """One of Snakemake's images, whose path is given to nobody while the file there is not what `pin` names."""
+
+    pin: Pin
+    tolerant: bool
+    proven: StatKey | None
+    """What the file was like when it was last proven, where there is no record beside it that could say so."""
+
+    @classmethod
+    def of(cls, image: Any, pin: Pin, *, tolerant: bool) -> "ProvenImage":
+        """`image`, guarded; a `tolerant` one only warned of, earlier."""
+        proven: ProvenImage = object.__new__(cls)
+        proven.__dict__.update(vars(image), pin=pin, tolerant=tolerant, proven=None)
+        return proven
+
+    @property
+    def place(self) -> Path:
+        """Where the file is, or would be, whatever it is."""
+        return Path(super().path)
+
+    @property
+    def path(self) -> str:
+        """Where the file is, for whoever wants to run it.
+
+        Raises
+        ------
+        ContainerFreshnessError
+            where it is there, and not what the pin names.
+        """
+        fact = self.fact(self.place)
+        if not (fact.state.may_run or fact.state is DiskState.ABSENT or self.tolerant):
+            raise workflow_error(f"will not run the image of {self.pin.reference}: {_told(fact)}\n{_what_next()}")
+        return str(self.place)
+
+    def fact(self, path: Path) -> DiskFact:
+        """What the file at `path` is to the pin; a local image, which has no record, is hashed when it was touched."""
+        if self.proven is not None and (now := _stat(path)) is not None and self.proven.same_file(now):
+            return DiskFact(state=DiskState.VERIFIED, path=str(path))
+        before = _stat(path) if self.is_local else None
+        fact = check_one(self.pin, path)
+        if fact.state is DiskState.VERIFIED:
+            self.proven = before
+        return fact
+
+
+def _stat(path: Path) -> StatKey | None:
+    with contextlib.suppress(OSError, NotAFile):
+        return StatKey.of(status_of(path))
+    return None
+
+
+class Images:
+    """Provides the images of one `workflow` for its jobs, as `options` say."""
+
+    def __init__(self, workflow: Any, options: Options, *, main: bool) -> None:
+        self._workflow = workflow
+        self._options = options
+        self._main = main
+        self._provided: set[str] = set()
+
+    def guard(self, pins: Mapping[str, Pin]) -> None:
+        """Let no job have the path of an image that is not what its pin in `pins` (by url) names."""
+        known = self._workflow.dag.container_imgs
+        tolerant = self._options.on_unverified is OnUnverified.WARN or self._workflow.executor_plugin is None
+        for url, image in known.items():
+            if url in pins and not isinstance(image, ProvenImage):
+                known[url] = ProvenImage.of(image, pins[url], tolerant=tolerant)
+
+    def provide(self, pins: Mapping[str, Pin], pull: Callable[[], Any]) -> Any:
+        """Have a proven image for each of `pins` that a job needs, then let Snakemake `pull` the others.
+
+        Raises
+        ------
+        UnprovenImage
+            where an image is not what its pin names, and the options or the mode forbid to repair it.
+        FreshnessError
+            where an image cannot be fetched.
+        """
+        if self._workflow.dryrun or self._workflow.touch:
+            return pull()
+        images = self._workflow.dag.container_imgs
+        needed = {url: pins[url] for url in images if url in pins and url not in self._provided}
+        if needed:
+            self._prove_local([images[url] for url in needed if images[url].is_local])
+            self._provide([pin for url, pin in needed.items() if not images[url].is_local])
+            self._provided |= set(needed)
+        return pull()
+
+    def _prove_local(self, images: list[ProvenImage]) -> None:
+        """Images that are files of this machine are nobody's to repair."""
+        facts = [(image.pin, image.fact(image.place)) for image in images]
+        bad = [(pin, fact) for pin, fact in facts if fact.state is not DiskState.VERIFIED]
+        if self._options.on_unverified is not OnUnverified.WARN:
+            _refuse(bad, hint=f"put the file back, or accept it as it is now with --config {CONFIG_KEY}={Mode.UPDATE}")
+        for _, fact in bad:
+            _tell_unproven(fact)
+
+    def _provide(self, pins: list[Pin]) -> None:
+        prefix = Path(self._workflow.persistence.container_img_path)
+        facts = check(pins, prefix)
+        if self._options.mode is Mode.FROZEN:
+            unproven = [pin for pin in pins if facts[pin.url].state is not DiskState.VERIFIED]
+            _refuse([(pin, facts[pin.url]) for pin in unproven], hint=_FROZEN)
+            return
+        bad = [pin for pin in pins if not (facts[pin.url].state.may_run or facts[pin.url].state is DiskState.ABSENT)]
+        match self._options.on_unverified:
+            case OnUnverified.WARN:
+                for pin in bad:
+                    _tell_unproven(facts[pin.url])
+                pins = [pin for pin in pins if pin not in bad]
+            case OnUnverified.REPAIR if self._main:
+                pass
+            case _:
+                _refuse([(pin, facts[pin.url]) for pin in bad])
+        missing = [pin for pin in pins if not facts[pin.url].state.may_run]
+        if missing:
+            from snakemake_apptainer_freshness.engine.pulling import fetch_images
+
+            fetch_images(missing, prefix, bars=wants_progress(self._workflow))
+
+
+def require_program() -> None:
+    """Have Snakemake look for Apptainer now, before anything is written, and not when it comes to the first image.
+
+    Raises
+    ------
+    WorkflowError
+        Snakemake's own, where there is none, or it is too old.
+    """
+    Singularity().check()
+
+
+def _tell_unproven(fact: DiskFact) -> None:
+    tell(Line(text=f"apptainer-freshness: running an unproven image: {_told(fact)}", problem=True))
+
+
+def _refuse(bad: list[tuple[Pin, DiskFact]], *, hint: str = "") -> None:
+    if not bad:
+        return
+    lines = [f"  {pin.reference}: {_told(fact)}" for pin, fact in bad]
+    count = "an image is" if len(bad) == 1 else f"{len(bad)} images are"
+    raise UnprovenImage(
+        "\n".join([f"{count} not proven to be what the lock names:", *lines]), hint=hint or _what_next()
+    )
+
+
+def _told(fact: DiskFact) -> str:
+    return f"{fact.path} is {fact.state}{f': {fact.detail}' if fact.detail else ''}"
+
+
+def _what_next() -> str:
+    return f"fetch a proven one with on_unverified: {OnUnverified.REPAIR} under {CONFIG_KEY}, the default, in a new run"

@@ -1,0 +1,137 @@
+"""The main process of a run: may ask registries, tells the user, writes the lock, and hands the pins to its jobs.
+
+The references that rules name are pinned before Snakemake builds its DAG, since the DAG depends on them: what is in the
+lock costs nothing, what is missing is asked for all at once. Whether tags moved is asked while Snakemake builds the
+DAG. By the time the DAG stands, before any job starts, the user is told and the lock is written. Commands that run no
+job (``--summary``, ``--dag``, ``--touch``, ...) apply the lock without a network and change nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from snakemake_apptainer_freshness import CONFIG_KEY
+from snakemake_apptainer_freshness.actions.pin import DriftCheck, Pins, Registries, read_lock, write_lock
+from snakemake_apptainer_freshness.engine import images, report, travel
+from snakemake_apptainer_freshness.engine.session import Session
+from snakemake_apptainer_freshness.engine.talk import errors_told, tell, wants_progress
+from snakemake_apptainer_freshness.errors import TagMoved
+from snakemake_apptainer_freshness.freshness import UNCHECKED, RemoteState, Verdict, compare
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.lockfile import changes
+from snakemake_apptainer_freshness.settings import LIMITS, Mode, Options, Reaction
+
+_CONNECTIONS: Final = 8
+
+
+class MainSession(Session):
+    """Pins `workflow` as `options` say."""
+
+    def __init__(self, workflow: Any, options: Options) -> None:
+        provider = images.Images(workflow, options, main=True)
+        self._runs_jobs = workflow.executor_plugin is not None and not workflow.touch
+        if not self._runs_jobs:
+            options = replace(options, mode=Mode.FROZEN)
+        self._options = options
+        self._path = _lock_path(workflow, options)
+        self._drift = DriftCheck(self._registries)
+        self._resolver: Registries | None = None
+        self._untold: list[str] = []
+        self._warned: set[str] = set()
+        self._built = False
+        self._main_pins = Pins(
+            options=options,
+            lock=read_lock(self._path),
+            lockfile=_shown(self._path),
+            platform=str(Platform.here()),
+            quiet=not wants_progress(workflow),
+            tolerant=not self._runs_jobs,
+            registries=self._registries,
+        )
+        super().__init__(workflow, self._main_pins, provider)
+
+    def build_dag(self, build: Callable[[], Any]) -> Any:
+        """Build the DAG, then tell the user and write the lock."""
+        built = super().build_dag(build)
+        self._built = True
+        with errors_told():
+            self._conclude()
+        return built
+
+    def met(self, references: list[str]) -> None:
+        """Ask whether the tags of new `references` moved, and hand their pins to the jobs that start from now on."""
+        pins = self._main_pins
+        if self._options.mode in (Mode.LOCK, Mode.LOCKED):
+            self._drift.ask(entry for text in references if (entry := pins.lock.get(text)) is not None)
+        luggage = travel.Luggage(pins=pins.table(), mode=self._options.mode, on_unverified=self._options.on_unverified)
+        travel.hand_over(self.workflow.config_settings, travel.encode(luggage))
+        self._untold += references
+        if self._built and references:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """Tell the user what was not told yet, and write down what was agreed."""
+        pins, options, dryrun = self._main_pins, self._options, self.workflow.dryrun
+        if self._runs_jobs and pins.entries:
+            images.require_program()  # takes its time, in which registries answer
+        verdicts = self._verdicts(self._untold)
+        after = pins.new_lock() if options.mode.writes_lock else pins.lock
+        facts = report.Facts(
+            verdicts=verdicts,
+            changes=changes(pins.lock, after),
+            unpinnable={text: why for text, why in pins.unpinnable.items() if text in self._untold},
+            left_alone=[text for text in self._untold if text in pins.left_alone],
+        )
+        for line in report.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun):
+            tell(line)
+        self._tell_warnings()
+        self._untold = []
+        _refuse_moved(verdicts, options)
+        if self._runs_jobs and not dryrun:
+            pins.lock = write_lock(self._path, before=pins.lock, after=after)
+
+    def _tell_warnings(self) -> None:
+        """Tell what the client of the registries noticed, each once."""
+        for warning in self._resolver.warnings if self._resolver else ():
+            if warning not in self._warned:
+                self._warned.add(warning)
+                tell(report.Line(text=f"  note: {warning}", problem=True))
+
+    def _verdicts(self, references: list[str]) -> list[Verdict]:
+        facts, entries = self._drift.facts(), self._main_pins.entries
+        return [
+            compare(entries[text], facts.get(text, UNCHECKED), None, platform=self._main_pins.platform)
+            for text in references
+            if text in entries
+        ]
+
+    def _registries(self) -> Registries:
+        """Whoever asks registries, made when first needed: most of the cost of asking is importing the HTTP client."""
+        if self._resolver is None:
+            from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+            # Snakemake builds its DAG in this interpreter meanwhile: a connection that serves few images costs both
+            connections = max(_CONNECTIONS, min(LIMITS.concurrency, len(self._main_pins.lock) // _CONNECTIONS))
+            self._resolver = Resolver(limits=replace(LIMITS, concurrency=connections))
+        return self._resolver
+
+
+def _refuse_moved(verdicts: list[Verdict], options: Options) -> None:
+    moved = [v.reference for v in verdicts if v.remote.state is RemoteState.MOVED and not v.same_platform]
+    if moved and options.on_moved is Reaction.ERROR:
+        raise TagMoved(
+            f"on_moved is error, and tags moved away from their pins: {', '.join(moved)}",
+            hint=f"take the new images with --config {CONFIG_KEY}={Mode.UPDATE}, or set on_moved to warn",
+        )
+
+
+def _lock_path(workflow: Any, options: Options) -> Path:
+    """Where the lock lies: beside the main Snakefile, or in the working directory where that is remote."""
+    snakefile = Path(workflow.main_snakefile)
+    folder = snakefile.parent if snakefile.is_file() else Path.cwd()
+    return folder / Path(options.lockfile).expanduser()
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

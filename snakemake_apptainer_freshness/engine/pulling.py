@@ -1,0 +1,56 @@
+"""Fetching images inside a run: what the user sees of it, and one error for all that could not be had.
+
+Loaded only where an image is missing or unproven, which most processes of a run never meet.
+"""
+
+import functools
+from pathlib import Path
+
+from snakemake_apptainer_freshness.actions.fetch import Progress, Stage, fetch
+from snakemake_apptainer_freshness.actions.progress import Bars
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.engine.report import Line
+from snakemake_apptainer_freshness.engine.talk import tell
+from snakemake_apptainer_freshness.errors import FreshnessError
+
+
+def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> None:
+    """Have a proven image in `prefix` for each of `pins`, with `bars` on a terminal.
+
+    Raises
+    ------
+    FreshnessError
+        where one cannot be had; the others are there.
+    """
+    with Bars(enabled=bars) as drawn:
+        results = fetch(pins, prefix, report=functools.partial(_report, bars=drawn))
+    failed = [(result.pin, result.error) for result in results if result.error is not None]
+    if failed:
+        raise _together(failed)
+
+
+def _report(progress: Progress, bars: Bars) -> None:
+    """One line an image for what is being done, and a bar on a terminal while it is."""
+    match progress.stage:
+        case Stage.PULLING:
+            bars.begin(progress.pin.reference)
+            why = f" ({progress.detail})" if progress.detail else ""
+            tell(Line(text=f"Pulling singularity image {progress.pin.url}.{why}"))
+        case Stage.WAITING:
+            tell(
+                Line(text=f"apptainer-freshness: waiting {progress.detail}, which is fetching {progress.pin.reference}")
+            )
+        case Stage.NOTE:
+            tell(Line(text=f"apptainer-freshness: {progress.pin.reference}: {progress.detail}"))
+        case Stage.DONE | Stage.FAILED:
+            bars.end(progress.pin.reference)
+
+
+def _together(failed: list[tuple[Pin, FreshnessError]]) -> FreshnessError:
+    """One error for all images that could not be fetched, of the type of the first."""
+    first = failed[0][1]
+    if len(failed) == 1:
+        return first
+    lines = [f"  {pin.reference}: {error.message}" for pin, error in failed]
+    hints = "\n".join(dict.fromkeys(error.hint for _, error in failed if error.hint))
+    return type(first)("\n".join([f"cannot fetch {len(failed)} images:", *lines]), hint=hints)

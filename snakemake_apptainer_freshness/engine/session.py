@@ -1,0 +1,103 @@
+"""One workflow with pinned containers, in the main process or in the process of a job.
+
+Two methods of Snakemake's one ``DAG`` object are wrapped:
+
+``update_container_imgs``
+    where Snakemake collects the images of its jobs, at first and again after each checkpoint: references that only
+    wildcards or functions make are pinned here, all at once.
+``pull_container_imgs``
+    where Snakemake fetches images, before any job that needs them starts: each is proven to be what its pin names.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.engine.directives import Rewriting, job_references, static_references
+from snakemake_apptainer_freshness.engine.images import Images
+from snakemake_apptainer_freshness.engine.install import unsupported
+from snakemake_apptainer_freshness.engine.talk import errors_told, workflow_error
+from snakemake_apptainer_freshness.errors import FreshnessError, PinningFailed
+from snakemake_apptainer_freshness.lockfile import Pinned
+
+_SEAMS: Final = ("update_container_imgs", "pull_container_imgs")
+
+
+class PinTable(Protocol):
+    """Where a session's pins come from."""
+
+    def ensure(self, references: Iterable[str]) -> None:
+        """Get `references` pinned."""
+
+    def pinned(self, reference: str) -> str:
+        """What the rule that says `reference` runs."""
+
+    def table(self) -> dict[str, Pinned]:
+        """What is run for every reference that was met."""
+
+    def images(self) -> dict[str, Pin]:
+        """What each image file has to be, by the url that rules run."""
+
+
+class Session:
+    """Rewrites the rules of `workflow` to what `pins` says, and proves the images that its jobs run."""
+
+    def __init__(self, workflow: Any, pins: PinTable, images: Images) -> None:
+        for seam in _SEAMS:
+            if not hasattr(workflow.dag, seam):
+                raise unsupported(f"DAG.{seam}")
+        self.workflow = workflow
+        self._pins = pins
+        self._images = images
+        self._rules_of: dict[str, list[Any]] = {}
+
+    def build_dag(self, build: Callable[[], Any]) -> Any:
+        """Build the DAG with `build`; no job has started when this returns."""
+        rules, dag = self.workflow.rules, self.workflow.dag
+        self._meet(static_references(rules))
+        rewriting = Rewriting(rules, pin=self._pins.pinned, fail=lambda error, rule: workflow_error(str(error), rule))
+        collect, pull = dag.update_container_imgs, dag.pull_container_imgs
+
+        def collect_pinned() -> Any:
+            self._meet(job_references(dag.jobs, rewriting.original))
+            collected = collect()
+            self._images.guard(self._pins.images())
+            return collected
+
+        def pull_proven(*args: Any, **kwargs: Any) -> Any:
+            with errors_told(self._explain):
+                return self._images.provide(self._pins.images(), functools.partial(pull, *args, **kwargs))
+
+        dag.update_container_imgs = collect_pinned
+        dag.pull_container_imgs = pull_proven
+        return build()
+
+    def met(self, references: list[str]) -> None:
+        """`references` were met for the first time, and are pinned now."""
+
+    def _meet(self, found: Iterable[tuple[str, Any]]) -> None:
+        """Pin those of the references `found` that were not met before; each comes with its rule."""
+        new: dict[str, list[Any]] = {}
+        for reference, rule in found:
+            if reference not in self._rules_of:
+                rules = new.setdefault(reference, [])
+                if rule not in rules:
+                    rules.append(rule)
+        self._rules_of |= new
+        with errors_told(self._explain):
+            self._pins.ensure(new)
+            self.met(list(new))
+
+    def _explain(self, error: FreshnessError) -> str:
+        """`error`, with the rule and the line of its Snakefile for each reference that it is about."""
+        if not isinstance(error, PinningFailed):
+            return str(error)
+        lines = [f"  {text} ({self._place(text)}): {why.message}" for text, why in error.failures.items()]
+        return "\n".join([error.headline + ":", *lines, *([error.hint] if error.hint else [])])
+
+    def _place(self, reference: str) -> str:
+        first, *others = self._rules_of[reference]
+        more = f", and {len(others)} more" if others else ""
+        line = self.workflow.linemaps.get(first.snakefile, {}).get(first.lineno, first.lineno)
+        return f"rule {first.name} in {first.snakefile}, line {line}{more}"

@@ -1,0 +1,228 @@
+"""A tag moves between two runs: what each mode asks, runs, says and writes. Real Snakemake, Apptainer and registry."""
+
+import pytest
+
+from snakemake_apptainer_freshness import lockfile
+from tests.support.workflow import READS_MESSAGE
+
+
+@pytest.fixture
+def tool(repository, workspace):
+    found = repository()
+    workspace.write("Snakefile", READS_MESSAGE.format(image=found.reference))
+    return found
+
+
+def test_apptainer_alone_notices_that_a_tag_moved(repository, workspace):
+    tool = repository()
+    tool.push("original")
+    first = workspace.run("apptainer", "run", tool.reference).stdout
+    tool.push("updated")
+
+    assert first == "original\n"
+    assert workspace.run("apptainer", "run", tool.reference).stdout == "updated\n"
+
+
+def test_snakemake_alone_does_not(tool, workspace):
+    tool.push("original")
+    workspace.snakemake()
+    tool.push("updated")
+    workspace.snakemake("--forceall")
+
+    assert workspace.read("message.txt") == "original\n"
+
+
+def test_mode_lock_keeps_running_the_pinned_image_and_reports_the_move(tool, workspace):
+    old = tool.push("original")
+    first = workspace.snakemake(flag="true")
+    new = tool.push("updated")
+    second = workspace.snakemake("--forceall", flag="true")
+
+    assert workspace.read("message.txt") == "original\n"
+    assert workspace.lock().get(tool.reference).digest == old
+    assert workspace.metadata("message.txt")["container_img_url"] == tool.pinned(old)
+    assert first.ours == [
+        "apptainer-freshness: 1 image pinned by containers.lock (mode lock): 1 added",
+        f"added: {tool.reference} → {old[:19]}",
+    ]
+    assert second.ours == [
+        "apptainer-freshness: 1 image pinned by containers.lock (mode lock): 1 moved",
+        (
+            f"moved: {tool.reference}: now points at {new[:19]}; the pinned one runs; "
+            "take the new one with: snakemake … --config apptainer_freshness=update"
+        ),
+    ]
+
+
+def test_mode_lock_says_so_where_the_tag_still_points_at_the_pin(tool, workspace):
+    tool.push("original")
+    workspace.snakemake(flag="lock")
+    before = workspace.files()["containers.lock"]
+
+    assert workspace.snakemake("--forceall", flag="lock").ours == [
+        "apptainer-freshness: 1 image pinned by containers.lock (mode lock): 1 current"
+    ]
+    assert workspace.files()["containers.lock"] == before
+
+
+def test_mode_update_takes_the_new_image(tool, workspace):
+    old = tool.push("original")
+    workspace.snakemake(flag="lock")
+    new = tool.push("updated")
+    result = workspace.snakemake(flag="update")
+
+    assert workspace.read("message.txt") == "updated\n"
+    assert workspace.lock().get(tool.reference).digest == new
+    assert workspace.metadata("message.txt")["container_img_url"] == tool.pinned(new)
+    assert result.ours == [
+        "apptainer-freshness: 1 image pinned by containers.lock (mode update): 1 updated",
+        f"updated: {tool.reference} {old[:19]} → {new[:19]}",
+    ]
+
+
+def test_mode_locked_runs_the_pin_says_that_the_tag_moved_and_never_writes_the_lock(tool, workspace):
+    tool.push("original")
+    workspace.snakemake(flag="lock")
+    before = workspace.files()["containers.lock"]
+    tool.push("updated")
+    result = workspace.snakemake("--forceall", flag="locked")
+
+    assert workspace.read("message.txt") == "original\n"
+    assert workspace.files()["containers.lock"] == before
+    assert "1 moved" in result.ours[0]
+
+
+def test_mode_frozen_asks_no_registry(tool, workspace):
+    tool.push("original")
+    workspace.snakemake(flag="lock")
+    tool.registry.clear()
+    tool.push("updated")
+    pushed = len(tool.requests())
+    result = workspace.snakemake("--forceall", flag="frozen")
+
+    assert workspace.read("message.txt") == "original\n"
+    assert len(tool.requests()) == pushed
+    assert result.ours == ["apptainer-freshness: 1 image pinned by containers.lock (mode frozen): 1 unchecked"]
+
+
+@pytest.mark.parametrize("mode", ["locked", "frozen"])
+def test_modes_that_never_write_refuse_a_reference_that_the_lock_lacks(tool, workspace, mode):
+    tool.push("original")
+    result = workspace.snakemake(flag=mode, fails=True)
+
+    assert (
+        f"{tool.reference} (rule read in {workspace.folder}/Snakefile, line 2): not in containers.lock" in result.output
+    )
+    assert not workspace.exists("message.txt")
+    assert not workspace.exists("containers.lock")
+    assert "Traceback" not in result.output
+
+
+def test_mode_off_and_no_flag_leave_everything_to_snakemake(tool, workspace):
+    tool.push("original")
+    for flag in ("off", None):
+        result = workspace.snakemake("--forceall", flag=flag)
+        assert result.ours == []
+    assert workspace.metadata("message.txt")["container_img_url"] == tool.reference
+    assert tool.our_requests() == []
+    assert not workspace.exists("containers.lock")
+
+
+def test_on_moved_error_stops_before_any_job(tool, workspace):
+    tool.push("original")
+    workspace.write("config.yaml", "apptainer_freshness: {on_moved: error}\n")
+    workspace.snakemake("--configfile", "config.yaml")
+    before = workspace.files()["containers.lock"]
+    tool.push("updated")
+    (workspace.folder / "message.txt").unlink()
+    result = workspace.snakemake("--configfile", "config.yaml", fails=True)
+
+    assert "on_moved is error" in result.output
+    assert not workspace.exists("message.txt")
+    assert workspace.files()["containers.lock"] == before
+
+
+def test_on_moved_ignore_says_nothing_of_the_tag(tool, workspace):
+    tool.push("original")
+    workspace.snakemake(flag="lock")
+    tool.push("updated")
+    result = workspace.snakemake("--forceall", flag="{mode: lock, on_moved: ignore}")
+
+    assert [line for line in result.ours if line.startswith("moved")] == []
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_be_locked(tool, workspace):
+    digest = tool.push("original")
+    result = workspace.snakemake("--dry-run", flag="lock")
+
+    assert f"would be added: {tool.reference} → {digest[:19]}" in result.ours
+    assert set(workspace.files()) == {"Snakefile"}
+
+
+def test_an_index_that_changed_around_this_platforms_image_is_told_apart(tool, workspace):
+    from tests.support import images
+
+    here = images.tiny_image("same")
+    other = "arm64" if here.architecture == "amd64" else "amd64"
+    images.push(images.multi_arch(here, other), tool.registry.host, tool.name, "latest")
+    workspace.snakemake(flag="lock")
+    images.push(images.multi_arch(here, other, "s390x"), tool.registry.host, tool.name, "latest")
+
+    moved = workspace.snakemake("--forceall", flag="lock").ours[1]
+    assert "the image for this platform is the same" in moved
+
+
+def test_pin_platform_runs_this_platforms_manifest(tool, workspace):
+    from tests.support import images
+
+    here = images.tiny_image("platform")
+    other = "arm64" if here.architecture == "amd64" else "amd64"
+    images.push(images.multi_arch(here, other), tool.registry.host, tool.name, "latest")
+    workspace.snakemake(flag="{pin: platform}")
+
+    assert workspace.metadata("message.txt")["container_img_url"] == tool.pinned(here.digest)
+    assert workspace.read("message.txt") == "platform\n"
+
+
+def test_no_mode_touches_a_lock_that_says_what_is_so(tool, workspace):
+    tool.push("original")
+    workspace.snakemake(flag="lock")
+    before = workspace.files()["containers.lock"]
+    for mode in ("lock", "locked", "frozen", "update"):
+        workspace.snakemake("--forceall", "--dry-run", flag=mode)
+    workspace.snakemake("--forceall", flag="update")
+
+    assert workspace.files()["containers.lock"] == before
+    assert lockfile.dumps(workspace.lock()).encode() == before
+
+
+def test_with_the_registry_down_a_full_lock_runs_and_says_that_it_could_not_check(tmp_path, workspace):
+    from tests.e2e.conftest import Repository
+    from tests.support.registry import RealRegistry
+
+    with RealRegistry(tmp_path / "registry") as registry:
+        tool = Repository(registry, "a/tool")
+        tool.push("original")
+        workspace.write("Snakefile", READS_MESSAGE.format(image=tool.reference))
+        workspace.snakemake(flag="lock")
+        registry.stop()
+        result = workspace.snakemake("--forceall", flag="lock")
+
+    assert workspace.read("message.txt") == "original\n"
+    assert "1 unreachable" in result.ours[0]
+    assert result.ours[1].startswith(f"unreachable: {tool.reference}: could not ask whether the tag moved: ")
+
+
+def test_with_the_registry_down_and_no_lock_nothing_runs(tmp_path, workspace):
+    from tests.e2e.conftest import Repository
+    from tests.support.registry import RealRegistry
+
+    with RealRegistry(tmp_path / "registry") as registry:
+        tool = Repository(registry, "a/tool")
+        workspace.write("Snakefile", READS_MESSAGE.format(image=tool.reference))
+        registry.stop()
+        result = workspace.snakemake(flag="lock", fails=True)
+
+    assert "cannot pin a container image" in result.output
+    assert "Traceback" not in result.output
+    assert set(workspace.files()) == {"Snakefile"}
