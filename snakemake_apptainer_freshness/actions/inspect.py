@@ -1,0 +1,133 @@
+"""Inspecting: all that one image file says of itself, what is recorded of it, and what follows from that.
+
+The file is judged as a survey judges a file that was given (:mod:`.actions.survey`). What follows is said twice: what
+is proven, and what is not. A label is a claim, however good; only a hash proves.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from snakemake_apptainer_freshness.actions.check import look
+from snakemake_apptainer_freshness.actions.survey import Candidate, Found, Locked, Place, examine
+from snakemake_apptainer_freshness.cache import sif
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.cache.files import NotAFile, opened
+from snakemake_apptainer_freshness.cache.ledger import Record
+from snakemake_apptainer_freshness.cache.sif import Sif
+from snakemake_apptainer_freshness.errors import CorruptImage
+from snakemake_apptainer_freshness.freshness import DiskState
+
+_SHOWN: Final = (
+    "org.opencontainers.image.title",
+    "org.opencontainers.image.version",
+    "org.opencontainers.image.revision",
+    "org.opencontainers.image.source",
+    "org.opencontainers.image.url",
+    "org.opencontainers.image.created",
+    "org.opencontainers.image.licenses",
+    "org.opencontainers.image.base.name",
+    "org.opencontainers.image.base.digest",
+    "org.label-schema.build-date",
+    "org.label-schema.version",
+    "maintainer",
+    "software",
+    "about.summary",
+    "about.home",
+    "about.license",
+)
+"""Labels that tell a person what an image is; the others are Apptainer's own, or for machines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What is known of one file; `content` is None where it is not a sound SIF.
+
+    `locked` is the pin of the lock that the file belongs to, if one is its. `proven` and `unproven` are sentences.
+    """
+
+    found: Found
+    content: Sif | None
+    record: Record | None
+    record_problem: str
+    locked: Pin | None
+    proven: tuple[str, ...]
+    unproven: tuple[str, ...]
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels that tell a person what the image is."""
+        said = self.content.labels if self.content else {}
+        return {key: said[key] for key in _SHOWN if said.get(key)}
+
+    @property
+    def signed(self) -> bool:
+        """Whether there is a signature in it; nobody here checks it."""
+        return self.content is not None and any(one.type == sif.SIGNATURE for one in self.content.descriptors)
+
+
+def inspect(path: Path, locked: Locked) -> Inspection:
+    """All that is known of the file at `path`."""
+    found = examine(Candidate(place=Place.PATH, path=path), locked)
+    assert found is not None  # noqa: S101  only an entry of Apptainer's cache can be left out
+    evidence = look(path)
+    content = _read(path)
+    proven, unproven = _conclude(found, content, evidence.record)
+    return Inspection(
+        found=found,
+        content=content,
+        record=evidence.record,
+        record_problem=evidence.record_problem,
+        locked=found.pin if found.pin in locked.pins else None,
+        proven=tuple(proven),
+        unproven=tuple(unproven),
+    )
+
+
+def _read(path: Path) -> Sif | None:
+    try:
+        with opened(path) as file:
+            return sif.read(file)
+    except (CorruptImage, NotAFile, OSError):
+        return None
+
+
+def _conclude(found: Found, content: Sif | None, record: Record | None) -> tuple[list[str], list[str]]:
+    if content is None:
+        return [f"It is not a sound image: {found.fact.detail}."], ["Anything else: what it says cannot be believed."]
+    proven, unproven = ["It is a sound SIF: all its parts lie within the file."], []
+    match found.fact.state:
+        case DiskState.VERIFIED if found.pin is not None and found.pin.content is not None:
+            proven.append("It is what its reference names: its SHA-256 is the digest itself.")
+        case DiskState.VERIFIED if record is not None:
+            proven.append(f"Its bytes have not changed since they were recorded on {record.obtained_at}.")
+            proven.append(f"They are what {record.digest} names: {record.obtained_by} with {record.apptainer}.")
+        case DiskState.BOUND:
+            unproven.append(
+                "That its content is what the digest names. Its label says so, which no image can bring with it, but "
+                "whoever may write the file may write the label."
+            )
+        case DiskState.STALE:
+            proven.append(f"It is another image than {found.pin.url if found.pin else 'its pin'}: {found.fact.detail}.")
+        case DiskState.ALTERED:
+            proven.append(f"It has changed: {found.fact.detail}.")
+            unproven.append("What it is now.")
+        case _:
+            unproven.append(f"Which digest it is: {found.fact.detail}.")
+    if found.fact.state not in (DiskState.VERIFIED, DiskState.ALTERED):
+        unproven.append("That it has not changed since it was built: nobody recorded its SHA-256.")
+    if any(one.type == sif.SIGNATURE for one in content.descriptors):
+        unproven.append("Who signed it: signatures are not looked at here (apptainer verify does that).")
+    return proven, unproven
+
+
+def what_next(found: Found) -> str:
+    """What a person can do about the image; empty where there is nothing to do."""
+    if found.fact.state is DiskState.VERIFIED:
+        return ""
+    if found.fact.state is DiskState.BOUND:
+        return "a run may use it; to have it proven, fetch it anew by its digest"
+    if found.pin is not None and found.place in (Place.PATH, Place.LOCK) and "@" in found.pin.url:
+        return f"fetch a proven one by its digest: {found.pin.url}"
+    return "fetch it anew by a digest, which the lock or the registry can tell: apptainer-freshness resolve REFERENCE"

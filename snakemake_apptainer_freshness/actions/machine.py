@@ -1,0 +1,237 @@
+"""The machine: programs, environment, logins and registries, as far as they decide how images are fetched and run.
+
+Facts in, facts out; nothing is changed, no registry is asked, no credential helper is started. **No secret is read
+into a fact**: of a login, the host and where it stands; of a variable, the value only where it is on a list of those
+that hold a path or a switch.
+"""
+
+import contextlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from snakemake_apptainer_freshness import ENVIRONMENT_VARIABLE
+from snakemake_apptainer_freshness.cache.pull import Apptainer
+from snakemake_apptainer_freshness.errors import FreshnessError, InvalidLogin, redact
+from snakemake_apptainer_freshness.registry import containers_conf
+from snakemake_apptainer_freshness.registry.credentials import LoginFile, from_environment, login_file, read
+from snakemake_apptainer_freshness.settings import DISK
+
+DISTRIBUTION: Final = "snakemake-apptainer-freshness"
+FUSE: Final = Path("/dev/fuse")
+
+_OURS: Final = (
+    "APPTAINER_", "SINGULARITY_", "DOCKER_", "REGISTRY_AUTH_FILE", "CONTAINERS_", "SSL_CERT_", "SNAKEMAKE_APPTAINER_",
+)  # fmt: skip
+_ALSO: Final = frozenset(
+    {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "TMPDIR", "XDG_RUNTIME_DIR", "NO_COLOR"}
+)
+_SHOWN: Final = frozenset(
+    {
+        ENVIRONMENT_VARIABLE, "TMPDIR", "XDG_RUNTIME_DIR", "NO_COLOR", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG",
+        "SSL_CERT_FILE", "SSL_CERT_DIR", "CONTAINERS_REGISTRIES_CONF",
+        *(
+            f"{family}_{name}"
+            for family in ("APPTAINER", "SINGULARITY")
+            for name in (
+                "CACHEDIR", "CONFIGDIR", "TMPDIR", "DISABLE_CACHE", "NOHTTPS", "USERNS", "UNSQUASH", "AUTH_FILE",
+                "BIND", "FAKEROOT", "NV", "ROCM",
+            )
+        ),
+    }
+)  # fmt: skip
+"""Variables that hold a path or a switch, and no secret."""
+_TRUE: Final = frozenset({"1", "t", "true", "yes", "on"})
+_PACKAGES: Final = (DISTRIBUTION, "snakemake")
+_PROGRAMS: Final = {"unsquashfs": "-version", "squashfuse": "--help", "squashfuse_ll": "--help"}
+_HELPER: Final = "docker-credential-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A package or a program; `version` is empty where it is not there, and `path` then says nothing."""
+
+    name: str
+    version: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """An environment variable that applies; `value` is None where it could be a secret."""
+
+    name: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownLogin:
+    """That there is a login for `host` (``*``: every one) in `source`; `used` says whether Apptainer looks there."""
+
+    host: str
+    source: str
+    used: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What is wrong with the machine, and what to do about it."""
+
+    kind: str
+    text: str
+    hint: str
+
+
+def versions(environment: Mapping[str, str]) -> list[Version]:
+    """What is installed, and which version; apptainer is the one that Snakemake would run."""
+    found = [Version(name="python", version=platform.python_version())]
+    for name in _PACKAGES:
+        try:
+            found.append(Version(name=name, version=metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            found.append(Version(name=name, version=""))
+    try:
+        apptainer = Apptainer.find(environment)
+        family, _, number = apptainer.version.partition(" ")
+        found.append(Version(name=family, version=number, path=apptainer.program))
+    except FreshnessError:
+        found.append(Version(name="apptainer", version=""))
+    return [*found, *(_program(name, environment) for name in _PROGRAMS)]
+
+
+def _program(name: str, environment: Mapping[str, str]) -> Version:
+    path = shutil.which(name, path=environment.get("PATH", os.defpath))
+    if path is None:
+        return Version(name=name, version="")
+    said = ""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        result = subprocess.run(
+            [path, _PROGRAMS[name]], env=dict(environment), capture_output=True, text=True, errors="replace",
+            timeout=DISK.program_timeout, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        said = result.stdout or result.stderr
+    words = said.partition("\n")[0].split()
+    number = next((word.strip("(),") for word in words if word[:1].isdigit()), "present")
+    return Version(name=name, version=redact(number)[:40], path=path)
+
+
+def variables(environment: Mapping[str, str]) -> list[Variable]:
+    """The variables that decide how images are fetched and run; without what they put into containers."""
+    names = sorted(
+        name
+        for name in environment
+        if name.upper() in _ALSO or (name.startswith(_OURS) and not name.startswith(("APPTAINERENV", "SINGULARITYENV")))
+    )
+    return [Variable(name=name, value=redact(environment[name]) if name in _SHOWN else None) for name in names]
+
+
+def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[Problem]]:
+    """Every login that is there, whether Apptainer uses it or not, and what is wrong with them."""
+    found, problems = [], []
+    if from_environment(environment) is not None:
+        found.append(KnownLogin(host="*", source="the environment (…DOCKER_USERNAME and …DOCKER_PASSWORD)"))
+    used = login_file(environment)
+    if used is not None:
+        try:
+            file = read(used)
+        except InvalidLogin as error:
+            problems.append(Problem(kind="login", text=error.message, hint=error.hint))
+        else:
+            found += _in_file(file, str(used), used=True)
+            problems += _missing_helpers(file, environment)
+    for path in _ignored(environment):
+        if path != used and path.is_file():
+            with contextlib.suppress(InvalidLogin):  # another tool's business
+                found += _in_file(read(path), str(path), used=False)
+    return found, [*problems, *_only_ignored(found)]
+
+
+def _in_file(file: LoginFile, source: str, *, used: bool) -> Iterator[KnownLogin]:
+    hosts = {_host(key): source for key in file.auths}
+    hosts |= {_host(key): f"{_HELPER}{helper}, named in {source}" for key, helper in file.helpers.items()}
+    if file.store:
+        hosts["*"] = f"{_HELPER}{file.store}, named in {source}"
+    yield from (KnownLogin(host=host, source=where, used=used) for host, where in sorted(hosts.items()))
+
+
+def _host(key: str) -> str:
+    """The host and namespace of a key that may be a URL, without a user in it."""
+    text = key.partition("://")[2] or key
+    host, slash, rest = text.partition("/")
+    return redact((host.rpartition("@")[2] + slash + rest).rstrip("/"))[:200]
+
+
+def _missing_helpers(file: LoginFile, environment: Mapping[str, str]) -> Iterator[Problem]:
+    for helper in sorted({file.store, *file.helpers.values()} - {""}):
+        if shutil.which(_HELPER + helper, path=environment.get("PATH", os.defpath)) is None:
+            yield Problem(
+                kind="login",
+                text=f"{file.path} names the helper {_HELPER}{helper}, which is not on PATH",
+                hint=f"install it, or take it out of {file.path} and log in with: apptainer registry login",
+            )
+
+
+def _ignored(environment: Mapping[str, str]) -> Iterator[Path]:
+    """Where other tools keep logins, which Apptainer does not read."""
+    places = (
+        ("REGISTRY_AUTH_FILE", ""),
+        ("DOCKER_CONFIG", "config.json"),
+        ("XDG_RUNTIME_DIR", "containers/auth.json"),
+        ("HOME", ".config/containers/auth.json"),
+        ("HOME", ".docker/config.json"),
+    )
+    for name, rest in places:
+        if folder := environment.get(name):
+            yield Path(folder, rest) if rest else Path(folder)
+
+
+def _only_ignored(found: list[KnownLogin]) -> Iterator[Problem]:
+    """Hosts that have a login which Apptainer does not see, and none that it does."""
+    seen = {login.host for login in found if login.used}
+    if "*" in seen:
+        return
+    for host, source in {login.host: login.source for login in found if not login.used}.items():
+        if host not in seen:
+            yield Problem(
+                kind="login",
+                text=f"the login for {'every host' if host == '*' else host} in {source} is one that Apptainer ignores",
+                hint="log in with: apptainer registry login, or set APPTAINER_AUTH_FILE to a file of that form",
+            )
+
+
+def registries(environment: Mapping[str, str]) -> tuple[list[str], list[Problem]]:
+    """What registries.conf says that matters here, a line an entry; and what is wrong with it."""
+    try:
+        configured = containers_conf.load(environment).registries
+    except FreshnessError as error:
+        return [], [Problem(kind="registries.conf", text=error.message, hint=error.hint)]
+    lines = []
+    for one in configured:
+        says = ["blocked"] if one.blocked else []
+        if one.location and one.location != one.prefix:
+            says.append(f"asked at {one.location}")
+        says += [f"mirror {mirror.location}" for mirror in one.mirrors]
+        says += ["plain http allowed"] if one.insecure else []
+        lines.append(redact(f"{one.prefix}: {', '.join(says) or 'as it is'}"))
+    return lines, []
+
+
+def cannot_mount(environment: Mapping[str, str], fuse: Path = FUSE) -> Problem | None:
+    """Why Apptainer cannot mount an image here without being told to unpack it; None where it can, or was told."""
+    if environment.get("APPTAINER_UNSQUASH", "").lower() in _TRUE:
+        return None
+    try:
+        os.close(os.open(fuse, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return Problem(
+            kind="fuse",
+            text=f"{fuse} cannot be opened ({error.strerror}), so Apptainer cannot mount an image without privileges",
+            hint="set APPTAINER_UNSQUASH=1, which unpacks the image for each run, or ask for access to the device",
+        )
+    return None

@@ -1,0 +1,325 @@
+"""The survey: every image file that somebody may run, and what each is to the pin that it belongs to.
+
+Where a file lies says how it is attributed:
+
+* What a **lock** names is judged by the lock's own pin, at the place where Snakemake looks for it.
+* Any other image in Snakemake's **image folder** is judged by its record, else by the digest that its label names, but
+  only where its name is the one that this reference has there.
+* An entry of Apptainer's own **cache** is judged by its record, by the pin of the lock whose key it lies under, by its
+  name where that is its hash, or by its label where the key fits that. Apptainer's keys bind nothing, so any other
+  entry is merely counted.
+* A file that was **given** is judged by the lock where its name, its place or its label leads there; else by its
+  record or its label alone, and then for the machine that it was built for.
+
+A survey changes no image. It may write into a record what makes the next look cheap (:mod:`.actions.check`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Self
+
+from snakemake_apptainer_freshness.actions.check import check_one, look
+from snakemake_apptainer_freshness.cache import prefix as image_folder
+from snakemake_apptainer_freshness.cache import sif
+from snakemake_apptainer_freshness.cache.apptainer import CacheFolder, keys, named_hash
+from snakemake_apptainer_freshness.cache.classify import Evidence, Pin
+from snakemake_apptainer_freshness.cache.files import NotAFile, opened
+from snakemake_apptainer_freshness.cache.ledger import Record
+from snakemake_apptainer_freshness.cache.sif import Sif
+from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.settings import PinKind
+
+_WORST_FIRST: Final = (
+    DiskState.CORRUPT,
+    DiskState.ALTERED,
+    DiskState.STALE,
+    DiskState.UNBOUND,
+    DiskState.ABSENT,
+    DiskState.BOUND,
+    DiskState.VERIFIED,
+)
+_DAMAGED: Final = frozenset({DiskState.CORRUPT, DiskState.ALTERED, DiskState.STALE})
+
+
+class Place(StrEnum):
+    """Why an image was looked at."""
+
+    LOCK = "lock"
+    """The lock names it."""
+    PREFIX = "prefix"
+    """It lies in Snakemake's image folder, and the lock does not name it."""
+    CACHE = "cache"
+    """It lies in Apptainer's own cache."""
+    PATH = "path"
+    """It was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One image: what it is to `pin`, or why it can be attributed to none; `size` in bytes, 0 where it is not there."""
+
+    place: Place
+    fact: DiskFact
+    pin: Pin | None = None
+    size: int = 0
+    differences: tuple[str, ...] = ()
+    """The first ones from what the digest names, a line each, where its content was compared."""
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether a person should act.
+
+        Where nobody asked for an image, and no lock here names it, only damage counts: whose it is may accept the rest.
+        """
+        if self.fact.state.may_run:
+            return False
+        return self.place in (Place.LOCK, Place.PATH) or self.fact.state in _DAMAGED
+
+    @property
+    def is_ours_to_move(self) -> bool:
+        """Whether it is damaged, and lies in a folder of images that programs fill and not people."""
+        return self.place in (Place.PREFIX, Place.CACHE) and self.fact.state in _DAMAGED
+
+
+def worst_first(found: Iterable[Found]) -> list[Found]:
+    """`found` with what a person should look at first at the top."""
+
+    def rank(one: Found) -> tuple[int, int, str, str]:
+        place = list(Place).index(one.place)
+        reference = one.pin.reference if one.pin else "~"
+        return _WORST_FIRST.index(one.fact.state), place, reference, one.fact.path
+
+    return sorted(found, key=rank)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A file to look at; `pin` is what it has to be, where that is known before it is opened."""
+
+    place: Place
+    path: Path
+    pin: Pin | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """The pins of a lock, found by what may lead to them."""
+
+    pins: tuple[Pin, ...] = ()
+    by_name: Mapping[str, Pin] = field(default_factory=dict)
+    """By the name of the image's file in Snakemake's folder."""
+    by_key: Mapping[str, Pin] = field(default_factory=dict)
+    """By the entry's folder and name in Apptainer's cache."""
+    by_path: Mapping[Path, Pin] = field(default_factory=dict)
+    """By the place of a file of this machine."""
+    by_meaning: Mapping[str, Pin] = field(default_factory=dict)
+    """By what the reference means, however it is spelled."""
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Self:
+        """The pins of `entries`, to the index and to this machine's platform."""
+        of_entry = {entry.reference: pins_of(entry) for entry in entries}
+        pins = {pin.url: pin for found in of_entry.values() for pin in found}
+        local = {pin: parse(pin.url) for pin in pins.values() if parse(pin.url).scheme is Scheme.FILE}
+        return cls(
+            pins=tuple(pins.values()),
+            by_name={image_folder.image_name(url): pin for url, pin in pins.items()},
+            by_key={key: pin for pin in pins.values() for key in keys(pin)},
+            by_path={Path(reference.path).expanduser().absolute(): pin for pin, reference in local.items()},
+            by_meaning={str(parse(reference)): found[0] for reference, found in of_entry.items()},
+        )
+
+    def naming(self, digest: Digest) -> Pin | None:
+        """The pin that an image which was pulled by `digest` is to be held to."""
+        return next((pin for pin in self.pins if pin.names(digest)), None)
+
+    def meaning(self, pulled: str) -> Pin | None:
+        """The pin of what a label calls `pulled`, a reference without its scheme."""
+        try:
+            return self.by_meaning.get(str(parse(f"docker://{pulled}"))) if pulled else None
+        except FreshnessError:
+            return None
+
+
+def pins_of(entry: Entry) -> list[Pin]:
+    """What a run may hold the image of `entry` to: to the index, and to this platform's manifest where it has one."""
+    pins = [Pin.of(entry)]
+    if pins[0].manifest is not None and entry.platforms:
+        pins.append(Pin.of(entry, kind=PinKind.PLATFORM))
+    return list({pin.url: pin for pin in pins}.values())
+
+
+def place_of(pin: Pin, prefix: Path) -> Path:
+    """Where Snakemake looks for the image of `pin`: a file of this machine stays where it is."""
+    reference = parse(pin.url)
+    if reference.scheme is Scheme.FILE:
+        return Path(reference.path).expanduser().absolute()
+    return image_folder.image_path(prefix, pin.url)
+
+
+def in_lock(entries: Iterable[Entry], prefix: Path) -> Iterator[Candidate]:
+    """The image of each entry, whichever digest its rules are pinned to; where neither is there, that of the index."""
+    for entry in entries:
+        pins = pins_of(entry)
+        there = [pin for pin in pins if place_of(pin, prefix).is_file()] or pins[:1]
+        for pin in there:
+            yield Candidate(place=Place.LOCK, path=place_of(pin, prefix), pin=pin)
+
+
+def in_prefix(prefix: Path, locked: Locked) -> Iterator[Candidate]:
+    """Every image in Snakemake's folder that the lock does not name; raises LocalIOError where it cannot be listed."""
+    for item in image_folder.survey(prefix):
+        if item.kind is image_folder.Kind.IMAGE and item.path.name not in locked.by_name:
+            yield Candidate(place=Place.PREFIX, path=item.path)
+
+
+def in_cache(cache: CacheFolder) -> Iterator[Candidate]:
+    """Every entry of Apptainer's cache."""
+    yield from (Candidate(place=Place.CACHE, path=path) for path in cache.entries())
+
+
+def examine(candidate: Candidate, locked: Locked, *, full: bool = False) -> Found | None:
+    """What one image is; None for a sound entry of Apptainer's cache that can be attributed to nothing."""
+    path = candidate.path
+    pin = candidate.pin or attribute(candidate, locked)
+    if pin is not None:
+        fact = check_one(pin, path, full=full)
+        if (
+            candidate.pin is not None
+            and not parse(pin.reference).scheme.is_provable
+            and fact.state is DiskState.UNBOUND
+        ):
+            fact = DiskFact(state=fact.state, path=fact.path, detail="what is built of such a source does not name it")
+    else:
+        fact = unattributed(path)
+        if candidate.place is Place.CACHE and fact.state is not DiskState.CORRUPT:
+            return None
+    return Found(place=candidate.place, fact=fact, pin=pin, size=size_of(path))
+
+
+def size_of(path: Path) -> int:
+    """The bytes of the file at `path`, which is not followed; 0 where it is not there."""
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
+def unattributed(path: Path) -> DiskFact:
+    """What can be said of a file that belongs to no pin."""
+    evidence = look(path)
+    state, detail = DiskState.CORRUPT, evidence.problem
+    if not evidence.exists:
+        state, detail = DiskState.ABSENT, "no such file"
+    elif evidence.stat is not None:
+        content, detail = _contents(path)
+        if content is not None:
+            state, detail = DiskState.UNBOUND, _origin(content, evidence)
+    return DiskFact(state=state, path=str(path), detail=" ".join(detail.split()))
+
+
+def _origin(content: Sif, evidence: Evidence) -> str:
+    note = f"; {evidence.record_problem}" if evidence.record_problem else ""
+    if content.pulled_digest is not None:
+        return f"its name is not that of what its label says, {content.pulled_reference}{note}"
+    if content.pulled_reference:
+        return f"it was pulled by a tag, {content.pulled_reference}{note}"
+    return f"it was not pulled from a registry, or does not say so{note}"
+
+
+def _contents(path: Path) -> tuple[Sif | None, str]:
+    """What the file says of itself, or why it says nothing."""
+    try:
+        with opened(path) as file:
+            return sif.read(file), ""
+    except CorruptImage as error:
+        return None, error.message
+    except NotAFile as error:
+        return None, f"not a file but {error}"
+    except OSError as error:
+        return None, f"it cannot be read: {error.strerror}"
+
+
+def attribute(candidate: Candidate, locked: Locked) -> Pin | None:
+    """The pin that a file belongs to; None where nothing leads to one."""
+    path = candidate.path
+    match candidate.place:
+        case Place.CACHE:
+            return _attribute_entry(path, locked)
+        case Place.PREFIX:
+            return _of_record(look(path).record, path.name) or _of_label(path, name=path.name)
+        case _:
+            return _attribute_given(path, locked)
+
+
+def _attribute_given(path: Path, locked: Locked) -> Pin | None:
+    known = locked.by_name.get(path.name) or locked.by_path.get(path.absolute())
+    if known is not None:
+        return known
+    content, _ = _contents(path)
+    digest = (content.pulled_digest or content.base_digest) if content else None
+    if digest is not None and (named := locked.naming(digest)):
+        return named
+    if recorded := _of_record(look(path).record):
+        return recorded
+    if content is not None and (meant := locked.meaning(content.pulled_reference)):
+        return meant
+    return _of_label(path)
+
+
+def _attribute_entry(path: Path, locked: Locked) -> Pin | None:
+    key = f"{path.parent.name}/{path.name}"
+    if known := locked.by_key.get(key):
+        return known
+    if recorded := _of_record(look(path).record):
+        return recorded
+    if name := named_hash(path):
+        digest = Digest(algorithm="sha256", hex=name)
+        return Pin(url=key, reference=key, digest=digest, platform=_platform(path), content=digest)
+    labelled = _of_label(path)
+    return labelled if labelled is not None and key in keys(labelled) else None
+
+
+def _of_record(record: Record | None, name: str = "") -> Pin | None:
+    """What a record says that its image is; None where it is another one's, if it has to have a `name`."""
+    if record is None or (name and image_folder.image_name(record.pinned) != name):
+        return None
+    try:
+        is_content = parse(record.pinned).scheme.is_content
+    except FreshnessError:
+        return None
+    return Pin(
+        url=record.pinned,
+        reference=record.reference,
+        digest=record.digest,
+        platform=record.platform,
+        manifest=record.manifest,
+        content=record.digest if is_content else None,
+    )
+
+
+def _of_label(path: Path, *, name: str = "") -> Pin | None:
+    """What the label says that the image is, for its own machine; None where that does not fit its `name`."""
+    content, _ = _contents(path)
+    digest = (content.pulled_digest or content.base_digest) if content else None
+    if content is None or digest is None:
+        return None
+    pulled = f"docker://{content.pulled_reference}"
+    try:
+        url = parse(pulled).pinned(digest)
+    except FreshnessError:
+        return None
+    if name and image_folder.image_name(pulled) != name:
+        return None
+    return Pin(url=url, reference=pulled, digest=digest, platform=f"linux/{content.architecture}")
+
+
+def _platform(path: Path) -> str:
+    content, _ = _contents(path)
+    return f"linux/{content.architecture if content else ''}"

@@ -1,0 +1,214 @@
+"""Verifying: many images looked at at once, and what is not proven mended.
+
+Hashing is what takes the time. Each core reads a file; a bar appears once that has taken a second. The threads are
+daemons, and none starts anything new once the caller was interrupted: nobody waits for a hash that nobody wants.
+
+Mending changes three things alone. What the lock names and cannot be proven is fetched anew by its digest
+(:mod:`.actions.fetch`), and the former file moved aside. A damaged file in Snakemake's image folder or in Apptainer's
+cache that no lock here names is moved aside, so that whoever needs it fetches it again. A file of a person, given by
+its path or named by the lock as a file, is never touched.
+"""
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from snakemake_apptainer_freshness.actions.fetch import Report, Result, fetch
+from snakemake_apptainer_freshness.actions.progress import Bars
+from snakemake_apptainer_freshness.actions.survey import Candidate, Found, Locked, Place, examine
+from snakemake_apptainer_freshness.cache import ledger
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.cache.files import exclusive, quarantine
+from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
+from snakemake_apptainer_freshness.freshness import DiskState
+from snakemake_apptainer_freshness.image.reference import Scheme, parse
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+_PATIENCE: Final = 1.0
+"""Seconds before a bar appears."""
+_GOODBYE: Final = 0.5
+"""Seconds in which threads may end a write that is under way when the caller is interrupted."""
+_BAR: Final = "checking images"
+
+
+def verify(candidates: Iterable[Candidate], locked: Locked, *, full: bool = False) -> tuple[list[Found], int]:
+    """What each candidate is, in their order; and how many cache entries can be attributed to nothing."""
+    answers = _in_parallel(lambda candidate: examine(candidate, locked, full=full), list(candidates))
+    found = [answer for answer in answers if answer is not None]
+    return found, len(answers) - len(found)
+
+
+def _in_parallel(
+    work: Callable[[Candidate], Found | None], todo: Sequence[Candidate], *, jobs: int | None = None
+) -> list[Found | None]:
+    """`work` on all of `todo`, a thread a core; raises what it raises."""
+    tasks = iter(enumerate(todo))
+    taking, stop = threading.Lock(), threading.Event()
+    answers: queue.SimpleQueue[tuple[int, Found | None, BaseException | None]] = queue.SimpleQueue()
+
+    def serve() -> None:
+        while not stop.is_set():
+            with taking:
+                number, one = next(tasks, (-1, None))
+            if one is None:
+                return
+            try:
+                answers.put((number, work(one), None))
+            except BaseException as error:  # noqa: BLE001  it is raised where somebody waits for it
+                answers.put((number, None, error))
+
+    count = min(len(todo), jobs or len(os.sched_getaffinity(0)))
+    threads = [threading.Thread(target=serve, name="verify", daemon=True) for _ in range(count)]
+    try:
+        for thread in threads:
+            thread.start()
+        return _collect(answers, len(todo))
+    except BaseException:
+        stop.set()
+        deadline = time.monotonic() + _GOODBYE
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        raise
+
+
+def _collect(
+    answers: "queue.SimpleQueue[tuple[int, Found | None, BaseException | None]]", count: int
+) -> list[Found | None]:
+    collected: dict[int, Found | None] = {}
+    show_at = time.monotonic() + _PATIENCE
+    with contextlib.ExitStack() as stack:
+        bars: Bars | None = None
+        while len(collected) < count:
+            try:
+                number, found, error = answers.get(timeout=None if bars else max(0.0, show_at - time.monotonic()))
+            except queue.Empty:
+                bars = stack.enter_context(Bars())
+                bars.begin(_BAR, count)
+                for _ in collected:
+                    bars.advance(_BAR)
+                continue
+            if error is not None:
+                raise error
+            collected[number] = found
+            if bars:
+                bars.advance(_BAR)
+    return [collected[number] for number in range(count)]
+
+
+def deepen(found: Iterable[Found], registry: "Resolver") -> tuple[list[Found], list[tuple[Found, FreshnessError]]]:
+    """`found`, after each that is sound and not proven was compared with the layers of what its pin names.
+
+    What cannot be compared, since a registry or a program is not to be had, stays as it is and has an error.
+    """
+    from snakemake_apptainer_freshness.actions.prove import prove
+
+    deeper: list[Found] = []
+    failed: list[tuple[Found, FreshnessError]] = []
+    with Bars() as bars:
+        for one in found:
+            deeper.append(one)
+            if one.pin is None or not _is_comparable(one):
+                continue
+            bars.begin(one.pin.reference)
+            try:
+                proof = prove(one.pin, Path(one.fact.path), registry=registry)
+                deeper[-1] = replace(one, fact=proof.fact, differences=proof.differences)
+            except FreshnessError as error:
+                failed.append((one, error))
+            bars.end(one.pin.reference)
+    return deeper, failed
+
+
+def _is_comparable(one: Found) -> bool:
+    return (
+        one.place is not Place.CACHE
+        and one.fact.state in (DiskState.BOUND, DiskState.UNBOUND)
+        and one.pin is not None
+        and one.pin.scheme == "docker"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mended:
+    """What was done about one image: it was fetched, it was moved `aside`, or neither could be done."""
+
+    path: Path
+    reference: str = ""
+    fetched: bool = False
+    aside: Path | None = None
+    error: FreshnessError | None = None
+
+
+def mend(
+    found: Iterable[Found], locked: Locked, prefix: Path, *, jobs: int | None = None, report: Report | None = None
+) -> list[Mended]:
+    """Fetch what the lock names and is not proven; move aside what else is damaged.
+
+    Raises
+    ------
+    LocalIOError
+        where the image folder cannot be made.
+    """
+    bad = [one for one in found if one.fact.state is not DiskState.VERIFIED]
+    locked_pins = [one.pin for one in bad if one.place is Place.LOCK and one.pin is not None]
+    wanted = [pin for pin in locked_pins if is_fetchable(pin)]
+    mended = [_fetched(result) for result in fetch(wanted, prefix, jobs=jobs, report=report, accept=_PROVEN)]
+    mended += [_left_alone(pin) for pin in locked_pins if parse(pin.url).scheme is Scheme.FILE]
+    mended += [_moved_aside(one, locked) for one in bad if one.is_ours_to_move]
+    return mended
+
+
+_PROVEN: Final = frozenset({DiskState.VERIFIED})
+
+
+def is_fetchable(pin: Pin) -> bool:
+    """Whether the image of `pin` can be fetched and then proven; a file of this machine is nobody's to fetch."""
+    return parse(pin.reference).scheme.is_provable and parse(pin.url).scheme is not Scheme.FILE
+
+
+def _fetched(result: Result) -> Mended:
+    return Mended(
+        path=Path(result.fact.path),
+        reference=result.pin.reference,
+        fetched=result.error is None,
+        aside=result.quarantined,
+        error=result.error,
+    )
+
+
+def _left_alone(pin: Pin) -> Mended:
+    error = LocalIOError(
+        f"{pin.reference} is a file of this machine, which no registry can give back",
+        hint="put the file back, or accept it as it is now with a run in mode update",
+    )
+    return Mended(path=Path(parse(pin.url).path), reference=pin.reference, error=error)
+
+
+def _moved_aside(one: Found, locked: Locked) -> Mended:
+    """Move one damaged file aside, if it still is damaged once nobody else works on it."""
+    path = Path(one.fact.path)
+    reference = one.pin.reference if one.pin else ""
+    try:
+        with exclusive(path):
+            again = examine(Candidate(place=one.place, path=path), locked, full=True)
+            if again is None or not again.is_ours_to_move:
+                return Mended(path=path, reference=reference)
+            aside = quarantine(path)
+            with contextlib.suppress(FileNotFoundError):
+                ledger.path_of(path).unlink()
+    except FreshnessError as error:
+        return Mended(path=path, reference=reference, error=error)
+    except OSError as error:
+        failed = LocalIOError(
+            f"cannot move {path} aside: {error.strerror}", hint=f"make {path.parent} writable, or move it yourself"
+        )
+        return Mended(path=path, reference=reference, error=failed)
+    return Mended(path=path, reference=reference, aside=aside)

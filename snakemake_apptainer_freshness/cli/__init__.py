@@ -1,0 +1,77 @@
+"""The command line, ``apptainer-freshness``.
+
+One module a command; a command's module is imported when it is called, and imports what it needs when it runs.
+Exit status: 0 nothing to report, 1 findings, 2 wrong use or bad input, 3 a registry or file could not be reached, 130
+interrupted. An error is one clear message on standard error, never a traceback.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+import click
+
+from snakemake_apptainer_freshness.errors import FreshnessError
+
+COMMANDS: Final = ("resolve", "verify", "pull", "inspect", "doctor")
+INTERRUPTED: Final = 130
+
+
+class _Commands(click.Group):
+    """Finds a command in the module of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def program() -> None:
+    """Pin container tags to digests, and prove that the image that runs is the one that was named."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line, and end the process with its status.
+
+    At once, without taking the interpreter apart: that would cost 50 ms or more, and threads that still wait for a
+    registry could wake up in the middle of it.
+    """
+    status = run(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, by us or by whoever read it
+            stream.flush()
+    os._exit(status)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    try:
+        status = program.main(arguments, prog_name="apptainer-freshness", standalone_mode=False)
+    except FreshnessError as error:
+        print_error(error)
+        return error.exit_status
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has had enough
+        sys.stderr.close()
+        return 0
+    return status if isinstance(status, int) else 0
+
+
+def print_error(error: FreshnessError) -> None:
+    """Show `error` to a person: what is wrong, and below it what can be done."""
+    click.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"       {error.hint}", err=True)

@@ -1,0 +1,105 @@
+"""What several commands share: their options, and how the lock and the image folder are found.
+
+The lock is ``containers.lock`` in the working directory or in ``workflow/``, where Snakemake's own layout puts the main
+Snakefile; ``--lockfile`` names another. The image folder is the one that Snakemake would choose here.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.lockfile import Lock
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+PLACES: Final = ("containers.lock", "workflow/containers.lock")
+
+
+def lockfile_option(command: _Command) -> _Command:
+    """``--lockfile``."""
+    return click.option(
+        "--lockfile",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The lock to go by.  [default: containers.lock, else workflow/containers.lock]",
+    )(command)
+
+
+def prefix_option(command: _Command) -> _Command:
+    """``--prefix``, which Snakemake calls ``--apptainer-prefix``."""
+    return click.option(
+        "--prefix",
+        "--apptainer-prefix",
+        "prefix",
+        metavar="FOLDER",
+        help="Snakemake's image folder.  [default: $APPTAINER_CACHEDIR, else .snakemake/singularity]",
+    )(command)
+
+
+def json_option(command: _Command) -> _Command:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+
+
+def find_lock(chosen: Path | None) -> Path | None:
+    """The lock file that is `chosen`, else the one that is here, if there is one.
+
+    Raises
+    ------
+    UsageError
+        where the chosen one is not there.
+    """
+    if chosen is None:
+        return next((path for path in map(Path, PLACES) if path.exists()), None)
+    if not chosen.exists():
+        raise UsageError(f"there is no lock file {chosen}", hint="check the path that --lockfile gives")
+    if chosen.is_dir():
+        raise UsageError(f"the lock file {chosen} is a folder", hint="give --lockfile the file itself")
+    return chosen
+
+
+def need_lock(chosen: Path | None, *, hint: str) -> "tuple[Path, Lock]":
+    """The lock file and what it says; `hint` is what a person can do where there is none.
+
+    Raises
+    ------
+    UsageError
+        where there is none; InvalidLock and LocalIOError as :func:`~.actions.pin.read_lock` has them.
+    """
+    from snakemake_apptainer_freshness.actions.pin import read_lock
+
+    path = find_lock(chosen)
+    if path is None:
+        raise UsageError(f"there is no lock file here: neither {PLACES[0]} nor {PLACES[1]}", hint=hint)
+    return path, read_lock(path)
+
+
+def image_folder(chosen: str | None, *, may_be_made: bool = False) -> Path:
+    """Snakemake's image folder; one that was `chosen` must be there, unless it `may_be_made`.
+
+    Raises
+    ------
+    UsageError
+        where it is no folder, or the chosen one is not there.
+    LocalIOError
+        where it cannot be asked.
+    """
+    from snakemake_apptainer_freshness.cache.prefix import folder
+
+    if chosen is not None and not chosen.strip():
+        raise UsageError("--prefix is empty", hint="give it Snakemake's image folder, or leave it out")
+    path = folder(chosen)
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except OSError as error:
+        raise LocalIOError(f"cannot look at the image folder {path}: {error.strerror}") from error
+    if exists and not is_folder:
+        raise UsageError(f"the image folder {path} is not a folder", hint="give --prefix Snakemake's image folder")
+    if chosen is not None and not exists and not may_be_made:
+        raise UsageError(f"there is no image folder {path}", hint="check the path that --prefix gives")
+    return path

@@ -1,0 +1,133 @@
+"""``apptainer-freshness doctor``: how this machine is set up for containers, and what is wrong with it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snakemake_apptainer_freshness.cli import output
+from snakemake_apptainer_freshness.cli.common import (
+    find_lock,
+    image_folder,
+    json_option,
+    lockfile_option,
+    prefix_option,
+)
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.actions.doctor import Ailment, Diagnosis
+    from snakemake_apptainer_freshness.actions.folders import Folder
+
+
+@click.command("doctor", short_help="Look over programs, folders, logins and caches.")
+@lockfile_option
+@prefix_option
+@json_option
+def command(lockfile: Path | None, prefix: str | None, *, as_json: bool) -> int:
+    """Look over what fetching and running images depends on: programs, folders, variables, logins, caches.
+
+    Nothing is changed, nothing is hashed, no registry is asked and no credential helper started. Of logins only the
+    hosts are shown, and where they stand.
+
+    A 'problem' makes a run fail, or lets it run what is not proven. 'space' is what nobody needs any more, or has
+    twice.
+
+    Exit status: 0 where there is no problem, 1 where there is one.
+    """
+    from snakemake_apptainer_freshness.actions.doctor import Weight, diagnose
+
+    path = find_lock(lockfile)
+    diagnosis = diagnose(image_folder(prefix), path)
+    if as_json:
+        output.document(lockfile=str(path) if path else None, **_as_json(diagnosis))
+    else:
+        _print(diagnosis)
+    return int(any(ailment.weight is Weight.PROBLEM for ailment in diagnosis.ailments))
+
+
+def _print(diagnosis: "Diagnosis") -> None:
+    _part(
+        "Programs",
+        ("name", "version", "where"),
+        [(v.name, v.version or "not found", v.path) for v in diagnosis.versions],
+    )
+    _part("Folders", ("what for", "path", "state"), [(f.name, f.path or "-", _state(f)) for f in diagnosis.folders])
+    _part(
+        "Environment",
+        ("variable", "value"),
+        [(v.name, "set (not shown)" if v.value is None else v.value) for v in diagnosis.variables],
+    )
+    _part(
+        "Logins",
+        ("host", "where", "used by Apptainer"),
+        [
+            ("every host" if one.host == "*" else one.host, one.source, "yes" if one.used else "no, ignored")
+            for one in diagnosis.logins
+        ],
+    )
+    _part("registries.conf", ("entry",), [(line,) for line in diagnosis.registries])
+    output.heading("Findings")
+    if not diagnosis.ailments:
+        output.line("none")
+    for ailment in diagnosis.ailments:
+        _tell(ailment)
+
+
+def _part(title: str, titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    output.heading(title)
+    if rows:
+        output.table(titles, rows)
+    else:
+        output.line("none")
+    output.line()
+
+
+def _state(folder: "Folder") -> str:
+    if folder.note:
+        return folder.note
+    says = [f"mode {folder.mode:04o}" if folder.exists else "not there yet"]
+    says.append("writable" if folder.writable else "not writable")
+    if folder.free is not None:
+        says.append(f"{output.size(folder.free)} free")
+    if folder.images:
+        says.append(f"{output.counted(folder.images, 'image')} of {output.size(folder.size)}")
+    return ", ".join(says)
+
+
+def _tell(ailment: "Ailment") -> None:
+    from snakemake_apptainer_freshness.actions.doctor import paths_shown
+
+    takes = f" ({output.size(ailment.size)})" if ailment.size else ""
+    output.table(("", ""), [(ailment.weight.value, f"{ailment.text}{takes}")])
+    paths, more = paths_shown(ailment)
+    for path in paths:
+        output.line_at(2, path)
+    if more:
+        output.line_at(2, f"… and {more} more")
+    output.line_at(2, f"→ {ailment.hint}")
+
+
+def _as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
+    return {
+        "versions": [
+            {"name": one.name, "version": one.version or None, "path": one.path or None} for one in diagnosis.versions
+        ],
+        "folders": [
+            {
+                "name": f.name, "path": f.path or None, "exists": f.exists, "writable": f.writable,
+                "mode": f"{f.mode:04o}" if f.exists else None, "free": f.free, "images": f.images, "size": f.size,
+                "note": f.note or None,
+            }
+            for f in diagnosis.folders
+        ],
+        "environment": [{"name": v.name, "value": v.value} for v in diagnosis.variables],
+        "logins": [{"host": one.host, "source": one.source, "used": one.used} for one in diagnosis.logins],
+        "registries_conf": diagnosis.registries,
+        "findings": [
+            {
+                "weight": one.weight.value, "kind": one.kind, "text": one.text, "hint": one.hint,
+                "paths": list(one.paths), "size": one.size,
+            }
+            for one in diagnosis.ailments
+        ],
+    }  # fmt: skip

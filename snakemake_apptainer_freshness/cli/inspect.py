@@ -1,0 +1,120 @@
+"""``apptainer-freshness inspect``: one image file, what it says of itself and what of that is proven."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snakemake_apptainer_freshness.cli import output
+from snakemake_apptainer_freshness.cli.common import find_lock, json_option, lockfile_option
+from snakemake_apptainer_freshness.errors import LocalIOError
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.actions.inspect import Inspection
+    from snakemake_apptainer_freshness.cache.ledger import Record
+
+_WIDTH = 14
+
+
+@click.command("inspect", short_help="Tell what one image file is, and what is proven.")
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="SIF")
+@lockfile_option
+@json_option
+def command(image: Path, lockfile: Path | None, *, as_json: bool) -> int:
+    """Tell where one image file comes from, who built it, and what of that is proven.
+
+    Nothing is run and nothing asked of any registry. Where there is a lock, the image is held to it.
+
+    Exit status: 0 where a run may use the image, 1 where it may not.
+    """
+    from snakemake_apptainer_freshness.actions.inspect import inspect
+    from snakemake_apptainer_freshness.actions.pin import read_lock
+    from snakemake_apptainer_freshness.actions.survey import Locked
+    from snakemake_apptainer_freshness.lockfile import Lock
+
+    path = find_lock(lockfile)
+    locked = Locked.of(Lock() if path is None else read_lock(path))
+    try:
+        if image.is_file():  # a FIFO would make us wait
+            image.open("rb").close()
+    except OSError as error:
+        raise LocalIOError(f"cannot read {image}: {error.strerror}", hint="check its permissions") from error
+    inspection = inspect(image.resolve(), locked)
+    if as_json:
+        output.document(lockfile=str(path) if path else None, **_as_json(inspection))
+    else:
+        _print(inspection)
+    return int(inspection.found.is_finding)
+
+
+def _print(inspection: "Inspection") -> None:
+    from snakemake_apptainer_freshness.actions.inspect import what_next
+
+    found, content, record = inspection.found, inspection.content, inspection.record
+    _field("file", found.fact.path)
+    _field("disk", f"{found.fact.state}: {found.fact.detail}")
+    if found.pin is not None:
+        _field("reference", found.pin.reference)
+        _field("digest", str(found.pin.digest))
+    if content is not None:
+        _field("pulled as", content.pulled_reference or "it does not say that it was pulled from a registry")
+        _field("built by", content.builder or "it does not say")
+        _field("platform", f"linux/{content.architecture}" if content.architecture else "it does not say")
+        if content.root_index is not None:
+            _field("OCI index", str(content.root_index))
+    _field("size", f"{output.size(found.size)} ({found.size} bytes)")
+    _field("lock", f"the entry {inspection.locked.reference}" if inspection.locked else "no entry is this image's")
+    _field("record", _recorded(record) if record else inspection.record_problem or "none beside it")
+    for number, (key, value) in enumerate(inspection.labels.items()):
+        _field("" if number else "labels", f"{key} = {value}")
+    for title, sentences in (("Proven", inspection.proven), ("Not proven", inspection.unproven)):
+        if sentences:
+            output.line()
+            output.heading(title)
+            for sentence in sentences:
+                output.line(f"- {sentence}")
+    if hint := what_next(found):
+        output.note(f"what to do: {hint}")
+
+
+def _field(name: str, value: str) -> None:
+    click.echo(f"{name:<{_WIDTH}}{output.clean(value)}")
+
+
+def _recorded(record: "Record") -> str:
+    return f"{record.obtained_at}, {record.obtained_by} with {record.apptainer}; SHA-256 {record.sha256}"
+
+
+def _as_json(inspection: "Inspection") -> dict[str, Any]:
+    found, content, record = inspection.found, inspection.content, inspection.record
+    return {
+        "reference": found.pin.reference if found.pin else None,
+        "pinned": found.pin.url if found.pin else None,
+        "digest": str(found.pin.digest) if found.pin else None,
+        "path": found.fact.path,
+        "state": found.fact.state.value,
+        "detail": found.fact.detail,
+        "finding": found.is_finding,
+        "size": found.size,
+        "locked": inspection.locked.reference if inspection.locked else None,
+        "pulled_reference": content.pulled_reference or None if content else None,
+        "pulled_digest": str(content.pulled_digest) if content and content.pulled_digest else None,
+        "builder": content.builder or None if content else None,
+        "platform": f"linux/{content.architecture}" if content and content.architecture else None,
+        "root_index": str(content.root_index) if content and content.root_index else None,
+        "signed": inspection.signed,
+        "labels": dict(inspection.labels),
+        "record": None
+        if record is None
+        else {
+            "pinned": record.pinned,
+            "digest": str(record.digest),
+            "sha256": record.sha256,
+            "apptainer": record.apptainer,
+            "obtained_at": record.obtained_at,
+            "obtained_by": record.obtained_by,
+        },
+        "record_problem": inspection.record_problem or None,
+        "proven": list(inspection.proven),
+        "unproven": list(inspection.unproven),
+    }

@@ -1,0 +1,142 @@
+"""What a command prints: a table for a person at a terminal, plain lines for a pipe, one JSON document for a program.
+
+* **A terminal** gets a table that fits its width, with colour unless ``NO_COLOR`` is set or the terminal is a dumb one.
+* **A pipe** gets one line a row, its fields separated by tabs, whole and without colour: for grep, cut and people who
+  read the log of a job.
+* **JSON** is one document with a ``version``; keys and words are those of the lock file. It is ASCII, so that a name
+  from somebody else's disk can neither break a reader nor move a terminal's cursor.
+
+What is printed on standard output is the answer; what is said on the way goes to standard error. Text from outside is
+always cleaned: on one line, without control characters and secrets.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TextIO
+
+import click
+
+from snakemake_apptainer_freshness.errors import FreshnessError, redact
+
+VERSION: Final = 1
+"""Of the JSON documents; raised where a key goes or changes its meaning, not where one is added."""
+
+_STYLES: Final = {
+    "verified": "green",
+    "bound": "cyan",
+    "unbound": "yellow",
+    "absent": "yellow",
+    "stale": "bold red",
+    "altered": "bold red",
+    "corrupt": "bold red",
+    "pulled": "green",
+    "copied": "green",
+    "kept": "cyan",
+    "failed": "bold red",
+    "problem": "bold red",
+    "space": "yellow",
+}
+"""The colour of a word, wherever it stands alone in a cell."""
+
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_STEP: Final = 1024
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print `rows`, whose cells stand under `titles` at a terminal; there a cell may have several lines."""
+    cells = list(rows)
+    if cells and at_terminal(sys.stdout):
+        _draw(titles, cells)
+        return
+    for cell in cells:
+        row(cell)
+
+
+def row(cells: Sequence[str]) -> None:
+    """Print one row at once, as it goes into a pipe."""
+    click.echo("\t".join(clean(cell) for cell in cells))
+
+
+def _draw(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in titles:
+        drawn.add_column(title, overflow="fold", no_wrap=title == titles[0])
+    for row in cells:
+        drawn.add_row(*(Text(_lines(cell), style=_STYLES.get(cell, "")) for cell in row))
+    colours: Any = "auto" if colourful(sys.stdout) else None
+    Console(file=sys.stdout, highlight=False, color_system=colours).print(drawn)
+
+
+def _lines(cell: str) -> str:
+    return "\n".join(clean(part) for part in cell.split("\n"))
+
+
+def heading(text: str) -> None:
+    """Print the title of a part of the answer."""
+    click.echo(click.style(text, bold=True) if colourful(sys.stdout) else text)
+
+
+def line(text: str = "") -> None:
+    """Print one line of the answer."""
+    click.echo(clean(text))
+
+
+def line_at(indent: int, text: str) -> None:
+    """Print one line of the answer, `indent` spaces in."""
+    click.echo(" " * indent + clean(text))
+
+
+def note(text: str) -> None:
+    """Say something on the way, on standard error."""
+    click.echo(clean(text), err=True)
+
+
+def document(**content: Any) -> None:
+    """Print `content` as one JSON document."""
+    click.echo(json.dumps({"version": VERSION, **content}, indent=2))
+
+
+def error_of(error: FreshnessError, reference: str = "") -> dict[str, str]:
+    """`error` as it stands in a JSON document."""
+    return {
+        "reference": reference,
+        "error": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+    }
+
+
+def at_terminal(stream: TextIO) -> bool:
+    """Whether a person watches `stream`."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def colourful(stream: TextIO) -> bool:
+    """Whether `stream` may have colour (no-color.org)."""
+    return at_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def clean(text: str) -> str:
+    """`text` on one line, without what could move a cursor or give a secret away."""
+    return redact(" ".join(text.split()))
+
+
+def size(count: int) -> str:
+    """`count` bytes for a person, as in ``1.4 GiB``."""
+    value = float(count)
+    for unit in _UNITS:
+        if value < _STEP or unit == _UNITS[-1]:
+            break
+        value /= _STEP
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """`count` things, as in ``1 image`` and ``2 images``."""
+    return f"{count} {one if count == 1 else many or one + 's'}"

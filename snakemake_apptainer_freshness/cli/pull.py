@@ -1,0 +1,197 @@
+"""``apptainer-freshness pull``: the images of the lock, fetched as a run would fetch them."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snakemake_apptainer_freshness.cli import output, print_error
+from snakemake_apptainer_freshness.cli.common import (
+    image_folder,
+    json_option,
+    lockfile_option,
+    need_lock,
+    prefix_option,
+)
+from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.actions.fetch import Progress, Result
+    from snakemake_apptainer_freshness.actions.progress import Bars
+    from snakemake_apptainer_freshness.lockfile import Entry, Lock
+
+
+@click.command("pull", short_help="Fetch the images that the lock names.")
+@click.argument("references", nargs=-1, metavar="[REFERENCE]...")
+@lockfile_option
+@prefix_option
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Images fetched at once.  [default: half the cores]"
+)
+@click.option(
+    "--pin",
+    type=click.Choice(["index", "platform"]),
+    default="index",
+    show_default=True,
+    help="Which digest the workflow pins to: its option 'pin'.",
+)
+@json_option
+def command(
+    references: tuple[str, ...], lockfile: Path | None, prefix: str | None, jobs: int | None, pin: str, *, as_json: bool
+) -> int:
+    """Fetch every image that the lock names, or each REFERENCE of it, into Snakemake's image folder.
+
+    It is what a run with the flag does before its first job: pulled by digest, several at once, proven and recorded.
+    Images that may run as they lie there are kept. One that cannot be had stops no other.
+
+    Exit status: 0 where all are there, else that of the worst error: 1 what came is not what the lock names, 3 a
+    registry or file could not be reached.
+    """
+    from snakemake_apptainer_freshness.actions.fetch import fetch
+    from snakemake_apptainer_freshness.actions.progress import Bars
+    from snakemake_apptainer_freshness.actions.verify import is_fetchable
+    from snakemake_apptainer_freshness.cache.classify import Pin
+    from snakemake_apptainer_freshness.settings import PinKind
+
+    _, lock = need_lock(lockfile, hint="go to the workflow's folder, or give --lockfile")
+    folder = image_folder(prefix, may_be_made=True)
+    errors: list[tuple[str, FreshnessError]] = []
+    pins: list[Pin] = []
+    for entry in _chosen(lock, references):
+        try:
+            wanted = Pin.of(entry, kind=PinKind(pin))
+        except FreshnessError as error:
+            errors.append((entry.reference, error))
+            continue
+        if is_fetchable(wanted):
+            pins.append(wanted)
+        else:
+            output.note(f"{entry.reference}: left to the run, which takes it from this machine")
+    with Bars() as bars:
+        lines = _Lines(silent=as_json or bars_are_drawn())
+        results = fetch(pins, folder, jobs=jobs, report=Steps(bars, lines.done))
+    errors += [(result.pin.reference, result.error) for result in results if result.error is not None]
+    if as_json:
+        output.document(
+            prefix=str(folder),
+            image=[_as_json(result) for result in results],
+            error=[output.error_of(failure, reference) for reference, failure in errors],
+        )
+    else:
+        lines.rest(results)
+    for _, failure in errors:
+        print_error(failure)
+    return max((failure.exit_status for _, failure in errors), default=0)
+
+
+def bars_are_drawn() -> bool:
+    """Whether bars are on the screen while images are fetched, so that lines have to wait."""
+    return sys.stderr.isatty()
+
+
+class Steps:
+    """Shows what is done for each image: a bar while it is fetched; notes as lines of their own."""
+
+    def __init__(self, bars: "Bars", done: "Any" = None) -> None:
+        self._bars = bars
+        self._done = done
+
+    def __call__(self, progress: "Progress") -> None:
+        """Take one step of one image."""
+        from snakemake_apptainer_freshness.actions.fetch import Stage
+
+        name = progress.pin.reference
+        match progress.stage:
+            case Stage.PULLING:
+                self._bars.begin(name)
+                if progress.detail:
+                    output.note(f"{name}: {progress.detail}")
+            case Stage.WAITING:
+                output.note(f"{name}: waiting {progress.detail}, which is fetching it")
+            case Stage.NOTE:
+                output.note(f"{name}: {progress.detail}")
+            case Stage.DONE | Stage.FAILED:
+                self._bars.end(name)
+                if self._done is not None:
+                    self._done(progress)
+
+
+class _Lines:
+    """One line an image, as soon as it is done; `silent` where a table at the end says it."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self._silent = silent
+        self._told: set[str] = set()
+
+    def done(self, progress: "Progress") -> None:
+        """Tell that one image is there, or not to be had."""
+        from snakemake_apptainer_freshness.actions.fetch import Action, Stage
+        from snakemake_apptainer_freshness.cache.ledger import COPIED, PULLED
+
+        if self._silent:
+            return
+        self._told.add(progress.pin.url)
+        action = (
+            Action.FAILED
+            if progress.stage is Stage.FAILED
+            else {PULLED: Action.PULLED, COPIED: Action.COPIED}.get(progress.detail, Action.KEPT)
+        )
+        output.row((action, progress.pin.reference, progress.detail.partition("\n")[0]))
+
+    def rest(self, results: "list[Result]") -> None:
+        """Tell of all that was not told of yet."""
+        rows = [
+            (
+                result.action.value,
+                result.pin.reference,
+                result.error.message.partition("\n")[0] if result.error else result.fact.detail,
+            )
+            for result in results
+            if result.pin.url not in self._told
+        ]
+        output.table(("what", "image", "how"), rows)
+
+
+def _chosen(lock: "Lock", references: tuple[str, ...]) -> "list[Entry]":
+    """The entries of `references`, however they are spelled; all where there are none.
+
+    Raises
+    ------
+    UsageError
+        where the lock lacks one.
+    """
+    if not references:
+        return list(lock)
+    from snakemake_apptainer_freshness.image.reference import parse
+
+    by_meaning = {str(parse(entry.reference)): entry for entry in lock}
+    by_pin = {entry.pinned: entry for entry in lock}
+    found: dict[str, Entry] = {}
+    for text in references:
+        entry = lock.get(text) or by_pin.get(text) or by_meaning.get(str(parse(text)))
+        if entry is None:
+            raise UsageError(f"the lock does not name {text}{_nearest(text, lock)}", hint="lock it first, with a run")
+        found[entry.reference] = entry
+    return list(found.values())
+
+
+def _nearest(text: str, lock: "Lock") -> str:
+    import difflib
+
+    close = difflib.get_close_matches(text, list(lock.entries), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _as_json(result: "Result") -> dict[str, Any]:
+    return {
+        "reference": result.pin.reference,
+        "pinned": result.pin.url,
+        "digest": str(result.pin.digest),
+        "platform": result.pin.platform,
+        "action": result.action.value,
+        "path": result.fact.path,
+        "state": result.fact.state.value,
+        "detail": result.fact.detail,
+        "quarantined": str(result.quarantined) if result.quarantined else None,
+    }

@@ -1,0 +1,115 @@
+"""``apptainer-freshness resolve``: what references point at now, as answers come in."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from snakemake_apptainer_freshness.cli import print_error
+from snakemake_apptainer_freshness.errors import FreshnessError, NotFound
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.lockfile import Entry
+
+
+@click.command("resolve")
+@click.argument("references", nargs=-1, required=True, metavar="REFERENCE...")
+@click.option("--platform", metavar="OS/ARCH", help="Print the pin of this platform's image instead of the index's.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document when all answers are there.")
+def command(references: tuple[str, ...], platform: str | None, *, as_json: bool) -> int:
+    """Ask what each REFERENCE points at now, and print the pinned form; '-' reads more from standard input.
+
+    Logins and registries are those that Apptainer would use. Nothing is written.
+    """
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+    wanted = None if platform is None else Platform.parse(platform)
+    errors: list[tuple[str, FreshnessError]] = []
+    parsed = list(_parse_all(_texts(references), errors))
+    entries: list[Entry] = []
+    for _, error in errors:
+        print_error(error)
+    with Resolver() as resolver, _progress(len(parsed)) as advance:
+        for reference, answer in resolver.resolve(parsed):
+            advance()
+            result = _for_platform(reference, answer, wanted)
+            if isinstance(result, FreshnessError):
+                errors.append((reference.text, result))
+                print_error(result)
+                continue
+            entries.append(result)
+            if not as_json:
+                click.echo(f"{result.reference} → {result.pinned}")
+        for warning in resolver.warnings:
+            click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        click.echo(_document(entries, errors))
+    return max((error.exit_status for _, error in errors), default=0)
+
+
+def _texts(arguments: Iterable[str]) -> Iterator[str]:
+    for argument in arguments:
+        if argument != "-":
+            yield argument
+            continue
+        yield from filter(None, (line.strip() for line in sys.stdin))
+
+
+def _parse_all(texts: Iterable[str], errors: list[tuple[str, FreshnessError]]) -> Iterator[Reference]:
+    for text in texts:
+        try:
+            yield parse(text)
+        except FreshnessError as error:
+            errors.append((text, error))
+
+
+def _for_platform(
+    reference: Reference, answer: "Entry | FreshnessError", wanted: Platform | None
+) -> "Entry | FreshnessError":
+    """`answer` with the pin of the platform that is `wanted`, where it has platforms."""
+    if isinstance(answer, FreshnessError) or wanted is None or not answer.platforms:
+        return answer
+    digest = answer.platforms.get(f"{wanted.os}/{wanted.architecture}")
+    if digest is None:
+        return NotFound(
+            f"{reference.text} has no image for {wanted}", hint=f"it has {', '.join(sorted(answer.platforms))}"
+        )
+    return replace(answer, pinned=reference.pinned(Digest.parse(digest)))
+
+
+def _document(entries: "list[Entry]", errors: list[tuple[str, FreshnessError]]) -> str:
+    """All answers, with the keys of the lock file."""
+    images = sorted((entry.to_dict() for entry in entries), key=lambda image: str(image["reference"]))
+    failed = [
+        {"reference": text, "error": type(error).__name__, "message": error.message, "hint": error.hint}
+        for text, error in sorted(errors, key=lambda item: item[0])
+    ]
+    return json.dumps({"version": 1, "image": images, "error": failed}, indent=2, ensure_ascii=False)
+
+
+class _Advance(Protocol):
+    def __call__(self) -> None: ...
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[_Advance]:
+    """A bar on standard error where that is a terminal and there is something to wait for."""
+    if total < 2 or not sys.stderr.isatty():  # noqa: PLR2004  one answer needs no bar
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # Only where both streams are the terminal must lines be printed above the bar.
+    with Progress(
+        console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty(), redirect_stderr=True
+    ) as progress:
+        task = progress.add_task("asking registries", total=total)
+        yield lambda: progress.advance(task)

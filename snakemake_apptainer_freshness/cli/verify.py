@@ -1,0 +1,259 @@
+"""``apptainer-freshness verify``: what the image files on this disk are, worst first."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snakemake_apptainer_freshness.cli import output
+from snakemake_apptainer_freshness.cli.common import (
+    find_lock,
+    image_folder,
+    json_option,
+    lockfile_option,
+    need_lock,
+    prefix_option,
+)
+from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.actions.survey import Candidate, Found, Locked
+    from snakemake_apptainer_freshness.actions.verify import Mended
+    from snakemake_apptainer_freshness.errors import FreshnessError
+    from snakemake_apptainer_freshness.lockfile import Lock
+
+_SUFFIXES = (".sif", ".simg", ".img")
+_HELP = """\
+Say of each image file on this disk whether it is what its digest names.
+
+Without a PATH: everything that the lock names, every image in Snakemake's image folder, and every entry of
+Apptainer's own cache that can be attributed to a digest. A PATH is a SIF file, or a folder of them; then nothing
+else is looked at.
+
+\b
+  verified  its SHA-256 is the one recorded when it was fetched by digest, or the one that its reference names
+  bound     sound; its label says that it was pulled by this digest, and no record proves it
+  unbound   sound, but it cannot be attributed to any digest
+  stale     sound, and provably of another digest or for another machine
+  altered   it has changed since it was recorded
+  corrupt   not a sound image
+  absent    not there
+
+Exit status: 0 where there is nothing to report, 1 where there is. Outside the lock and the given PATHs only stale,
+altered and corrupt images count.
+"""
+
+
+@click.command("verify", help=_HELP, short_help="Say what each image file on this disk is.")
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[PATH]...")
+@lockfile_option
+@prefix_option
+@click.option("--full", is_flag=True, help="Hash every recorded image again, touched or not.")
+@click.option("--deep", is_flag=True, help="Compare what is bound or unbound with the layers that its digest names.")
+@click.option("--repair", is_flag=True, help="Fetch what is not proven, and move damaged files aside.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Images fetched at once.  [default: half the cores]"
+)
+@json_option
+def command(
+    paths: tuple[Path, ...],
+    lockfile: Path | None,
+    prefix: str | None,
+    jobs: int | None,
+    *,
+    full: bool,
+    deep: bool,
+    repair: bool,
+    as_json: bool,
+) -> int:
+    """Say of each image file on this disk whether it is what its digest names."""
+    if repair and paths:
+        raise UsageError(
+            "--repair mends what the lock names, and touches no file that is given as a PATH",
+            hint="leave the PATH out, or copy a good image there yourself",
+        )
+    if jobs and not repair:
+        raise UsageError("--jobs is for --repair: it says how many images are fetched at once")
+    from snakemake_apptainer_freshness.actions.survey import Locked
+
+    lock_path, lock = _lock(paths, lockfile)
+    folder = image_folder(prefix)
+    locked = Locked.of(lock)
+    candidates = list(_given(paths) if paths else _everything(lock, folder, locked))
+    answer = _look(candidates, locked, full=full, deep=deep)
+    mended: list[Mended] = []
+    if repair and (mended := _mend(answer.found, locked, folder, jobs=jobs)):
+        answer = _look(_everything(lock, folder, locked), locked, full=full, deep=deep)
+    if as_json:
+        _print_json(answer, mended, lockfile=lock_path, prefix=None if paths else folder)
+    else:
+        _print(answer, mended)
+    for one, error in answer.failed:
+        output.note(f"error: {one.fact.path} could not be compared: {error.message}")
+    errors = [error for _, error in answer.failed] + [one.error for one in mended if one.error]
+    return max(int(any(one.is_finding for one in answer.found)), *(error.exit_status for error in errors), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What was found, worst first; `unattributed` entries of the cache are left out, `failed` could not be compared."""
+
+    found: "list[Found]"
+    unattributed: int
+    failed: "list[tuple[Found, FreshnessError]]"
+
+
+def _lock(paths: tuple[Path, ...], lockfile: Path | None) -> "tuple[Path | None, Lock]":
+    from snakemake_apptainer_freshness.actions.pin import read_lock
+    from snakemake_apptainer_freshness.lockfile import Lock
+
+    if not paths:
+        return need_lock(lockfile, hint="go to the workflow's folder, give --lockfile, or name images or folders")
+    path = find_lock(lockfile)
+    return path, Lock() if path is None else read_lock(path)
+
+
+def _everything(lock: "Lock", folder: Path, locked: "Locked") -> "list[Candidate]":
+    from snakemake_apptainer_freshness.actions.survey import in_cache, in_lock, in_prefix
+    from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
+
+    caches = {cache.root: cache for family in ("apptainer", "singularity") if (cache := CacheFolder.of(family=family))}
+    found = [*in_lock(lock, folder), *in_prefix(folder, locked)]
+    return [*found, *(candidate for cache in caches.values() for candidate in in_cache(cache))]
+
+
+def _given(paths: tuple[Path, ...]) -> "list[Candidate]":
+    """The files that were given, and the images in the folders; a link is followed, since a person gave it."""
+    from snakemake_apptainer_freshness.actions.survey import Candidate, Place
+
+    found: dict[Path, None] = {}
+    for path in paths:
+        try:
+            files = sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES) if path.is_dir() else [path]
+            for file in files:
+                if file.is_file():
+                    file.open("rb").close()
+        except OSError as error:
+            raise LocalIOError(f"cannot read {error.filename or path}: {error.strerror}") from error
+        if not files:
+            raise UsageError(
+                f"there is no image in {path}", hint=f"images are recognised by their names: {', '.join(_SUFFIXES)}"
+            )
+        found |= dict.fromkeys(file.resolve() for file in files)
+    return [Candidate(place=Place.PATH, path=path) for path in found]
+
+
+def _look(candidates: "Iterable[Candidate]", locked: "Locked", *, full: bool, deep: bool) -> _Answer:
+    from snakemake_apptainer_freshness.actions.survey import worst_first
+    from snakemake_apptainer_freshness.actions.verify import deepen, verify
+
+    found, unattributed = verify(candidates, locked, full=full)
+    failed: list[tuple[Found, FreshnessError]] = []
+    if deep:
+        from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+        with Resolver() as resolver:
+            found, failed = deepen(found, resolver)
+    return _Answer(found=worst_first(found), unattributed=unattributed, failed=failed)
+
+
+def _mend(found: "list[Found]", locked: "Locked", folder: Path, *, jobs: int | None) -> "list[Mended]":
+    from snakemake_apptainer_freshness.actions.progress import Bars
+    from snakemake_apptainer_freshness.actions.verify import mend
+    from snakemake_apptainer_freshness.cli.pull import Steps
+
+    with Bars() as bars:
+        return mend(found, locked, folder, jobs=jobs, report=Steps(bars))
+
+
+def _print(answer: _Answer, mended: "list[Mended]") -> None:
+    found, unattributed = answer.found, answer.unattributed
+    for done in mended:
+        output.note(_told(done))
+    if output.at_terminal(sys.stdout):
+        shown = ((one.fact.state.value, _named(one), one.fact.detail) for one in found)
+        output.table(("disk", "image", "how that is known"), shown)
+    else:
+        for one in found:
+            output.row((one.fact.state, _name(one), one.place, one.fact.path, one.fact.detail))
+    bad = [one for one in found if one.is_finding]
+    verdict = f"{len(bad)} to look at" if bad else "nothing to report"
+    entries = output.counted(unattributed, "entry", "entries")
+    rest = f"; not listed: {entries} of Apptainer's cache that no digest can be found for" if unattributed else ""
+    output.note(f"{output.counted(len(found), 'image')}: {verdict}{rest}")
+    locked = {one.fact.state.value for one in bad if one.place.value == "lock"}
+    if locked and not mended:
+        verb = "pull" if locked == {"absent"} else "verify --repair"
+        output.note(f"fetch what the lock names with: apptainer-freshness {verb}")
+
+
+def _named(one: "Found") -> str:
+    """What an image is called, and where it lies unless that is where it belongs."""
+    if one.place.value == "lock" and not one.is_finding:
+        return _name(one)
+    where = "in Apptainer's cache: " if one.place.value == "cache" else ""
+    return f"{_name(one)}\n  {where}{_near(one.fact.path)}"
+
+
+def _name(one: "Found") -> str:
+    return one.pin.reference if one.pin else "-"
+
+
+def _near(path: str) -> str:
+    """`path` as a person would write it here."""
+    home = str(Path.home())
+    short = path.removeprefix(f"{Path.cwd()}/")
+    return f"~{short.removeprefix(home)}" if short.startswith(f"{home}/") else short
+
+
+def _told(one: "Mended") -> str:
+    what = one.reference or str(one.path)
+    if one.error is not None:
+        return f"error: {what}: {one.error.message}" + (f" ({one.error.hint})" if one.error.hint else "")
+    moved = f"its former file was moved aside as {one.aside}" if one.aside else ""
+    if one.fetched:
+        return f"fetched {what}" + (f"; {moved}" if moved else "")
+    return f"{what}: {moved or 'it is sound now, and stays'}"
+
+
+def _print_json(answer: _Answer, mended: "list[Mended]", *, lockfile: Path | None, prefix: Path | None) -> None:
+    output.document(
+        lockfile=str(lockfile) if lockfile else None,
+        prefix=str(prefix) if prefix else None,
+        image=[_as_json(one) for one in answer.found],
+        unattributed=answer.unattributed,
+        repair=[
+            {
+                "reference": one.reference,
+                "path": str(one.path),
+                "fetched": one.fetched,
+                "quarantined": str(one.aside) if one.aside else None,
+            }
+            for one in mended
+            if one.error is None
+        ],
+        error=[
+            *(output.error_of(one.error, one.reference or str(one.path)) for one in mended if one.error),
+            *(output.error_of(error, one.pin.reference if one.pin else one.fact.path) for one, error in answer.failed),
+        ],
+    )
+
+
+def _as_json(one: "Found") -> dict[str, Any]:
+    pin = one.pin
+    return {
+        "reference": pin.reference if pin else None,
+        "pinned": pin.url if pin else None,
+        "digest": str(pin.digest) if pin else None,
+        "platform": pin.platform if pin else None,
+        "place": one.place.value,
+        "path": one.fact.path,
+        "state": one.fact.state.value,
+        "detail": one.fact.detail,
+        "size": one.size,
+        "finding": one.is_finding,
+        "differences": list(one.differences),
+    }

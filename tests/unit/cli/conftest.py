@@ -1,0 +1,111 @@
+"""A folder with a lock and an image folder, in which the command line runs in this process."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from snakemake_apptainer_freshness import cli
+from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps
+from tests.support import pins
+from tests.support.fake_apptainer import FakeApptainer
+
+
+def entry_of(pin):
+    return Entry(
+        reference=pin.reference,
+        pinned=pin.url,
+        digest=str(pin.digest),
+        media_type="application/vnd.oci.image.manifest.v1+json",
+        platforms={pin.platform: str(pin.manifest)} if pin.manifest else {},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+    @property
+    def rows(self):
+        return [line.split("\t") for line in self.out.splitlines()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """`home` is the home folder, `folder` the workflow's, `prefix` Snakemake's image folder."""
+
+    home: Path
+    folder: Path
+    fake: FakeApptainer
+    capsys: pytest.CaptureFixture
+
+    @property
+    def prefix(self):
+        return self.folder / ".snakemake" / "singularity"
+
+    @property
+    def cache(self):
+        return self.home / ".apptainer" / "cache"
+
+    def lock(self, *wanted):
+        (self.folder / "containers.lock").write_text(dumps(Lock.of(entry_of(pin) for pin in wanted)))
+
+    def run(self, *arguments):
+        status = cli.run([*map(str, arguments)])
+        captured = self.capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Answer(status=status, out=captured.out, err=captured.err)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, capsys):
+    """An empty place, whose Apptainer is a fake with no cache of its own."""
+    fake = FakeApptainer(tmp_path / "fake")
+    home, folder = tmp_path / "home", tmp_path / "workflow"
+    home.mkdir()
+    folder.mkdir()
+    for name in ("APPTAINER_CACHEDIR", "APPTAINER_CONFIGDIR", "SINGULARITY_CACHEDIR", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("XDG_RUNTIME_DIR", "REGISTRY_AUTH_FILE", "APPTAINER_AUTH_FILE", "APPTAINER_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PATH", fake.environment["PATH"])
+    monkeypatch.setenv("TMPDIR", str(fake.temporary))
+    monkeypatch.setenv("APPTAINER_UNSQUASH", "1")
+    monkeypatch.chdir(folder)
+    return Place(home=home, folder=folder, fake=fake, capsys=capsys)
+
+
+@pytest.fixture
+def good(place):
+    """A place whose lock names one image, which is there and recorded."""
+    wanted = pins.pin()
+    place.lock(wanted)
+    image = pins.put(place.prefix, wanted)
+    pins.record(image, wanted)
+    return place
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Standard output is a terminal of 80 columns that knows colours."""
+
+    class _Terminal:
+        def isatty(self):
+            return True
+
+    def switch():
+        monkeypatch.setattr(type(sys.stdout), "isatty", _Terminal.isatty, raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+
+    return switch

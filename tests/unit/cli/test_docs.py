@@ -1,0 +1,65 @@
+"""docs/cli.md says what ``--help`` says."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from snakemake_apptainer_freshness import cli
+
+TEXT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## ([\w-]+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
+HERE = ("resolve", "verify", "pull", "inspect", "doctor")
+
+
+def options(name):
+    """Every option of a command, as it is typed; help is understood."""
+    command = cli.program.get_command(click.Context(cli.program), name)
+    return {text for one in command.params if isinstance(one, click.Option) for text in one.opts}
+
+
+def documented(name):
+    """Every option in the table of a command's section."""
+    rows = re.findall(r"^\| (`--.*?) \|", SECTIONS[name], re.MULTILINE)
+    return {text for row in rows for text in re.findall(r"`(--[\w-]+)`", row)}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_table_of_a_command_has_its_options_and_no_others(name):
+    assert documented(name) == options(name)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_section_speaks_of_no_option_that_the_command_lacks(name):
+    elsewhere = {option for other in cli.COMMANDS for option in options(other)}
+    assert set(re.findall(r"`(--[\w-]+)", SECTIONS[name])) <= options(name) | elsewhere
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_every_option_has_a_help_text(name):
+    command = cli.program.get_command(click.Context(cli.program), name)
+
+    assert all(one.help for one in command.params if isinstance(one, click.Option))
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_keys_of_the_json_are_documented(name, place):
+    if name in ("resolve", "inspect"):
+        return  # the keys of the lock, and sentences
+    from tests.support import pins
+
+    place.lock(pins.pin())
+    place.fake.serve(pins.pin())
+    document = place.run(name, "--json").json
+    image = document["image"][0] if name == "verify" else {}
+    for key in {*document, *image} - {"version", "lockfile", "prefix"}:
+        assert f"`{key}`" in SECTIONS[name]
+
+
+def test_the_table_of_exit_statuses_is_that_of_the_errors():
+    from snakemake_apptainer_freshness import errors
+
+    for kind in (errors.Finding, errors.UsageError, errors.SourceError):
+        assert f"| {kind.exit_status} | " in TEXT
+    assert f"| {cli.INTERRUPTED} | " in TEXT

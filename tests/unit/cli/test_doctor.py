@@ -1,0 +1,185 @@
+"""``apptainer-freshness doctor``."""
+
+import base64
+import json
+import os
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from snakemake_apptainer_freshness.actions import machine
+from snakemake_apptainer_freshness.actions.doctor import Diagnosis
+from snakemake_apptainer_freshness.cache.prefix import image_path
+from tests.support import pins, sifs
+
+SECRET = "hunter2-is-no-password"
+
+
+def kinds(answer, weight):
+    return {one["kind"] for one in answer.json["findings"] if one["weight"] == weight}
+
+
+def test_a_healthy_place_has_no_problem(good):
+    answer = good.run("doctor", "--json")
+
+    assert answer.status == 0
+    assert answer.json["findings"] == []
+    assert answer.json["folders"][0]["images"] == 1
+    assert set(answer.json) == {
+        "version",
+        "lockfile",
+        "versions",
+        "folders",
+        "environment",
+        "logins",
+        "registries_conf",
+        "findings",
+    }
+    assert len(fields(Diagnosis)) == len(answer.json) - 2
+
+
+def test_for_a_person_each_part_has_a_heading(good):
+    out = good.run("doctor").out
+
+    for heading in ("Programs", "Folders", "Environment", "Logins", "registries.conf", "Findings"):
+        assert heading in out.splitlines()
+    assert out.endswith("Findings\nnone\n")
+
+
+def recorded(place):
+    return image_path(place.prefix, pins.pin().url)
+
+
+def old(path, content=b"half"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (time.time() - 7 * 86400,) * 2)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "weight", "kind"),
+    [
+        (lambda p: old(p.cache / "oci-tmp/tmp_1"), "space", "leftover"),
+        (lambda p: old(p.prefix / f"{'a' * 32}.simg.partial-host-1-00000000"), "space", "leftover"),
+        (lambda p: old(p.prefix / f".{'a' * 32}.simg.lock"), "space", "stale lock"),
+        (lambda p: old(p.prefix / f"{'a' * 32}.simg.quarantine-1"), "space", "quarantined"),
+        (lambda p: old(p.cache / f"oci-tmp/{'a' * 64}.quarantine-1"), "space", "quarantined"),
+        (lambda p: old(p.prefix / f"{'a' * 32}.simg.freshness.json"), "space", "orphan record"),
+        (lambda p: old(p.prefix / f"{'a' * 32}.simg", sifs.pulled("a/b:1")), "space", "unreferenced"),
+        (lambda p: old(p.cache / f"oci-tmp/{'a' * 64}", recorded(p).read_bytes()), "space", "duplicate"),
+        (lambda p: old(p.prefix / f"{'a' * 32}.simg", b""), "problem", "empty"),
+        (lambda p: old(p.cache / f"oci-tmp/{'a' * 64}", b""), "problem", "empty"),
+        (lambda p: (p.prefix / f"{'a' * 32}.simg").mkdir(), "problem", "not a file"),
+        (lambda p: recorded(p).chmod(0o666), "problem", "permissions"),
+        (lambda p: p.prefix.chmod(0o777), "problem", "permissions"),
+        (lambda p: old(p.folder / "containers.lock", b"["), "problem", "lock"),
+        (lambda p: old(p.home / ".config/containers/registries.conf", b"["), "problem", "registries.conf"),
+        (lambda p: old(p.home / ".apptainer/docker-config.json", b"["), "problem", "login"),
+        (lambda p: old(p.home / ".apptainer/docker-config.json", b'{"credsStore": "gone"}'), "problem", "login"),
+    ],
+)  # fmt: skip
+def test_each_trouble_is_named_with_what_to_do(good, make, weight, kind):
+    make(good)
+    answer = good.run("doctor", "--json")
+
+    assert kind in kinds(answer, weight)
+    assert all(one["hint"] for one in answer.json["findings"])
+    assert answer.status == int(bool(kinds(answer, "problem")))
+
+
+def test_what_is_under_way_is_no_leftover(good):
+    good.prefix.joinpath(f"{'a' * 32}.simg.partial-host-1-00000000").touch()
+    good.prefix.joinpath(f".{'a' * 32}.simg.lock").touch()
+
+    assert good.run("doctor", "--json").json["findings"] == []
+
+
+def test_a_file_with_two_names_is_no_duplicate(good):
+    image = image_path(good.prefix, pins.pin().url)
+    (good.cache / "oci-tmp").mkdir(parents=True)
+    (good.cache / "oci-tmp" / ("a" * 64)).hardlink_to(image)
+
+    assert "duplicate" not in kinds(good.run("doctor", "--json"), "space")
+
+
+def test_a_device_that_cannot_be_opened_is_a_problem_unless_images_are_unpacked(tmp_path):
+    problem = machine.cannot_mount({}, tmp_path / "fuse")
+
+    assert problem is not None
+    assert "APPTAINER_UNSQUASH=1" in problem.hint
+    assert machine.cannot_mount({"APPTAINER_UNSQUASH": "true"}, tmp_path / "fuse") is None
+    (tmp_path / "fuse").touch()
+    assert machine.cannot_mount({}, tmp_path / "fuse") is None
+
+
+def test_without_apptainer_that_is_the_problem(good, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    answer = good.run("doctor", "--json")
+
+    assert "program" in kinds(answer, "problem")
+    assert {one["name"]: one["version"] for one in answer.json["versions"]}["apptainer"] is None
+
+
+def test_a_cache_that_is_turned_off_says_so(good, monkeypatch):
+    monkeypatch.setenv("APPTAINER_DISABLE_CACHE", "1")
+
+    assert "turned off by APPTAINER_DISABLE_CACHE" in good.run("doctor").out
+
+
+def test_logins_are_named_by_host_and_place_and_those_that_apptainer_ignores_too(good):
+    login = {"auth": base64.b64encode(f"me:{SECRET}".encode()).decode()}
+    used, ignored = good.home / ".apptainer/docker-config.json", good.home / ".config/containers/auth.json"
+    old(used, json.dumps({"auths": {"https://used.example/v1/": login}, "credHelpers": {"h.example": "x"}}).encode())
+    old(ignored, json.dumps({"auths": {"ignored.example": login}}).encode())
+    found = {(one["host"], one["used"]) for one in good.run("doctor", "--json").json["logins"]}
+
+    assert found == {("used.example/v1", True), ("h.example", True), ("ignored.example", False)}
+
+
+def test_no_secret_is_ever_shown(good, monkeypatch):
+    """The canary stands wherever a secret may stand."""
+    login = {"auth": base64.b64encode(f"me:{SECRET}".encode()).decode(), "identitytoken": SECRET}
+    auths = {"auths": {f"https://me:{SECRET}@host.example/": login, f"me:{SECRET}@plain.example": login}}
+    for place in (".apptainer/docker-config.json", ".docker/config.json", ".config/containers/auth.json"):
+        old(good.home / place, json.dumps(auths).encode())
+    for name in (
+        "APPTAINER_DOCKER_USERNAME", "APPTAINER_DOCKER_PASSWORD", "DOCKER_PASSWORD", "SINGULARITY_DOCKER_PASSWORD",
+        "APPTAINERENV_TOKEN", "APPTAINER_ENCRYPTION_PASSPHRASE", "DOCKER_AUTH_CONFIG", "GITHUB_TOKEN",
+    ):  # fmt: skip
+        monkeypatch.setenv(name, SECRET)
+    for name in ("HTTPS_PROXY", "https_proxy", "DOCKER_HOST"):
+        monkeypatch.setenv(name, f"http://me:{SECRET}@proxy.example")
+    shown = good.run("doctor").out + good.run("doctor", "--json").out
+
+    assert "host.example" in shown
+    assert "every host" in shown
+    assert "APPTAINER_DOCKER_PASSWORD" in shown
+    assert SECRET not in shown
+    assert login["auth"] not in shown
+    assert "GITHUB_TOKEN" not in shown
+
+
+def test_a_damaged_login_file_is_not_quoted(good):
+    old(good.home / ".apptainer/docker-config.json", f'{{"auths": {{"a.example": "{SECRET}"}}}}'.encode())
+    answer = good.run("doctor")
+
+    assert answer.status == 1
+    assert SECRET not in answer.out
+
+
+def test_what_registries_conf_says_is_shown(good):
+    text = (
+        '[[registry]]\nprefix = "quay.io"\nlocation = "quay.io"\n[[registry.mirror]]\nlocation = "mirror.example/q"\n'
+    )
+    old(good.home / ".config/containers/registries.conf", text.encode())
+
+    assert "quay.io: mirror mirror.example/q" in good.run("doctor").out
+
+
+@pytest.mark.parametrize("prefix", ["gone", "file"])
+def test_a_prefix_that_is_not_one_is_wrong_use(good, prefix):
+    Path("file").touch()
+    assert good.run("doctor", "--prefix", prefix).status == 2

@@ -1,0 +1,82 @@
+"""``apptainer-freshness inspect``."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from snakemake_apptainer_freshness.cache.prefix import image_path
+from tests.support import pins, sifs
+
+
+def test_a_recorded_image_is_proven_and_nothing_is_left_open(good):
+    answer = good.run("inspect", image_path(good.prefix, pins.pin().url), "--json")
+
+    assert answer.status == 0
+    assert (answer.json["state"], answer.json["locked"]) == ("verified", pins.pin().reference)
+    assert answer.json["record"]["digest"] == answer.json["digest"] == str(pins.DIGEST)
+    assert len(answer.json["proven"]) == 3
+    assert answer.json["unproven"] == []
+
+
+def test_a_bound_image_is_usable_and_its_label_is_called_a_claim(place):
+    Path("tool.sif").write_bytes(sifs.pulled(f"{pins.REPOSITORY}@{pins.DIGEST}"))
+    answer = place.run("inspect", "tool.sif")
+
+    assert answer.status == 0
+    assert "Not proven" in answer.out
+    assert "whoever may write the file may write the label" in answer.out
+    assert f"pulled as     {pins.REPOSITORY}@{pins.DIGEST}" in answer.out
+    assert "built by      apptainer 1.4.5" in answer.out
+    assert "record        none beside it" in answer.out
+
+
+def test_labels_that_tell_what_it_is_are_shown_and_apptainers_own_are_not(place):
+    labels = sifs.labels_of("quay.io/a/b:1", extra={"org.opencontainers.image.version": "1.10\x1b[2J", "build": "x"})
+    Path("tool.sif").write_bytes(sifs.pulled("quay.io/a/b:1", labels=labels))
+    answer = place.run("inspect", "tool.sif")
+
+    assert "labels        org.opencontainers.image.version = 1.10" in answer.out
+    assert "deffile" not in answer.out
+    assert "\x1b" not in answer.out
+
+
+def test_a_damaged_file_is_a_finding_and_nothing_it_says_is_believed(place):
+    Path("tool.sif").write_bytes(sifs.pulled()[:-100])
+    answer = place.run("inspect", "tool.sif", "--json")
+
+    assert (answer.status, answer.json["state"], answer.json["builder"]) == (1, "corrupt", None)
+    assert answer.json["labels"] == {}
+
+
+def test_a_damaged_record_is_named(good):
+    image = image_path(good.prefix, pins.pin().url)
+    image.with_name(image.name + ".freshness.json").write_text("{")
+
+    assert good.run("inspect", image, "--json").json["record_problem"] == "its record is not JSON"
+
+
+def test_a_link_is_followed_since_a_person_gave_it(good):
+    Path("link.sif").symlink_to(image_path(good.prefix, pins.pin().url))
+
+    assert good.run("inspect", "link.sif", "--json").json["state"] == "verified"
+
+
+def test_a_fifo_is_not_waited_for(place):
+    os.mkfifo("pipe.sif")
+
+    assert "not a file but a FIFO" in place.run("inspect", "pipe.sif").out
+
+
+@pytest.mark.parametrize("path", ["gone.sif", "."])
+def test_what_is_no_file_is_wrong_use(place, path):
+    assert place.run("inspect", path).status == 2
+
+
+def test_a_damaged_lock_is_one_clear_message(place):
+    Path("tool.sif").write_bytes(sifs.pulled())
+    Path("containers.lock").write_text("[")
+    answer = place.run("inspect", "tool.sif")
+
+    assert answer.status == 2
+    assert answer.err.startswith("error: cannot use the lock file")
