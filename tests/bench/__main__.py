@@ -1,0 +1,21 @@
+"""Run all benchmarks, or those that are named: ``python -m tests.bench [startup] [registry] [cache]``."""
+
+import importlib
+import sys
+
+NAMES = ("startup", "registry", "cache")
+
+
+def main(names: list[str]) -> int:
+    """Run the benchmarks of `names`; every one where none is named."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        print(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    for name in names or NAMES:
+        importlib.import_module(f"tests.bench.{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
