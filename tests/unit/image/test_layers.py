@@ -206,7 +206,11 @@ def test_a_layer_is_unpacked_by_its_first_bytes(content):
         assert b"".join(unpacked(pieces)) == tar(file("a"))
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b"x" * 1000)[:-1], gzip.compress(b"x") + b"junk", b"\x1f\x8b\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(b"x" * 1000)[:-1], gzip.compress(b"x") + b"junk", b"\x1f\x8b\xff"],
+    ids=["cut short", "junk behind it", "no header"],
+)
 def test_a_damaged_gzip_stream_is_refused(content):
     with pytest.raises(NotComparable, match="gzip"):
         list(unpacked([content]))
