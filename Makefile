@@ -44,7 +44,7 @@ demo: $(INSTALLED) tools  ## watch a tag move under a workflow, and what this pr
 
 .PHONY: test
 test: $(INSTALLED) tools  ## all tests
-	$(BIN)/python -m pytest -n 4
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 .PHONY: lint
 lint: $(INSTALLED)  ## formatting, lint, types
