@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.lockfile import Entry
 
 
-@click.command("resolve")
+@click.command("resolve", short_help="Ask what references point at now.")
 @click.argument("references", nargs=-1, required=True, metavar="REFERENCE...")
 @click.option("--platform", metavar="OS/ARCH", help="Print the pin of this platform's image instead of the index's.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document when all answers are there.")
@@ -37,7 +37,8 @@ def command(references: tuple[str, ...], platform: str | None, *, as_json: bool)
     for _, error in errors:
         print_error(error)
     with Resolver() as resolver, _progress(len(parsed)) as advance:
-        for reference, answer in resolver.resolve(parsed):
+        ask = resolver.resolve if wanted is None else resolver.resolve_with_platforms
+        for reference, answer in ask(parsed):
             advance()
             result = _for_platform(reference, answer, wanted)
             if isinstance(result, FreshnessError):
@@ -73,8 +74,11 @@ def _parse_all(texts: Iterable[str], errors: list[tuple[str, FreshnessError]]) -
 def _for_platform(
     reference: Reference, answer: "Entry | FreshnessError", wanted: Platform | None
 ) -> "Entry | FreshnessError":
-    """`answer` with the pin of the platform that is `wanted`, where it has platforms."""
-    if isinstance(answer, FreshnessError) or wanted is None or not answer.platforms:
+    """`answer` with the pin of the platform that is `wanted`."""
+    if isinstance(answer, FreshnessError) or wanted is None:
+        return answer
+    if not answer.platforms:
+        click.echo(f"warning: {reference.text}: nobody says of which platform it is; not checked", err=True)
         return answer
     digest = answer.platforms.get(f"{wanted.os}/{wanted.architecture}")
     if digest is None:

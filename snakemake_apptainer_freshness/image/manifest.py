@@ -9,49 +9,37 @@ keys are refused, and keys that differ from a known one in case alone.
 A ``mediaType`` in the document, its shape, and the ``Content-Type`` header have to agree. Where the registry
 sends no type of a manifest, the document decides. Anything else than exactly what the specifications allow
 (OCI image specification 1.1, ``manifest.md``, ``image-index.md``, ``descriptor.md``) is a
-:class:`~errors.DamagedAnswer` that names the place; fields that they do not know are ignored. Nesting, the
-number of values and of digits are checked before anything is built, so that time and memory stay in
-proportion to the bytes, whatever they are; who reads them from the network caps their number.
-
-Schema 1 of Docker is recognised and never asked for: Apptainer cannot pull it, and its digest is not that of
-its bytes.
+:class:`~errors.DamagedAnswer` that names the place; fields that they do not know are ignored. How the bytes
+are read at all is :mod:`.strict_json`'s business.
 
 Which image of an index runs is Apptainer's choice, made by go-containerregistry (``pkg/v1/remote/index.go``,
 ``childByPlatform``): the first entry with equal os and architecture; its variant counts only where one is
 asked for, and an entry without a platform counts as linux/amd64.
 """
 
-import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, NoReturn, TypeGuard
+from typing import Any, Final, TypeGuard
 
-from snakemake_apptainer_freshness.errors import DamagedAnswer, InvalidDigest, InvalidReference
+from snakemake_apptainer_freshness.errors import InvalidDigest, InvalidReference
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.media_types import (
+    DOCKER_CONFIG,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    DOCKER_SCHEMA1,
+    DOCKER_SCHEMA1_SIGNED,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    SIF_LAYER,
+    SIF_LAYER_OLD,
+)
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.strict_json import load, refuse
 
-OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
-DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-
-ACCEPT: Final = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
-"""For the ``Accept`` header; without these some registries convert to schema 1, under another digest."""
-
-OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
-DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
-SIF_LAYER: Final = "application/vnd.sylabs.sif.layer.v1.sif"
-SIF_LAYER_OLD: Final = "appliciation/vnd.sylabs.sif.layer.tar"
-"""Of Singularity before 3.7, typing error included (Apptainer, ``internal/pkg/client/oras``)."""
-
-MAX_DEPTH: Final = 32
-MAX_TOKENS: Final = 500_000
-"""Strings, brackets and commas: 4 MiB of an honest index have fewer than 300,000."""
 MAX_SIZE: Final = 1 << 44
 """Of one layer, in bytes (16 TiB): more than any file system that holds images takes."""
 
@@ -62,8 +50,6 @@ _SCHEMA1: Final = (DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED)
 _KNOWN: Final = frozenset(_INDEXES + _MANIFESTS + _SCHEMA1)
 _SAYS_NOTHING: Final = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
 
-_MAX_DIGITS: Final = 20  # 2**64 has 20
-_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[\]{},]', re.DOTALL)
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 
 _DOCUMENT_KEYS: Final = (
@@ -175,12 +161,12 @@ def parse(body: bytes, content_type: str | None) -> Manifest | Index:
     DamagedAnswer
         where `body` is not plainly one of them; the message names the place, as in ``manifests[3].size``.
     """
-    document = _members(_load(body), "the document", _DOCUMENT_KEYS)
+    document = _members(load(body), "the document", _DOCUMENT_KEYS)
     media_type = _media_type(document, content_type)
     if media_type in _SCHEMA1:
         return Manifest(media_type=media_type, config=None)
     if not _is_version(document, 2):
-        _refuse("schemaVersion must be 2")
+        refuse("schemaVersion must be 2")
     artifact_type = _optional_media_type(document, "artifactType", "")
     annotations = _annotations(document, "")
     subject = None if document.get("subject") is None else _descriptor(document["subject"], "subject")
@@ -224,99 +210,13 @@ def choose(index: Index, wanted: Platform) -> Descriptor | None:
     return None
 
 
-def _refuse(what: str, hint: str = "") -> NoReturn:
-    raise DamagedAnswer(
-        f"manifest: {what}",
-        hint=hint or "the registry's answer cannot be used; push the image again, or tell who runs the registry",
-    )
-
-
-def _load(body: bytes) -> object:
-    _refuse_unbounded(body)
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        _refuse("it is not UTF-8")
-    if text.startswith("\ufeff"):
-        _refuse("it starts with a byte order mark")
-    try:
-        value: object = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_float,
-            parse_constant=_constant,
-        )
-    except ValueError as error:
-        _refuse(f"it is not JSON: {error}")
-    for string in _strings(value):
-        if not string.isascii() and any("\ud800" <= character <= "\udfff" for character in string):
-            _refuse("a string has half of a surrogate pair")
-    return value
-
-
-def _refuse_unbounded(body: bytes) -> None:
-    """Refuse what would cost more than its bytes, before a value is built.
-
-    An unclosed string counts to the end: were it skipped, each quote in it would start a scan of the rest.
-    """
-    depth = 0
-    for count, token in enumerate(_TOKEN.finditer(body)):
-        if count >= MAX_TOKENS:
-            _refuse(f"it has more than {MAX_TOKENS} strings, brackets and commas")
-        first = body[token.start()]
-        if first in b"[{":
-            depth += 1
-        elif first in b"]}":
-            depth -= 1
-        if depth > MAX_DEPTH:
-            _refuse(f"it is nested more than {MAX_DEPTH} deep")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        _refuse("an object has the same key twice")
-    return members
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        _refuse(f"a number has more than {_MAX_DIGITS} digits")
-    return int(digits)
-
-
-def _float(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        _refuse("a number is too large")
-    return number
-
-
-def _constant(name: str) -> NoReturn:
-    _refuse(f"{name} is not JSON")
-
-
-def _strings(value: object) -> Iterator[str]:
-    """All keys and strings in `value`, whose nesting is bounded."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, member in value.items():
-            yield key
-            yield from _strings(member)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
-
-
 def _members(value: object, where: str, known: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        _refuse(f"{where} must be an object, not {_name(value)}")
+        refuse(f"{where} must be an object, not {_name(value)}")
     folded = {key.casefold() for key in known}
     for key in value:
         if key not in known and key.casefold() in folded:
-            _refuse(f"{where} has the key {key[:40]!r}, which Go programs take for another one")
+            refuse(f"{where} has the key {key[:40]!r}, which Go programs take for another one")
     return value
 
 
@@ -325,18 +225,18 @@ def _media_type(document: Mapping[str, Any], content_type: str | None) -> str:
     shape = _shape(document)
     header = (content_type or "").partition(";")[0].strip().lower()
     if header not in _KNOWN and header not in _SAYS_NOTHING:
-        _refuse(
+        refuse(
             f"the registry sent it as {header[:80]!r}, which is no type of a manifest",
             "is the host a registry? A proxy or a login page may have answered in its place",
         )
     own = _optional_media_type(document, "mediaType", "")
     if own and own not in _KNOWN:
-        _refuse(f"its mediaType {own[:80]!r} is no type of a manifest")
+        refuse(f"its mediaType {own[:80]!r} is no type of a manifest")
     if own and header in _KNOWN and own != header:
-        _refuse(f"its mediaType is {own} and the registry sent it as {header}")
+        refuse(f"its mediaType is {own} and the registry sent it as {header}")
     media_type = own or (header if header in _KNOWN else shape[0])
     if media_type not in shape:
-        _refuse(f"it has not the shape of its type {media_type}")
+        refuse(f"it has not the shape of its type {media_type}")
     return media_type
 
 
@@ -353,9 +253,9 @@ def _shape(document: Mapping[str, Any]) -> tuple[str, ...]:
         return _INDEXES
     if present == {"config", "layers"}:
         return _MANIFESTS
-    if "manifests" in present:
-        _refuse(f"it is an index and a manifest at once ({', '.join(sorted(present))})")
-    _refuse("it is neither a manifest (config and layers) nor an index (manifests)")
+    if "manifests" not in present:
+        refuse("it is neither a manifest (config and layers) nor an index (manifests)")
+    return refuse(f"it is an index and a manifest at once ({', '.join(sorted(present))})")
 
 
 def _is_version(document: Mapping[str, Any], wanted: int) -> bool:
@@ -373,7 +273,7 @@ def _descriptors(document: Mapping[str, Any], key: str) -> tuple[Descriptor, ...
     if items is None:  # how Go writes an empty list
         return ()
     if not isinstance(items, list):
-        _refuse(f"{key} must be a list, not {_name(items)}")
+        refuse(f"{key} must be a list, not {_name(items)}")
     return tuple(_descriptor(item, f"{key}[{number}]") for number, item in enumerate(items))
 
 
@@ -381,10 +281,10 @@ def _descriptor(value: object, where: str) -> Descriptor:
     members = _members(value, where, _DESCRIPTOR_KEYS)
     media_type = _optional_media_type(members, "mediaType", where)
     if not media_type:
-        _refuse(f"{where}.mediaType is missing")
+        refuse(f"{where}.mediaType is missing")
     urls = members.get("urls")
     if urls is not None and not (isinstance(urls, list) and all(isinstance(url, str) for url in urls)):
-        _refuse(f"{where}.urls must be a list of strings")
+        refuse(f"{where}.urls must be a list of strings")
     _string(members, "data", where)
     return Descriptor(
         media_type=media_type,
@@ -400,15 +300,15 @@ def _digest(members: Mapping[str, Any], where: str) -> Digest:
     try:
         return Digest.parse(_string(members, "digest", where))
     except InvalidDigest as error:
-        _refuse(f"{where}.digest: {error.message}")
+        refuse(f"{where}.digest: {error.message}")
 
 
 def _size(members: Mapping[str, Any], where: str) -> int:
     size = members.get("size")
     if not _is_integer(size):
-        _refuse(f"{where}.size must be an integer, not {_name(size)}")
+        refuse(f"{where}.size must be an integer, not {_name(size)}")
     if not 0 <= size <= MAX_SIZE:
-        _refuse(f"{where}.size cannot be {size}")
+        refuse(f"{where}.size cannot be {size}")
     return size
 
 
@@ -426,7 +326,7 @@ def _platform(value: object, where: str) -> Platform | None:
         if features is not None and not (
             isinstance(features, list) and all(isinstance(feature, str) for feature in features)
         ):
-            _refuse(f"{where}.{key} must be a list of strings")
+            refuse(f"{where}.{key} must be a list of strings")
     _string(members, "os.version", where)
     names = _string(members, "os", where), _string(members, "architecture", where)
     variant = _string(members, "variant", where)
@@ -447,14 +347,14 @@ def _annotations(members: Mapping[str, Any], where: str) -> Mapping[str, str]:
     if annotations is None:
         return {}
     if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values()):
-        _refuse(f"{_join(where, 'annotations')} must map strings to strings")
+        refuse(f"{_join(where, 'annotations')} must map strings to strings")
     return annotations
 
 
 def _optional_media_type(members: Mapping[str, Any], key: str, where: str) -> str:
     text = _string(members, key, where)
     if text and not _MEDIA_TYPE.fullmatch(text):
-        _refuse(f"{_join(where, key)} {text[:80]!r} is not a media type (RFC 6838, 4.2)")
+        refuse(f"{_join(where, key)} {text[:80]!r} is not a media type (RFC 6838, 4.2)")
     return text
 
 
@@ -464,7 +364,7 @@ def _string(members: Mapping[str, Any], key: str, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        _refuse(f"{_join(where, key)} must be a string, not {_name(value)}")
+        refuse(f"{_join(where, key)} must be a string, not {_name(value)}")
     return value
 
 

@@ -35,40 +35,39 @@ more (:func:`is_shell_safe`).
 ``str()`` gives the canonical form, in which nothing is implied, and ``parse(str(reference)) == reference``.
 """
 
-import ipaddress
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from snakemake_apptainer_freshness.errors import InvalidDigest, InvalidReference
+from snakemake_apptainer_freshness.errors import InvalidReference
 from snakemake_apptainer_freshness.image.digest import Digest
-
-MAX_LENGTH: Final = 2048
-"""Of a whole reference, in characters; the longest valid ``docker://`` reference has about 530."""
+from snakemake_apptainer_freshness.image.grammar import (
+    DIGEST_LIKE,
+    DOCKER_HUB,
+    SCHEME,
+    check_host,
+    check_repository,
+    check_tag,
+    invalid,
+    parse_digest,
+    refuse_unwritable,
+    shown,
+    shown_rest,
+    split_host,
+)
 
 MAX_NAME_LENGTH: Final = 255
 """Of host and repository together: Apptainer 1.4.5 refuses 256 (newer Go code counts the repository
 alone)."""
 
-DOCKER_HUB: Final = "docker.io"
-_LEGACY_DOCKER_HUB: Final = "index.docker.io"
 _OFFICIAL_PREFIX: Final = "library/"
 _DEFAULT_TAG: Final = "latest"
-_MAX_HOST_LENGTH: Final = 253  # RFC 1035, 2.3.4, without the final dot
-_MAX_PORT: Final = 65535
 
-_COMPONENT: Final = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
-_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # 63 characters: RFC 1035, 2.3.4
-_HOST_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_HOST: Final = re.compile(r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>.*))?")
 _HOST_FOR_ALL: Final = re.compile(r"[.:]")  # what go-containerregistry, too, takes for a host
-_PORT: Final = re.compile(r"[0-9]{1,5}")
 _IDENTIFIER: Final = re.compile(r"[a-f0-9]{64}")
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")  # RFC 3986, 3.1, as urllib.parse.urlsplit reads it
-_DIGEST_LIKE: Final = re.compile(r"[A-Za-z0-9+._-]+:[^@/]*")
 
 _LIBRARY_COMPONENT: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _LIBRARY_COMPONENTS: Final = 3
@@ -172,12 +171,12 @@ class Reference:
         """
         if digest.algorithm not in _PIN_ALGORITHMS.get(self.scheme, ()):
             raise InvalidReference(
-                f"{_shown(self.text)} has no form that carries a {digest.algorithm} digest",
+                f"{shown(self.text)} has no form that carries a {digest.algorithm} digest",
                 hint="docker:// can carry sha256 and sha512, oras:// and library:// sha256, others none",
             )
         if self.scheme is Scheme.DOCKER and not _HOST_FOR_ALL.search(self.host):
             raise InvalidReference(
-                f"{_shown(self.text)}: Apptainer would ask {self.host!r}, but download from docker.io",
+                f"{shown(self.text)}: Apptainer would ask {self.host!r}, but download from docker.io",
                 hint=f"write the port: docker://{self.host}:443/{self.repository}",
             )
         return _checked(f"{self.scheme}://{self.name}{_digest_suffix(self.scheme, digest)}")
@@ -208,37 +207,14 @@ def parse(text: str) -> Reference:
     InvalidReference
         naming the rule that `text` breaks, and what to write instead.
     """
-    text = str(text)  # Snakemake's own strings are a subclass that carries flags
-    _refuse_unwritable(text)
+    return _parsed(str(text))  # Snakemake's own strings are a subclass that carries flags
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: str) -> Reference:
+    refuse_unwritable(text)
     scheme, rest = _split_scheme(text)
     return _PARSERS.get(scheme, _parse_path)(text, scheme, rest)
-
-
-def _refuse_unwritable(text: str) -> None:
-    """Refuse what no reference of any scheme may contain."""
-    if not text:
-        raise InvalidReference("an empty string names no image", hint="to run a rule without a container write None")
-    if len(text) > MAX_LENGTH:
-        raise _invalid(text, f"a reference has at most {MAX_LENGTH} characters, this has {len(text)}")
-    for character in text:
-        if character.isspace():
-            raise _invalid(text, f"white space (U+{ord(character):04X}) is not allowed", "remove it")
-        if not character.isascii():
-            raise _invalid(
-                text,
-                f"U+{ord(character):04X} is not an ASCII character",
-                "it may look like an ordinary letter; type the name instead of pasting it",
-            )
-        if not character.isprintable():
-            raise _invalid(text, f"the control character U+{ord(character):04X} is not allowed", "remove it")
-        if character == "\\":
-            raise _invalid(text, "a backslash is not allowed", "use /")
-        if character in "{}":
-            raise _invalid(
-                text,
-                f"{character} is not allowed",
-                "Snakemake would read it as a wildcard that was not filled in",
-            )
 
 
 def _split_scheme(text: str) -> tuple[Scheme, str]:
@@ -246,23 +222,23 @@ def _split_scheme(text: str) -> tuple[Scheme, str]:
 
     Without a scheme it is a local file, as ``is_local_file`` of ``snakemake/common/__init__.py`` says.
     """
-    match = _SCHEME.match(text)
+    match = SCHEME.match(text)
     if match is None:
         return Scheme.FILE, text
     word, rest = match[1], text[match.end() :]
     if word.lower() not in _SCHEMES:
-        raise _invalid(
+        raise invalid(
             text,
-            f"{_shown_rest(word)}: is not a source that Apptainer knows",
+            f"{shown_rest(word)}: is not a source that Apptainer knows",
             f"sources are {', '.join(_SCHEMES)}; a file with a colon in its name needs ./ in front",
         )
     if word != word.lower():
-        raise _invalid(text, f"the scheme must be lower case, not {word}", f"write {word.lower()}:{_shown_rest(rest)}")
+        raise invalid(text, f"the scheme must be lower case, not {word}", f"write {word.lower()}:{shown_rest(rest)}")
     scheme = Scheme(word)
     if not scheme.has_slashes:
         return scheme, rest
     if not rest.startswith("//"):
-        raise _invalid(text, f"{scheme}: must be followed by //", f"write {scheme}://{_shown_rest(rest.lstrip('/'))}")
+        raise invalid(text, f"{scheme}: must be followed by //", f"write {scheme}://{shown_rest(rest.lstrip('/'))}")
     return scheme, rest[2:]
 
 
@@ -270,19 +246,19 @@ def _parse_registry(text: str, scheme: Scheme, rest: str) -> Reference:
     """By ``ParseNormalizedNamed`` and ``TagNameOnly`` of ``distribution/reference/normalize.go``."""
     _refuse_url_parts(text, scheme, rest)
     if _IDENTIFIER.fullmatch(rest):
-        raise _invalid(text, "64 hex digits are an identifier, not a name", f"write NAME@sha256:{rest[:12]}…")
+        raise invalid(text, "64 hex digits are an identifier, not a name", f"write NAME@sha256:{rest[:12]}…")
     name, at, digest_text = rest.partition("@")
-    digest = _parse_digest(text, digest_text) if at else None
-    host, remainder = _split_host(name, scheme)
+    digest = parse_digest(text, digest_text) if at else None
+    host, remainder = split_host(name, as_docker=scheme is Scheme.DOCKER)
     path, colon, tag = remainder.partition(":")
-    repository = _parse_repository(text, path)
+    repository = check_repository(text, path)
     if colon:
-        _check_tag(text, tag)
-    _check_host(text, host)
+        check_tag(text, tag)
+    check_host(text, host)
     if host == DOCKER_HUB and "/" not in repository:
         repository = _OFFICIAL_PREFIX + repository
     if len(host) + 1 + len(repository) > MAX_NAME_LENGTH:
-        raise _invalid(text, f"host and repository have at most {MAX_NAME_LENGTH} characters together")
+        raise invalid(text, f"host and repository have at most {MAX_NAME_LENGTH} characters together")
     if not colon and digest is None:
         tag = _DEFAULT_TAG
     return Reference(text=text, scheme=scheme, host=host, repository=repository, tag=tag or None, digest=digest)
@@ -291,116 +267,30 @@ def _parse_registry(text: str, scheme: Scheme, rest: str) -> Reference:
 def _refuse_url_parts(text: str, scheme: Scheme, rest: str) -> None:
     """Refuse what belongs to URLs and not to references, each with its own words."""
     if not rest:
-        raise _invalid(text, "no image is named", f"write {scheme}://NAME:TAG")
+        raise invalid(text, "no image is named", f"write {scheme}://NAME:TAG")
     inner = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", rest)
     if inner is not None:
-        raise _invalid(
+        raise invalid(
             text,
             f"{inner[0]} is not allowed inside {scheme}://",
-            f"write {scheme}://{_shown_rest(rest[inner.end() :])}",
+            f"write {scheme}://{shown_rest(rest[inner.end() :])}",
         )
     for mark, what in (("?", "a query"), ("#", "a fragment")):
         if mark in rest:
-            raise _invalid(text, f"{what} ({mark}…) is not allowed", f"remove {mark} and what follows")
+            raise invalid(text, f"{what} ({mark}…) is not allowed", f"remove {mark} and what follows")
     before, at, after = rest.rpartition("@")
-    if at and ("@" in before or not _DIGEST_LIKE.fullmatch(after)):
-        raise _invalid(
+    if at and ("@" in before or not DIGEST_LIKE.fullmatch(after)):
+        raise invalid(
             text,
             "an @ must be followed by a digest; a user name or password is not allowed in a reference",
             "log in with 'apptainer registry login', or write @sha256: and 64 hex digits",
         )
 
 
-def _parse_digest(text: str, digest: str) -> Digest:
-    try:
-        return Digest.parse(digest)
-    except InvalidDigest as error:
-        raise _invalid(text, error.message) from error
-
-
-def _split_host(name: str, scheme: Scheme) -> tuple[str, str]:
-    """By ``splitDockerDomain`` of ``normalize.go``; ``oras://`` by ``NewRepository`` of go-containerregistry.
-
-    Otherwise ``oras://localhost/x`` would be resolved here, but pulled by Apptainer from docker.io.
-    """
-    first, slash, remainder = name.partition("/")
-    if not slash:
-        return DOCKER_HUB, name
-    if first == _LEGACY_DOCKER_HUB:
-        return DOCKER_HUB, remainder
-    if "." in first or ":" in first:
-        return first, remainder
-    if scheme is Scheme.DOCKER and (first == "localhost" or first != first.lower()):
-        return first, remainder
-    return DOCKER_HUB, name
-
-
-def _parse_repository(text: str, path: str) -> str:
-    for component in path.split("/"):
-        if _COMPONENT.fullmatch(component):
-            continue
-        if not component:
-            raise _invalid(text, "a component of the name is empty", "remove the extra / or :")
-        if component != component.lower():
-            raise _invalid(
-                text,
-                f"the name must be lower case, not {_shown_rest(component)!r}",
-                f"write {_shown_rest(component).lower()!r}",
-            )
-        raise _invalid(
-            text,
-            f"{_shown_rest(component)!r} is not a component of a name",
-            "a component has lower-case letters and digits, and between them one . or _, two _, or some -",
-        )
-    return path
-
-
-def _check_tag(text: str, tag: str) -> None:
-    if not _TAG.fullmatch(tag):
-        raise _invalid(
-            text,
-            f"{_shown_rest(tag)!r} is not a tag",
-            "a tag has 1 to 128 letters, digits, _ . and -, and does not start with . or -",
-        )
-
-
-def _check_host(text: str, host: str) -> None:
-    """``domainAndPort`` of ``regexp.go``, narrowed to what a machine can have.
-
-    Go takes a component that fails here, such as ``my_host.org``, for a part of the path and is left without
-    a host.
-    """
-    match = _HOST.fullmatch(host)
-    if match is None:
-        raise _invalid(text, f"{_shown_rest(host)!r} is not a host", "write HOST, HOST:PORT or [IPV6]:PORT")
-    name, ipv6, port = match["name"], match["ipv6"], match["port"]
-    if ipv6 is not None and not _is_ipv6(ipv6):
-        raise _invalid(text, f"[{_shown_rest(ipv6)}] is not an IPv6 address", "zones and embedded IPv4 are not allowed")
-    if name is not None and not (len(name) <= _MAX_HOST_LENGTH and _HOST_NAME.fullmatch(name)):
-        raise _invalid(
-            text,
-            f"{_shown_rest(name)!r} is not a host name",
-            "a host name has letters, digits and - between dots, at most 63 characters between two dots",
-        )
-    if port is not None and not (_PORT.fullmatch(port) and 0 < int(port) <= _MAX_PORT):
-        raise _invalid(text, f"{_shown_rest(port)!r} is not a port", f"a port is a number from 1 to {_MAX_PORT}")
-
-
-def _is_ipv6(address: str) -> bool:
-    """Whether Go's grammar (hex digits, colons) and ``urlsplit``, which Snakemake calls, both take it."""
-    if not re.fullmatch(r"[0-9a-fA-F:]+", address):
-        return False
-    try:
-        ipaddress.IPv6Address(address)
-    except ValueError:
-        return False
-    return True
-
-
 def _parse_library(text: str, scheme: Scheme, rest: str) -> Reference:
     """By ``NormalizeLibraryRef`` of Apptainer's ``internal/pkg/client/library/library.go``."""
     if "@" in rest:
-        raise _invalid(
+        raise invalid(
             text,
             "a user name or password is not allowed in a reference",
             "log in with 'apptainer remote login'; a digest is written as :sha256. and 64 hex digits",
@@ -411,34 +301,34 @@ def _parse_library(text: str, scheme: Scheme, rest: str) -> Reference:
     path, colon, tag = path.partition(":")
     components = path.split("/")
     if len(components) > _LIBRARY_COMPONENTS or not all(map(_LIBRARY_COMPONENT.fullmatch, components)):
-        raise _invalid(
+        raise invalid(
             text,
-            f"{_shown_rest(path)!r} is not a path of a library",
+            f"{shown_rest(path)!r} is not a path of a library",
             "write library://ENTITY/COLLECTION/CONTAINER:TAG, with letters, digits, _ . and - in each",
         )
     if host:
-        _check_host(text, host)
+        check_host(text, host)
     if not colon:
         return Reference(text=text, scheme=scheme, host=host, repository=path, tag=_DEFAULT_TAG)
     if tag.lower().startswith("sha256."):
-        digest = _parse_digest(text, tag.replace(".", ":", 1))
+        digest = parse_digest(text, tag.replace(".", ":", 1))
         return Reference(text=text, scheme=scheme, host=host, repository=path, digest=digest)
-    _check_tag(text, tag)
+    check_tag(text, tag)
     return Reference(text=text, scheme=scheme, host=host, repository=path, tag=tag)
 
 
 def _parse_url(text: str, scheme: Scheme, rest: str) -> Reference:
     if "@" in rest:
-        raise _invalid(
+        raise invalid(
             text,
             "a user name or password is not allowed in an address",
             "remove it; write any other @ as %40",
         )
     host = re.split(r"[/?]", rest, maxsplit=1)[0]
     path = rest[len(host) :]
-    _check_host(text, host)
+    check_host(text, host)
     if not _URL_PATH.fullmatch(path):
-        raise _invalid(
+        raise invalid(
             text,
             "the address has a character that is not safe in a rule",
             "write it as % and its two hex digits; leave a #fragment out",
@@ -449,9 +339,9 @@ def _parse_url(text: str, scheme: Scheme, rest: str) -> Reference:
 def _parse_path(text: str, scheme: Scheme, rest: str) -> Reference:
     home = "~/" if scheme is Scheme.FILE and rest.startswith("~/") else ""
     if not rest:
-        raise _invalid(text, "no image is named")
+        raise invalid(text, "no image is named")
     if not is_shell_safe(rest.removeprefix(home)):
-        raise _invalid(
+        raise invalid(
             text,
             "it has a character that is not safe in a rule",
             "Snakemake puts it unquoted into a shell command; use letters, digits and / . _ - + = , : @ %",
@@ -474,25 +364,5 @@ def _digest_suffix(scheme: Scheme, digest: Digest) -> str:
 
 def _checked(text: str) -> str:
     if not is_shell_safe(text):
-        raise InvalidReference(f"{_shown(text)} is not safe to write into a rule")
+        raise InvalidReference(f"{shown(text)} is not safe to write into a rule")
     return text
-
-
-def _invalid(text: str, rule: str, hint: str = "") -> InvalidReference:
-    return InvalidReference(f"container reference {_shown(text)}: {rule}", hint=hint)
-
-
-def _shown(text: str) -> str:
-    scheme = re.match(rf"{_SCHEME.pattern}/*", text)
-    start = scheme.end() if scheme else 0
-    return repr(_shown_rest(text[:start]) + _shown_rest(text[start:]))
-
-
-def _shown_rest(text: str, limit: int = 160) -> str:
-    """`text` for a message: cut short, and without what stands before an ``@``, which may be a password."""
-    name, at, digest = text.rpartition("@")
-    if not (at and _DIGEST_LIKE.fullmatch(digest)):
-        name, at, digest = text, "", ""
-    _, user_info, host = name.rpartition("@")
-    shown = ("…@" if user_info else "") + host + at + digest
-    return shown if len(shown) <= limit else shown[:limit] + "…"

@@ -12,9 +12,12 @@ From the inside out, each module knowing only those before it:
 `credentials`          logins, where Apptainer finds them
 `connections`          connections to addresses that were checked, with a deadline
 `transport`            one HTTP exchange: bounded, vetted, timed; all that knows httpx
+`allowance`            how many requests a host still allows
 `patience`             when to ask again, and when to stop
-`authorization`        who we say that we are: logins and tokens
+`answering`            who we say that we are: logins and tokens, after a 401
+`authorization`        what is said to each registry, token by repository
 `client`               one registry's protocol: manifests, redirects
+`pinning`              what is served, as an entry of the lock
 `sources`, `library`,  what each kind of reference is pinned to
 `files`
 `streams`              a download as an iterator

@@ -26,7 +26,7 @@ from snakemake_apptainer_freshness.errors import (
     RegistryError,
     TLSFailed,
 )
-from snakemake_apptainer_freshness.image import manifest
+from snakemake_apptainer_freshness.image import media_types
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.addresses import ANYWHERE, Zone
@@ -202,15 +202,17 @@ class Client:
             method=method,
             url=Url(origin=origin, target=path),
             headers={
-                "Accept": "*/*" if sink else manifest.ACCEPT,
+                "Accept": "*/*" if sink else media_types.ACCEPT,
                 **({"Authorization": authorization} if authorization else {}),
             },
             limit=limit,
             sink=sink,
             timeout=self._limits.download_timeout if sink else None,
         )
+        is_counted = method == "GET" and sink is None
+        patiently = self._patience.ask_counted if is_counted else self._patience.ask
         for _ in range(self._limits.redirects + 1):
-            answer = self._patience.ask(ask.url.origin, lambda ask=ask: self._send(ask, sink))  # type: ignore[misc]
+            answer = patiently(ask.url.origin, lambda ask=ask: self._send(ask, sink))  # type: ignore[misc]
             location = answer.headers.get("location", "")
             if answer.status not in REDIRECTS or not location:
                 return answer

@@ -18,7 +18,6 @@ nothing else. :meth:`RegistriesConf.download_place` says where that leads, so th
 """
 
 import ipaddress
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +162,7 @@ def load(environ: Mapping[str, str], *, system_folder: Path = SYSTEM_FOLDER) -> 
     by_prefix: dict[str, Registry] = {}
     for path in files:
         by_prefix.update({registry.prefix: registry for registry in _read(path)})
-    return RegistriesConf(registries=tuple(by_prefix.values()), everything_insecure=_no_https(environ))
+    return RegistriesConf(registries=tuple(by_prefix.values()), everything_insecure=no_https(environ))
 
 
 def parse(text: str, source: str) -> tuple[Registry, ...]:
@@ -174,6 +173,8 @@ def parse(text: str, source: str) -> tuple[Registry, ...]:
     InvalidRegistriesConf
         where it is not TOML, or breaks a rule of the format.
     """
+    import tomllib  # most machines have no such file
+
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -305,7 +306,7 @@ def is_local(host: str) -> bool:
     )
 
 
-def _no_https(environ: Mapping[str, str]) -> bool:
+def no_https(environ: Mapping[str, str]) -> bool:
     """Whether ``--no-https`` is set by the environment: what Go's ``strconv.ParseBool`` takes for true."""
     text = environ.get("APPTAINER_NOHTTPS") or environ.get("SINGULARITY_NOHTTPS") or ""
     return text.strip() in ("1", "t", "T", "TRUE", "true", "True")

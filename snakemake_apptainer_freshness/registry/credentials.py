@@ -76,11 +76,13 @@ class Credentials:
         """Where there is a login for `place` that does not help Apptainer, as the end of a sentence; or nothing."""
         try:
             file = self._read()
+            if self._usable(file, place) is not None:
+                return ""
             if self._for_resolving(file, place) or self._for_download(file, place):
                 return f"the one in {file.path} serves only half of what Apptainer does: use apptainer registry login"
         except InvalidLogin:
             return ""
-        for name, path in _ignored_files(self._environ):
+        for name, path in ignored_files(self._environ):
             if path == login_file(self._environ) or not path.is_file():
                 continue
             try:
@@ -228,8 +230,8 @@ def from_environment(environ: Mapping[str, str]) -> Login | None:
     return Login(username=username, password=password, source="the environment (DOCKER_USERNAME)")
 
 
-def _ignored_files(environ: Mapping[str, str]) -> list[tuple[str, Path]]:
-    """Login files of other tools, each with what a person calls it."""
+def ignored_files(environ: Mapping[str, str]) -> list[tuple[str, Path]]:
+    """Where other tools keep logins, which Apptainer does not read; each with what a person calls it."""
     home = environ.get("HOME", "")
     found = []
     if file := environ.get("REGISTRY_AUTH_FILE"):

@@ -14,10 +14,10 @@ from snakemake_apptainer_freshness.image.reference import Reference, Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import containers_conf
 from snakemake_apptainer_freshness.registry.containers_conf import Place, RegistriesConf
-from snakemake_apptainer_freshness.registry.files import FileSource
 from snakemake_apptainer_freshness.settings import Limits
 
 if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.registry.answering import Answerer
     from snakemake_apptainer_freshness.registry.patience import Patience
     from snakemake_apptainer_freshness.registry.sources import RegistrySource, Source
     from snakemake_apptainer_freshness.registry.transport import Transport
@@ -34,11 +34,12 @@ class Network:
         self._environ = environ
         self._limits = limits
         self._lock = threading.Lock()
-        self._files = FileSource(limits=limits)
         self._sources: dict[Scheme, Source] = {}
         self._transport: Transport | None = None
         self._patience: Patience | None = None
         self._conf: RegistriesConf | None = None
+        self._registry: RegistrySource | None = None
+        self._answerer: Answerer | None = None
         self._warnings: dict[str, None] = {}
 
     @property
@@ -58,6 +59,12 @@ class Network:
         """The pin of `reference`."""
         return self._source(reference).resolve(reference)
 
+    def resolve_with_platform(self, reference: Reference) -> Entry:
+        """The pin of `reference`; a single image's platform is looked up, too."""
+        if not reference.scheme.is_registry:
+            return self.resolve(reference)
+        return self.registry(reference).resolve_with_platform(reference)
+
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
         """What is served now of `reference`, which `entry` pins."""
         fact = self._source(reference).check(reference, entry)
@@ -74,50 +81,71 @@ class Network:
         return source
 
     def _source(self, reference: Reference) -> "Source":
-        match reference.scheme:
-            case Scheme.DOCKER | Scheme.ORAS | Scheme.LIBRARY | Scheme.HTTP | Scheme.HTTPS:
-                with self._lock:
-                    if not self._sources:
-                        self._connect()
-                    return self._sources[reference.scheme]
-            case _:
-                return self._files
+        with self._lock:
+            source = self._sources.get(reference.scheme)
+            if source is None:
+                source = self._sources[reference.scheme] = self._make(reference.scheme)
+            return source
 
-    def _connect(self) -> None:
+    def _make(self, scheme: Scheme) -> "Source":
+        """Whoever answers for references of `scheme`; each imports what it alone needs."""
+        match scheme:
+            case Scheme.DOCKER | Scheme.ORAS:
+                return self._make_registry()
+            case Scheme.HTTP | Scheme.HTTPS:
+                from snakemake_apptainer_freshness.registry.web import WebSource
+
+                return WebSource(*self._connect(), limits=self._limits)
+            case Scheme.LIBRARY:
+                from snakemake_apptainer_freshness.registry.library import LibrarySource
+
+                insecure = containers_conf.no_https(self._environ)
+                return LibrarySource(*self._connect(), limits=self._limits, environ=self._environ, insecure=insecure)
+            case _:
+                from snakemake_apptainer_freshness.registry.files import FileSource
+
+                return FileSource(limits=self._limits)
+
+    def _make_registry(self) -> "Source":
         from snakemake_apptainer_freshness.registry.authorization import Authorizations
         from snakemake_apptainer_freshness.registry.client import Client
-        from snakemake_apptainer_freshness.registry.credentials import Credentials
-        from snakemake_apptainer_freshness.registry.library import LibrarySource
-        from snakemake_apptainer_freshness.registry.patience import Patience
         from snakemake_apptainer_freshness.registry.sources import RegistrySource
+
+        if self._registry is None:
+            self._conf = containers_conf.load(self._environ)
+            transport, patience = self._connect()
+            client = Client(
+                transport, patience, limits=self._limits, authorizations=Authorizations(self._make_answerer)
+            )
+            self._registry = RegistrySource(client, self._places, self._warn)
+        return self._registry
+
+    def _make_answerer(self) -> "Answerer":
+        from snakemake_apptainer_freshness.registry.answering import Answerer
+        from snakemake_apptainer_freshness.registry.credentials import Credentials
+
+        with self._lock:
+            if self._answerer is None:
+                transport, patience = self._connect()
+                self._answerer = Answerer(
+                    transport,
+                    patience,
+                    limits=self._limits,
+                    credentials=Credentials(self._environ, limits=self._limits),
+                    token_hosts=_token_hosts(self._environ),
+                )
+            return self._answerer
+
+    def _connect(self) -> "tuple[Transport, Patience]":
+        """The one transport and the one patience of this run."""
+        from snakemake_apptainer_freshness.registry.patience import Patience
         from snakemake_apptainer_freshness.registry.tls import Trusts
         from snakemake_apptainer_freshness.registry.transport import Transport
-        from snakemake_apptainer_freshness.registry.web import WebSource
 
-        conf = containers_conf.load(self._environ)
-        transport = Transport(limits=self._limits, environ=self._environ, trust=Trusts(self._environ).of)
-        patience = Patience(self._limits)
-        authorizations = Authorizations(
-            transport,
-            patience,
-            limits=self._limits,
-            credentials=Credentials(self._environ, limits=self._limits),
-            token_hosts=_token_hosts(self._environ),
-        )
-        client = Client(transport, patience, limits=self._limits, authorizations=authorizations)
-        registry = RegistrySource(client, self._places)
-        web = WebSource(transport, patience, limits=self._limits)
-        library = LibrarySource(
-            transport, patience, limits=self._limits, environ=self._environ, insecure=conf.everything_insecure
-        )
-        self._transport, self._patience, self._conf = transport, patience, conf
-        self._sources = {
-            Scheme.DOCKER: registry,
-            Scheme.ORAS: registry,
-            Scheme.LIBRARY: library,
-            Scheme.HTTP: web,
-            Scheme.HTTPS: web,
-        }
+        if self._transport is None or self._patience is None:
+            self._transport = Transport(limits=self._limits, environ=self._environ, trust=Trusts(self._environ).of)
+            self._patience = Patience(self._limits)
+        return self._transport, self._patience
 
     def _places(self, reference: Reference) -> tuple[Place, ...]:
         assert self._conf is not None  # noqa: S101  made before any source that asks for it
@@ -128,8 +156,11 @@ class Network:
         by_digest = reference.digest is not None
         places = self._conf.places(reference.host, reference.repository, by_digest=by_digest)
         if warning := self._difference(reference, places[0]):
-            self._warnings[warning] = None
+            self._warn(warning)
         return places
+
+    def _warn(self, warning: str) -> None:
+        self._warnings[warning] = None
 
     def _difference(self, reference: Reference, asked: Place) -> str:
         """That Apptainer asks one host for the digest and downloads from another, where it does."""

@@ -4,6 +4,8 @@ Asked again: connections that fail, 429 and 5xx. Nothing else: an answer that is
 honoured, for the whole host and not only for the one who got it; one that is longer than we are willing to wait ends
 the matter at once, because asking earlier would be impolite and useless.
 
+A host that says how many requests it still allows (:mod:`.allowance`) is not asked for more than that.
+
 All waiting of a run draws on one budget of time, however many threads wait at once. When it is used up, or when a host
 has failed one request for good, the next request to it fails at once with the same error: a dead registry costs the
 patience for one image, not for each.
@@ -14,7 +16,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +28,7 @@ from snakemake_apptainer_freshness.errors import (
     RegistryError,
     ServerFailed,
 )
+from snakemake_apptainer_freshness.registry.allowance import Allowance, limit_in_words
 from snakemake_apptainer_freshness.registry.transport import Answer
 from snakemake_apptainer_freshness.registry.urls import Origin
 from snakemake_apptainer_freshness.settings import Limits
@@ -35,11 +38,15 @@ if TYPE_CHECKING:
 
 TOO_MANY_REQUESTS: Final = 429
 SERVER_ERRORS: Final = 500
-_RATE_LIMIT: Final = re.compile(r"([0-9]{1,9})(?:;w=([0-9]{1,9}))?", re.ASCII)
+_POLL: Final = 0.02  # seconds between two looks at whether the requests under way were answered
 
 
 class Stopped(Exception):
     """Nobody waits for the answer any more."""
+
+
+class NothingLeft(RateLimited):
+    """The host allows no more of the requests that it counts; what it does not count may still be asked."""
 
 
 class Budget:
@@ -80,6 +87,7 @@ class _Host:
     """When it may be asked again, on the monotonic clock."""
     failure: RegistryError | None = None
     failed_until: float = 0.0
+    allowance: Allowance = field(default_factory=Allowance)
 
 
 class Patience:
@@ -105,6 +113,30 @@ class Patience:
             where it did not help; what else `send` raises goes through.
         """
         host = self._host(origin.netloc)
+
+        def send_and_hear() -> Answer:
+            answer = send()
+            host.allowance.hear(answer.headers)
+            return answer
+
+        return self._ask(origin, host, send_and_hear)
+
+    def ask_counted(self, origin: Origin, send: Callable[[], Answer]) -> Answer:
+        """As :meth:`ask`, for a request that registries count: not started where none is left."""
+        host = self._host(origin.netloc)
+
+        def take_and_send() -> Answer:
+            self._wait_for_allowance(origin, host.allowance)
+            try:
+                answer = send()
+                host.allowance.hear(answer.headers)  # before another one may start in its place
+                return answer
+            finally:
+                host.allowance.give_back()
+
+        return self._ask(origin, host, take_and_send)
+
+    def _ask(self, origin: Origin, host: "_Host", send: Callable[[], Answer]) -> Answer:
         try:
             try:
                 return self._attempt(origin, host, send)
@@ -112,6 +144,8 @@ class Patience:
                 if not _is_passing(error):
                     raise
                 return self._ask_again(origin, host, send, error)
+        except NothingLeft:
+            raise
         except (ConnectionFailed, RateLimited) as error:
             # ServerFailed is left out: one broken repository does not make a broken registry.
             host.failure, host.failed_until = error, time.monotonic() + self._limits.retry_after
@@ -163,6 +197,12 @@ class Patience:
             raise _server_failed(origin, answer)
         return answer
 
+    def _wait_for_allowance(self, origin: Origin, allowance: Allowance) -> None:
+        while wait := allowance.take(_POLL):
+            if wait > min(self._limits.retry_after, self._budget.left()):
+                raise _limited(NothingLeft, origin, allowance.limit)
+            self._sleep(wait)
+
     def _next_wait(self, state: "RetryCallState") -> float:
         backoff: float = self._limits.backoff * 2 ** (state.attempt_number - 1)
         error = state.outcome.exception() if state.outcome else None
@@ -189,7 +229,7 @@ class Patience:
 def _is_passing(error: BaseException) -> bool:
     if isinstance(error, NameNotFound | ProxyRefused):
         return False
-    return isinstance(error, ConnectionFailed | RateLimited | ServerFailed)
+    return isinstance(error, ConnectionFailed | RateLimited | ServerFailed) and not isinstance(error, NothingLeft)
 
 
 def _again(failure: RegistryError) -> RegistryError:
@@ -198,13 +238,16 @@ def _again(failure: RegistryError) -> RegistryError:
 
 
 def _rate_limited(origin: Origin, answer: Answer) -> RateLimited:
-    limit = _limit_in_words(answer.headers.get("ratelimit-limit", ""))
-    error = RateLimited(
+    error = _limited(RateLimited, origin, limit_in_words(answer.headers))
+    error.retry_after = _retry_after(answer.headers.get("retry-after", ""))
+    return error
+
+
+def _limited(kind: type[RateLimited], origin: Origin, limit: str) -> RateLimited:
+    return kind(
         f"{origin.netloc} allows no more requests for now{limit}",
         hint=f"log in to raise the limit (apptainer registry login docker://{_login_host(origin)}), or try again later",
     )
-    error.retry_after = _retry_after(answer.headers.get("retry-after", ""))
-    return error
 
 
 def _server_failed(origin: Origin, answer: Answer) -> ServerFailed:
@@ -217,15 +260,6 @@ def _server_failed(origin: Origin, answer: Answer) -> ServerFailed:
 
 def _login_host(origin: Origin) -> str:
     return "docker.io" if origin.host.endswith(".docker.io") else origin.netloc
-
-
-def _limit_in_words(header: str) -> str:
-    """``100;w=21600`` (RateLimit header fields, IETF draft) as a person says it."""
-    match = _RATE_LIMIT.fullmatch(header.strip())
-    if match is None:
-        return ""
-    window = f" in {int(match[2]) / 3600:g} h" if match[2] else ""
-    return f": its limit is {int(match[1])} requests{window}"
 
 
 def _retry_after(header: str) -> float:

@@ -72,10 +72,23 @@ class Resolver:
 
         References that mean the same are asked for once; the same text is answered once.
         """
+        return self._resolve(references, self._network.resolve)
+
+    def resolve_with_platforms(
+        self, references: Iterable[Reference]
+    ) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
+        """As :meth:`resolve`; the platform of an image that is in no index is asked for, too: one request more."""
+        return self._resolve(references, self._network.resolve_with_platform)
+
+    def _resolve(
+        self, references: Iterable[Reference], ask: Callable[[Reference], Entry]
+    ) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
         by_meaning: dict[Reference, dict[str, Reference]] = {}
         for reference in references:
             by_meaning.setdefault(reference, {})[reference.text] = reference
-        answers = self._each(by_meaning, self._network.resolve)
+        answers = self._each(by_meaning, ask)
+        if any(reference.scheme.is_registry for reference in by_meaning):
+            _import_what_pins_need()
         return (
             (reference, replace(answer, reference=reference.text) if isinstance(answer, Entry) else answer)
             for meaning, answer in answers
@@ -188,6 +201,11 @@ def _collect(
             yield item, answer
     finally:
         abandoned.set()
+
+
+def _import_what_pins_need() -> None:
+    """Import while the first answers are on their way; whoever only checks pins mostly needs none of it."""
+    from snakemake_apptainer_freshness.registry import answering, pinning  # noqa: F401
 
 
 def _unreachable(error: FreshnessError) -> RemoteFact:

@@ -1,42 +1,35 @@
 """``docker://`` and ``oras://``: what a reference is pinned to, and what is asked about a pin later.
 
-A pin is made from bytes that were hashed, never from what a server says of them: the tag's digest is asked for, what
-is served under that digest is fetched, and has to hash to it. A later check believes a digest that has not changed,
-because nothing follows from it; one that has changed is fetched and hashed before anybody is told.
+A pin is made from bytes that were hashed, never from what a server says of them. So a new pin costs one ``GET``, by
+tag: the digest is the hash of what came, and a server whose header says another one is lying. A ``HEAD`` before would
+prove nothing and cost a round trip, and it would not save the ``GET``, which is what registries count. What is served
+under the digest later, Apptainer holds to it.
 
-``oras://`` is pinned by its manifest like any image; the digest of the SIF file in it, which is Apptainer's name for
-the file in its cache, stands beside the pin as the hint ``layer``.
+A later check needs no bytes, and is one ``HEAD``. A digest that has not changed is believed, because nothing follows
+from it; one that has changed is fetched and hashed before anybody is told.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol, TypeVar
+from dataclasses import replace
+from typing import Protocol, TypeVar
 
 from snakemake_apptainer_freshness.errors import (
     ConnectionFailed,
+    DamagedAnswer,
     NotFound,
     PolicyRefused,
     RegistryError,
     TimedOut,
-    Unpullable,
+    TLSFailed,
 )
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
-from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.manifest import Index, Kind, Manifest
-from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry.client import Client, Document, Sink
 from snakemake_apptainer_freshness.registry.containers_conf import Place
 
 T = TypeVar("T")
-
-_WRONG_KIND: Final = {
-    Kind.SIF: "it is a SIF file, which docker:// cannot pull: write oras://",
-    Kind.IMAGE: "it is a container image, which oras:// cannot pull: write docker://",
-    Kind.ARTIFACT: "it is an artifact (a signature, a chart, …), not an image",
-    Kind.SCHEMA1: "it is in Docker's first format (schema 1), which Apptainer cannot pull: push it again",
-}
 
 
 class Source(Protocol):
@@ -52,9 +45,12 @@ class Source(Protocol):
 class RegistrySource:
     """References of OCI registries. `places` says where one is asked for; the first place that has it counts."""
 
-    def __init__(self, client: Client, places: Callable[[Reference], Iterable[Place]]) -> None:
+    def __init__(
+        self, client: Client, places: Callable[[Reference], Iterable[Place]], warn: Callable[[str], None]
+    ) -> None:
         self._client = client
         self._places = places
+        self._warn = warn
 
     def resolve(self, reference: Reference) -> Entry:
         """The pin of `reference`.
@@ -64,7 +60,11 @@ class RegistrySource:
         RegistryError
             where the registry cannot be asked, does not have it, or has something that cannot be pulled.
         """
-        return self._first(reference, lambda place: self._resolve_at(place, reference))
+        return self._first(reference, lambda place: self._resolve_at(place, reference)[0])
+
+    def resolve_with_platform(self, reference: Reference) -> Entry:
+        """As :meth:`resolve`; and a single image's platform, which only its configuration says, is read, too."""
+        return self._first(reference, lambda place: self._resolve_with_platform_at(place, reference))
 
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
         """What the registry serves now of `reference`: one HEAD where nothing changed."""
@@ -95,48 +95,30 @@ class RegistrySource:
         failures: list[RegistryError] = []
         for place in self._places(reference):
             try:
-                return ask(place)
+                answer = ask(place)
             except RegistryError as error:
                 failures.append(error)
+                continue
+            for failure in failures:
+                if isinstance(failure, DamagedAnswer | PolicyRefused | TLSFailed):  # not merely absent or down
+                    self._warn(f"{reference.text} was asked at {place}, because a mirror failed: {failure.message}")
+            return answer
         raise failures[-1] if len(failures) == 1 else _all_failed(failures)
 
-    def _resolve_at(self, place: Place, reference: Reference) -> Entry:
-        document = self._served(place, reference)
-        parsed = manifest.parse(document.body, document.content_type)
-        platforms, hints = {}, {}
-        if isinstance(parsed, Index):
-            platforms = dict(manifest.platforms(parsed))
-        if reference.scheme is Scheme.ORAS:
-            hints["layer"] = str(self._sif_layer(place, reference, parsed))
-        elif isinstance(parsed, Manifest) and parsed.kind is not Kind.IMAGE:
-            raise Unpullable(f"{reference.text}: {_WRONG_KIND[parsed.kind]}")
-        return Entry(
-            reference=reference.text,
-            pinned=reference.pinned(document.digest),
-            digest=str(document.digest),
-            media_type=parsed.media_type,
-            platforms=platforms,
-            hints=hints,
-        )
+    def _resolve_with_platform_at(self, place: Place, reference: Reference) -> Entry:
+        from snakemake_apptainer_freshness.registry import pinning
 
-    def _served(self, place: Place, reference: Reference) -> Document:
-        if reference.digest is not None:
-            return self._client.fetch(place, str(reference.digest))
-        tag = str(reference.tag)
-        digest = self._client.head(place, tag)
-        return self._client.fetch(place, tag if digest is None else str(digest))
+        entry, document = self._resolve_at(place, reference)
+        if entry.platforms or reference.scheme is not Scheme.DOCKER:
+            return entry
+        platform = pinning.platform(document, lambda digest, sink: self._client.blob(place, digest, sink))
+        return entry if platform is None else replace(entry, platforms={platform: entry.digest})
 
-    def _sif_layer(self, place: Place, reference: Reference, parsed: Manifest | Index) -> Digest:
-        if isinstance(parsed, Index):  # Apptainer 1.5 takes the child of this machine's platform
-            entry = manifest.choose(parsed, Platform.here())
-            if entry is None or entry.is_index:
-                raise Unpullable(f"{reference.text}: the index has no SIF file for {Platform.here()}")
-            child = self._client.fetch(place, str(entry.digest))
-            parsed = manifest.parse(child.body, child.content_type)
-        if isinstance(parsed, Manifest) and parsed.sif_layer is not None:
-            return parsed.sif_layer.digest
-        kind = parsed.kind if isinstance(parsed, Manifest) else Kind.ARTIFACT
-        raise Unpullable(f"{reference.text}: {_WRONG_KIND[kind]}")
+    def _resolve_at(self, place: Place, reference: Reference) -> tuple[Entry, Document]:
+        from snakemake_apptainer_freshness.registry import pinning
+
+        document = self._client.fetch(place, str(reference.digest or reference.tag))
+        return pinning.entry(reference, document, lambda digest: self._client.fetch(place, str(digest))), document
 
     def _check_at(self, place: Place, reference: Reference, pin: Digest) -> RemoteFact:
         if reference.tag is None:
@@ -152,12 +134,11 @@ class RegistrySource:
             return RemoteFact(state=state, detail=error.message)
         if document.digest == pin:
             return RemoteFact(state=RemoteState.CURRENT, digest=str(pin))
-        parsed = manifest.parse(document.body, document.content_type)
-        return RemoteFact(
-            state=RemoteState.MOVED if self._is_served(place, pin) else RemoteState.LOST,
-            digest=str(document.digest),
-            platforms=dict(manifest.platforms(parsed)) if isinstance(parsed, Index) else {},
-        )
+        from snakemake_apptainer_freshness.registry import pinning
+
+        platforms = pinning.platforms(document)
+        state = RemoteState.MOVED if self._is_served(place, pin) else RemoteState.LOST
+        return RemoteFact(state=state, digest=str(document.digest), platforms=platforms)
 
     def _is_served(self, place: Place, digest: Digest) -> bool:
         try:

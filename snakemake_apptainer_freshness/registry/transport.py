@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from snakemake_apptainer_freshness.errors import (
     ConnectionFailed,
@@ -75,9 +75,11 @@ OK: Final = 200
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
+PROXY_LOGIN: Final = 407
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 _KEEPALIVE: Final = 15.0  # seconds; registries close idle connections after 15 to 60
+_NO_CONTENT: Final = httpx.ByteStream(b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,25 +109,49 @@ class Answer:
     body: bytes = field(default=b"", repr=False)
 
 
-class _PoolTransport(httpx.HTTPTransport):
-    """httpx's transport over a pool of ours: the pool's network backend is what httpx has no option for."""
+class _Connection(httpx.HTTPTransport):
+    """httpx's transport over one connection to `origin`, in place of its pool.
 
-    def __init__(self, pool: httpcore.ConnectionPool) -> None:
-        self._pool = pool
+    The pool that makes the connection is ours, because httpx has no option for its network backend; and it only makes
+    it, because at every request httpcore's pools look at all connections and take three locks.
+    """
+
+    def __init__(self, pool: httpcore.ConnectionPool, origin: Origin, *, proxied: bool) -> None:
+        self._origin = httpx.URL(str(origin))
+        self.is_proxied = proxied
+        url = httpcore.URL(scheme=self._origin.raw_scheme, host=self._origin.raw_host, port=self._origin.port)
+        connection: Any = pool.create_connection(url.origin)
+        self._pool = connection  # it has all that httpx's transport uses of a pool
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another request may go over it."""
+        connection: Any = self._pool
+        return not (connection.is_closed() or connection.has_expired())
+
+    def ask(self, ask: Ask, headers: Mapping[str, str], timeout: Mapping[str, float]) -> httpx.Response:
+        """The answer to `ask`, up to its head."""
+        options: dict[str, Any] = {"content": ask.content} if ask.content else {"stream": _NO_CONTENT}
+        extensions: dict[str, Any] = {"timeout": timeout}
+        url = self._origin
+        if self.is_proxied:  # httpcore's proxies would take the target for their own
+            url = httpx.URL(str(ask.url))
+        else:  # what was parsed once is not parsed again
+            extensions["target"] = ask.url.target.encode("ascii")
+        return self.handle_request(httpx.Request(ask.method, url, headers=headers, extensions=extensions, **options))
 
 
 class Transport:
     """Sends requests, from any thread. Holds the connections; ``close()`` drops them.
 
-    Each connection has a pool of its own, taken from a stack for a request and put back: in one large pool, httpcore
-    looks at every idle connection at every request, which took longer than the request from a hundred on.
+    A connection is taken from a stack for a request, and put back.
     """
 
     def __init__(self, *, limits: Limits, environ: Mapping[str, str], trust: Callable[[Origin], Trust]) -> None:
         self._limits = limits
         self._environ = environ
         self._trust = trust
-        self._idle: dict[tuple[Origin, frozenset[Zone]], list[_PoolTransport]] = {}
+        self._idle: dict[tuple[Origin, frozenset[Zone]], list[_Connection]] = {}
         self._closed = False
         self._names = Names(limits.connect_timeout)
         self._contexts: dict[Trust, ssl.SSLContext] = {}
@@ -143,9 +169,9 @@ class Transport:
         """Close all connections; one that is in use closes when its answer is there."""
         with self._lock:
             self._closed = True
-            idle, self._idle = [pool for pools in self._idle.values() for pool in pools], {}
-        for pool in idle:
-            pool.close()
+            idle, self._idle = [connection for stack in self._idle.values() for connection in stack], {}
+        for connection in idle:
+            connection.close()
 
     def zone(self, origin: Origin) -> Zone | None:
         """Where the addresses of `origin` lie (the least open of them); None where only a proxy knows."""
@@ -170,26 +196,22 @@ class Transport:
         """
         started = time.monotonic()
         DEADLINE.at, DEADLINE.ended = started + (ask.timeout or self._limits.answer_timeout), False
-        pool = self._take(ask)
+        connection = self._take(ask)
         try:
-            answer = self._exchange(pool, ask)
+            answer = self._exchange(connection, ask)
         except httpx.HTTPError as error:
             raise _translate(error, ask.url, ended=DEADLINE.ended) from None
         finally:
             DEADLINE.at = float("inf")
-            self._put_back(ask, pool)
-        elapsed = (time.monotonic() - started) * 1000
-        _LOG.debug(
-            "%s %s → %d, %d bytes, %.0f ms",
-            ask.method,
-            ask.url.without_query(),
-            answer.status,
-            len(answer.body),
-            elapsed,
-        )
+            self._put_back(ask, connection)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            elapsed, size = (time.monotonic() - started) * 1000, len(answer.body)
+            _LOG.debug(
+                "%s %s → %d, %d bytes, %.0f ms", ask.method, ask.url.without_query(), answer.status, size, elapsed
+            )
         return answer
 
-    def _exchange(self, pool: _PoolTransport, ask: Ask) -> Answer:
+    def _exchange(self, connection: _Connection, ask: Ask) -> Answer:
         limits = self._limits
         headers = {
             "Host": ask.url.origin.netloc,
@@ -198,48 +220,46 @@ class Transport:
             **ask.headers,
         }
         timeout = {"connect": limits.connect_timeout, "read": limits.read_timeout, "write": limits.read_timeout}
-        request = httpx.Request(
-            ask.method, str(ask.url), headers=headers, content=ask.content or None, extensions={"timeout": timeout}
-        )
-        response = pool.handle_request(request)
+        response = connection.ask(ask, headers, timeout)
         try:
-            body = _read_body(response, ask)
+            if connection.is_proxied and response.status_code == PROXY_LOGIN:
+                raise _proxy_refused(ask.url.origin, "407, it wants a login")
+            found, challenges = _read_head(response)
+            body = _read_body(response, found, ask)
         finally:
             response.close()
-        return Answer(
-            status=response.status_code,
-            url=ask.url,
-            headers={key.lower(): value for key, value in response.headers.items()},
-            challenges=tuple(response.headers.get_list("www-authenticate")),
-            body=body,
-        )
+        return Answer(status=response.status_code, url=ask.url, headers=found, challenges=challenges, body=body)
 
-    def _take(self, ask: Ask) -> _PoolTransport:
-        """A pool for the origin that `ask` goes to, which nobody else uses; with a connection where there is one."""
+    def _take(self, ask: Ask) -> _Connection:
+        """A connection to the origin that `ask` goes to, which nobody else uses."""
         origin = ask.url.origin
-        with self._lock:
-            idle = self._idle.get((origin, ask.zones))
-            if idle:
-                return idle.pop()
+        while (connection := self._pop(ask)) is not None:
+            if connection.is_usable:
+                return connection
+            connection.close()
         if addresses.literal(origin.host) is not None:
             vet(origin.host, [origin.host], ask.zones)
         proxy = proxies.find(origin, self._environ)
         trust = self._trust(origin) if origin.scheme == "https" else None
-        return _PoolTransport(self._make_pool(proxy, trust, ask.zones))
+        return _Connection(self._make_pool(proxy, trust, ask.zones), origin, proxied=proxy is not None)
 
-    def _put_back(self, ask: Ask, pool: _PoolTransport) -> None:
+    def _pop(self, ask: Ask) -> _Connection | None:
+        with self._lock:
+            idle = self._idle.get((ask.url.origin, ask.zones))
+            return idle.pop() if idle else None
+
+    def _put_back(self, ask: Ask, connection: _Connection) -> None:
         with self._lock:
             if not self._closed:
-                self._idle.setdefault((ask.url.origin, ask.zones), []).append(pool)
+                self._idle.setdefault((ask.url.origin, ask.zones), []).append(connection)
                 return
-        pool.close()
+        connection.close()
 
     def _make_pool(
         self, proxy: proxies.Proxy | None, trust: Trust | None, zones: frozenset[Zone]
     ) -> httpcore.ConnectionPool:
         options: dict[str, Any] = {
             "ssl_context": None if trust is None else self._context(trust),
-            "max_connections": 1,
             "keepalive_expiry": _KEEPALIVE,
         }
         if proxy is None:
@@ -267,28 +287,40 @@ class Transport:
         return found
 
 
-def _read_body(response: httpx.Response, ask: Ask) -> bytes:
-    _refuse_compressed(response, ask)
+def _read_head(response: httpx.Response) -> tuple[dict[str, str], tuple[str, ...]]:
+    """All headers, their keys in lower case, and each challenge on its own."""
+    headers: dict[str, str] = {}
+    challenges = []
+    for key, value in response.headers.raw:
+        name, text = key.decode("latin-1").lower(), value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+        if name == "www-authenticate":
+            challenges.append(text)
+    return headers, tuple(challenges)
+
+
+def _read_body(response: httpx.Response, headers: Mapping[str, str], ask: Ask) -> bytes:
+    _refuse_compressed(headers, ask)
+    pieces = cast("httpx.SyncByteStream", response.stream)
     if ask.sink is not None and response.status_code == OK:
-        for chunk in response.iter_raw():
-            ask.sink(chunk)
+        for piece in pieces:
+            ask.sink(piece)
         return b""
-    announced = response.headers.get("content-length", "")
+    announced = headers.get("content-length", "")
     if ask.method != "HEAD" and announced.isdecimal() and int(announced[:20]) > ask.limit:
         raise DamagedAnswer(
             f"{ask.url.origin} announced an answer of {announced[:20]} bytes; at most {ask.limit} are read"
         )
     body = bytearray()
-    for chunk in response.iter_raw():
-        body += chunk
+    for piece in pieces:
+        body += piece
         if len(body) > ask.limit:
             raise DamagedAnswer(f"{ask.url.origin} sent more than {ask.limit} bytes")
     return bytes(body)
 
 
-def _refuse_compressed(response: httpx.Response, ask: Ask) -> None:
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    if encoding not in ("", "identity"):
+def _refuse_compressed(headers: Mapping[str, str], ask: Ask) -> None:
+    if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise DamagedAnswer(f"{ask.url.origin} sent a compressed answer, which was not asked for")
 
 
@@ -306,7 +338,7 @@ def _translate(error: httpx.HTTPError, url: Url, *, ended: bool) -> Exception:
             return _tls_failed(cause, origin)
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.ProxyError):
-        return ProxyRefused(f"the proxy did not connect to {origin.netloc}: {error}", hint="check its login and rules")
+        return _proxy_refused(origin, str(error))
     if isinstance(error, httpx.ConnectTimeout):
         return ConnectTimedOut(f"{origin.netloc} did not accept a connection in time")
     if isinstance(error, httpx.TimeoutException):
@@ -317,6 +349,10 @@ def _translate(error: httpx.HTTPError, url: Url, *, ended: bool) -> Exception:
     return ConnectionFailed(
         f"no connection to {origin.netloc}: {reason}", hint="check the host, the port and the network"
     )
+
+
+def _proxy_refused(origin: Origin, why: str) -> ProxyRefused:
+    return ProxyRefused(f"the proxy did not connect to {origin.netloc}: {why}", hint="check its login and rules")
 
 
 def _tls_failed(cause: ssl.SSLError, origin: Origin) -> TLSFailed:

@@ -6,6 +6,7 @@ character, nothing outside ASCII, a host that is a plain name or address, a port
 took apart is what the connection is made from; the text is never parsed a second time.
 """
 
+import functools
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -96,6 +97,7 @@ def join(base: Url, location: str) -> Url:
     return parse(location)
 
 
+@functools.lru_cache(maxsize=256)  # it is asked for with each request
 def origin_of(scheme: str, netloc: str) -> Origin:
     """The origin of a registry's host as it stands in a reference, such as ``quay.io`` or ``[::1]:5000``."""
     return parse(f"{scheme}://{netloc}").origin

@@ -5,9 +5,9 @@ two more (TCP, TLS 1.3). Both programs run on the machine that also runs the reg
 
 *Network part* is the time between the first connection and the last answer, as the registry sees it. The *floor* is
 what the round trips alone take at the concurrency used: each thread's connection to each host, then for each
-reference on it a token and a HEAD. We ask for more, and that is in our time: the challenge that says where tokens
-are to be had, and the manifest, fetched by its digest and hashed, because a pin is made from nothing else. *Own
-round trips* counts those, too.
+reference on it a token and a HEAD. We ask for more, and that is in our time: each host's challenge, which says where
+tokens are to be had. *Own round trips* counts that, too. Where crane asks for the digest (HEAD) and believes it, we
+fetch the manifest (GET) and hash it: as many round trips, more bytes.
 """
 
 import contextlib
@@ -24,15 +24,25 @@ from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps
 from snakemake_apptainer_freshness.settings import LIMITS
 from tests.bench.timing import Command, Run, in_turn, median, ratio, table
 from tests.support import programs
+from tests.support.certificates import authority
 from tests.support.lab import manifest
-from tests.support.simulator import Simulator, authority
+from tests.support.simulator import Simulator
 
 ROUND_TRIP = 0.030
 # crane takes plain http for granted at 127.0.0.1 and tries it first, which would cost it a connection.
 ADDRESS = "127.0.0.2"
 CRANES = 32
-CONNECTION, CHALLENGE, TOKEN, HEAD, GET = 2, 1, 1, 1, 1  # round trips
+CONNECTION, CHALLENGE, TOKEN, MANIFEST = 2, 1, 1, 1  # round trips; a manifest by HEAD or GET
 RESOLVE = "from snakemake_apptainer_freshness.cli import main; main()"
+RESOLVE_ALL = """
+import sys
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.lockfile import Entry, loads
+from snakemake_apptainer_freshness.registry.resolver import Resolver
+with Resolver() as resolver:
+    references = map(parse, loads(open(sys.argv[1]).read()).entries)
+    assert all(isinstance(answer, Entry) for _, answer in resolver.resolve(references))
+"""
 CHECK = """
 import sys
 from snakemake_apptainer_freshness.lockfile import loads
@@ -84,13 +94,12 @@ def commands(folder: Path, references: Sequence[str]) -> tuple[Command, Command]
 def floor(references: int, hosts: int) -> float:
     """Seconds that connections, tokens and HEADs alone take."""
     rounds = math.ceil(references / LIMITS.concurrency)
-    return ROUND_TRIP * (CONNECTION * hosts + rounds * (TOKEN + HEAD))
+    return ROUND_TRIP * (CONNECTION * hosts + rounds * (TOKEN + MANIFEST))
 
 
 def own_round_trips(references: int, hosts: int) -> float:
     """Seconds that all that we ask takes."""
-    rounds = math.ceil(references / LIMITS.concurrency)
-    return floor(references, hosts) + ROUND_TRIP * (CHALLENGE * hosts + rounds * GET)
+    return floor(references, hosts) + ROUND_TRIP * CHALLENGE * hosts
 
 
 def network(servers: Sequence[Simulator]) -> float:
@@ -138,8 +147,8 @@ def alone(images: int) -> list[str]:
     return [str(images), f"{wall:.2f} s", f"{wall / images * 1000:.1f} ms", f"{median(runs, 'memory'):.0f} MiB"]
 
 
-def counted(images: int) -> list[str]:
-    """What is asked of a registry that serves without token, when nothing moved."""
+def counted(images: int, code: str) -> list[str]:
+    """What `code`, given a full lock, asks of a registry that serves without token."""
     with tempfile.TemporaryDirectory() as name, registries(1, auth=None) as (server,):
         folder = Path(name)
         entries = []
@@ -153,11 +162,12 @@ def counted(images: int) -> list[str]:
         _, crane = commands(folder, [])
         server.clear()
         Command(
-            arguments=[sys.executable, "-c", CHECK, "containers.lock"], folder=folder, environment=crane.environment
+            arguments=[sys.executable, "-c", code, "containers.lock"], folder=folder, environment=crane.environment
         ).run()
         asked = [request.method for request in server.requests]
-    others = len(asked) - asked.count("HEAD")
-    return [str(images), str(asked.count("HEAD")), str(others)]
+        assert all("/manifests/" in request.path for request in server.requests), "nobody pings"
+    heads, gets = asked.count("HEAD"), asked.count("GET")
+    return [str(images), "new pins" if code is RESOLVE_ALL else "nothing moved", str(heads), str(gets)]
 
 
 def main() -> None:
@@ -170,8 +180,11 @@ def main() -> None:
         [["references", "time", "each", "memory"], *map(alone, (250, 500, 1000, 2000))],
     )
     table(
-        "A full lock, nothing moved, a registry without tokens: requests",
-        [["references", "HEAD", "others"], counted(50), counted(1000)],
+        "Requests to a registry without tokens",
+        [
+            ["references", "of them", "HEAD", "GET"],
+            *(counted(images, code) for code in (RESOLVE_ALL, CHECK) for images in (50, 1000)),
+        ],
     )
 
 

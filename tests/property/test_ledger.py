@@ -28,6 +28,7 @@ RECORD = st.builds(
     size=NUMBER,
     writable_by_all=st.booleans(),
     stat=st.none() | KEY,
+    refuted=TEXT,
     apptainer=TEXT,
     obtained_at=TEXT,
     obtained_by=TEXT,

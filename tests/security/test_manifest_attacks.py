@@ -6,14 +6,14 @@ import tracemalloc
 import pytest
 
 from snakemake_apptainer_freshness.errors import DamagedAnswer
-from snakemake_apptainer_freshness.image import manifest
+from snakemake_apptainer_freshness.image import manifest, media_types, strict_json
 from snakemake_apptainer_freshness.image.manifest import parse, platforms
 from snakemake_apptainer_freshness.settings import LIMITS
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 LAYER = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": A, "size": 1}
-CONFIG = {"mediaType": manifest.OCI_CONFIG, "digest": A, "size": 1}
-ENTRY = {"mediaType": manifest.OCI_MANIFEST, "digest": A, "size": 1}
+CONFIG = {"mediaType": media_types.OCI_CONFIG, "digest": A, "size": 1}
+ENTRY = {"mediaType": media_types.OCI_MANIFEST, "digest": A, "size": 1}
 IMAGE = {"schemaVersion": 2, "config": CONFIG, "layers": [LAYER]}
 INDEX = {"schemaVersion": 2, "manifests": [ENTRY]}
 
@@ -25,8 +25,8 @@ def refuse(body, match, content_type=None):
         parse(body, content_type)
 
 
-@pytest.mark.parametrize("content_type", [None, manifest.OCI_INDEX, manifest.OCI_MANIFEST])
-@pytest.mark.parametrize("own", [None, manifest.OCI_INDEX, manifest.OCI_MANIFEST])
+@pytest.mark.parametrize("content_type", [None, media_types.OCI_INDEX, media_types.OCI_MANIFEST])
+@pytest.mark.parametrize("own", [None, media_types.OCI_INDEX, media_types.OCI_MANIFEST])
 @pytest.mark.parametrize("key", ["config", "layers", "fsLayers", "history"])
 def test_manifest_index_confusion_cve_2021_41190(key, own, content_type):
     document = INDEX | {key: IMAGE.get(key, [])} | ({"mediaType": own} if own else {})
@@ -42,10 +42,10 @@ def test_manifest_index_confusion_by_an_empty_member(value):
 @pytest.mark.parametrize(
     ("document", "own", "content_type"),
     [
-        (IMAGE, manifest.OCI_MANIFEST, manifest.OCI_INDEX),
-        (IMAGE, manifest.OCI_MANIFEST, manifest.DOCKER_MANIFEST),
-        (INDEX, manifest.OCI_INDEX, manifest.DOCKER_LIST),
-        (INDEX, manifest.DOCKER_LIST, manifest.DOCKER_SCHEMA1_SIGNED),
+        (IMAGE, media_types.OCI_MANIFEST, media_types.OCI_INDEX),
+        (IMAGE, media_types.OCI_MANIFEST, media_types.DOCKER_MANIFEST),
+        (INDEX, media_types.OCI_INDEX, media_types.DOCKER_LIST),
+        (INDEX, media_types.DOCKER_LIST, media_types.DOCKER_SCHEMA1_SIGNED),
     ],
 )
 def test_a_media_type_that_contradicts_the_header(document, own, content_type):
@@ -54,7 +54,7 @@ def test_a_media_type_that_contradicts_the_header(document, own, content_type):
 
 @pytest.mark.parametrize(
     ("document", "content_type"),
-    [(IMAGE, manifest.OCI_INDEX), (INDEX, manifest.DOCKER_MANIFEST), (IMAGE, manifest.DOCKER_SCHEMA1)],
+    [(IMAGE, media_types.OCI_INDEX), (INDEX, media_types.DOCKER_MANIFEST), (IMAGE, media_types.DOCKER_SCHEMA1)],
 )
 def test_a_shape_that_contradicts_the_header(document, content_type):
     refuse(document, "has not the shape of its type", content_type)
@@ -62,7 +62,7 @@ def test_a_shape_that_contradicts_the_header(document, content_type):
 
 def test_schema_1_in_the_clothes_of_schema_2():
     refuse(IMAGE | {"schemaVersion": 1}, "schemaVersion must be 2")
-    refuse({"schemaVersion": 1, "fsLayers": [], "mediaType": manifest.OCI_MANIFEST}, "has not the shape")
+    refuse({"schemaVersion": 1, "fsLayers": [], "mediaType": media_types.OCI_MANIFEST}, "has not the shape")
     refuse({"schemaVersion": 2, "fsLayers": []}, "neither a manifest")
     refuse({"schemaVersion": True, "fsLayers": []}, "neither a manifest")
 
@@ -125,7 +125,7 @@ def test_numbers_that_are_none(number):
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'])
 def test_deep_nesting(opening):
     refuse(opening * 1_000_000, "nested more than")
-    refuse(opening * (manifest.MAX_DEPTH + 1), "nested more than")
+    refuse(opening * (strict_json.MAX_DEPTH + 1), "nested more than")
 
 
 def test_deep_nesting_hidden_behind_closing_brackets_and_strings():
@@ -135,7 +135,7 @@ def test_deep_nesting_hidden_behind_closing_brackets_and_strings():
 
 
 def test_nesting_just_within_the_limit_is_no_attack():
-    depth = manifest.MAX_DEPTH - 1
+    depth = strict_json.MAX_DEPTH - 1
     value = json.loads("[" * depth + "]" * depth)
     assert parse(json.dumps(IMAGE | {"x": value, "y": "[{" * 1_000}).encode(), None)
 
@@ -216,10 +216,10 @@ def _hostile_bodies():
     yield "empty objects", b"[" + b"{}," * (size // 3 - 1) + b"{}]"
     yield "numbers", b"[" + b"1," * (size // 2 - 1) + b"1]"
     yield "keys", b"{" + b",".join(b'"%d":1' % n for n in range(size // 12)) + b"}"
-    yield "objects below the limit", b"[" + b"{}," * (manifest.MAX_TOKENS // 3 - 4) + b"{}]"
+    yield "objects below the limit", b"[" + b"{}," * (strict_json.MAX_TOKENS // 3 - 4) + b"{}]"
     yield (
         "members below the limit",
-        b"{" + b",".join(b'"%d":[]' % n for n in range(manifest.MAX_TOKENS // 4 - 4)) + b"}",
+        b"{" + b",".join(b'"%d":[]' % n for n in range(strict_json.MAX_TOKENS // 4 - 4)) + b"}",
     )
     yield "escaped quotes", b'"' + b'\\"' * (size // 2)
     yield "quotes", b'"' * size

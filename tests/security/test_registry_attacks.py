@@ -1,15 +1,16 @@
-"""Each attack of ``tests/support/attacks.py`` fails. What stops it is shown in ``test_mutations.py``."""
+"""Each attack of ``tests/support/attacks`` fails. What stops it is shown in ``test_mutations.py``."""
 
 import inspect
 
 import pytest
 
-from tests.support import attacks
+from tests.support.attacks import addresses, beliefs, costs, logins
 from tests.support.lab import Lab
 
 ATTACKS = {
     name: function
-    for name, function in vars(attacks).items()
+    for module in (logins, addresses, beliefs, costs)
+    for name, function in vars(module).items()
     if inspect.isfunction(function) and list(inspect.signature(function).parameters) == ["lab"] and name[0] != "_"
 }
 
@@ -20,7 +21,7 @@ def test_it_fails(attack, tmp_path):
         assert not attack(lab)
 
 
-@pytest.mark.parametrize("body", attacks.HOSTILE_JSON.values(), ids=attacks.HOSTILE_JSON)
+@pytest.mark.parametrize("body", beliefs.HOSTILE_JSON.values(), ids=beliefs.HOSTILE_JSON)
 def test_hostile_json_is_refused(body, tmp_path):
     with Lab(tmp_path) as lab:
-        assert not attacks.hostile_json(lab, body)
+        assert not beliefs.hostile_json(lab, body)

@@ -15,9 +15,11 @@ from snakemake_apptainer_freshness.registry import credentials
 from snakemake_apptainer_freshness.registry.challenge import Login
 from tests.support import attacks
 from tests.support.attacks import MANIFESTS, challenge, honest
+from tests.support.certificates import authority
 from tests.support.lab import PASSWORD, Lab
 from tests.support.proxy import Proxy
-from tests.support.simulator import Reply, Simulator, authority
+from tests.support.replies import Reply
+from tests.support.simulator import Simulator
 
 CANARIES = (
     PASSWORD,

@@ -28,7 +28,8 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from snakemake_apptainer_freshness.settings import Limits
-from tests.support.simulator import OCI_MANIFEST, Simulator, authority
+from tests.support.certificates import authority
+from tests.support.simulator import OCI_MANIFEST, Simulator
 
 QUICK = Limits(
     connect_timeout=1.0,

@@ -19,84 +19,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import functools
 import hashlib
 import json
 import socket
-import ssl
-import struct
-import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs
 
-from tests.support import programs
+from tests.support.certificates import Authority
+from tests.support.replies import Handler, Reply, Request, send
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-NAMES = (
-    "localhost",
-    "registry.example",
-    "thief.example",
-    "service.example",
-    "innocent.example",
-    "auth.example",
-    "registry.test",
-    "inside.test",
-    "auth.test",
-    "docker.io.evil.example",
-    "auth.docker.io.evil.example",
-    "*.docker.io",
-    "quay.io",
-)
-"""What the certificate is good for; a wildcard for a whole top-level domain would not be accepted."""
-REASONS = {200: "OK", 206: "Partial Content", 307: "Temporary Redirect", 401: "Unauthorized", 404: "Not Found"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What was asked; the keys of `headers` are in lower case."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    body: bytes = b""
-
-    @property
-    def authorization(self) -> str:
-        return self.headers.get("authorization", "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """An answer, and how it is spoilt on the way."""
-
-    status: int = 200
-    headers: Sequence[tuple[str, str]] = ()
-    body: bytes = b""
-    length: int | None = None
-    """What ``Content-Length`` says, where it lies."""
-    chunks: Iterator[bytes] | None = None
-    """Sent piece by piece, ``Transfer-Encoding: chunked``, in place of `body`; may never end."""
-    pause: float = 0.0
-    """Seconds between two pieces, or between two bytes of `body`."""
-    cut: int | None = None
-    """Break off after this many bytes of the body."""
-    reset: bool = False
-    """Break off with RST instead of FIN; without `cut` before anything is sent."""
-    hang: bool = False
-    """Never answer."""
-    raw: bytes | None = None
-    """Sent as it is, in place of everything."""
-
-
-Handler = Callable[[Request], Reply | None]
 
 
 @dataclass(slots=True)
@@ -344,57 +281,9 @@ class Simulator:
         reply = self._decide(request)
         if self.latency:
             await asyncio.sleep(self.latency)
-        going_on = await _send(reply, request, writer)
+        going_on = await send(reply, request, writer)
         self.last_answer = time.monotonic()
         return going_on
-
-
-async def _send(reply: Reply, request: Request, writer: asyncio.StreamWriter) -> bool:
-    if reply.hang:
-        await asyncio.sleep(3600)
-    if reply.raw is not None:
-        writer.write(reply.raw)
-        await writer.drain()
-        return False
-    if reply.reset and reply.cut is None:
-        return _reset(writer)
-    lines = [f"HTTP/1.1 {reply.status} {REASONS.get(reply.status, 'Status')}"]
-    lines += [f"{key}: {value}" for key, value in reply.headers]
-    if reply.chunks is not None:
-        lines.append("Transfer-Encoding: chunked")
-    else:
-        lines.append(f"Content-Length: {len(reply.body) if reply.length is None else reply.length}")
-    writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
-    if request.method != "HEAD":
-        await _send_body(reply, writer)
-    await writer.drain()
-    if reply.cut is not None:
-        return _reset(writer) if reply.reset else False
-    return reply.length is None
-
-
-async def _send_body(reply: Reply, writer: asyncio.StreamWriter) -> None:
-    if reply.chunks is not None:
-        for chunk in reply.chunks:
-            writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
-            await writer.drain()
-            await asyncio.sleep(reply.pause)
-        writer.write(b"0\r\n\r\n")
-    elif reply.pause:
-        for byte in reply.body:
-            writer.write(bytes([byte]))
-            await writer.drain()
-            await asyncio.sleep(reply.pause)
-    else:
-        writer.write(reply.body[: reply.cut])
-
-
-def _reset(writer: asyncio.StreamWriter) -> bool:
-    """Close the connection with RST: what was sent may be lost, and the other side sees an error."""
-    connection = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
-    return False
 
 
 def _error(status: int, code: str) -> Reply:
@@ -407,49 +296,3 @@ def _basic(user: str, password: str) -> str:
 
 def sha256(body: bytes) -> str:
     return "sha256:" + hashlib.sha256(body).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """A certificate authority made for the occasion, and a certificate of it for loopback and :data:`NAMES`."""
-
-    folder: Path
-
-    @property
-    def certificate(self) -> Path:
-        """The authority's own certificate, for ``SSL_CERT_FILE``."""
-        return self.folder / "ca.pem"
-
-    def server_context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.folder / "server.pem", self.folder / "server.key")
-        return context
-
-
-@functools.cache
-def authority() -> Authority:
-    """The one of this process; it lives as long as the process."""
-    return make_authority(Path(_scratch().name))
-
-
-@functools.cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="simulator-")
-
-
-def make_authority(folder: Path) -> Authority:
-    """An authority in `folder`, which exists."""
-    openssl = str(programs.find("openssl"))
-    alternatives = ",".join(["IP:127.0.0.1", "IP:127.0.0.2", "IP:::1", *(f"DNS:{name}" for name in NAMES)])
-    (folder / "openssl.cnf").write_text(
-        "[req]\ndistinguished_name=name\n[name]\n[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign\n"
-        f"[server]\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName={alternatives}\n",
-        encoding="utf-8",
-    )
-    new = ["req", "-x509", "-config", "openssl.cnf", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    new += ["-days", "2"]
-    ca = [*new, "-extensions", "ca", "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem"]
-    server = [*new, "-extensions", "server", "-subj", "/CN=simulator", "-CA", "ca.pem", "-CAkey", "ca.key"]
-    for arguments in (ca, [*server, "-keyout", "server.key", "-out", "server.pem"]):
-        subprocess.run([openssl, *arguments], cwd=folder, capture_output=True, check=True)
-    return Authority(folder)

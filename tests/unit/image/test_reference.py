@@ -2,8 +2,8 @@ import pytest
 
 from snakemake_apptainer_freshness.errors import InvalidReference
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.grammar import MAX_LENGTH
 from snakemake_apptainer_freshness.image.reference import (
-    MAX_LENGTH,
     Reference,
     Scheme,
     is_shell_safe,

@@ -16,7 +16,7 @@ from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Lock, dumps, loads
 from snakemake_apptainer_freshness.registry import library
-from tests.support.simulator import Reply
+from tests.support.replies import Reply
 
 ONE, TWO = f"{1:064x}", f"{2:064x}"
 

@@ -1,7 +1,6 @@
 import contextlib
 import threading
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -90,7 +89,7 @@ def test_retry_after_is_honoured(monkeypatch, status):
 
 def test_retry_after_may_be_a_date(monkeypatch):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=1.9), usegmt=True)
-    assert 0 < max(waits(monkeypatch, Script(503, 200, retry_after=date), replace(LIMITS, run_budget=10))) < 2
+    assert 0 < max(waits(monkeypatch, Script(503, 200, retry_after=date), LIMITS._replace(run_budget=10))) < 2
 
 
 def test_a_retry_after_beyond_the_cap_ends_the_matter(monkeypatch):

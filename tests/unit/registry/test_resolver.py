@@ -13,7 +13,7 @@ from snakemake_apptainer_freshness.registry.network import Network
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from tests.support.attacks import REPOSITORY, honest
 from tests.support.lab import QUICK
-from tests.support.simulator import Reply
+from tests.support.replies import Reply
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def test_what_means_the_same_is_asked_for_once(lab, served):
     hub, _ = honest(lab, "registry-1.docker.io")
     hub.publish("library/alpine", "latest", b"x")
     lab.ask_all("docker://alpine", "docker://alpine:latest", "docker://docker.io/library/alpine", reference, reference)
-    assert len(hub.asked(method="HEAD")) == 1
-    assert len(registry.asked(method="HEAD")) == 1
+    assert len(hub.requests) == 1
+    assert len(registry.requests) == 1
 
 
 def test_each_text_gets_an_entry_of_its_own(lab):

@@ -1,6 +1,8 @@
 """``docker://`` and ``oras://`` against an honest registry."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -10,7 +12,8 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry
 from tests.support.attacks import MANIFESTS, REPOSITORY, honest
 from tests.support.lab import PASSWORD, manifest
-from tests.support.simulator import Reply, sha256
+from tests.support.replies import Reply
+from tests.support.simulator import Simulator, sha256
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 SIF = "application/vnd.sylabs.sif.layer.v1.sif"
@@ -50,7 +53,7 @@ def test_a_tag_is_pinned_to_what_was_hashed(lab):
         digest=digest,
         media_type="application/vnd.oci.image.manifest.v1+json",
     )
-    assert methods(registry) == [("HEAD", "1"), ("GET", digest)]
+    assert methods(registry) == [("GET", "1")]
 
 
 def test_an_index_is_pinned_with_its_platforms(lab):
@@ -63,15 +66,19 @@ def test_an_index_is_pinned_with_its_platforms(lab):
 
 def test_a_registry_without_head_is_asked_by_get(lab):
     registry, reference = honest(lab)
+    entry = lab.ask(reference)
     registry.answer(MANIFESTS, Reply(status=405), method="HEAD")
-    assert isinstance(lab.ask(reference), Entry)
+    assert lab.check(entry).state is RemoteState.CURRENT
 
 
 def test_a_registry_without_the_digest_header_is_asked_by_get(lab):
     registry, reference = honest(lab)
     headers = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")]
     registry.answer(MANIFESTS, lambda _: Reply(headers=headers, body=manifest()))
-    assert lab.ask(reference).digest == sha256(manifest())
+    entry = lab.ask(reference)
+    assert entry.digest == sha256(manifest())
+    assert lab.check(entry).state is RemoteState.CURRENT
+    assert [method for method, _ in methods(registry)] == ["GET", "HEAD", "GET"]
 
 
 def test_a_digest_reference_is_fetched_by_its_digest(lab):
@@ -247,6 +254,27 @@ def test_a_mirror_that_has_it_is_enough_and_the_pin_keeps_its_name(lab):
     assert not lab.warnings
 
 
+def test_a_mirror_that_lies_is_passed_over_and_named(lab):
+    registry, reference = honest(lab)
+    mirror = lab.registry("inside.test", public=False)
+    headers = [("Docker-Content-Digest", sha256(manifest())), ("Content-Type", "application/json")]
+    mirror.answer(MANIFESTS, Reply(headers=headers, body=manifest(3)))
+    conf(lab, f'[[registry]]\nlocation = "{registry.host}"\n[[registry.mirror]]\nlocation = "{mirror.host}"\n')
+    assert lab.ask(reference).digest == sha256(manifest())
+    (warning,) = lab.warnings
+    assert "a mirror failed" in warning
+    assert mirror.host in warning
+    assert "serves other bytes" in warning
+
+
+def test_a_mirror_that_has_not_got_it_is_no_news(lab):
+    registry, reference = honest(lab)
+    mirror = lab.registry("inside.test", public=False)
+    conf(lab, f'[[registry]]\nlocation = "{registry.host}"\n[[registry.mirror]]\nlocation = "{mirror.host}"\n')
+    assert isinstance(lab.ask(reference), Entry)
+    assert not lab.warnings
+
+
 def test_a_check_asks_the_registry_where_the_mirror_has_lost_it(lab, pinned):
     registry, entry = pinned
     mirror = lab.registry("inside.test", public=False)
@@ -341,10 +369,33 @@ def test_a_registry_without_tokens_costs_one_round_trip_an_image_and_no_ping(lab
         registry.publish(f"team/tool{number}", "1", manifest(number))
     texts = [f"docker://{registry.host}/team/tool{number}:1" for number in range(20)]
     entries = lab.ask_all(*texts).values()
+    assert [request.method for request in registry.requests] == ["GET"] * 20
     registry.clear()
     assert {lab.check(entry).state for entry in entries} == {RemoteState.CURRENT}
     assert len(registry.requests) == 20
     assert {request.method for request in registry.requests} == {"HEAD"}
+
+
+def test_a_check_imports_nothing_that_only_logins_and_new_pins_need(lab):
+    with Simulator() as registry:  # by its own address: the other process is not in the lab
+        registry.publish(REPOSITORY, "1", manifest())
+        code = (
+            "import sys\n"
+            "from snakemake_apptainer_freshness.lockfile import Entry\n"
+            "from snakemake_apptainer_freshness.registry.resolver import Resolver\n"
+            "reference, pinned, digest = sys.argv[1:]\n"
+            "entry = Entry(reference=reference, pinned=pinned, digest=digest, media_type='a/b')\n"
+            "with Resolver() as resolver:\n"
+            "    assert [fact.state for _, fact in resolver.check([entry])] == ['current']\n"
+            "rooms = 'snakemake_apptainer_freshness.registry.', 'snakemake_apptainer_freshness.image.'\n"
+            "unwanted = 'answering', 'challenge', 'credentials', 'helpers', 'pinning', 'manifest', 'web', 'library'\n"
+            "found = {room + name for room in rooms for name in unwanted} & set(sys.modules)\n"
+            "assert not found | ({'tenacity', 'tomllib', 'click', 'rich'} & set(sys.modules)), found\n"
+        )
+        digest = sha256(manifest())
+        name = f"docker://{registry.host}/{REPOSITORY}"
+        arguments = [sys.executable, "-c", code, f"{name}:1", f"{name}@{digest}", digest]
+        subprocess.run(arguments, env=lab.environ | {"APPTAINER_NOHTTPS": "1"}, check=True)
 
 
 def test_a_registry_that_wants_tokens_is_not_asked_in_vain_twice(lab):

@@ -13,7 +13,8 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from snakemake_apptainer_freshness.registry.streams import pulled
 from tests.support.lab import Lab
-from tests.support.simulator import Reply, Simulator
+from tests.support.replies import Reply
+from tests.support.simulator import Simulator
 
 BLOB = bytes(range(256)) * 2000
 DIGEST = Digest.of(BLOB)

@@ -7,8 +7,10 @@ from snakemake_apptainer_freshness.errors import ConnectionFailed, DamagedAnswer
 from snakemake_apptainer_freshness.registry import tls, urls
 from snakemake_apptainer_freshness.registry.tls import Trust, Trusts
 from snakemake_apptainer_freshness.registry.transport import Ask, Transport
+from tests.support.certificates import authority
 from tests.support.lab import QUICK
-from tests.support.simulator import Reply, Simulator, authority
+from tests.support.replies import Reply
+from tests.support.simulator import Simulator
 
 
 @pytest.fixture

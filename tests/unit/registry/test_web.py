@@ -8,7 +8,7 @@ from snakemake_apptainer_freshness.errors import Denied, NotFound, PolicyRefused
 from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps, loads
 from tests.support.attacks import redirect
-from tests.support.simulator import Reply
+from tests.support.replies import Reply
 
 SIF = b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0" + b"content" * 50_000
 OTHER = SIF + b"more"
