@@ -10,12 +10,11 @@ Nothing here changes an image, or raises because of what lies there: whatever it
 import contextlib
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from snakemake_apptainer_freshness.cache import index, ledger, sif
+from snakemake_apptainer_freshness.cache import index, ledger
 from snakemake_apptainer_freshness.cache.classify import (
     UNTOUCHED,
     Evidence,
@@ -61,6 +60,8 @@ def check(
     if remember and len(known_by_record) >= DISK.index_from:
         index.build(prefix, known_by_record)
     if open_questions:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
             answers = pool.map(lambda asked: _read(*asked, remember=remember), open_questions)
             facts.update({pin.url: fact for (pin, _), fact in zip(open_questions, answers, strict=True)})
@@ -116,6 +117,8 @@ def _read(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact:
 
 def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | None:
     """What the file says when it is opened; None where it changed while it was read."""
+    from snakemake_apptainer_freshness.cache import sif
+
     image = Path(evidence.path)
     hashed_at = 0
     evidence = replace(evidence, stat=None)  # from here on the file itself is asked

@@ -27,8 +27,8 @@ from snakemake_apptainer_freshness.actions.folders import (
     temporary_folder,
     total,
 )
+from snakemake_apptainer_freshness.actions.locking import read_lock
 from snakemake_apptainer_freshness.actions.machine import KnownLogin, Problem, Variable, Version
-from snakemake_apptainer_freshness.actions.pin import read_lock
 from snakemake_apptainer_freshness.actions.survey import Locked
 from snakemake_apptainer_freshness.cache import prefix as image_folder
 from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
@@ -42,8 +42,6 @@ _HEADER: Final = 128
 _SCARCE: Final = 1024**3
 """Bytes of free space below which an image may well not fit."""
 _STALE_LOCK: Final = 4 * DISK.lease
-_LEFTOVER: Final = 24 * 3600.0
-"""Seconds after which an unfinished file belongs to no pull any more."""
 _LISTED: Final = 5
 
 
@@ -194,7 +192,7 @@ def _of_prefix(prefix: Path, locked: Locked | None) -> Iterator[Ailment]:
         Weight.SPACE, "stale lock", ("lock", "in the image folder without a sign of life"), old_locks,
         "the next fetch of that image breaks such a lock; nothing to do",
     )  # fmt: skip
-    partial = [file for file in by_kind[Kind.PARTIAL] if now - file.status.st_mtime > _LEFTOVER]
+    partial = [file for file in by_kind[Kind.PARTIAL] if now - file.status.st_mtime > DISK.leftover]
     yield from _found(
         Weight.SPACE, "leftover", ("unfinished file", "of killed pulls in the image folder"), partial, "delete them"
     )
@@ -214,7 +212,7 @@ def _of_prefix(prefix: Path, locked: Locked | None) -> Iterator[Ailment]:
 
 def _of_cache(cache: CacheFolder) -> Iterator[Ailment]:
     yield from _of_images(entries_in(cache), "Apptainer's cache", "apptainer-freshness verify --repair")
-    leftovers = [left for left in cache.leftovers() if left.age > _LEFTOVER]
+    leftovers = [left for left in cache.leftovers() if left.age > DISK.leftover]
     yield from _found(
         Weight.SPACE, "leftover", ("leftover", f"of killed pulls in {cache.root}"),
         existing(left.path for left in leftovers), f"delete them: rm {cache.root}/*/tmp_*",

@@ -16,7 +16,6 @@ stop all of them, and nothing half-written stays.
 
 import contextlib
 import os
-import re
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -32,15 +31,15 @@ from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.cache import ledger
 from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
 from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.files import HOST, exclusive, quarantine, sync_folder, unique
-from snakemake_apptainer_freshness.cache.obtain import Obtained, Source, obtain, record_of
+from snakemake_apptainer_freshness.cache.files import exclusive, is_left_behind, quarantine, sync_folder, unique
+from snakemake_apptainer_freshness.cache.obtain import Obtained, Source, Watch, obtain, record_of
 from snakemake_apptainer_freshness.cache.prefix import PARTIAL, image_path
-from snakemake_apptainer_freshness.cache.pull import Apptainer
+from snakemake_apptainer_freshness.cache.pull import Apptainer, remove_tree
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.settings import DISK
 
 RUNNABLE: Final = frozenset(state for state in DiskState if state.may_run)
-_PARTIAL_OF: Final = re.compile(re.escape(PARTIAL) + r"(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{8}")
 
 
 class Stage(StrEnum):
@@ -100,7 +99,9 @@ def fetch(
 ) -> list[Result]:
     """Get an acceptable image into `prefix` for each of `pins`, in their order; an error stands in its result.
 
-    `jobs` images are fetched at once (default: half the cores, at least 2). `report` is told each step, one call at a
+    `jobs` images are fetched at once (default: :func:`default_jobs`, and :data:`~.settings.DiskLimits.pulls_beside`
+    more while so many are past their download: to build an image takes processors, to download one mostly patience).
+    `report` is told each step, one call at a
     time. `accept` are the states of an image that is left alone; without `BOUND`, images of unknown making are
     fetched anew. `environment` is what Apptainer gets (default: this process's).
 
@@ -120,7 +121,7 @@ def fetch(
     if missing:
         _make(prefix)
         fetcher = _Fetcher(prefix=prefix, accept=accept, environment=environment, report=report)
-        results.update({result.pin.url: result for result in fetcher.run(missing, jobs or default_jobs())})
+        results.update({result.pin.url: result for result in fetcher.run(missing, jobs)})
     return [results[pin.url] for pin in wanted]
 
 
@@ -145,12 +146,16 @@ class _Fetcher:
         self._report = report
         self._telling = threading.Lock()
         self._stop = threading.Event()
+        self._downloads = threading.Semaphore()
         program = _once(lambda: Apptainer.find(environment))
         self._source = Source(program=program, cache=CacheFolder.of(environment), stop=self._stop)
 
-    def run(self, pins: list[Pin], jobs: int) -> Iterator[Result]:
+    def run(self, pins: list[Pin], jobs: int | None) -> Iterator[Result]:
         """The result of each pin, as they come; stops all where it is interrupted."""
-        with _stopping_cleanly(self._stop), ThreadPoolExecutor(min(jobs, len(pins)), "fetch") as pool:
+        downloads = jobs or default_jobs()
+        workers = jobs or downloads + DISK.pulls_beside
+        self._downloads = threading.Semaphore(downloads)
+        with stopping_cleanly(self._stop), ThreadPoolExecutor(min(workers, len(pins)), "fetch") as pool:
             try:
                 futures: list[Future[Result]] = [pool.submit(self._one, pin) for pin in pins]
                 for future in as_completed(futures):
@@ -180,8 +185,8 @@ class _Fetcher:
             pin, Stage.PULLING, "" if fact.state is DiskState.ABSENT else f"its image is {fact.state}: {fact.detail}"
         )
         temporary = image.with_name(f"{image.name}{PARTIAL}{unique()}")
-        obtained = obtain(pin, temporary, self._source, lambda line: self._tell(pin, Stage.NOTE, line))
-        aside = _put(pin, temporary, image, obtained)
+        obtained = self._obtain(pin, temporary)
+        aside = put(pin, temporary, image, obtained)
         if aside is not None:
             self._tell(pin, Stage.NOTE, f"its former image, {fact.state}, was moved aside as {aside.name}")
         copied = obtained.obtained_by == ledger.COPIED
@@ -193,14 +198,26 @@ class _Fetcher:
             quarantined=aside,
         )
 
+    def _obtain(self, pin: Pin, temporary: Path) -> Obtained:
+        """The image of `pin`, once it is its turn to download; the turn ends with the download."""
+        with contextlib.ExitStack() as turn:
+            turn.enter_context(self._downloads)
+            if self._stop.is_set():
+                raise InterruptedError("stopped while waiting for other images")
+            watch = Watch(note=lambda line: self._tell(pin, Stage.NOTE, line), downloaded=turn.close)
+            return obtain(pin, temporary, self._source, watch)
+
     def _tell(self, pin: Pin, stage: Stage, detail: str) -> None:
         if self._report is not None:
             with self._telling:
                 self._report(Progress(pin=pin, stage=stage, detail=detail))
 
 
-def _put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | None:
-    """Rename the proven image to its name, after its record; where the former file went, if there was one."""
+def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | None:
+    """Rename the proven image to its name, after its record; where the former file went, if there was one.
+
+    The caller has the lock of `image`. Raises LocalIOError where that cannot be done; nothing is left of `temporary`.
+    """
     try:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -222,20 +239,12 @@ def _put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | N
 def _remove_leftovers(image: Path) -> None:
     """Remove what a killed run on this host left of `image`; we have its lock, so nobody else writes it here."""
     for path in image.parent.glob(f"{image.name}{PARTIAL}*"):
-        match = _PARTIAL_OF.search(path.name)
-        if match and match["host"] == HOST and not _alive(int(match["pid"])):
+        if is_left_behind(path.name):
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+                continue
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()
 
 
 def _make(prefix: Path) -> None:
@@ -260,8 +269,8 @@ def _once(find: Callable[[], Apptainer]) -> Callable[[], Apptainer]:
 
 
 @contextlib.contextmanager
-def _stopping_cleanly(stop: threading.Event) -> Iterator[None]:
-    """Make SIGTERM an exception that stops all workers; without this, it would leave their programs running."""
+def stopping_cleanly(stop: threading.Event) -> Iterator[None]:
+    """Make SIGTERM an exception, after `stop` is set, so that nothing half-written or running is left behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -20,7 +20,13 @@ from snakemake_apptainer_freshness import ENVIRONMENT_VARIABLE
 from snakemake_apptainer_freshness.cache.pull import Apptainer
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidLogin, redact
 from snakemake_apptainer_freshness.registry import containers_conf
-from snakemake_apptainer_freshness.registry.credentials import LoginFile, from_environment, login_file, read
+from snakemake_apptainer_freshness.registry.credentials import (
+    LoginFile,
+    from_environment,
+    ignored_files,
+    login_file,
+    read,
+)
 from snakemake_apptainer_freshness.settings import DISK
 
 DISTRIBUTION: Final = "snakemake-apptainer-freshness"
@@ -145,7 +151,7 @@ def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[Probl
         else:
             found += _in_file(file, str(used), used=True)
             problems += _missing_helpers(file, environment)
-    for path in _ignored(environment):
+    for _, path in ignored_files(environment):
         if path != used and path.is_file():
             with contextlib.suppress(InvalidLogin):  # another tool's business
                 found += _in_file(read(path), str(path), used=False)
@@ -175,20 +181,6 @@ def _missing_helpers(file: LoginFile, environment: Mapping[str, str]) -> Iterato
                 text=f"{file.path} names the helper {_HELPER}{helper}, which is not on PATH",
                 hint=f"install it, or take it out of {file.path} and log in with: apptainer registry login",
             )
-
-
-def _ignored(environment: Mapping[str, str]) -> Iterator[Path]:
-    """Where other tools keep logins, which Apptainer does not read."""
-    places = (
-        ("REGISTRY_AUTH_FILE", ""),
-        ("DOCKER_CONFIG", "config.json"),
-        ("XDG_RUNTIME_DIR", "containers/auth.json"),
-        ("HOME", ".config/containers/auth.json"),
-        ("HOME", ".docker/config.json"),
-    )
-    for name, rest in places:
-        if folder := environment.get(name):
-            yield Path(folder, rest) if rest else Path(folder)
 
 
 def _only_ignored(found: list[KnownLogin]) -> Iterator[Problem]:

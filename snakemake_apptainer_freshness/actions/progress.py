@@ -41,10 +41,10 @@ class Bars:
         if self._drawn is not None and name not in self._tasks:
             self._tasks[name] = self._drawn.add_task(_text(name), total=total)
 
-    def advance(self, name: str) -> None:
-        """One more step of `name` is done."""
+    def advance(self, name: str, steps: int = 1) -> None:
+        """So many more `steps` of `name` are done."""
         if name in self._tasks:
-            self._drawn.advance(self._tasks[name])
+            self._drawn.advance(self._tasks[name], steps)
 
     def end(self, name: str) -> None:
         """`name` is done: its bar goes."""

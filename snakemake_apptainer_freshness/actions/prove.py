@@ -10,7 +10,8 @@ pulled, nothing is extracted; memory goes with the number of files, never with t
 3. **What Apptainer adds** to every image, which the Apptainer of this machine is asked for.
 
 If nothing differs but what Apptainer is known to change (:mod:`.cache.tree`), the image is `verified`: a record of its
-hash is written, and from then on it is like one that we pulled. If anything differs it is `stale`. Where that cannot
+hash is written, and from then on it is like one that we pulled. If anything differs it is `stale`, and a record says
+so of its hash: a label that would make it `bound` is not believed again. Where that cannot
 be said (a layer that cannot be read for certain, an index that is not there, scripts of another Apptainer than this
 one) it is `unbound`: never verified, and not accused either.
 
@@ -18,6 +19,7 @@ Beside its file system a SIF can hold what changes it when it runs: an overlay, 
 not what Apptainer pulls, whatever is in its file system.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -36,7 +38,7 @@ from snakemake_apptainer_freshness.cache.files import (
     sha256_of,
     writable_by_all,
 )
-from snakemake_apptainer_freshness.cache.ledger import Record
+from snakemake_apptainer_freshness.cache.ledger import DamagedRecord, Record
 from snakemake_apptainer_freshness.cache.pull import Apptainer
 from snakemake_apptainer_freshness.cache.sif import Sif
 from snakemake_apptainer_freshness.cache.tree import Difference, differences
@@ -47,6 +49,8 @@ from snakemake_apptainer_freshness.image.tree import Node, NotComparable
 from snakemake_apptainer_freshness.settings import TREE
 
 PROVEN: Final = "proven by comparison with its layers"
+REFUTED: Final = "refuted by comparison with its layers"
+_LONGEST_REASON: Final = 400
 _LAUNCH: Final = b"#!/usr/bin/env run-singularity\n"
 _LAUNCH_SIZE: Final = 32
 _ALLOWED: Final = frozenset({sif.DEFINITION, sif.JSON, sif.PARTITION, sif.SIGNATURE})
@@ -58,7 +62,8 @@ class Proof:
     """What the comparison of one image says: `state` is `verified`, `stale`, `unbound`, `corrupt` or `absent`.
 
     `differences` are the first ones, a line each; `detail` says in one line how it is known, or why it is not.
-    `files` and `bytes` are how many of the image's files, and of their bytes, were compared.
+    `files` and `bytes` are how many of the image's files, and of their bytes, were compared; `sha256` is that of a file
+    that is proven.
     """
 
     state: DiskState
@@ -67,6 +72,7 @@ class Proof:
     differences: tuple[str, ...] = ()
     files: int = 0
     bytes: int = 0
+    sha256: str = ""
 
     @property
     def fact(self) -> DiskFact:
@@ -85,7 +91,7 @@ def prove(
     """Whether the file `image` is what `pin` names, by comparing all that is in it.
 
     `registry` is asked for what is not in Apptainer's cache; None asks nobody. `environment` is Apptainer's (default:
-    this process's). `remember` writes the record of an image that is proven.
+    this process's). `remember` writes the record of an image that is proven or refuted.
 
     Raises
     ------
@@ -126,13 +132,12 @@ class _Comparison:
             raise NotComparable(f"anyone may write to it (mode {status.st_mode & 0o7777:04o})")
         if self.pin.scheme != "docker":
             raise NotComparable(f"no layers are known of {self.pin.scheme}:// images")
+        before = StatKey.of(status)
         if strange := _strange(found, file):
-            return Proof(
-                state=DiskState.STALE,
-                path=str(self.image),
-                detail=f"no pull makes such a file: {strange}",
-                differences=(strange,),
-            )
+            detail = f"no pull makes such a file: {strange}"
+            proof = Proof(state=DiskState.STALE, path=str(self.image), detail=detail, differences=(strange,))
+            self._finish(file, before, found, self.pin.manifest, refuted=detail, remember=remember)
+            return proof
         if found.partition is None or found.partition.filesystem != sif.SQUASHFS:
             raise NotComparable("its file system is encrypted, or no squashfs")
         blobs = Blobs(pin=self.pin, registry=self.registry, cache=CacheFolder.of(self.environment))
@@ -143,7 +148,9 @@ class _Comparison:
         tree = squashfs.read(file, found.partition.offset, environment=self.environment)
         proof = self._judged(list(islice(_sorted(wanted, own, tree), TREE.entries)), tree, found, program)
         if proof.state is DiskState.VERIFIED:
-            self._finish(file, StatKey.of(status), found, digest, remember=remember)
+            return replace(proof, sha256=self._finish(file, before, found, digest, remember=remember))
+        if proof.state is DiskState.STALE:
+            self._finish(file, before, found, digest, refuted=proof.detail, remember=remember)
         return proof
 
     def _judged(self, found: list[Difference], tree: Node, image: Sif, program: Apptainer) -> Proof:
@@ -168,13 +175,15 @@ class _Comparison:
         detail = f"it is not what {self.pin.digest.short} names: {named[0]}{more}"
         return replace(compared, state=DiskState.STALE, detail=detail, differences=named)
 
-    def _finish(self, file: BinaryIO, before: StatKey, found: Sif, manifest_digest: Digest, *, remember: bool) -> None:
-        """That the file is still the one that was compared, and its record."""
+    def _finish(
+        self, file: BinaryIO, before: StatKey, found: Sif, manifest: Digest | None, *, refuted: str = "", remember: bool
+    ) -> str:
+        """The hash of the file, which is still the one that was compared, and its record."""
         sha256 = sha256_of(file)
         if not before.same_file(StatKey.of(os.fstat(file.fileno()))):
             raise NotComparable("it changes while it is read")
-        if not remember:
-            return
+        if not remember or (refuted and self._vouched_for_another()):
+            return sha256
         ledger.store(
             self.image,
             Record(
@@ -183,14 +192,23 @@ class _Comparison:
                 pinned=self.pin.url,
                 digest=self.pin.digest,
                 platform=self.pin.platform,
-                manifest=manifest_digest,
+                manifest=manifest,
                 sha256=sha256,
                 size=before.size,
                 apptainer=found.builder,
                 obtained_at=ledger.now(),
-                obtained_by=PROVEN,
+                obtained_by=REFUTED if refuted else PROVEN,
+                refuted=refuted[:_LONGEST_REASON],
             ),
         )
+        return sha256
+
+    def _vouched_for_another(self) -> bool:
+        """Whether the file has a record of another pin, which says nothing of this one and may well be right."""
+        with contextlib.suppress(DamagedRecord):
+            record = ledger.load(self.image)
+            return record is not None and (record.pinned, record.digest) != (self.pin.url, self.pin.digest)
+        return False
 
 
 def _sorted(wanted: Node, own: Node, tree: Node) -> Iterator[Difference]:

@@ -24,7 +24,7 @@ from snakemake_apptainer_freshness.actions.check import check_one, look
 from snakemake_apptainer_freshness.cache import prefix as image_folder
 from snakemake_apptainer_freshness.cache import sif
 from snakemake_apptainer_freshness.cache.apptainer import CacheFolder, keys, named_hash
-from snakemake_apptainer_freshness.cache.classify import Evidence, Pin
+from snakemake_apptainer_freshness.cache.classify import Evidence, Pin, pins_of
 from snakemake_apptainer_freshness.cache.files import NotAFile, opened
 from snakemake_apptainer_freshness.cache.ledger import Record
 from snakemake_apptainer_freshness.cache.sif import Sif
@@ -33,7 +33,6 @@ from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Scheme, parse
 from snakemake_apptainer_freshness.lockfile import Entry
-from snakemake_apptainer_freshness.settings import PinKind
 
 _WORST_FIRST: Final = (
     DiskState.CORRUPT,
@@ -147,29 +146,13 @@ class Locked:
             return None
 
 
-def pins_of(entry: Entry) -> list[Pin]:
-    """What a run may hold the image of `entry` to: to the index, and to this platform's manifest where it has one."""
-    pins = [Pin.of(entry)]
-    if pins[0].manifest is not None and entry.platforms:
-        pins.append(Pin.of(entry, kind=PinKind.PLATFORM))
-    return list({pin.url: pin for pin in pins}.values())
-
-
-def place_of(pin: Pin, prefix: Path) -> Path:
-    """Where Snakemake looks for the image of `pin`: a file of this machine stays where it is."""
-    reference = parse(pin.url)
-    if reference.scheme is Scheme.FILE:
-        return Path(reference.path).expanduser().absolute()
-    return image_folder.image_path(prefix, pin.url)
-
-
 def in_lock(entries: Iterable[Entry], prefix: Path) -> Iterator[Candidate]:
     """The image of each entry, whichever digest its rules are pinned to; where neither is there, that of the index."""
     for entry in entries:
         pins = pins_of(entry)
-        there = [pin for pin in pins if place_of(pin, prefix).is_file()] or pins[:1]
+        there = [pin for pin in pins if image_folder.place_of(prefix, pin.url).is_file()] or pins[:1]
         for pin in there:
-            yield Candidate(place=Place.LOCK, path=place_of(pin, prefix), pin=pin)
+            yield Candidate(place=Place.LOCK, path=image_folder.place_of(prefix, pin.url), pin=pin)
 
 
 def in_prefix(prefix: Path, locked: Locked) -> Iterator[Candidate]:

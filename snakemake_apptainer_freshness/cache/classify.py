@@ -13,11 +13,10 @@ What may be concluded from what:
 
 import re
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from snakemake_apptainer_freshness.cache.files import StatKey, writable_by_all
 from snakemake_apptainer_freshness.cache.ledger import Record
-from snakemake_apptainer_freshness.cache.sif import Sif
 from snakemake_apptainer_freshness.errors import InvalidDigest, redact
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -25,6 +24,9 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import PinKind
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.cache.sif import Sif
 
 _LIBRARY_DIGEST: Final = re.compile(r":sha256\.([0-9a-f]{64})", re.ASCII)
 UNTOUCHED: Final = "untouched since its SHA-256 was checked"
@@ -96,6 +98,14 @@ class Pin:
         return digest in (self.digest, self.manifest)
 
 
+def pins_of(entry: Entry) -> list[Pin]:
+    """What a run may hold the image of `entry` to: to the index, and to this platform's manifest where it has one."""
+    pins = [Pin.of(entry)]
+    if pins[0].manifest is not None and entry.platforms:
+        pins.append(Pin.of(entry, kind=PinKind.PLATFORM))
+    return list({pin.url: pin for pin in pins}.values())
+
+
 def _named_by(url: str) -> Digest | None:
     try:
         return Digest.parse(url.rpartition("@")[2])
@@ -115,7 +125,7 @@ class Evidence:
     path: str
     exists: bool = True
     problem: str = ""
-    sif: Sif | None = None
+    sif: "Sif | None" = None
     mode: int = 0
     stat: StatKey | None = None
     record: Record | None = None
@@ -136,6 +146,7 @@ def known_by_stat(evidence: Evidence, pin: Pin) -> bool:
     record = recorded(evidence, pin)
     return (
         record is not None
+        and not record.refuted
         and record.stat is not None
         and evidence.stat is not None
         and record.stat.same_file(evidence.stat)
@@ -178,6 +189,8 @@ def _by_hash(evidence: Evidence, pin: Pin, record: Record | None) -> tuple[DiskS
     """What the file's hash proves; None where it proves nothing."""
     if pin.content is not None and evidence.sha256 != pin.content.hex:
         return DiskState.STALE, "its SHA-256 is not the one that the reference names"
+    if record is not None and record.refuted:
+        return (DiskState.STALE, record.refuted) if evidence.sha256 == record.sha256 else None
     if record is not None and evidence.sha256 != record.sha256:
         return DiskState.ALTERED, f"its SHA-256 is no longer the one recorded on {record.obtained_at}"
     if _exposed(evidence, record):
@@ -189,7 +202,7 @@ def _by_hash(evidence: Evidence, pin: Pin, record: Record | None) -> tuple[DiskS
     return None
 
 
-def _by_label(sif: Sif, pin: Pin, evidence: Evidence) -> tuple[DiskState, str]:
+def _by_label(sif: "Sif", pin: Pin, evidence: Evidence) -> tuple[DiskState, str]:
     note = f"; {evidence.record_problem}" if evidence.record_problem else ""
     if problem := wrong_architecture(sif, pin):
         return DiskState.STALE, problem
@@ -208,7 +221,7 @@ def _by_label(sif: Sif, pin: Pin, evidence: Evidence) -> tuple[DiskState, str]:
     return DiskState.UNBOUND, f"it was not pulled from a registry, or does not say so{note}"
 
 
-def wrong_architecture(sif: Sif, pin: Pin) -> str:
+def wrong_architecture(sif: "Sif", pin: Pin) -> str:
     """Why the image is not for the pin's machine; empty where it is, or does not say."""
     here = pin.architecture
     if not sif.architecture or sif.architecture in (here, _ALSO_RUNS.get(here)):

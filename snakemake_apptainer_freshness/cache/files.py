@@ -17,7 +17,7 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
+import re
 import stat
 import threading
 import time
@@ -32,6 +32,7 @@ from snakemake_apptainer_freshness.settings import DISK
 _WRITABLE_BY_ALL: Final = stat.S_IWOTH
 _WRITABLE_BY_ANYONE: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _NANOSECONDS: Final = 1_000_000_000
+_TEMPORARY: Final = re.compile(r"(?:\.partial-|\.freshness-clock-)(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{8}")
 
 HOST: Final = os.uname().nodename
 
@@ -198,12 +199,21 @@ def replace_own(path: Path, content: bytes) -> None:
 
 
 def _replace(path: Path, content: bytes, created: int, mode: int | None = None) -> None:
-    """Write a temporary file with the mode `created`, as the umask allows, make it `mode`, and rename it to `path`."""
+    with appearing(path, created=created, mode=mode) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def appearing(path: Path, *, created: int = 0o666, mode: int | None = None) -> Iterator[BinaryIO]:
+    """A temporary file to write, `created` with this mode as the umask allows, then made `mode` and renamed to `path`.
+
+    What raises within leaves neither. Raises OSError where it cannot be written; nothing is left behind.
+    """
     temporary = path.with_name(f"{path.name}.partial-{unique()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, created)
         with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor, not a path
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(descriptor)
         if mode is not None:
@@ -232,7 +242,26 @@ def sync_folder(folder: Path) -> None:
 
 def unique() -> str:
     """A part of a file name that no other process uses: host, process, chance."""
-    return f"{HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+    return f"{HOST}-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether `name` is that of a temporary file whose maker, a process of this host, is gone.
+
+    The caller has nothing under way himself. Of the files of other hosts nothing can be said.
+    """
+    match = _TEMPORARY.search(name)
+    return match is not None and match["host"] == HOST and not _alive(int(match["pid"]))
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 def quarantine(path: Path) -> Path | None:
@@ -241,7 +270,7 @@ def quarantine(path: Path) -> Path | None:
     It is never deleted: it may be the only copy of what some result was made with.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.quarantine-{stamp}-{secrets.token_hex(4)}")
+    aside = path.with_name(f"{path.name}.quarantine-{stamp}-{os.urandom(4).hex()}")
     try:
         path.rename(aside)
     except FileNotFoundError:

@@ -22,7 +22,7 @@ from snakemake_apptainer_freshness.cache import sif, squashfs
 from snakemake_apptainer_freshness.cache.files import opened
 from snakemake_apptainer_freshness.cache.pull import Apptainer
 from snakemake_apptainer_freshness.errors import CorruptImage, LocalIOError, PullFailed, redact
-from snakemake_apptainer_freshness.image.manifest import OCI_CONFIG, OCI_MANIFEST
+from snakemake_apptainer_freshness.image.media_types import OCI_CONFIG, OCI_MANIFEST
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
 from snakemake_apptainer_freshness.settings import DISK
 

@@ -39,9 +39,10 @@ SUFFIX: Final = ".freshness.json"
 
 PULLED: Final = "pulled by digest"
 COPIED: Final = "copied from Apptainer's cache, where we had pulled it by digest"
+BUNDLED: Final = "loaded from a bundle; its SHA-256 is the one that its reference names"
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_TEXTS: Final = ("image", "reference", "pinned", "platform", "apptainer", "obtained_at", "obtained_by")
+_TEXTS: Final = ("image", "reference", "pinned", "platform", "refuted", "apptainer", "obtained_at", "obtained_by")
 _LONGEST_TEXT: Final = 4096
 
 
@@ -56,7 +57,8 @@ class Record:
     `image` is the file's name, `pinned` what was pulled, `digest` what that names, `manifest` the platform's manifest
     where it is another one, `sha256` (hex) and `size` the file's. `writable_by_all` says that the folder's file
     system gives every file that mode, so that the mode says nothing. `stat` is the key under which `sha256` was last
-    seen to hold, where that is to be trusted. `obtained_at` is UTC, ISO 8601.
+    seen to hold, where that is to be trusted. `refuted` says why what has this `sha256` is provably not what `pinned`
+    names, whatever its label says; empty in every other record. `obtained_at` is UTC, ISO 8601.
     """
 
     image: str
@@ -69,6 +71,7 @@ class Record:
     size: int
     writable_by_all: bool = False
     stat: StatKey | None = None
+    refuted: str = ""
     apptainer: str
     obtained_at: str
     obtained_by: str

@@ -29,6 +29,7 @@ from typing import Final
 from snakemake_apptainer_freshness.cache import ledger, sif
 from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
 from snakemake_apptainer_freshness.cache.classify import Pin, wrong_architecture
+from snakemake_apptainer_freshness.cache.failures import Again, AttemptFailed
 from snakemake_apptainer_freshness.cache.files import (
     NotAFile,
     exclusive,
@@ -39,14 +40,13 @@ from snakemake_apptainer_freshness.cache.files import (
     writable_by_all,
 )
 from snakemake_apptainer_freshness.cache.ledger import DamagedRecord, Record
-from snakemake_apptainer_freshness.cache.pull import Apptainer, AttemptFailed
+from snakemake_apptainer_freshness.cache.pull import Apptainer
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.settings import DISK
 
 _MODE: Final = 0o755
 
 Note = Callable[[str], None]
-"""Is told, in one line, what is being done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,17 @@ class Obtained:
     apptainer: str
     obtained_by: str
     obtained_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who is told of one image.
+
+    `note` is told in one line what is being done, `downloaded` that the registry is needed no more, if that is seen.
+    """
+
+    note: Note
+    downloaded: Callable[[], None]
 
 
 class _Unproven(Exception):
@@ -73,7 +84,7 @@ class Source:
     stop: threading.Event
 
 
-def obtain(pin: Pin, temporary: Path, source: Source, note: Note) -> Obtained:
+def obtain(pin: Pin, temporary: Path, source: Source, watch: Watch) -> Obtained:
     """Put the image of `pin` under the name `temporary`, which must not be there, and prove it.
 
     Raises
@@ -86,7 +97,7 @@ def obtain(pin: Pin, temporary: Path, source: Source, note: Note) -> Obtained:
     try:
         if source.cache is not None and (copied := _copy_proven(pin, temporary, source.cache)):
             return copied
-        return _pull(pin, temporary, source, note)
+        return _pull(pin, temporary, source, watch)
     except OSError as error:
         _remove(temporary)
         if isinstance(error, InterruptedError):
@@ -100,22 +111,24 @@ def obtain(pin: Pin, temporary: Path, source: Source, note: Note) -> Obtained:
         raise
 
 
-def _pull(pin: Pin, temporary: Path, source: Source, note: Note) -> Obtained:
+def _pull(pin: Pin, temporary: Path, source: Source, watch: Watch) -> Obtained:
     program = source.program()
+    note = watch.note
     shared = _shareable(pin, source.cache, program)
     for attempt in range(1, DISK.pull_attempts + 1):
         last = attempt == DISK.pull_attempts
         cache = shared if not last else None
         try:
             if cache is None:
-                return _pull_past_cache(pin, temporary, program, source.stop)
-            return _pull_through_cache(pin, temporary, cache, source, note)
+                return _pull_past_cache(pin, temporary, source, watch)
+            return _pull_through_cache(pin, temporary, cache, source, watch)
         except AttemptFailed as error:
-            if last or error.final or (cache is None and not error.again):
+            if last or error.final or (cache is None and error.again is Again.NEVER):
                 raise
             note(f"attempt {attempt} failed, trying again: {error.message.splitlines()[0]}")
-            if error.again:
-                source.stop.wait(DISK.pull_backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
+            if error.again is not Again.NEVER:
+                pause = DISK.race_backoff if error.again is Again.SOON else DISK.pull_backoff
+                source.stop.wait(pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
             else:
                 _leave(pin, shared, note)
                 shared = None
@@ -139,13 +152,15 @@ def _shareable(pin: Pin, cache: CacheFolder | None, program: Apptainer) -> Cache
     return cache if provable and cache is not None and cache.usable else None
 
 
-def _pull_past_cache(pin: Pin, temporary: Path, program: Apptainer, stop: threading.Event) -> Obtained:
-    program.pull(pin.url, temporary, use_cache=False, stop=stop)
+def _pull_past_cache(pin: Pin, temporary: Path, source: Source, watch: Watch) -> Obtained:
+    program = source.program()
+    program.pull(pin.url, temporary, use_cache=False, stop=source.stop, downloaded=watch.downloaded)
     return _examine(pin, temporary, program)
 
 
-def _pull_through_cache(pin: Pin, temporary: Path, cache: CacheFolder, source: Source, note: Note) -> Obtained:
+def _pull_through_cache(pin: Pin, temporary: Path, cache: CacheFolder, source: Source, watch: Watch) -> Obtained:
     program = source.program()
+    note = watch.note
     slot = cache.root / "oci-tmp" / pin.digest.hex
     try:
         slot.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -155,7 +170,7 @@ def _pull_through_cache(pin: Pin, temporary: Path, cache: CacheFolder, source: S
             if copied := _copy_proven(pin, temporary, cache):
                 return copied
             _make_room(pin, cache, note)
-            reused = program.pull(pin.url, temporary, use_cache=True, stop=source.stop)
+            reused = program.pull(pin.url, temporary, use_cache=True, stop=source.stop, downloaded=watch.downloaded)
             if reused:
                 raise _Unproven("another program put an image into it at the same time")
             obtained = _examine(pin, temporary, program)
@@ -203,7 +218,7 @@ def _copy_proven(pin: Pin, temporary: Path, cache: CacheFolder) -> Obtained | No
             record = ledger.load(path)
         except DamagedRecord:
             continue
-        if record is None or record.digest != pin.digest or record.platform != pin.platform:
+        if record is None or record.refuted or record.digest != pin.digest or record.platform != pin.platform:
             continue
         if _copy(path, temporary) != record.sha256:
             _remove(temporary)

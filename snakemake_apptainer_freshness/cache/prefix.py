@@ -17,6 +17,7 @@ from typing import Final
 
 from snakemake_apptainer_freshness.cache import ledger
 from snakemake_apptainer_freshness.errors import LocalIOError
+from snakemake_apptainer_freshness.image.reference import Scheme, parse
 
 _IMAGE: Final = re.compile(r"[0-9a-f]{32}\.simg", re.ASCII)
 _DEFAULT: Final = ".snakemake/singularity"
@@ -25,6 +26,8 @@ QUARANTINE: Final = ".quarantine-"
 LOCK: Final = ".lock"
 OURS: Final = ".freshness-"
 INDEX: Final = ".freshness-index.json"
+CLAIM: Final = ".freshness-claim-{}.json"
+_CLAIM: Final = re.compile(re.escape(CLAIM).replace(r"\{\}", "[0-9a-f]{32}"), re.ASCII)
 
 
 class Kind(StrEnum):
@@ -37,6 +40,8 @@ class Kind(StrEnum):
     """A pull that is under way, or was killed."""
     INDEX = "index"
     """Of the records."""
+    CLAIM = "claim"
+    """Of a lock on the images that it needs."""
     QUARANTINE = "quarantine"
     """Moved aside because it was not what its pin names."""
     FOREIGN = "foreign"
@@ -76,6 +81,12 @@ def image_path(prefix: str | os.PathLike[str], url: str) -> Path:
     return Path(prefix) / image_name(url)
 
 
+def place_of(prefix: Path, url: str) -> Path:
+    """Where Snakemake looks for the image `url`: a file of this machine stays where it is."""
+    reference = parse(url)
+    return Path(reference.path).expanduser().absolute() if reference.scheme is Scheme.FILE else image_path(prefix, url)
+
+
 def survey(prefix: Path, urls: Iterable[str] = ()) -> Iterator[Item]:
     """All that lies in the image folder, sorted by name; `urls` are the pinned references of the locks in use.
 
@@ -101,6 +112,8 @@ def survey(prefix: Path, urls: Iterable[str] = ()) -> Iterator[Item]:
 def _kind(name: str) -> tuple[Kind, str]:
     """What the file `name` is, and of which image."""
     if name.startswith(OURS):
+        if _CLAIM.fullmatch(name):
+            return Kind.CLAIM, ""
         return (Kind.INDEX if name == INDEX else Kind.PARTIAL), ""
     image = name.lstrip(".")[:37]
     if _IMAGE.fullmatch(image) is None:

@@ -21,13 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from snakemake_apptainer_freshness.actions.check import check
-from snakemake_apptainer_freshness.actions.fetch import default_jobs, fetch
+from snakemake_apptainer_freshness.actions.fetch import default_jobs
 from snakemake_apptainer_freshness.cache import sif
 from snakemake_apptainer_freshness.cache.classify import Pin
 from snakemake_apptainer_freshness.cache.prefix import image_path
 from snakemake_apptainer_freshness.freshness import DiskState
-from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.platform import Platform
 from tests.bench.timing import table
 from tests.support import images, pins, programs, sifs
 from tests.support.simulator import Simulator
@@ -39,15 +37,42 @@ ROUND_TRIP = 0.030
 ROUNDS = 5
 SETTLED = 2.1  # seconds after which a file's times are trusted
 
+COST = """
+import resource, sys, time
+def cost(action):
+    begun = time.perf_counter()
+    action()
+    seconds = time.perf_counter() - begun
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(seconds, sum(usage.ru_utime + usage.ru_stime for usage in used))
+"""
+
 SNAKEMAKE = """
-import sys
 from snakemake.deployment.singularity import Image
 class dag:
     class workflow:
         class persistence:
             container_img_path = sys.argv[1]
-for url in sys.argv[2:]:
-    Image(url, dag, is_containerized=False).pull()
+def pull():
+    for url in sys.argv[2:]:
+        Image(url, dag, is_containerized=False).pull()
+cost(pull)
+"""
+
+OURS = """
+from pathlib import Path
+from snakemake_apptainer_freshness.actions.fetch import fetch
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+def wanted(url):
+    digest = Digest.parse(url.partition("@")[2])
+    return Pin(url=url, reference=url, digest=digest, manifest=digest, platform=str(Platform.here()))
+def pull():
+    results = fetch(map(wanted, sys.argv[2:]), Path(sys.argv[1]))
+    if any(result.fact.state != "verified" for result in results):
+        sys.exit(f"not all images were fetched: {results}")
+cost(pull)
 """
 
 MEMORY = """
@@ -209,20 +234,17 @@ def _record_large(image: Path) -> None:
 # --- Fetching ---------------------------------------------------------------------------------------------------
 
 
-def publish(registry: Simulator) -> list[Pin]:
-    """Twenty images that share their first layer, as a workflow's often do."""
-    found = []
+def publish(registry: Simulator) -> list[str]:
+    """The pins of twenty images that share their first layer, as a workflow's often do."""
+    urls = []
     for number in range(PULLED):
         image = images.tiny_image(f"image {number}")
         repository = f"bench/tool{number}"
         digest = registry.publish(repository, None, image.manifest)
         for blob in image.blobs:
             registry.serve(f"/v2/{repository}/blobs/{images.sha256(blob)}", blob)
-        parsed = Digest.parse(digest)
-        url = f"docker://{registry.host}/{repository}@{digest}"
-        platform = str(Platform.here())
-        found.append(Pin(url=url, reference=url, digest=parsed, manifest=parsed, platform=platform))
-    return found
+        urls.append(f"docker://{registry.host}/{repository}@{digest}")
+    return urls
 
 
 @contextmanager
@@ -235,42 +257,45 @@ def home(folder: Path, name: str) -> Iterator[Mapping[str, str]]:
 
 
 def pulls(folder: Path, rows: list[tuple[str, ...]]) -> None:
-    """Snakemake's own pull of twenty pins, one after the other, beside ours: cold, and with Apptainer's cache warm."""
-    times: dict[str, list[float]] = {"snakemake": [], "ours": [], "snakemake warm": [], "ours warm": []}
+    """Snakemake's own pull of twenty pins, one after the other, beside ours: cold, and with Apptainer's cache warm.
+
+    Each in a process of its own, timed from after its imports; the ratio is the median over pairs that ran in turn.
+    """
+    costs: dict[str, list[tuple[float, float]]] = {}
     with Simulator(latency=ROUND_TRIP) as registry:
-        wanted = publish(registry)
+        urls = publish(registry)
         for number in range(PULL_ROUNDS):
-            with home(folder, f"snakemake{number}") as environment:
-                times["snakemake"].append(timed(lambda e=environment: _snakemake(folder / "s1", wanted, e)))
-                times["snakemake warm"].append(timed(lambda e=environment: _snakemake(folder / "s2", wanted, e)))
-            with home(folder, f"ours{number}") as environment:
-                times["ours"].append(timed(lambda e=environment: _ours(folder / "o1", wanted, e)))
-                times["ours warm"].append(timed(lambda e=environment: _ours(folder / "o2", wanted, e)))
-            for name in ("s1", "s2", "o1", "o2"):
-                shutil.rmtree(folder / name)
-    best = {name: statistics.median(values) for name, values in times.items()}
-    for what, suffix, wish in (("cold", "", "1.8"), ("Apptainer's cache warm", " warm", "5")):
-        theirs, ours = best[f"snakemake{suffix}"], best[f"ours{suffix}"]
+            for who, program in (("Snakemake", SNAKEMAKE), ("ours", OURS)):
+                with home(folder, f"{who}{number}") as environment:
+                    for heat in ("cold", "warm"):
+                        prefix = folder / f"{who}-{number}-{heat}"
+                        prefix.mkdir()
+                        costs.setdefault(f"{who} {heat}", []).append(_cost(program, prefix, urls, environment))
+                        shutil.rmtree(prefix)
+    for heat, what, wish in (("cold", "cold", "1.8"), ("warm", "Apptainer's cache warm", "5")):
+        theirs, ours = costs[f"Snakemake {heat}"], costs[f"ours {heat}"]
+        ratio = statistics.median(their[0] / our[0] for their, our in zip(theirs, ours, strict=True))
         rows.append(
             (
                 f"fetch {PULLED} images, {what}",
-                f"{ours:.2f} s",
-                f"Snakemake: {theirs:.2f} s",
-                f"{theirs / ours:.1f} x (wanted: {wish})",
+                _spent(ours),
+                f"Snakemake: {_spent(theirs)}",
+                f"{ratio:.1f} x (wanted: {wish})",
             )
         )
 
 
-def _snakemake(prefix: Path, wanted: list[Pin], environment: Mapping[str, str]) -> None:
-    prefix.mkdir()
-    command = [sys.executable, "-c", SNAKEMAKE, prefix, *(pin.url for pin in wanted)]
-    subprocess.run(command, env=dict(environment), check=True, capture_output=True)
+def _cost(program: str, prefix: Path, urls: list[str], environment: Mapping[str, str]) -> tuple[float, float]:
+    """The seconds, and processor seconds, of one pull of all `urls` into `prefix`."""
+    command = [sys.executable, "-c", COST + program, prefix, *urls]
+    run = subprocess.run(command, env=dict(environment), check=True, stdout=subprocess.PIPE, text=True)
+    seconds, processor = map(float, run.stdout.split())
+    return seconds, processor
 
 
-def _ours(prefix: Path, wanted: list[Pin], environment: Mapping[str, str]) -> None:
-    results = fetch(wanted, prefix, environment=environment)
-    if any(result.fact.state is not DiskState.VERIFIED for result in results):
-        raise SystemExit(f"not all images were fetched: {results}")
+def _spent(costs: list[tuple[float, float]]) -> str:
+    seconds, processor = (statistics.median(column) for column in zip(*costs, strict=True))
+    return f"{seconds:.2f} s ({processor:.1f} s of processor)"
 
 
 def main() -> None:

@@ -13,25 +13,39 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.actions.fetch import fetch
+from snakemake_apptainer_freshness.cache import files
 from snakemake_apptainer_freshness.cache.files import exclusive, lock_path
 from snakemake_apptainer_freshness.cache.prefix import image_path
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.settings import DISK
 from tests.support.fake_apptainer import FakeApptainer, python
 from tests.support.pins import pin, put
 
 PINS = [pin(Digest(algorithm="sha256", hex=f"{number:064x}")) for number in range(3)]
 
 RUN = """
-import sys
+import os, sys
 from pathlib import Path
+import filelock
+from concurrent.futures import ThreadPoolExecutor
 from snakemake_apptainer_freshness.actions.fetch import fetch
 from snakemake_apptainer_freshness.image.digest import Digest
 from tests.support.pins import pin
 pins = [pin(Digest(algorithm="sha256", hex=f"{{number:064x}}")) for number in range(3)]
-results = fetch(pins, Path({prefix!r}), environment={environment!r})
-sys.exit(0 if all(result.fact.state.may_run for result in results) else "\\n".join(map(str, results)))
+def run():
+    results = fetch(pins, Path({prefix!r}), environment={environment!r})
+    sys.exit(0 if all(result.fact.state.may_run for result in results) else "\\n".join(map(str, results)))
+children = []
+if {runs} == 1:
+    run()
+for _ in range({runs}):
+    children.append(os.fork())
+    if not children[-1]:
+        run()
+sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 """
+"""Some runs, as many processes, which begin in the same moment."""
 
 SLOWLY = (
     'n=$(stat -c %s "$image"); head -c $((n / 2)) "$image" > "$destination"; sleep 0.2; cat "$image" > "$destination"'
@@ -54,8 +68,8 @@ def prefix(tmp_path):
     return folder
 
 
-def start(prefix, fake) -> subprocess.Popen[str]:
-    code = RUN.format(prefix=str(prefix), environment=fake.environment)
+def start(prefix, fake, runs: int = 1) -> subprocess.Popen[str]:
+    code = RUN.format(prefix=str(prefix), environment=fake.environment, runs=runs)
     return subprocess.Popen(python(code), stderr=subprocess.PIPE, text=True)
 
 
@@ -72,6 +86,7 @@ class Reader:
         while not self._stop.is_set():
             for each in PINS:
                 self.seen.add(check_one(each, image_path(self._prefix, each.url), remember=False).state.value)
+            self._stop.wait(0.002)
 
     def __enter__(self):
         self._thread.start()
@@ -85,9 +100,9 @@ class Reader:
 @pytest.mark.parametrize("runs", [2, 8, 30])
 def test_runs_at_once_on_one_prefix(fake, prefix, runs):
     with Reader(prefix) as reader:
-        processes = [start(prefix, fake) for _ in range(runs)]
-        errors = [process.communicate(timeout=60)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * runs, errors
+        process = start(prefix, fake, runs)
+        errors = process.communicate(timeout=60)[1]
+    assert (process.returncode, errors) == (0, "")
     assert sorted(fake.pulls) == sorted(each.url for each in PINS)
     assert reader.seen <= {"absent", "verified"}
     assert {fact.state for fact in check(PINS, prefix, full=True).values()} == {"verified"}
@@ -128,12 +143,13 @@ with exclusive(Path({str(tmp_path / "x")!r})):
         assert time.monotonic() - started < 2
 
 
-def test_a_lock_of_a_living_process_is_not_broken(tmp_path):
+def test_a_lock_of_a_living_process_is_not_broken(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "DISK", DISK._replace(lock_patience=0.3, heartbeat=0.1))
     with exclusive(tmp_path / "x"):
         said: list[str] = []
         with (
             pytest.raises(LocalIOError, match="waited too long"),
-            exclusive(tmp_path / "x", waiting=said.append, timeout=3),
+            exclusive(tmp_path / "x", waiting=said.append, timeout=1),
         ):
             pytest.fail("two have the lock")
     assert said == [f"process {os.getpid()} on {os.uname().nodename}"]
@@ -141,12 +157,7 @@ def test_a_lock_of_a_living_process_is_not_broken(tmp_path):
 
 
 def test_a_lock_of_another_host_is_broken_when_its_heartbeat_has_stopped(tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    from snakemake_apptainer_freshness.cache import files
-    from snakemake_apptainer_freshness.settings import DISK
-
-    monkeypatch.setattr(files, "DISK", replace(DISK, lease=1.0, heartbeat=0.2))
+    monkeypatch.setattr(files, "DISK", DISK._replace(lease=1.0, heartbeat=0.2))
     lock_path(tmp_path / "x").write_text(
         f"filelock/2\npid=1\nhost=elsewhere\nmode=lease\ntoken={'0' * 32}\nduration=1.0\n"
     )
@@ -163,7 +174,7 @@ def test_a_lock_that_is_rubbish_is_broken(tmp_path):
 
 def test_two_runs_repair_one_bad_image_once(fake, prefix):
     put(prefix, PINS[0], b"garbage")
-    processes = [start(prefix, fake) for _ in range(4)]
-    assert [process.communicate(timeout=60)[1] for process in processes] == [""] * 4
+    process = start(prefix, fake, 4)
+    assert (process.communicate(timeout=60)[1], process.returncode) == ("", 0)
     assert fake.pulls.count(PINS[0].url) == 1
     assert len(list(prefix.glob("*.quarantine-*"))) == 1

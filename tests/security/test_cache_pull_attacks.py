@@ -128,7 +128,7 @@ def test_apptainer_failing_with_a_known_message(fake, prefix):
 
 
 def test_apptainer_hanging(fake, prefix, monkeypatch):
-    monkeypatch.setattr(pull, "DISK", replace(DISK, pull_timeout=0.3, grace=0.2))
+    monkeypatch.setattr(pull, "DISK", DISK._replace(pull_timeout=0.3, grace=0.2))
     fake.behave('echo half > "$destination"; sleep 300')
     assert "did not end in" in str(refused(fake, prefix).error)
 

@@ -39,7 +39,12 @@ def prefix(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(obtain, "DISK", replace(DISK, pull_backoff=0.01))
+    monkeypatch.setattr(obtain, "DISK", DISK._replace(pull_backoff=0.01, race_backoff=0.01))
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
 
 
 def numbered(number: int):
@@ -157,16 +162,41 @@ def test_each_step_is_reported_one_call_at_a_time(fake, prefix):
     assert sorted(steps) == sorted((each.url, stage) for each in pins for stage in ("pulling", "done"))
 
 
-def test_as_many_are_fetched_at_once_as_was_asked_for(fake, prefix, tmp_path):
-    fake.behave(
-        f"mkdir {tmp_path}/$$; ls -d {tmp_path}/[0-9]* | wc -l >> {tmp_path}/at-once; sleep 0.3;"
-        f"rmdir {tmp_path}/$$; {COPY}"
-    )
+_DOWNLOADED = "echo 'INFO:    Extracting OCI image...' >&2"
+_COUNT_THOSE_AT_ONCE = (
+    """
+mkdir {folder}/$$; ls -d {folder}/[0-9]* | wc -l >> {folder}/at-once; {announce}; sleep 0.2
+rmdir {folder}/$$
+"""
+    + COPY
+)
+
+
+def at_once(fake, prefix, folder, *, announce="true", jobs=None) -> int:
+    """The most pulls that run at once, of six."""
+    fake.behave(_COUNT_THOSE_AT_ONCE.format(folder=folder, announce=announce))
     pins = [numbered(number) for number in range(6)]
     for each in pins:
         fake.serve(each)
-    fetch(pins, prefix, environment=fake.environment, jobs=3)
-    assert max(map(int, (tmp_path / "at-once").read_text().split())) == 3
+    results = fetch(pins, prefix, environment=fake.environment, jobs=jobs)
+    assert {result.action for result in results} == {"pulled"}
+    return max(map(int, (folder / "at-once").read_text().split()))
+
+
+def test_as_many_are_fetched_at_once_as_was_asked_for(fake, prefix, tmp_path):
+    assert at_once(fake, prefix, tmp_path, jobs=3) == 3
+
+
+def test_what_was_asked_for_is_not_exceeded_by_those_that_are_past_their_download(fake, prefix, tmp_path):
+    assert at_once(fake, prefix, tmp_path, announce=_DOWNLOADED, jobs=2) == 2
+
+
+def test_while_some_are_past_their_download_others_begin(fake, prefix, tmp_path, two_cores):
+    assert at_once(fake, prefix, tmp_path, announce=_DOWNLOADED) == 2 + DISK.pulls_beside
+
+
+def test_no_more_than_half_the_cores_download_at_once(fake, prefix, tmp_path, two_cores):
+    assert at_once(fake, prefix, tmp_path) == 2
 
 
 def test_half_the_cores_fetch_at_least_two(monkeypatch):
@@ -230,14 +260,17 @@ def test_what_a_killed_run_left_is_removed(fake, prefix):
     )]  # fmt: skip
     for path in leftovers:
         path.touch()
+    folder = prefix / f"{leftovers[0].name}.d"
+    (folder / "locked").mkdir(parents=True, mode=0)
+    leftovers.append(folder)
     fetch([pin()], prefix, environment=fake.environment)
-    assert [path.exists() for path in leftovers] == [False, True, True]
+    assert [path.exists() for path in leftovers] == [False, True, True, False]
 
 
 def test_a_wait_for_another_run_is_shown(fake, prefix, monkeypatch):
     from snakemake_apptainer_freshness.cache import files
 
-    monkeypatch.setattr(files, "DISK", replace(DISK, lock_patience=0.05))
+    monkeypatch.setattr(files, "DISK", DISK._replace(lock_patience=0.05))
     content = fake.serve(pin())
     prefix.mkdir()
     steps = []

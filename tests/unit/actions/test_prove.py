@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from snakemake_apptainer_freshness.actions.check import check_one
-from snakemake_apptainer_freshness.actions.prove import PROVEN, Proof, prove
-from snakemake_apptainer_freshness.cache import inserted, ledger
+from snakemake_apptainer_freshness.actions.prove import PROVEN, REFUTED, Proof, prove
+from snakemake_apptainer_freshness.cache import inserted, ledger, sif
 from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
+from snakemake_apptainer_freshness.cache.classify import Pin
 from snakemake_apptainer_freshness.cache.pull import Apptainer
 from snakemake_apptainer_freshness.errors import MissingProgram
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.tree import NotComparable
-from tests.support import images
+from tests.support import images, sifs
 from tests.support.images import Image, Index, multi_arch
 from tests.support.proofs import Served, built, environment, file, folder, layer, pin_of
 
@@ -75,7 +76,46 @@ def test_another_content_is_stale_and_the_differences_are_named(image):
     )
     assert proof.differences[0] in proof.detail
     assert "and 1 more" in proof.detail
+
+
+def test_a_refuted_image_is_not_run_by_its_label_from_then_on(image, tmp_path):
+    """Its label says that it was pulled by the digest, and only the comparison showed that it is something else."""
+    pin = pin_of(OTHER)
+    labelled = tmp_path / "labelled.simg"
+    labelled.write_bytes(_labelled(image, pin))
+    assert check_one(pin, labelled).state == "bound"
+    proof = judge(labelled, OTHER)
+    assert proof.state == "stale"
+
+    fact = check_one(pin, labelled)
+    assert (fact.state, fact.detail) == ("stale", proof.detail)
+    assert check_one(pin, labelled, full=True).state == "stale"
+    assert ledger.load(labelled).obtained_by == REFUTED
+
+
+def test_what_replaces_a_refuted_image_is_judged_for_itself(image):
+    judge(image, OTHER)
+    assert check_one(pin_of(OTHER), image).state == "stale"
+    image.write_bytes(_labelled(image, pin_of(OTHER)))
+    assert check_one(pin_of(OTHER), image).state == "bound"
+
+
+def test_a_refutation_does_not_replace_the_proof_for_another_pin(image):
+    judge(image)
+    assert judge(image, OTHER).state == "stale"
+    assert check_one(pin_of(CONTENT), image).state == "verified"
+
+
+def test_a_refutation_can_be_told_without_leaving_a_record(image):
+    assert judge(image, OTHER, remember=False).state == "stale"
     assert ledger.load(image) is None
+
+
+def _labelled(image: Path, pin: Pin) -> bytes:
+    """The file system of `image` under a label that says that it was pulled as `pin`: anyone can write such a file."""
+    partition = sif.read(image).partition
+    packed = image.read_bytes()[partition.offset : partition.offset + partition.size]
+    return sifs.pulled(pin.url.partition("://")[2], content=packed)
 
 
 def test_only_the_first_differences_are_named(image):

@@ -23,7 +23,7 @@ PINS = [pin(replace(DIGEST, hex=f"{number:064x}")) for number in range(5)]
 @pytest.fixture
 def prefix(tmp_path, monkeypatch):
     """Recorded and settled images, and an index of them."""
-    monkeypatch.setattr(checking, "DISK", replace(DISK, index_from=3))
+    monkeypatch.setattr(checking, "DISK", DISK._replace(index_from=3))
     real = ledger.clock_of
     monkeypatch.setattr(ledger, "clock_of", lambda folder: real(folder) + 60_000_000_000)
     for each in PINS:
@@ -134,7 +134,7 @@ def test_a_damaged_row_says_nothing(prefix, row):
 
 
 def test_a_folder_of_few_images_has_no_index(tmp_path, monkeypatch):
-    monkeypatch.setattr(checking, "DISK", replace(DISK, index_from=6))
+    monkeypatch.setattr(checking, "DISK", DISK._replace(index_from=6))
     for each in PINS:
         settle_image = put(tmp_path, each)
         record(settle_image, each)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from snakemake_apptainer_freshness.cache import pull
-from snakemake_apptainer_freshness.cache.pull import Apptainer, AttemptFailed, explain
+from snakemake_apptainer_freshness.cache.failures import AttemptFailed
+from snakemake_apptainer_freshness.cache.pull import Apptainer
 from snakemake_apptainer_freshness.errors import MissingProgram
 from snakemake_apptainer_freshness.settings import DISK
 from tests.support.fake_apptainer import FakeApptainer
@@ -23,8 +23,10 @@ def fake(tmp_path):
     return FakeApptainer(tmp_path / "fake")
 
 
-def attempt(fake, destination, stop=None):
-    return Apptainer.find(fake.environment).pull(pin().url, destination, use_cache=True, stop=stop or threading.Event())
+def attempt(fake, destination, stop=None, downloaded=lambda: None):
+    return Apptainer.find(fake.environment).pull(
+        pin().url, destination, use_cache=True, stop=stop or threading.Event(), downloaded=downloaded
+    )
 
 
 def gone(process: int) -> bool:
@@ -88,49 +90,16 @@ def test_a_reused_image_is_noticed_whatever_the_user_silenced(fake, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("output", "meaning", "again"),
-    [
-        ("FATAL: while making image: write /x: no space left on device", "the disk is full", False),
-        ("write /x: disk quota exceeded", "the disk quota is used up", False),
-        ("open /x: read-only file system", "a folder is read-only", False),
-        ("TOOMANYREQUESTS: You have reached your pull rate limit", "the registry has had too many requests", True),
-        ("Error: unexpected end of JSON input", "two pulls met in Apptainer's cache", True),
-        (
-            "could not finalize cached file: rename a b: no such file or directory",
-            "two pulls met in Apptainer's cache",
-            True,
-        ),
-        ("MANIFEST_UNKNOWN: manifest unknown", "the registry no longer has it", False),
-        ("GET https://r/v2/x/manifests/y: UNAUTHORIZED: authentication required", "the registry wants a login", False),
-        ("DENIED: requested access to the resource is denied", "the registry refuses to serve it", False),
-        ("http: server gave HTTP response to HTTPS client", "the registry speaks plain http", False),
-        ("x509: certificate signed by unknown authority", "the registry's certificate is not trusted", False),
-        ("dial tcp 1.2.3.4:443: i/o timeout", "the registry could not be reached", True),
-        ("read: connection reset by peer", "the registry could not be reached", True),
-        ("dial tcp: lookup quay.io: no such host", "the registry could not be reached", True),
-        ("unexpected status code 503 Service Unavailable", "the registry could not be reached", True),
-    ],
+    "line", ["Extracting OCI image...", "Inserting Singularity configuration...", "Creating SIF file..."]
 )
-def test_a_known_message_is_explained(output, meaning, again):
-    error = explain("docker://x", 255, output)
-    assert error.message.startswith(f"cannot pull docker://x: {meaning}\n")
-    assert output in error.message
-    assert error.hint
-    assert (error.again, error.final) == (again, not again)
-
-
-def test_an_unknown_failure_is_shown_as_it_is():
-    error = explain("docker://x", 255, "something else")
-    assert error.message == "cannot pull docker://x: it ended with status 255\n  something else"
-    assert not error.again
-    assert not error.final
-    assert "killed by signal 9" in explain("docker://x", -9, "").message
-
-
-def test_no_secret_of_its_output_is_shown():
-    error = explain("docker://x", 1, "GET https://me:hunter2@r/v2/?token=abc failed with Authorization: Bearer abc123")
-    assert "hunter2" not in str(error)
-    assert "abc" not in str(error)
+def test_the_end_of_the_download_is_told_once_as_soon_as_it_is_seen(fake, tmp_path, line):
+    fake.behave(
+        f"echo 'INFO:    Fetching OCI image...' >&2; sleep 0.1; echo 'INFO:    {line}' >&2;"
+        f"until [ -e {tmp_path}/told ]; do sleep 0.01; done; echo 'INFO:    Creating SIF file...' >&2"
+    )
+    told = []
+    attempt(fake, tmp_path / "image", downloaded=lambda: (told.append(line), (tmp_path / "told").touch()))
+    assert told == [line]
 
 
 def test_only_the_end_of_a_long_output_is_kept(fake, tmp_path):
@@ -142,7 +111,7 @@ def test_only_the_end_of_a_long_output_is_kept(fake, tmp_path):
 
 
 def test_a_program_that_hangs_is_ended_with_all_that_it_started(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(pull, "DISK", replace(DISK, pull_timeout=0.5, grace=0.2))
+    monkeypatch.setattr(pull, "DISK", DISK._replace(pull_timeout=0.5, grace=0.2))
     fake.behave(f"trap '' TERM; sleep 300 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/parent; wait; sleep 300")
     started = time.monotonic()
     with pytest.raises(AttemptFailed, match="did not end in") as caught:
@@ -154,7 +123,7 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(fake, tmp_path, 
 
 
 def test_a_program_that_closes_its_output_is_still_watched(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(pull, "DISK", replace(DISK, pull_timeout=0.5, grace=0.2))
+    monkeypatch.setattr(pull, "DISK", DISK._replace(pull_timeout=0.5, grace=0.2))
     fake.behave("exec >&- 2>&-; sleep 300")
     with pytest.raises(AttemptFailed, match="did not end in"):
         attempt(fake, tmp_path / "image")
@@ -166,6 +135,24 @@ def test_a_grandchild_that_keeps_the_output_open_is_not_waited_for(fake, tmp_pat
     started = time.monotonic()
     attempt(fake, tmp_path / "image")
     assert time.monotonic() - started < 3
+
+
+def test_nothing_of_an_ended_program_stays_beside_the_image(fake, tmp_path):
+    """Apptainer 1.4.5 leaves the temporary copy that it writes beside the image, where it is ended meanwhile."""
+    stop = threading.Event()
+    fake.behave(f'echo half > "$(dirname "$destination")/tmp-copy-812401478"; touch {tmp_path}/copying; exec sleep 300')
+    (tmp_path / "images").mkdir()
+    watch = threading.Thread(target=lambda: (_wait_for(tmp_path / "copying"), stop.set()))
+    watch.start()
+    with pytest.raises(InterruptedError):
+        attempt(fake, tmp_path / "images/image", stop)
+    watch.join()
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def _wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.01)
 
 
 def test_a_stop_ends_the_program(fake, tmp_path):

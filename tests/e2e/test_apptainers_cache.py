@@ -1,0 +1,78 @@
+"""Where the real Apptainer puts what it pulls, and that we look for it there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from snakemake_apptainer_freshness.cache import sif
+from snakemake_apptainer_freshness.cache.apptainer import CacheFolder, keys
+from snakemake_apptainer_freshness.image.platform import Platform
+from tests.e2e.conftest import Repository
+from tests.support import images
+from tests.support.homes import bare_image
+from tests.support.images import multi_arch
+
+HERE = str(Platform.here())
+ELSEWHERE = "arm64" if images.native_architecture() == "amd64" else "amd64"
+
+
+def test_a_single_manifest_lies_under_the_predicted_key(home, repository):
+    pin = repository("single").pin(bare_image("single"))
+    home.apptainer("pull", "image.sif", pin.url)
+    assert list(home.cache.entries()) == list(home.cache.candidates(pin))
+    assert len(list(home.cache.entries())) == 1
+
+
+def test_an_index_lies_under_the_predicted_key(home, repository):
+    pin = repository("index").pin(multi_arch(bare_image("index"), ELSEWHERE))
+    home.apptainer("pull", "image.sif", pin.url)
+    assert list(home.cache.entries()) == list(home.cache.candidates(pin))
+    assert len(list(home.cache.entries())) == 1
+
+
+def test_another_architecture_lies_under_the_predicted_key(home, repository):
+    content = multi_arch(bare_image("other machine"), ELSEWHERE)
+    pin = repository("other").pin(content, f"linux/{ELSEWHERE}")
+    home.apptainer("pull", "--arch", ELSEWHERE, "image.sif", pin.url)
+    assert list(home.cache.entries()) == list(home.cache.candidates(pin))
+    assert list(home.cache.candidates(replace(pin, platform=HERE))) == []
+
+
+def test_an_architecture_in_the_path_gives_the_predicted_key(home, shared_registry):
+    # The path counts only behind a host with a dot, so the registry goes by its address.
+    content = bare_image("arm", architecture="arm64", variant="v8")
+    pin = Repository(shared_registry, "arm64v8/alpine").pin(content, "linux/arm64")
+    home.apptainer("pull", "image.sif", pin.url)
+    assert list(home.cache.entries()) == list(home.cache.candidates(replace(pin, platform=HERE)))
+    assert len(list(home.cache.entries())) == 1
+
+
+def test_a_tags_image_lies_under_the_key_of_its_digest(home, repository):
+    pin = repository("tag").pin(bare_image("by tag"))
+    home.apptainer("pull", "image.sif", pin.reference)
+    (entry,) = home.cache.candidates(pin)
+    assert sif.read(entry).pulled_digest is None
+
+
+def test_the_cache_is_where_we_say_for_every_variable(home, repository):
+    pin = repository("where").pin(bare_image("where"))
+    for name in ("APPTAINER_CACHEDIR", "SINGULARITY_CACHEDIR", "APPTAINER_CONFIGDIR"):
+        environment = {k: v for k, v in home.environment.items() if k != "APPTAINER_CONFIGDIR"}
+        environment[name] = str(home.folder / name)
+        there = replace(home, environment=environment)
+        there.apptainer("pull", "--force", "image.sif", pin.url)
+        cache = CacheFolder.of(environment)
+        assert cache is not None
+        assert len(list(cache.candidates(pin))) == 1
+        assert cache.damaged_blobs(pin.manifest) == []
+
+
+def test_a_real_image_says_all_that_we_read(home, repository):
+    pin = repository("facts").pin(bare_image("facts"))
+    home.apptainer("pull", "image.sif", pin.url)
+    image = sif.read(home.folder / "image.sif")
+    assert image.pulled_digest == pin.digest
+    assert image.architecture == images.native_architecture()
+    assert image.builder == f"apptainer {home.apptainer('--version').split()[-1]}"
+    assert image.squashfs_size is not None
+    assert keys(pin)
