@@ -46,6 +46,21 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
 
 
+def sarif_option(command: _Command) -> _Command:
+    """``--sarif``."""
+    return click.option(
+        "--sarif",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write the findings into a file that code hosts and editors read (SARIF 2.1.0).",
+    )(command)
+
+
+def snakemake_arguments(command: _Command) -> _Command:
+    """Snakemake's own arguments, behind two dashes; the command gets them as ``arguments``, as they were typed."""
+    return click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE ARGUMENTS]")(command)
+
+
 def find_lock(chosen: Path | None) -> Path | None:
     """The lock file that is `chosen`, else the one that is here, if there is one.
 
@@ -71,12 +86,23 @@ def need_lock(chosen: Path | None, *, hint: str) -> "tuple[Path, Lock]":
     UsageError
         where there is none; InvalidLock and LocalIOError as :func:`~.actions.pin.read_lock` has them.
     """
-    from snakemake_apptainer_freshness.actions.pin import read_lock
+    from snakemake_apptainer_freshness.actions.locking import read_lock
 
     path = find_lock(chosen)
     if path is None:
         raise UsageError(f"there is no lock file here: neither {PLACES[0]} nor {PLACES[1]}", hint=hint)
     return path, read_lock(path)
+
+
+def register(folder: Path, lock_path: Path, lock: "Lock") -> None:
+    """Make known in the image `folder` what `lock` needs, so that a clean-up keeps it; say so where that fails."""
+    from snakemake_apptainer_freshness.cache import claims
+    from snakemake_apptainer_freshness.cli import output
+
+    try:
+        claims.register(folder, lock_path, lock)
+    except LocalIOError as error:
+        output.note(f"{error.message}; {error.hint}")
 
 
 def image_folder(chosen: str | None, *, may_be_made: bool = False) -> Path:

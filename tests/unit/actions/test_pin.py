@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from snakemake_apptainer_freshness import lockfile
-from snakemake_apptainer_freshness.actions.pin import DriftCheck, Pins, read_lock, write_lock
+from snakemake_apptainer_freshness.actions.locking import read_lock, write_lock
+from snakemake_apptainer_freshness.actions.pin import DriftCheck, Pins
 from snakemake_apptainer_freshness.errors import (
     InvalidLock,
     LocalIOError,

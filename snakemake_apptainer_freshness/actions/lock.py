@@ -1,0 +1,226 @@
+"""Locking: what the lock of a workflow should say, compared with what it says; and making it so.
+
+:func:`plan` finds that out and changes nothing; :func:`lock` writes it. What is pinned, and how, is decided where a run
+decides it (:class:`.pin.Pins`). What cannot be pinned stops nothing else: the plan has its error, and an entry that it
+had stays as it was.
+
+An entry that no rule names is an orphan, which is removed where that is wished. But where rules could not be seen, an
+entry may be theirs: then nothing is called an orphan. An upgrade takes what tags point at now; where that is another
+index with the same image for this platform, what runs here would not change, and it is held back unless asked for.
+"""
+
+import contextlib
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from snakemake_apptainer_freshness.actions.conform import Policies, asking
+from snakemake_apptainer_freshness.actions.contents import Registry
+from snakemake_apptainer_freshness.actions.differences import Difference, difference, same_here
+from snakemake_apptainer_freshness.actions.locking import read_lock, writer
+from snakemake_apptainer_freshness.actions.pin import Pins, Registries
+from snakemake_apptainer_freshness.actions.workflow import Workflow
+from snakemake_apptainer_freshness.errors import FreshnessError, NotLocked, PinningFailed, UsageError
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.lockfile import Change, Entry, Lock, changes
+from snakemake_apptainer_freshness.policy import Level, Violation
+from snakemake_apptainer_freshness.settings import Mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a person wants of the lock.
+
+    `upgrade` has the patterns of references whose pins may move: shell patterns on the whole text. `offline` leaves
+    what is missing missing, unless something is to be upgraded.
+    """
+
+    upgrade: tuple[str, ...] = ()
+    take_same_platform: bool = False
+    prune: bool = False
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the lock says `before`, what it should say `after`, and what is between.
+
+    `differences` is what was agreed on; `held_back` what has the same image for this platform and was not taken.
+    `orphans` are named by no rule; `unclear` by none that could be seen. `missing` is not locked, and was not asked
+    for. `unpinnable` has no digest, and why; `failures` could not be pinned, and why. `violations` are what policies
+    say; where one of them is an error, nothing is agreed on.
+    """
+
+    before: Lock
+    after: Lock
+    differences: tuple[Difference, ...]
+    held_back: tuple[Difference, ...] = ()
+    orphans: tuple[str, ...] = ()
+    unclear: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unpinnable: Mapping[str, str]
+    failures: Mapping[str, FreshnessError]
+    violations: tuple[Violation, ...] = ()
+
+    @property
+    def is_as_agreed(self) -> bool:
+        """Whether the lock is complete, has no orphans, would not change, and no policy forbids it."""
+        return not (self.differences or self.orphans or self.missing or self.failures or self.is_forbidden)
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether a policy forbids an image."""
+        return any(one.level is Level.ERROR for one in self.violations)
+
+
+def lock(
+    workflow: Workflow,
+    wish: Wish,
+    *,
+    registries: Callable[[], Registries],
+    contents: Callable[[], Registry] | None = None,
+    waiting: Callable[[str], None] | None = None,
+) -> Plan:
+    """Make the lock of `workflow` what it should be; what was done. `contents` is as for :func:`plan`.
+
+    One writer at a time: `waiting` is told who else writes it, and what he wrote is then taken as what was agreed.
+
+    Raises
+    ------
+    FreshnessError
+        as :func:`plan` does; LocalIOError where the lock cannot be written. It is then as it was.
+    """
+    planned = plan(workflow, read_lock(workflow.lockfile), wish, registries=registries, contents=contents)
+    if planned.is_forbidden or planned.after == planned.before:
+        return planned
+    with writer(workflow.lockfile, waiting=waiting) as write:
+        now = read_lock(workflow.lockfile)
+        if now != planned.before:
+            planned = plan(workflow, now, wish, registries=registries, contents=contents)
+        if not planned.is_forbidden and planned.after != planned.before:
+            write(planned.after)
+    return planned
+
+
+def plan(
+    workflow: Workflow,
+    before: Lock,
+    wish: Wish,
+    *,
+    registries: Callable[[], Registries],
+    contents: Callable[[], Registry] | None = None,
+) -> Plan:
+    """What the lock of `workflow`, which says `before`, should say.
+
+    No registry is asked for anything where a policy forbids a name. `contents` gives what images say of themselves,
+    where a policy has to know that.
+
+    Raises
+    ------
+    UsageError
+        where a pattern matches nothing.
+    InvalidPolicy
+        where a policy is not sound.
+    """
+    policies = Policies.of(workflow.options, workflow.lockfile)
+    named = policies.of_names(workflow.uses)
+    if any(one.level is Level.ERROR for one in named):
+        return Plan(before=before, after=before, differences=(), unpinnable={}, failures={}, violations=tuple(named))
+    unnamed = tuple(entry.reference for entry in before if entry.reference not in workflow.uses)
+    all_seen = not any(unseen.rule for unseen in workflow.unseen)
+    orphans, unclear = (unnamed, ()) if all_seen else ((), unnamed)
+    moving = _meaning_the_same(before, _chosen(wish.upgrade, [*workflow.uses, *unclear]))
+    pins, failures = _pinned(workflow, before, moving, wish, registries)
+    settled, held_back = _settled(before, pins, take_same_platform=wish.take_same_platform)
+    after = before.with_entries(settled)
+    if wish.prune:
+        after = Lock.of(entry for entry in after if entry.reference not in orphans)
+    if contents is not None and not wish.offline:
+        ask = asking(contents, platform=pins.platform)
+        after = after.with_entries(policies.informed([after.entries[text] for text in pins.entries], ask))
+    pinned = {text: after.get(text) for text in workflow.uses if text in after.entries or text in pins.unpinnable}
+    missing = {text for text, error in failures.items() if isinstance(error, NotLocked)}
+    return Plan(
+        before=before,
+        after=after,
+        differences=tuple(difference(change, workflow) for change in changes(before, after) if change.moves_pin),
+        held_back=tuple(difference(change, workflow) for change in held_back),
+        orphans=orphans,
+        unclear=unclear,
+        missing=tuple(sorted(missing)),
+        unpinnable=pins.unpinnable,
+        failures={text: error for text, error in failures.items() if text not in missing},
+        violations=(*named, *policies.of_pins(pinned)),
+    )
+
+
+def _chosen(patterns: Sequence[str], references: Sequence[str]) -> set[str]:
+    """The `references` that any of `patterns` matches."""
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = [reference for reference in references if fnmatch.fnmatchcase(reference, pattern)]
+        if not matched and pattern != "*":
+            raise UsageError(
+                f"the pattern {pattern} matches no image of this workflow{_nearest(pattern, references)}",
+                hint="it is held against a whole reference: * stands for any text, as in '*/salmon:*'",
+            )
+        found.update(matched)
+    return found
+
+
+def _nearest(pattern: str, references: Iterable[str]) -> str:
+    inner = pattern.strip("*")
+    close = [reference for reference in references if inner and inner in reference]
+    return f" (did you mean '*{inner}*'?)" if close else ""
+
+
+def _meaning_the_same(before: Lock, references: set[str]) -> set[str]:
+    """`references`, and whatever in the lock is another spelling of the same image: both have the same digest."""
+    meanings = {meaning for text in references if (meaning := _meaning(text))}
+    return references | {entry.reference for entry in before if _meaning(entry.reference) in meanings}
+
+
+def _meaning(text: str) -> str:
+    try:
+        return str(parse(text))
+    except FreshnessError:  # whoever pins it says so
+        return ""
+
+
+def _pinned(
+    workflow: Workflow, before: Lock, moving: set[str], wish: Wish, registries: Callable[[], Registries]
+) -> tuple[Pins, Mapping[str, FreshnessError]]:
+    """The pins of all references, those that are `moving` asked for anew; and what could not be pinned."""
+    mode = Mode.LOCKED if wish.offline and not wish.upgrade else Mode.LOCK
+    pins = Pins(
+        options=replace(workflow.options, mode=mode),
+        lock=Lock.of(entry for entry in before if entry.reference not in moving),
+        lockfile=str(workflow.lockfile),
+        platform=str(Platform.here()),
+        registries=registries,
+    )
+    with contextlib.chdir(workflow.workdir):  # where a run takes local image files from
+        try:
+            pins.ensure([*workflow.uses, *sorted(moving - set(workflow.uses))])
+        except PinningFailed as failed:
+            return pins, failed.failures
+    return pins, {}
+
+
+def _settled(before: Lock, pins: Pins, *, take_same_platform: bool) -> tuple[list[Entry], list[Change]]:
+    """The entries to write, and the changes that are held back."""
+    former = {_meaning(entry.reference): entry for entry in before}
+    settled: list[Entry] = []
+    held_back: list[Change] = []
+    for text, new in pins.entries.items():
+        old = before.get(text) or former.get(_meaning(text))
+        if old is None:
+            settled.append(new)
+            continue
+        held = old.digest != new.digest and not take_same_platform and same_here(old, new, pins.platform)
+        kept = held or (old.digest, old.platforms) == (new.digest, new.platforms)
+        settled.append(replace(old, reference=text) if kept else new)
+        if held and text in before.entries:
+            held_back.append(Change(reference=text, old=old, new=new))
+    return settled, held_back

@@ -1,0 +1,95 @@
+"""What the command line costs: its help beside a bare import of click, and ``lock --check`` beside a dry run.
+
+Each row compares two commands, run in turn in one environment, into which the wheel was installed. The dry run is
+Snakemake's own, of 200 rules and 40 images, with the flag off; ``lock --check`` reads the same workflow, and its lock
+is full. ``lock --check --upgrade`` asks a registry that is one round trip away for all 40 images at once.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.bench.startup import IMAGES, ROUND_TRIP, RULES, environments, workflow
+from tests.bench.timing import Command, in_turn, median, ratio, table
+from tests.support import programs
+from tests.support.simulator import Simulator
+
+ROUNDS, HELP_ROUNDS = 9, 41
+
+Row = tuple[str, ...]
+
+
+class Bench:
+    """One environment, and one workflow with a full lock."""
+
+    def __init__(self, folder: Path, registry: Simulator) -> None:
+        _, self.python = environments(folder)
+        self.folder = folder / "workflow"
+        self.folder.mkdir()
+        self.lock = workflow(self.folder, registry)
+        self.environment = programs.environment(folder / "home") | {"APPTAINER_NOHTTPS": "1"}
+
+    def ours(self, *arguments: str) -> Command:
+        """Our command line."""
+        return self._command(str(self.python.parent / "apptainer-freshness"), *arguments)
+
+    def interpreter(self, *arguments: str) -> Command:
+        """Python itself."""
+        return self._command(str(self.python), *arguments)
+
+    def snakemake(self, *arguments: str) -> Command:
+        """Snakemake, quiet."""
+        return self.interpreter("-m", "snakemake", "--use-apptainer", "--cores", "1", "--quiet", "all", *arguments)
+
+    def _command(self, *arguments: str) -> Command:
+        return Command(arguments=arguments, folder=self.folder, environment=self.environment)
+
+
+def compare(what: str, first: Command, second: Command, *, rounds: int = ROUNDS) -> Row:
+    """A row: `second` beside `first`."""
+    plain, ours = in_turn(first.run, second.run, rounds=rounds)
+    more = (median(ours, "wall") - median(plain, "wall")) * 1000
+    return (
+        what,
+        f"{median(plain, 'wall'):.3f} s",
+        f"{median(ours, 'wall'):.3f} s",
+        f"{ratio(ours, plain, 'cpu'):.3f}",
+        f"{ratio(ours, plain, 'wall'):.3f}",
+        f"{more:+.0f} ms",
+    )
+
+
+def help_of_the_program(bench: Bench) -> Row:
+    """``--help`` beside a bare ``import click``."""
+    what = "--help, beside python -c 'import click'"
+    return compare(what, bench.interpreter("-c", "import click"), bench.ours("--help"), rounds=HELP_ROUNDS)
+
+
+def lock_check(bench: Bench) -> Row:
+    """``lock --check`` beside a dry run."""
+    return compare("lock --check, beside snakemake -n", bench.snakemake("--dry-run"), bench.ours("lock", "--check"))
+
+
+def lock_check_upgrade(bench: Bench) -> Row:
+    """``lock --check --upgrade``, which asks for every image, beside ``lock --check``, which asks for none."""
+    what = f"… --upgrade, {IMAGES} images, beside lock --check"
+    return compare(what, bench.ours("lock", "--check"), bench.ours("lock", "--check", "--upgrade"))
+
+
+ROWS: Sequence[Callable[[Bench], Row]] = (help_of_the_program, lock_check, lock_check_upgrade)
+
+
+def main() -> None:
+    """Print the table."""
+    with (
+        tempfile.TemporaryDirectory(prefix="freshness-bench-") as name,
+        Simulator(latency=ROUND_TRIP) as registry,
+    ):
+        bench = Bench(Path(name), registry)
+        rows: list[Row] = [("what", "without", "ours", "CPU ratio", "wall ratio", "more wall")]
+        rows += [row(bench) for row in ROWS]
+    table(f"Command line: {RULES} rules, {IMAGES} images, medians, round trip {ROUND_TRIP * 1000:.0f} ms", rows)
+
+
+if __name__ == "__main__":
+    main()
