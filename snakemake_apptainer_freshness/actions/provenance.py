@@ -1,0 +1,325 @@
+"""Provenance: was an output made by the very image that its rule runs now?
+
+Snakemake records of each output the container's url and the time when its job started. A :class:`Target` is what the
+rule runs now. What is concluded from what, and asking no registry:
+
+* **A url that names a digest** says it all: the same digest, or one that has the same manifest for this platform (the
+  lock's platforms, an image's record, or the memory say which manifest an index has).
+* **A url that names a tag** says nothing by itself; the image file that lies under its name may. Its record proves
+  it, or its label binds it, as in :mod:`.cache.classify`; or it was proven before, and is remembered (:mod:`.memory`).
+* **Only the file that made the output counts.** One that was modified after the job had started is another one,
+  whatever it is.
+
+The answer is `same`, `other`, or `unknown`: never `same` without proof, and never `other` because of a missing one.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Self
+
+from snakemake_apptainer_freshness.actions.check import check_one, look
+from snakemake_apptainer_freshness.actions.memory import Memory, Seen
+from snakemake_apptainer_freshness.cache import ledger
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.cache.files import NotAFile, StatKey, opened, sha256_of
+from snakemake_apptainer_freshness.cache.ledger import DamagedRecord, Record
+from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import Reference, Scheme, parse
+from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.settings import DISK, PinKind
+
+_NANOSECONDS: Final = 1_000_000_000
+
+
+class Answer(StrEnum):
+    """Whether an output was made by the image that its rule runs now."""
+
+    SAME = "same"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """An `answer`, and in one line how it is known, or why it is not."""
+
+    answer: Answer
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a rule runs now: the `url`, held to the index and to this platform's manifest by `pins`.
+
+    `references` are the workflow's texts for it, `digests` all that name its content, `manifest` this platform's, where
+    that is known.
+    """
+
+    url: str
+    references: tuple[str, ...]
+    pins: tuple[Pin, ...]
+    digests: frozenset[Digest]
+    manifest: Digest | None
+
+    @classmethod
+    def of(cls, entry: Entry, *, kind: PinKind, platform: str) -> Self:
+        """What the rules of the lock's `entry` run on a machine of `platform`.
+
+        Raises
+        ------
+        NotLocked
+            where a platform's manifest is asked for and the lock has none.
+        """
+        pins = [Pin.of(entry, platform=platform)]
+        here = entry.platforms.get(platform)
+        if here is not None:
+            pins.append(Pin.of(entry, platform=platform, kind=PinKind.PLATFORM))
+        manifest = here or ("" if entry.platforms else entry.digest)
+        named = {entry.digest, *([manifest] if manifest else [])}
+        return cls(
+            url=entry.pinned_to(kind, platform),
+            references=(entry.reference,),
+            pins=tuple(pins),
+            digests=frozenset(Digest.parse(text) for text in named),
+            manifest=Digest.parse(manifest) if manifest else None,
+        )
+
+    @property
+    def platform(self) -> str:
+        """The machine's."""
+        return self.pins[0].platform
+
+    def joined(self, other: "Target") -> "Target":
+        """This target, named by the references of `other` as well, which runs the same url."""
+        return replace(
+            self,
+            references=(*self.references, *other.references),
+            pins=tuple(dict.fromkeys((*self.pins, *other.pins))),
+            digests=self.digests | other.digests,
+        )
+
+    def is_meant_by(self, url: str) -> bool:
+        """Whether `url` is what the workflow says, or another digest of the same repository.
+
+        Otherwise somebody wrote another image into the rule, and there is nothing to prove.
+        """
+        try:
+            made = parse(url)
+            wanted = [parse(text) for text in self.references]
+        except FreshnessError:
+            return False
+        if made.digest is None:
+            return str(made) in {str(reference) for reference in wanted}
+        return made.name in {reference.name for reference in wanted}
+
+
+def targets_of(entries: Iterable[Entry], *, kind: PinKind, platform: str) -> dict[str, Target]:
+    """What rules run for each of `entries`, by the url that they run."""
+    found: dict[str, Target] = {}
+    for entry in entries:
+        target = Target.of(entry, kind=kind, platform=platform)
+        found[target.url] = found[target.url].joined(target) if target.url in found else target
+    return found
+
+
+class Origins:
+    """Says of outputs which image made them, with what lies in the image folder `prefix` and in `memory`.
+
+    Without `remember` nothing is written beside an image, as in a dry run; what is learned is in `memory` alone.
+    """
+
+    def __init__(self, prefix: Path, memory: Memory, *, remember: bool) -> None:
+        self.prefix = prefix
+        self.memory = memory
+        self._remember = remember
+        self._looked: dict[tuple[str, str], Judgement] = {}
+
+    def judge(self, url: str, started: float | None, target: Target) -> Judgement:
+        """Whether what `url` ran when a job `started` (seconds since the epoch) is what `target` runs now."""
+        try:
+            made = parse(url)
+        except FreshnessError as error:
+            return Judgement(answer=Answer.UNKNOWN, detail=error.message)
+        if made.digest is not None:
+            return self._by_digest(url, made.digest, target)
+        if made.scheme is Scheme.FILE or not made.scheme.is_provable:
+            return Judgement(answer=Answer.UNKNOWN, detail="no digest can be found for such a source")
+        if started is None:
+            return Judgement(answer=Answer.UNKNOWN, detail="Snakemake did not record when it was made")
+        if (known := self._remembered(url, started, target)) is not None:
+            return known
+        return self._by_file(made, started, target)
+
+    def image_of(self, url: str, started: float) -> Path | None:
+        """The image file that made an output, where it is still there."""
+        image = image_path(self.prefix, url)
+        return None if self._why_not(image, started) else image
+
+    def learn(self, url: str, image: Path, pin: Pin, *, sha256: str, proven_by: str) -> None:
+        """Remember that the file `image` of `url` was just proven to be what `pin` names."""
+        key = look(image).stat
+        if key is None:
+            return
+        self._looked.clear()
+        self.memory.learn(
+            Seen(
+                url=url,
+                digest=pin.digest,
+                manifest=pin.manifest,
+                platform=pin.platform,
+                since=key.mtime_ns / _NANOSECONDS,
+                until=time.time(),
+                sha256=sha256,
+                stat=self._settled(image, key),
+                proven_by=proven_by,
+            )
+        )
+
+    def _by_digest(self, url: str, digest: Digest, target: Target) -> Judgement:
+        how = f"its url names {digest.short}"
+        manifest = self.memory.manifest(digest, target.platform)
+        if digest in target.digests or manifest is not None:
+            return _compared(digest, manifest, target, how)
+        record = _record_of(image_path(self.prefix, url))  # what the file is now does not matter
+        if record is not None and record.digest == digest and record.manifest is not None:
+            self.memory.learn_manifests(str(digest), {record.platform: str(record.manifest)})
+            manifest = self.memory.manifest(digest, target.platform)
+        return _compared(digest, manifest, target, how)
+
+    def _remembered(self, url: str, started: float, target: Target) -> Judgement | None:
+        """What the memory says of an output that `url` made; None where it says nothing."""
+        for seen in self.memory.images(url):
+            if seen.covers(started) and seen.platform == target.platform:
+                return self._by_seen(seen, target)
+        return None
+
+    def _by_seen(self, seen: Seen, target: Target) -> Judgement:
+        if seen.digest in target.digests:
+            return Judgement(answer=Answer.SAME, detail=seen.proven_by)
+        manifest = seen.manifest or self.memory.manifest(seen.digest, seen.platform)
+        return _compared(seen.digest, manifest, target, seen.proven_by)
+
+    def _by_file(self, made: Reference, started: float, target: Target) -> Judgement:
+        image = image_path(self.prefix, made.text)
+        if why_not := self._why_not(image, started):
+            return Judgement(answer=Answer.UNKNOWN, detail=why_not)
+        key = made.text, target.url
+        if key not in self._looked:
+            self._looked[key] = self._look_at(made.text, image, target)
+        return self._looked[key]
+
+    def _why_not(self, image: Path, started: float) -> str:
+        """Why the file `image` is not what ran when a job `started`; empty where it is."""
+        evidence = look(image)
+        if not evidence.exists:
+            return f"its image is no longer in {self.prefix}"
+        if evidence.stat is None:
+            return evidence.problem
+        if evidence.stat.mtime_ns / _NANOSECONDS > started + DISK.settle:
+            return "its image file was replaced after it was made"
+        return ""
+
+    def _look_at(self, url: str, image: Path, target: Target) -> Judgement:
+        """What the file says, with its record, its label, and what was remembered of it."""
+        if (seen := self._seen_again(url, image)) is not None:
+            return self._by_seen(seen, target)
+        detail = ""
+        for pin in (*_recorded_pin(image), *target.pins):
+            fact = check_one(pin, image, remember=self._remember)
+            if fact.state.may_run:
+                record = _record_of(image)
+                self.learn(url, image, pin, sha256=record.sha256 if record else "", proven_by=fact.detail)
+                manifest = pin.manifest or self.memory.manifest(pin.digest, pin.platform)
+                return _compared(pin.digest, manifest, target, fact.detail)
+            detail = detail or f"its image is {fact.state}: {fact.detail}"
+        return Judgement(answer=Answer.UNKNOWN, detail=detail)
+
+    def _seen_again(self, url: str, image: Path) -> Seen | None:
+        """What is remembered of this very file, which is known by its stat key, or else by its hash."""
+        known = self.memory.images(url)
+        now = look(image).stat
+        if now is None or not known:
+            return None
+        for seen in known:
+            if seen.stat is not None and seen.stat.same_file(now):
+                return self._once_more(seen, seen.stat)
+        if not any(seen.sha256 for seen in known):
+            return None
+        hashed = hash_of(image)
+        for seen in known:
+            if seen.sha256 and seen.sha256 == hashed:
+                since = now.mtime_ns / _NANOSECONDS
+                return self._once_more(replace(seen, since=since), self._settled(image, now))
+        return None
+
+    def _settled(self, image: Path, key: StatKey) -> StatKey | None:
+        """`key`, if the file can be known again by it."""
+        return key if self._remember and key.settled(_clock(image.parent)) else None
+
+    def _once_more(self, seen: Seen, key: StatKey | None) -> Seen:
+        again = replace(seen, until=time.time(), stat=key)
+        self.memory.learn(again)
+        return again
+
+
+def _compared(digest: Digest, manifest: Digest | None, target: Target, how: str) -> Judgement:
+    """What follows where `digest` made an output, which has `manifest` for this platform; `how` says what is known."""
+    if digest in target.digests:
+        return Judgement(answer=Answer.SAME, detail=how)
+    if manifest is not None and manifest in target.digests:
+        detail = f"{how}, whose image for {target.platform} is the same"
+        return Judgement(answer=Answer.SAME, detail=detail)
+    if manifest is not None and target.manifest is not None:
+        return Judgement(answer=Answer.OTHER, detail=f"{how}, which is another image")
+    return Judgement(answer=Answer.UNKNOWN, detail=f"{how}; what that has for {target.platform} is not known")
+
+
+def _record_of(image: Path) -> Record | None:
+    try:
+        return ledger.load(image)
+    except DamagedRecord:
+        return None
+
+
+def _recorded_pin(image: Path) -> Iterator[Pin]:
+    """What the record of `image` says that it is, if there is one."""
+    record = _record_of(image)
+    if record is None:
+        return
+    try:
+        is_content = parse(record.pinned).scheme.is_content
+    except FreshnessError:
+        return
+    yield Pin(
+        url=record.pinned,
+        reference=record.reference,
+        digest=record.digest,
+        platform=record.platform,
+        manifest=record.manifest,
+        content=record.digest if is_content else None,
+    )
+
+
+def hash_of(image: Path) -> str:
+    """The SHA-256 of the file; empty where it cannot be read, or changes meanwhile."""
+    try:
+        with opened(image) as file:
+            before = StatKey.of(os.fstat(file.fileno()))
+            found = sha256_of(file)
+            return found if before.same_file(StatKey.of(os.fstat(file.fileno()))) else ""
+    except (OSError, NotAFile):
+        return ""
+
+
+def _clock(folder: Path) -> int:
+    """The file system's clock; 0 where the folder cannot be written."""
+    try:
+        return ledger.clock_of(folder)
+    except OSError:
+        return 0

@@ -1,0 +1,259 @@
+"""Which image made an output: what proves it, what refutes it, and what says nothing."""
+
+import hashlib
+import os
+import time
+from dataclasses import replace
+
+import pytest
+
+from snakemake_apptainer_freshness.actions.memory import Memory, Seen
+from snakemake_apptainer_freshness.actions.provenance import Origins, Target, targets_of
+from snakemake_apptainer_freshness.cache import ledger
+from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.settings import PinKind
+from tests.support import pins, sifs
+
+TAG = f"docker://{pins.REPOSITORY}:1.0"
+HERE = "linux/amd64"
+NOW = time.time()
+
+
+def named(digest, repository=pins.REPOSITORY):
+    return f"docker://{repository}@{digest}"
+
+
+def entry(digest=pins.DIGEST, manifest=pins.MANIFEST, reference=TAG):
+    platforms = {HERE: str(manifest)} if manifest else {}
+    return Entry(reference=reference, pinned=named(digest), digest=str(digest), media_type="x", platforms=platforms)
+
+
+def target(digest=pins.DIGEST, manifest=pins.MANIFEST, kind=PinKind.INDEX):
+    return Target.of(entry(digest, manifest), kind=kind, platform=HERE)
+
+
+class Project:
+    def __init__(self, prefix):
+        self.prefix = prefix
+        self.memory = Memory()
+        self.prefix.mkdir()
+
+    def origins(self):
+        return Origins(self.prefix, self.memory, remember=True)
+
+    def judge(self, url, wanted=None, *, started=NOW, origins=None):
+        return (origins or self.origins()).judge(url, started, wanted or target())
+
+    def put(self, content, url=TAG, *, age=60.0):
+        image = image_path(self.prefix, url)
+        image.write_bytes(content)
+        image.chmod(0o755)
+        os.utime(image, (NOW - age, NOW - age))
+        return image
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path / "prefix")
+
+
+@pytest.mark.parametrize("kind", [PinKind.INDEX, PinKind.PLATFORM])
+@pytest.mark.parametrize("digest", [pins.DIGEST, pins.MANIFEST])
+def test_a_url_that_names_the_index_or_this_platforms_manifest_is_the_same(project, kind, digest):
+    assert project.judge(named(digest), target(kind=kind)).answer == "same"
+
+
+def test_a_digest_is_the_same_wherever_it_came_from(project):
+    assert project.judge(named(pins.DIGEST, "mirror.example.org/tool")).answer == "same"
+
+
+def test_an_index_that_has_the_same_manifest_for_this_platform_is_the_same(project):
+    assert project.judge(named(pins.OTHER)).answer == "unknown"
+    project.memory.learn_entries([entry(pins.OTHER)])
+
+    judgement = project.judge(named(pins.OTHER))
+    assert judgement.answer == "same"
+    assert judgement.detail == f"its url names {pins.OTHER.short}, whose image for linux/amd64 is the same"
+
+
+def test_an_index_that_has_another_manifest_is_another_image(project):
+    project.memory.learn_entries([entry(pins.OTHER, pins.OTHER)])
+
+    assert project.judge(named(pins.OTHER)).answer == "other"
+
+
+def test_the_record_of_an_old_image_says_which_manifest_its_index_has(project):
+    old = pins.pin(pins.OTHER)
+    pins.record(pins.put(project.prefix, old), old)
+
+    assert project.judge(old.url).answer == "same"
+    assert project.memory.manifest(pins.OTHER, HERE) == pins.MANIFEST
+
+
+def test_a_tag_says_nothing_by_itself(project):
+    assert project.judge(TAG).answer == "unknown"
+    assert "no longer in" in project.judge(TAG).detail
+
+    project.put(sifs.pulled())
+    judgement = project.judge(TAG)
+    assert judgement.answer == "unknown"
+    assert judgement.detail == "its image is unbound: it was pulled by a tag, quay.io/team/tool:1.0"
+
+
+def base_digest(digest):
+    labels = sifs.labels_of("quay.io/team/tool:1.0", version="1.5.0")
+    return sifs.pulled(labels=labels | {"org.opencontainers.image.base.digest": str(digest)}, version="1.5.0")
+
+
+def test_the_label_of_a_tags_image_proves_it_and_that_is_remembered(project):
+    image = project.put(base_digest(pins.DIGEST))
+    assert project.judge(TAG).answer == "same"
+
+    image.unlink()
+    assert project.judge(TAG).answer == "same"
+
+
+def test_a_label_that_names_another_digest_proves_nothing(project):
+    project.put(base_digest(pins.OTHER))
+
+    assert project.judge(TAG).answer == "unknown"
+    assert "its image is stale" in project.judge(TAG).detail
+
+
+@pytest.mark.parametrize("pinned", [TAG, named(pins.DIGEST)], ids=["tag", "pinned"])
+def test_the_record_of_a_tags_image_proves_it_and_that_is_remembered(project, pinned):
+    image = project.put(sifs.pulled())
+    recorded = pins.record(image, replace(pins.pin(), url=pinned))
+    assert project.judge(TAG).answer == "same"
+    assert project.memory.images(TAG)[0].sha256 == recorded.sha256
+
+    image.unlink()
+    assert project.judge(TAG).answer == "same"
+
+
+def test_a_record_of_an_old_digest_proves_a_new_one_with_the_same_manifest(project):
+    project_image = project.put(sifs.pulled())
+    pins.record(project_image, pins.pin(pins.OTHER))
+
+    assert project.judge(TAG).answer == "same"
+
+
+def test_a_record_whose_image_was_altered_proves_nothing(project):
+    image = project.put(sifs.pulled())
+    pins.record(image, replace(pins.pin(), url=TAG))
+    pins.flip_seven_bytes(image)
+
+    assert project.judge(TAG).answer == "unknown"
+    assert "its image is altered" in project.judge(TAG).detail
+
+
+def test_an_image_that_was_replaced_after_the_job_started_is_not_what_made_the_output(project):
+    project.put(base_digest(pins.DIGEST), age=60.0)
+    origins = project.origins()
+
+    assert project.judge(TAG, started=NOW - 120.0, origins=origins).answer == "unknown"
+    assert "replaced after it was made" in project.judge(TAG, started=NOW - 120.0, origins=origins).detail
+    assert project.judge(TAG, started=NOW - 30.0, origins=origins).answer == "same"
+    assert project.judge(TAG, started=None, origins=origins).answer == "unknown"
+
+
+def test_what_is_remembered_speaks_of_its_time_alone(project):
+    project.memory.learn(
+        Seen(
+            url=TAG,
+            digest=pins.DIGEST,
+            manifest=pins.MANIFEST,
+            platform=HERE,
+            since=1000.0,
+            until=2000.0,
+            proven_by="x",
+        )
+    )
+
+    assert project.judge(TAG, started=1500.0).answer == "same"
+    assert project.judge(TAG, started=500.0).answer == "unknown"
+    assert project.judge(TAG, started=2500.0).answer == "unknown"
+    assert project.judge(TAG, target(pins.OTHER), started=1500.0).answer == "same"  # its manifest is the same
+    assert project.judge(TAG, target(pins.OTHER, pins.OTHER), started=1500.0).answer == "other"
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """The clock of the file system is ten seconds ahead, so that what was just written is settled."""
+    monkeypatch.setattr(ledger, "clock_of", lambda _: time.time_ns() + 10_000_000_000)
+
+
+def test_a_file_that_was_proven_once_is_known_again_by_its_times(project, later):
+    image = project.put(sifs.pulled())
+    project.origins().learn(TAG, image, pins.pin(), sha256="", proven_by="compared")
+
+    again = project.judge(TAG, started=time.time() + 1)
+    assert (again.answer, again.detail) == ("same", "compared")
+
+
+def test_a_file_that_was_touched_since_is_known_again_by_its_hash(project):
+    content = sifs.pulled()
+    image = project.put(content)
+    digest = hashlib.sha256(content).hexdigest()
+    project.origins().learn(TAG, image, pins.pin(), sha256=digest, proven_by="compared")
+    project.put(content, age=30.0)
+
+    again = project.judge(TAG, started=time.time() + 1)
+    assert (again.answer, again.detail) == ("same", "compared")
+
+
+def test_a_file_that_is_another_one_now_is_not_taken_for_the_proven_one(project):
+    content = sifs.pulled()
+    image = project.put(content)
+    digest = hashlib.sha256(content).hexdigest()
+    project.origins().learn(TAG, image, pins.pin(), sha256=digest, proven_by="compared")
+    project.put(sifs.pulled(image_id=b"another image..."), age=30.0)
+
+    assert project.judge(TAG, started=time.time() + 1).answer == "unknown"
+
+
+def test_an_image_that_anyone_may_write_to_proves_nothing(project):
+    project.put(base_digest(pins.DIGEST)).chmod(0o777)
+
+    assert project.judge(TAG).answer == "unknown"
+
+
+@pytest.mark.parametrize("url", ["", "not a reference !", "/data/tool.sif", "shub://team/tool"])
+def test_sources_without_a_digest_are_unknown(project, url):
+    assert project.judge(url).answer == "unknown"
+
+
+def test_nothing_is_written_beside_an_image_where_nothing_is_to_be_remembered(project, later):
+    image = project.put(sifs.pulled())
+    pins.record(image, replace(pins.pin(), url=TAG))
+    before = ledger.path_of(image).read_bytes()
+
+    assert Origins(project.prefix, project.memory, remember=False).judge(TAG, NOW, target()).answer == "same"
+    assert ledger.path_of(image).read_bytes() == before
+    assert project.judge(TAG).answer == "same"
+    project.memory = Memory()
+    assert project.judge(TAG).answer == "same"
+    assert ledger.path_of(image).read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        (TAG, True),
+        ("docker://quay.io/team/tool:2.0", False),
+        (named(pins.OTHER), True),
+        (named(pins.DIGEST, "quay.io/team/other"), False),
+        ("!", False),
+    ],
+)
+def test_a_url_is_meant_where_the_rule_was_not_given_another_image(url, meant):
+    assert target().is_meant_by(url) is meant
+
+
+def test_two_references_of_one_image_are_one_target():
+    other = f"docker://{pins.REPOSITORY}:latest"
+    found = targets_of([entry(), entry(reference=other)], kind=PinKind.INDEX, platform=HERE)
+
+    assert [one.references for one in found.values()] == [(TAG, other)]
+    assert found[named(pins.DIGEST)].digests == {pins.DIGEST, pins.MANIFEST}
