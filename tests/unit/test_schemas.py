@@ -1,0 +1,145 @@
+"""The schemas that editors use say what the programs say: what one takes the other takes, too."""
+
+import json
+import tomllib
+from importlib import resources
+
+import jsonschema
+import pytest
+
+from snakemake_apptainer_freshness import lockfile, schemas
+from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.image.reference import Scheme
+from snakemake_apptainer_freshness.lockfile import HINTS, Entry, Lock
+from snakemake_apptainer_freshness.policy import UNPINNABLE, load_site_policy
+from snakemake_apptainer_freshness.settings import Options, parse_options
+
+DIGEST = "sha256:" + "a" * 64
+ENTRY = {
+    "reference": "docker://quay.io/a/b:1",
+    "pinned": f"docker://quay.io/a/b@{DIGEST}",
+    "digest": DIGEST,
+    "media_type": "application/vnd.oci.image.index.v1+json",
+}
+
+
+def schema(name):
+    return json.loads(resources.files(schemas).joinpath(f"{name}.schema.json").read_text())
+
+
+def takes(name, document):
+    return jsonschema.Draft202012Validator(schema(name)).is_valid(document)
+
+
+def parses(parse, value):
+    try:
+        parse(value)
+    except FreshnessError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", ["lock", "config", "site"])
+def test_each_is_a_schema(name):
+    jsonschema.Draft202012Validator.check_schema(schema(name))
+
+
+def test_a_lock_that_we_write_fits():
+    lock = Lock.of([Entry(**ENTRY, platforms={"linux/amd64": DIGEST}, hints={"created": "2026-01-01"})])
+    assert takes("lock", tomllib.loads(lockfile.dumps(lock)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"other": 1},
+        {"digest": "sha256:aa"},
+        {"digest": DIGEST.upper()},
+        {"platforms": {"amd64": DIGEST}},
+        {"platforms": {"linux/amd64": "x"}},
+        {"hints": {"other": "x"}},
+        {"pinned": ""},
+        {"media_type": 1},
+    ],
+)
+def test_a_lock_that_we_refuse_does_not_fit(change):
+    import tomli_w
+
+    document = {"version": 1, "image": [ENTRY | change]}
+    assert not takes("lock", document)
+    assert not parses(lockfile.loads, tomli_w.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        True,
+        False,
+        None,
+        "lock",
+        "true",
+        "sometimes",
+        3,
+        {},
+        {"mode": "frozen"},
+        {"mode": False},
+        {"mode": "x"},
+        {"lockfile": "a.lock"},
+        {"lockfile": ""},
+        {"on_moved": "error"},
+        {"on_moved": "repair"},
+        {"on_unverified": "repair"},
+        {"on_unpinnable": "ignore"},
+        {"pin": "platform"},
+        {"pin": "tag"},
+        {"rerun": "content"},
+        {"rerun": "sometimes"},
+        {"policy": {}},
+        {"policy": []},
+        {"colour": "red"},
+    ],
+)
+def test_the_configuration_fits_where_it_is_understood(value):
+    understood = parses(lambda one: parse_options(one, source="test"), value)
+    assert takes("config", {"apptainer_freshness": value}) is understood
+
+
+def test_every_option_stands_in_the_schema():
+    assert set(schema("config")["$defs"]["mapping"]["properties"]) == set(Options.__dataclass_fields__)
+
+
+def test_every_source_and_every_hint_stands_in_a_schema():
+    refused = schema("site")["$defs"]["policy"]["properties"]["sources"]["properties"]["refuse"]["items"]["enum"]
+    assert refused == [*(scheme.value for scheme in Scheme), UNPINNABLE]
+    hints = schema("lock")["properties"]["image"]["items"]["properties"]["hints"]["properties"]
+    assert set(hints) == HINTS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[policy]",
+        "[other]",
+        '[policy.registries]\nallow = ["quay.io"]',
+        "[policy.registries]\nallow = []",
+        '[policy.registries]\nallow = ["quay.io"]\nlevel = "fatal"',
+        '[policy.tags]\nrefuse = ["latest"]\nrequired = true',
+        "[policy.tags]",
+        "[policy.tags]\nrequired = true",
+        "[policy.tags]\nrequired = false",
+        '[policy.sources]\nrefuse = ["http", "unpinnable"]',
+        '[policy.sources]\nrefuse = ["ftp"]',
+        '[policy.platforms]\nrequire = ["linux/amd64"]',
+        '[policy.platforms]\nrequire = ["amd64"]',
+        "[policy.age]\nat_most = 30\nlevel = 'warn'",
+        "[policy.age]\nat_most = 0",
+        "[policy.age]\nat_most = true",
+    ],
+)
+def test_a_sites_policy_fits_where_it_is_understood(text):
+    assert takes("site", tomllib.loads(text)) is parses(load_site_policy, text)
+
+
+def test_the_workflows_policy_is_the_sites():
+    assert schema("config")["$defs"]["policy"] == schema("site")["$defs"]["policy"]
