@@ -1,0 +1,161 @@
+"""Status: what the three witnesses say of each reference, worst first.
+
+The lock says what was agreed, the registry what is served now, the disk what would run. The lock alone is enough to
+ask; where Snakemake was asked as well (:mod:`.workflow`), each row has the rules that name it, references that the lock
+lacks are rows too, and so are entries that no rule names any more.
+
+Not as agreed is: a reference that is not locked, an entry that nothing names, a tag that moved or is gone, a digest
+that is no longer served, an image file that may not run. An image that is not there yet is no disagreement: nothing
+wrong would run. A registry that could not be asked is no finding but a failure to look.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from snakemake_apptainer_freshness.actions.check import check, check_one
+from snakemake_apptainer_freshness.cache.classify import Pin, pins_of
+from snakemake_apptainer_freshness.cache.prefix import place_of
+from snakemake_apptainer_freshness.freshness import (
+    UNCHECKED,
+    DiskFact,
+    DiskState,
+    RemoteFact,
+    RemoteState,
+    Verdict,
+    compare,
+)
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.lockfile import Entry, Lock
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.actions.pin import Registries
+    from snakemake_apptainer_freshness.actions.workflow import Use, Workflow
+
+_DISAGREEING: Final = frozenset({RemoteState.MOVED, RemoteState.UNTAGGED, RemoteState.LOST})
+_REMOTE_RANK: Final = (
+    RemoteState.LOST,
+    RemoteState.MOVED,
+    RemoteState.UNTAGGED,
+    RemoteState.UNREACHABLE,
+    RemoteState.UNCHECKED,
+    RemoteState.CURRENT,
+)
+_DISK_RANK: Final = (
+    DiskState.CORRUPT,
+    DiskState.ALTERED,
+    DiskState.STALE,
+    DiskState.UNBOUND,
+    DiskState.ABSENT,
+    DiskState.BOUND,
+    DiskState.VERIFIED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One reference. `entry` and `verdict` are None where the lock lacks it; `uses` is None where nobody was asked."""
+
+    reference: str
+    entry: Entry | None
+    verdict: Verdict | None
+    uses: "tuple[Use, ...] | None" = None
+    is_orphan: bool = False
+    """No rule names it, and every rule could be seen."""
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether something is not as agreed."""
+        if self.verdict is None or self.is_orphan:
+            return True
+        disk = self.verdict.disk
+        return self.verdict.remote.state in _DISAGREEING or (
+            disk is not None and not disk.state.may_run and disk.state is not DiskState.ABSENT
+        )
+
+    @property
+    def is_unasked(self) -> bool:
+        """Whether its registry could not be asked."""
+        return self.verdict is not None and self.verdict.remote.state is RemoteState.UNREACHABLE
+
+
+def status(
+    lock: Lock,
+    prefix: Path,
+    *,
+    registries: "Callable[[], Registries] | None" = None,
+    workflow: "Workflow | None" = None,
+    asked: Callable[[], object] = lambda: None,
+) -> list[Row]:
+    """A row for each reference of the lock, and of `workflow` where that was read; worst first.
+
+    Without `registries` nobody is asked. `asked` is called after each answer of a registry.
+    """
+    remote = _ask(lock, registries, asked)
+    disk = look(lock, prefix)
+    here = str(Platform.here())
+    verdicts = {
+        entry.reference: compare(
+            entry, remote.get(entry.reference, UNCHECKED), disk.get(entry.reference), platform=here
+        )
+        for entry in lock
+    }
+    uses = {} if workflow is None else workflow.uses
+    sees_all = workflow is not None and not workflow.unseen
+    rows = [
+        Row(
+            reference=reference,
+            entry=lock.get(reference),
+            verdict=verdicts.get(reference),
+            uses=None if workflow is None else uses.get(reference, ()),
+            is_orphan=sees_all and reference not in uses,
+        )
+        for reference in dict.fromkeys([*lock.entries, *uses])
+    ]
+    return sorted(rows, key=_rank)
+
+
+def look(lock: Lock, prefix: Path) -> dict[str, DiskFact]:
+    """What the disk says of each entry, by reference; of several images that its rules may be pinned to, the worst.
+
+    A source whose image can be held to no pin has no answer.
+    """
+    pins = {entry.reference: pins_of(entry) for entry in lock if parse(entry.reference).scheme.is_provable}
+    local = {text: found for text, found in pins.items() if parse(text).scheme is Scheme.FILE}
+    fetched = [pin for text, found in pins.items() if text not in local for pin in found]
+    facts = check(fetched, prefix)
+    facts |= {pin.url: check_one(pin, place_of(prefix, pin.url)) for found in local.values() for pin in found}
+    return {text: _worst(found, facts) for text, found in pins.items()}
+
+
+def _worst(pins: Iterable[Pin], facts: Mapping[str, DiskFact]) -> DiskFact:
+    """Of the images of one entry, that which somebody should look at; an absent one says nothing beside another."""
+    found = [facts[pin.url] for pin in pins]
+    there = [fact for fact in found if fact.state is not DiskState.ABSENT]
+    return min(there or found, key=lambda fact: _DISK_RANK.index(fact.state))
+
+
+def _ask(
+    lock: Lock, registries: "Callable[[], Registries] | None", asked: Callable[[], object]
+) -> dict[str, RemoteFact]:
+    found: dict[str, RemoteFact] = {}
+    if registries is None or not len(lock):
+        return found
+    for entry, fact in registries().check(lock):
+        found[entry.reference] = fact
+        asked()
+    return found
+
+
+def _rank(row: Row) -> tuple[int, int, int, str]:
+    if row.verdict is None:
+        return 0, 0, 0, row.reference
+    disk = row.verdict.disk
+    return (
+        1 if row.is_finding else 2 if row.is_unasked else 3,
+        len(_DISK_RANK) if disk is None else _DISK_RANK.index(disk.state),
+        _REMOTE_RANK.index(row.verdict.remote.state),
+        row.reference,
+    )

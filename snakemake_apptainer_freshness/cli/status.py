@@ -1,0 +1,204 @@
+"""``apptainer-freshness status``: what lock, registry and disk say of each reference, worst first."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snakemake_apptainer_freshness.cli import output
+from snakemake_apptainer_freshness.cli.common import (
+    image_folder,
+    json_option,
+    lockfile_option,
+    need_lock,
+    prefix_option,
+    sarif_option,
+    snakemake_arguments,
+)
+from snakemake_apptainer_freshness.errors import UsageError
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.actions.status import Row
+    from snakemake_apptainer_freshness.actions.workflow import Workflow
+    from snakemake_apptainer_freshness.lockfile import Lock
+    from snakemake_apptainer_freshness.policy import Violation
+
+_ASKING = "asking registries"
+_SHORT = len("sha256:") + 12
+
+
+@click.command("status", short_help="Say what lock, registry and disk say of each image.")
+@lockfile_option
+@prefix_option
+@click.option("--offline", is_flag=True, help="Ask no registry.")
+@click.option("--rules", is_flag=True, help="Ask Snakemake which rules name each image; arguments for it imply this.")
+@sarif_option
+@json_option
+@snakemake_arguments
+def command(
+    arguments: tuple[str, ...],
+    lockfile: Path | None,
+    prefix: str | None,
+    *,
+    offline: bool,
+    rules: bool,
+    sarif: Path | None,
+    as_json: bool,
+) -> int:
+    """Say of each image what was agreed, what is served now, and what lies on this disk; the worst first.
+
+    The lock alone is enough. With --rules, or with Snakemake's own arguments after two dashes, the workflow is read as
+    well: what it names and the lock lacks, and what no rule names any more, are then told, too.
+
+    Exit status: 0 where all is as agreed, 1 where it is not (a tag moved or is gone, a digest is no longer served, an
+    image file may not run, lock and workflow differ, a policy forbids an image), 3 where nothing else is wrong but a
+    registry could not be asked. An image that is not there yet is no finding.
+    """
+    workflow = _read(arguments, lockfile, prefix) if arguments or rules else None
+    if workflow is None:
+        path, lock = need_lock(lockfile, hint="make one with: apptainer-freshness lock")
+        folder = image_folder(prefix)
+    else:
+        from snakemake_apptainer_freshness.actions.locking import read_lock
+
+        path, folder = workflow.lockfile, workflow.prefix
+        lock = read_lock(path)
+    violations = _violations(lock, path, workflow)
+    rows, warnings = _gather(lock, folder, workflow, offline=offline)
+    if as_json:
+        output.document(
+            lockfile=str(path),
+            prefix=str(folder),
+            offline=offline,
+            image=[_as_json(row) for row in rows],
+            violation=[
+                {"reference": one.reference, "rule": one.rule.value, "level": one.level.value, "why": one.text}
+                for one in violations
+            ],
+            unseen=[] if workflow is None else [{"rule": one.rule, "why": one.why} for one in workflow.unseen],
+        )
+    else:
+        _print(rows, workflow)
+        for one in violations:
+            output.note(f"policy {one.level}: {one.reference}: {one.text} ({one.source})")
+    for warning in warnings:
+        output.note(f"warning: {warning}")
+    if sarif is not None:
+        from snakemake_apptainer_freshness.cli.sarif import of_rows, write
+
+        write(sarif, of_rows(rows, violations, path))
+    if any(row.is_finding for row in rows) or any(one.level.value == "error" for one in violations):
+        return 1
+    return 3 if any(row.is_unasked for row in rows) else 0
+
+
+def _read(arguments: tuple[str, ...], lockfile: Path | None, prefix: str | None) -> "Workflow":
+    if lockfile is not None or prefix is not None:
+        raise UsageError(
+            "--lockfile and --prefix are for asking without Snakemake",
+            hint="a workflow says itself where they are: its configuration, and --apptainer-prefix behind the dashes",
+        )
+    from snakemake_apptainer_freshness.engine.reading import read
+
+    return read(arguments)
+
+
+def _violations(lock: "Lock", path: Path, workflow: "Workflow | None") -> "list[Violation]":
+    """What policies say of what is locked; without Snakemake, the site's alone."""
+    from snakemake_apptainer_freshness.settings import SITE_FILE
+
+    if not (path.with_name(SITE_FILE).exists() or (workflow and workflow.options.policy)):
+        return []
+    from snakemake_apptainer_freshness.actions.conform import Policies
+    from snakemake_apptainer_freshness.settings import Options
+
+    policies = Policies.of(workflow.options if workflow else Options(), path)
+    names = dict.fromkeys([*lock.entries, *(workflow.uses if workflow else ())])
+    return [*policies.of_names(names), *policies.of_pins(dict(lock.entries))]
+
+
+def _gather(
+    lock: "Lock", folder: Path, workflow: "Workflow | None", *, offline: bool
+) -> "tuple[list[Row], tuple[str, ...]]":
+    from snakemake_apptainer_freshness.actions.status import status
+
+    if offline:
+        return status(lock, folder, workflow=workflow), ()
+    from snakemake_apptainer_freshness.actions.progress import Bars
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+    with Resolver() as resolver, Bars() as bars:
+        bars.begin(_ASKING, len(lock))
+        asked: Callable[[], object] = lambda: bars.advance(_ASKING)  # noqa: E731  a name for what it does
+        rows = status(lock, folder, registries=lambda: resolver, workflow=workflow, asked=asked)
+        return rows, resolver.warnings
+
+
+def _print(rows: "list[Row]", workflow: "Workflow | None") -> None:
+    with_rules = workflow is not None
+    titles = ("image", "lock", "registry", "disk", *(("rules",) if with_rules else ()), "how")
+    output.table(titles, [_cells(row, with_rules=with_rules) for row in rows])
+    for unseen in workflow.unseen if workflow else ():
+        output.note(f"not seen: {f'rule {unseen.rule}: ' if unseen.rule else ''}{unseen.why}")
+    bad = sum(row.is_finding for row in rows)
+    unasked = sum(row.is_unasked for row in rows)
+    told = f"{bad} not as agreed" if bad else "all as agreed"
+    output.note(
+        f"{output.counted(len(rows), 'image')}: {told if rows else 'nothing is locked'}"
+        f"{f', {unasked} could not be asked for' if unasked else ''}"
+    )
+
+
+def _cells(row: "Row", *, with_rules: bool) -> tuple[str, ...]:
+    verdict = row.verdict
+    locked = "missing" if row.entry is None else "orphan" if row.is_orphan else row.entry.digest[:_SHORT]
+    remote = "" if verdict is None else verdict.remote.state.value
+    disk = "" if verdict is None or verdict.disk is None else verdict.disk.state.value
+    rules = (", ".join(dict.fromkeys(use.rule for use in row.uses or ())),) if with_rules else ()
+    return (row.reference, locked, remote, disk, *rules, _how(row))
+
+
+def _how(row: "Row") -> str:
+    """What there is to say where something is not as agreed, in one line."""
+    verdict = row.verdict
+    if verdict is None:
+        return "a rule names it, and the lock lacks it"
+    told = []
+    if row.is_orphan:
+        told.append("no rule names it")
+    if verdict.remote.digest and verdict.remote.state.value == "moved":
+        same = "; the image for this platform is the same" if verdict.same_platform else ""
+        told.append(f"the tag points at {verdict.remote.digest[:_SHORT]}{same}")
+    elif verdict.remote.detail:
+        told.append(verdict.remote.detail)
+    if verdict.disk is not None and verdict.disk.detail and not verdict.disk.state.may_run:
+        told.append(verdict.disk.detail)
+    return "; ".join(told)
+
+
+def _as_json(row: "Row") -> dict[str, Any]:
+    entry, verdict = row.entry, row.verdict
+    disk = None if verdict is None else verdict.disk
+    return {
+        "reference": row.reference,
+        "locked": entry is not None,
+        "orphan": row.is_orphan,
+        "pinned": entry.pinned if entry else None,
+        "digest": entry.digest if entry else None,
+        "remote": None
+        if verdict is None
+        else {
+            "state": verdict.remote.state.value,
+            "digest": verdict.remote.digest,
+            "same_platform": verdict.same_platform,
+            "detail": output.clean(verdict.remote.detail),
+        },
+        "disk": None
+        if disk is None
+        else {"state": disk.state.value, "path": disk.path, "detail": output.clean(disk.detail)},
+        "rules": None
+        if row.uses is None
+        else [{"rule": use.rule, "snakefile": use.snakefile, "line": use.line} for use in row.uses],
+        "as_agreed": not row.is_finding and not row.is_unasked,
+    }

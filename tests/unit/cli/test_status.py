@@ -1,0 +1,65 @@
+"""``status`` says what is not as agreed, and its exit status says whether anything is."""
+
+import pytest
+
+from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
+from snakemake_apptainer_freshness.registry import resolver
+from tests.support import pins
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Registries that say one thing of everything; each call sets what."""
+
+    def say(state, digest=None):
+        def check(_self, entries):
+            yield from ((entry, RemoteFact(state=state, digest=digest, detail="told")) for entry in entries)
+
+        monkeypatch.setattr(resolver.Resolver, "check", check)
+
+    return say
+
+
+def test_all_as_agreed_is_no_finding(place, world):
+    place.lock(pins.pin())
+    pins.record(pins.put(place.prefix, pins.pin()), pins.pin())
+    world(RemoteState.CURRENT)
+    answer = place.run("status")
+    assert answer.status == 0
+    assert answer.rows[0][2:4] == ["current", "verified"]
+    assert "1 image: all as agreed" in answer.err
+
+
+def test_a_tag_that_moved_is_a_finding_that_names_the_new_digest(place, world):
+    place.lock(pins.pin())
+    world(RemoteState.MOVED, "sha256:" + "f" * 64)
+    answer = place.run("status")
+    assert answer.status == 1
+    assert "the tag points at sha256:ffffffffffff" in answer.out
+
+
+def test_a_registry_that_cannot_be_asked_is_status_3(place, world):
+    place.lock(pins.pin())
+    world(RemoteState.UNREACHABLE)
+    assert place.run("status").status == 3
+
+
+def test_offline_asks_nobody(place, monkeypatch):
+    place.lock(pins.pin())
+    monkeypatch.setattr(resolver.Resolver, "__init__", lambda *_: pytest.fail("a registry was asked"))
+    answer = place.run("status", "--offline", "--json")
+    assert answer.status == 0
+    assert answer.json["image"][0]["remote"]["state"] == "unchecked"
+    assert answer.json["image"][0]["rules"] is None
+
+
+def test_without_a_lock_it_says_how_to_get_one(place):
+    answer = place.run("status", "--offline")
+    assert answer.status == 2
+    assert "apptainer-freshness lock" in answer.err
+
+
+def test_options_that_a_workflow_answers_itself_are_refused_beside_it(place):
+    answer = place.run("status", "--rules", "--prefix", str(place.folder))
+    assert answer.status == 2
+    assert "--apptainer-prefix" in answer.err
