@@ -11,6 +11,7 @@ whose configuration schema is closed can be run with the flag, and the pins of a
 
 import os
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from snakemake_apptainer_freshness import CONFIG_KEY, ENVIRONMENT_VARIABLE
@@ -92,3 +93,10 @@ def options(workflow: Any, asked: Asked) -> "Options":
     if asked.flag is not None:
         found = parse_options(asked.flag, source="--config", base=found)
     return found
+
+
+def lock_path(workflow: Any, options: "Options") -> Path:
+    """Where the lock lies: beside the main Snakefile, or in the working directory where that is remote."""
+    snakefile = Path(workflow.main_snakefile)
+    folder = snakefile.parent if snakefile.is_file() else Path.cwd()
+    return folder / Path(options.lockfile).expanduser()

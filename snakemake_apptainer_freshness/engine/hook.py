@@ -36,6 +36,10 @@ def _for_main_process(workflow: Any, options: Options) -> Session | None:
         return None
     if not _uses_apptainer(workflow):
         tell(Line(text="apptainer-freshness: nothing to do: without --sdm apptainer Snakemake ignores containers"))
+        if workflow.executor_plugin is None:
+            from snakemake_apptainer_freshness.engine import cleanup
+
+            cleanup.protect(workflow)  # a clean-up of images would then take all of them
         return None
     from snakemake_apptainer_freshness.engine.main import MainSession
 
@@ -48,11 +52,18 @@ def _for_job(workflow: Any, asked: config.Asked) -> Session | None:
     if asked.pins is not None:
         from snakemake_apptainer_freshness.engine import travel
         from snakemake_apptainer_freshness.engine.images import Images
-        from snakemake_apptainer_freshness.engine.job import JobPins
+        from snakemake_apptainer_freshness.engine.job import JobPins, keep_what_main_keeps
 
         luggage = travel.decode(asked.pins)
+        keep_what_main_keeps(workflow)
         options = Options(mode=luggage.mode, on_unverified=luggage.on_unverified)
-        return Session(workflow, JobPins(luggage.pins), Images(workflow, options, main=False))
+        images = Images(workflow, options, main=False)
+        if luggage.run:
+            from snakemake_apptainer_freshness.engine import notes
+
+            folder = notes.folder_for(workflow, luggage.run)
+            images.watcher = notes.Leaving(workflow, folder, images.guarded).found
+        return Session(workflow, JobPins(luggage.pins), images)
     if config.options(workflow, asked).mode is Mode.OFF:
         return None
     raise UsageError(

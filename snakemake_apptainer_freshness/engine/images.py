@@ -23,6 +23,8 @@ from snakemake_apptainer_freshness.errors import UnprovenImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options
 
+Found = Callable[[str, DiskFact], None]
+
 _FROZEN: Final = (
     f"mode {Mode.FROZEN} fetches nothing: run once in mode {Mode.LOCKED}, where the registry can be reached"
 )
@@ -35,12 +37,14 @@ class ProvenImage(Image):
     tolerant: bool
     proven: StatKey | None
     """What the file was like when it was last proven, where there is no record beside it that could say so."""
+    found: Found
+    """Is told what the file is, each time that somebody wants to run it."""
 
     @classmethod
-    def of(cls, image: Any, pin: Pin, *, tolerant: bool) -> "ProvenImage":
+    def of(cls, image: Any, pin: Pin, *, tolerant: bool, found: Found) -> "ProvenImage":
         """`image`, guarded; a `tolerant` one only warned of, earlier."""
         proven: ProvenImage = object.__new__(cls)
-        proven.__dict__.update(vars(image), pin=pin, tolerant=tolerant, proven=None)
+        proven.__dict__.update(vars(image), pin=pin, tolerant=tolerant, proven=None, found=found)
         return proven
 
     @property
@@ -58,6 +62,7 @@ class ProvenImage(Image):
             where it is there, and not what the pin names.
         """
         fact = self.fact(self.place)
+        self.found(self.url, fact)
         if not (fact.state.may_run or fact.state is DiskState.ABSENT or self.tolerant):
             raise workflow_error(f"will not run the image of {self.pin.reference}: {_told(fact)}\n{_what_next()}")
         return str(self.place)
@@ -87,6 +92,11 @@ class Images:
         self._options = options
         self._main = main
         self._provided: set[str] = set()
+        self.facts: dict[str, DiskFact] = {}
+        """What lay there for each url when its image was provided."""
+        self.guarded: set[str] = set()
+        self.watcher: Found | None = None
+        """Is told what the file of a guarded url is, each time that somebody wants to run it."""
 
     def guard(self, pins: Mapping[str, Pin]) -> None:
         """Let no job have the path of an image that is not what its pin in `pins` (by url) names."""
@@ -94,7 +104,12 @@ class Images:
         tolerant = self._options.on_unverified is OnUnverified.WARN or self._workflow.executor_plugin is None
         for url, image in known.items():
             if url in pins and not isinstance(image, ProvenImage):
-                known[url] = ProvenImage.of(image, pins[url], tolerant=tolerant)
+                known[url] = ProvenImage.of(image, pins[url], tolerant=tolerant, found=self._found)
+                self.guarded.add(url)
+
+    def _found(self, url: str, fact: DiskFact) -> None:
+        if self.watcher is not None:
+            self.watcher(url, fact)
 
     def provide(self, pins: Mapping[str, Pin], pull: Callable[[], Any]) -> Any:
         """Have a proven image for each of `pins` that a job needs, then let Snakemake `pull` the others.
@@ -119,6 +134,7 @@ class Images:
     def _prove_local(self, images: list[ProvenImage]) -> None:
         """Images that are files of this machine are nobody's to repair."""
         facts = [(image.pin, image.fact(image.place)) for image in images]
+        self.facts |= {pin.url: fact for pin, fact in facts}
         bad = [(pin, fact) for pin, fact in facts if fact.state is not DiskState.VERIFIED]
         if self._options.on_unverified is not OnUnverified.WARN:
             _refuse(bad, hint=f"put the file back, or accept it as it is now with --config {CONFIG_KEY}={Mode.UPDATE}")
@@ -128,6 +144,7 @@ class Images:
     def _provide(self, pins: list[Pin]) -> None:
         prefix = Path(self._workflow.persistence.container_img_path)
         facts = check(pins, prefix)
+        self.facts |= facts
         if self._options.mode is Mode.FROZEN:
             unproven = [pin for pin in pins if facts[pin.url].state is not DiskState.VERIFIED]
             _refuse([(pin, facts[pin.url]) for pin in unproven], hint=_FROZEN)
@@ -146,7 +163,8 @@ class Images:
         if missing:
             from snakemake_apptainer_freshness.engine.pulling import fetch_images
 
-            fetch_images(missing, prefix, bars=wants_progress(self._workflow))
+            fetched = fetch_images(missing, prefix, bars=wants_progress(self._workflow))
+            self.facts |= {result.pin.url: result.fact for result in fetched}
 
 
 def require_program() -> None:

@@ -37,6 +37,7 @@ def _hooked(get_workflow: Callable[..., Any]) -> Callable[..., Any]:
         asked = config.take_from_command_line(self.config_settings)
         workflow = get_workflow(self, *args, **kwargs)
         _attach(workflow, asked)
+        _attach_report(workflow)
         return workflow
 
     return with_hook
@@ -63,6 +64,20 @@ def _attach(workflow: Any, asked: config.Asked) -> None:
     workflow._build_dag = build_dag_with_pins  # noqa: SLF001  of this one object
 
 
+def _attach_report(workflow: Any) -> None:
+    """Let ``--report FILE --reporter apptainer-freshness`` mean what it says; see :mod:`.reporting`."""
+    create_report = getattr(workflow, "create_report", None)
+    if create_report is None:
+        return
+
+    def create_report_asked_for(*args: Any, **kwargs: Any) -> Any:
+        from snakemake_apptainer_freshness.engine import reporting
+
+        return reporting.create(create_report, *args, **kwargs)
+
+    workflow.create_report = create_report_asked_for
+
+
 def _refuse_on_check(workflow: Any, asked: config.Asked) -> None:
     check = getattr(workflow, "check", None)
 
@@ -84,8 +99,11 @@ def _refusing(init: Callable[..., None]) -> Callable[..., None]:
     return refusing_init
 
 
-def unsupported(seam: str) -> Exception:
-    """The error for a Snakemake that lacks `seam`, in Snakemake's own type, so that it prints it well."""
+def unsupported(seam: str, *, instead: str = "") -> Exception:
+    """The error for a Snakemake that lacks `seam`, in Snakemake's own type, so that it prints it well.
+
+    `instead` is what a user can do to go without it.
+    """
     from snakemake.common import __version__
 
     from snakemake_apptainer_freshness.engine.talk import workflow_error
@@ -93,7 +111,7 @@ def unsupported(seam: str) -> Exception:
 
     error = UnsupportedSnakemake(
         f"apptainer-freshness cannot pin the containers of this workflow: Snakemake {__version__} has no {seam}",
-        hint=f"use a Snakemake from {KNOWN_VERSIONS}, upgrade snakemake-apptainer-freshness, or turn it off with "
-        f"--config {CONFIG_KEY}=off",
+        hint=f"use a Snakemake from {KNOWN_VERSIONS}, upgrade snakemake-apptainer-freshness, "
+        f"{instead}{', ' if instead else ''}or turn it off with --config {CONFIG_KEY}=off",
     )
     return workflow_error(str(error))

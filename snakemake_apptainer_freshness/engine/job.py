@@ -1,6 +1,7 @@
 """The pins of a main process, as the process of one of its jobs knows them."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from snakemake_apptainer_freshness.cache.classify import Pin
 from snakemake_apptainer_freshness.errors import UsageError
@@ -44,3 +45,16 @@ class JobPins:
             for reference, pin in self._table.items()
             if pin.digest and parse(reference).scheme.is_provable
         }
+
+
+def keep_what_main_keeps(workflow: Any) -> None:
+    """Have this process make nothing again because of its software; the main process has decided that for all jobs.
+
+    Snakemake builds a DAG in the process of a job, too, and looks in it at other jobs of the same rule: those that the
+    main process keeps (:mod:`.rerun`) would be made again here.
+    """
+
+    def unchanged(job: Any, file: Any = None) -> Any:  # noqa: ARG001  Snakemake's signature
+        return [] if file is None else False
+
+    workflow.persistence.software_stack_changed = unchanged

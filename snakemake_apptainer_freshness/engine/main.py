@@ -6,14 +6,18 @@ DAG. By the time the DAG stands, before any job starts, the user is told and the
 job (``--summary``, ``--dag``, ``--touch``, ...) apply the lock without a network and change nothing.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from snakemake_apptainer_freshness import CONFIG_KEY
-from snakemake_apptainer_freshness.actions.pin import DriftCheck, Pins, Registries, read_lock, write_lock
-from snakemake_apptainer_freshness.engine import images, report, travel
+from snakemake_apptainer_freshness.actions.locking import read_lock, write_lock
+from snakemake_apptainer_freshness.actions.pin import DriftCheck, Pins, Registries
+from snakemake_apptainer_freshness.engine import cleanup, config, images, report, travel
+from snakemake_apptainer_freshness.engine.policing import Policing
+from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.engine.session import Session
 from snakemake_apptainer_freshness.engine.talk import errors_told, tell, wants_progress
 from snakemake_apptainer_freshness.errors import TagMoved
@@ -21,6 +25,10 @@ from snakemake_apptainer_freshness.freshness import UNCHECKED, RemoteState, Verd
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import changes
 from snakemake_apptainer_freshness.settings import LIMITS, Mode, Options, Reaction
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.engine.recording import Recorder
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 _CONNECTIONS: Final = 8
 
@@ -34,7 +42,7 @@ class MainSession(Session):
         if not self._runs_jobs:
             options = replace(options, mode=Mode.FROZEN)
         self._options = options
-        self._path = _lock_path(workflow, options)
+        self._path = config.lock_path(workflow, options)
         self._drift = DriftCheck(self._registries)
         self._resolver: Registries | None = None
         self._untold: list[str] = []
@@ -49,22 +57,41 @@ class MainSession(Session):
             tolerant=not self._runs_jobs,
             registries=self._registries,
         )
+        self._recorder = self._new_recorder(workflow, provider) if self._runs_jobs and not workflow.dryrun else None
+        self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs)
         super().__init__(workflow, self._main_pins, provider)
+        self._policing = (
+            Policing(options, self._path, place=self.place_of, registry=self._asking) if self._runs_jobs else None
+        )
+        if not self._runs_jobs:
+            cleanup.protect(workflow, self._main_pins.lock)
 
     def build_dag(self, build: Callable[[], Any]) -> Any:
         """Build the DAG, then tell the user and write the lock."""
+        self._reruns.attach()
+        if self._recorder is not None:
+            self._recorder.attach()
         built = super().build_dag(build)
         self._built = True
         with errors_told():
             self._conclude()
         return built
 
+    def named(self, references: list[str]) -> None:
+        """Hold the names to the policies, before any registry hears of them."""
+        if self._policing is not None:
+            self._policing.names(references)
+
     def met(self, references: list[str]) -> None:
         """Ask whether the tags of new `references` moved, and hand their pins to the jobs that start from now on."""
         pins = self._main_pins
         if self._options.mode in (Mode.LOCK, Mode.LOCKED):
             self._drift.ask(entry for text in references if (entry := pins.lock.get(text)) is not None)
-        luggage = travel.Luggage(pins=pins.table(), mode=self._options.mode, on_unverified=self._options.on_unverified)
+        run, options = "", self._options
+        if self._recorder is not None:
+            run = self._recorder.run
+            self._recorder.met(pins.table())
+        luggage = travel.Luggage(pins=pins.table(), mode=options.mode, on_unverified=options.on_unverified, run=run)
         travel.hand_over(self.workflow.config_settings, travel.encode(luggage))
         self._untold += references
         if self._built and references:
@@ -75,21 +102,42 @@ class MainSession(Session):
         pins, options, dryrun = self._main_pins, self._options, self.workflow.dryrun
         if self._runs_jobs and pins.entries:
             images.require_program()  # takes its time, in which registries answer
+        if self._policing is not None:
+            self._policing.pins(self._untold, pins)
         verdicts = self._verdicts(self._untold)
         after = pins.new_lock() if options.mode.writes_lock else pins.lock
         facts = report.Facts(
             verdicts=verdicts,
-            changes=changes(pins.lock, after),
+            changes=[one for one in changes(pins.lock, after) if one.moves_pin],
             unpinnable={text: why for text, why in pins.unpinnable.items() if text in self._untold},
             left_alone=[text for text in self._untold if text in pins.left_alone],
         )
         for line in report.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun):
             tell(line)
+        if self._policing is not None:
+            self._policing.tell()
         self._tell_warnings()
+        self._reruns.tell()
         self._untold = []
         _refuse_moved(verdicts, options)
         if self._runs_jobs and not dryrun:
             pins.lock = write_lock(self._path, before=pins.lock, after=after)
+            cleanup.register(self.workflow, self._path, pins.lock, pins.unpinnable)
+            self._reruns.remember()
+
+    def _new_recorder(self, workflow: Any, provider: images.Images) -> "Recorder":
+        from snakemake_apptainer_freshness.engine.recording import Recorder
+        from snakemake_apptainer_freshness.engine.witnesses import Witnesses
+
+        recorder = Recorder(
+            workflow,
+            options=self._options,
+            lock=self._path,
+            witnesses=Witnesses(pins=self._main_pins, remote=self._drift.facts, disk=provider.facts),
+            original=lambda rule, wildcards: self.original(rule, wildcards) if self.original else None,
+        )
+        provider.watcher = recorder.found
+        return recorder
 
     def _tell_warnings(self) -> None:
         """Tell what the client of the registries noticed, each once."""
@@ -107,14 +155,25 @@ class MainSession(Session):
         ]
 
     def _registries(self) -> Registries:
-        """Whoever asks registries, made when first needed: most of the cost of asking is importing the HTTP client."""
+        """Whoever asks registries for this run; the recorder listens, where there is one."""
         if self._resolver is None:
+            asking = self._asking()
+            self._resolver = asking if self._recorder is None else self._recorder.witnesses.listening(asking)
+        return self._resolver
+
+    @functools.cached_property
+    def _asking(self) -> "Callable[[], Resolver]":
+        """Makes the client when first needed: most of the cost of asking is importing it."""
+
+        @functools.cache
+        def make() -> "Resolver":
             from snakemake_apptainer_freshness.registry.resolver import Resolver
 
             # Snakemake builds its DAG in this interpreter meanwhile: a connection that serves few images costs both
             connections = max(_CONNECTIONS, min(LIMITS.concurrency, len(self._main_pins.lock) // _CONNECTIONS))
-            self._resolver = Resolver(limits=replace(LIMITS, concurrency=connections))
-        return self._resolver
+            return Resolver(limits=LIMITS._replace(concurrency=connections))
+
+        return make
 
 
 def _refuse_moved(verdicts: list[Verdict], options: Options) -> None:
@@ -124,13 +183,6 @@ def _refuse_moved(verdicts: list[Verdict], options: Options) -> None:
             f"on_moved is error, and tags moved away from their pins: {', '.join(moved)}",
             hint=f"take the new images with --config {CONFIG_KEY}={Mode.UPDATE}, or set on_moved to warn",
         )
-
-
-def _lock_path(workflow: Any, options: Options) -> Path:
-    """Where the lock lies: beside the main Snakefile, or in the working directory where that is remote."""
-    snakefile = Path(workflow.main_snakefile)
-    folder = snakefile.parent if snakefile.is_file() else Path.cwd()
-    return folder / Path(options.lockfile).expanduser()
 
 
 def _shown(path: Path) -> str:

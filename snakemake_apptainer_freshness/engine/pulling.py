@@ -6,7 +6,7 @@ Loaded only where an image is missing or unproven, which most processes of a run
 import functools
 from pathlib import Path
 
-from snakemake_apptainer_freshness.actions.fetch import Progress, Stage, fetch
+from snakemake_apptainer_freshness.actions.fetch import Progress, Result, Stage, fetch
 from snakemake_apptainer_freshness.actions.progress import Bars
 from snakemake_apptainer_freshness.cache.classify import Pin
 from snakemake_apptainer_freshness.engine.report import Line
@@ -14,8 +14,8 @@ from snakemake_apptainer_freshness.engine.talk import tell
 from snakemake_apptainer_freshness.errors import FreshnessError
 
 
-def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> None:
-    """Have a proven image in `prefix` for each of `pins`, with `bars` on a terminal.
+def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> list[Result]:
+    """Have a proven image in `prefix` for each of `pins`, with `bars` on a terminal; gives what was done for each.
 
     Raises
     ------
@@ -27,6 +27,7 @@ def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> None:
     failed = [(result.pin, result.error) for result in results if result.error is not None]
     if failed:
         raise _together(failed)
+    return results
 
 
 def _report(progress: Progress, bars: Bars) -> None:

@@ -51,12 +51,15 @@ class Session:
         self._pins = pins
         self._images = images
         self._rules_of: dict[str, list[Any]] = {}
+        self.original: Callable[[Any, Any], Any] | None = None
+        """What a rule says for wildcards, before pinning; None before the DAG is built."""
 
     def build_dag(self, build: Callable[[], Any]) -> Any:
         """Build the DAG with `build`; no job has started when this returns."""
         rules, dag = self.workflow.rules, self.workflow.dag
         self._meet(static_references(rules))
         rewriting = Rewriting(rules, pin=self._pins.pinned, fail=lambda error, rule: workflow_error(str(error), rule))
+        self.original = rewriting.original
         collect, pull = dag.update_container_imgs, dag.pull_container_imgs
 
         def collect_pinned() -> Any:
@@ -73,6 +76,9 @@ class Session:
         dag.pull_container_imgs = pull_proven
         return build()
 
+    def named(self, references: list[str]) -> None:
+        """`references` were met for the first time, and nobody was asked for them yet."""
+
     def met(self, references: list[str]) -> None:
         """`references` were met for the first time, and are pinned now."""
 
@@ -86,6 +92,7 @@ class Session:
                     rules.append(rule)
         self._rules_of |= new
         with errors_told(self._explain):
+            self.named(list(new))
             self._pins.ensure(new)
             self.met(list(new))
 
@@ -93,10 +100,11 @@ class Session:
         """`error`, with the rule and the line of its Snakefile for each reference that it is about."""
         if not isinstance(error, PinningFailed):
             return str(error)
-        lines = [f"  {text} ({self._place(text)}): {why.message}" for text, why in error.failures.items()]
+        lines = [f"  {text} ({self.place_of(text)}): {why.message}" for text, why in error.failures.items()]
         return "\n".join([error.headline + ":", *lines, *([error.hint] if error.hint else [])])
 
-    def _place(self, reference: str) -> str:
+    def place_of(self, reference: str) -> str:
+        """The rule that names `reference`, and its line in the Snakefile."""
         first, *others = self._rules_of[reference]
         more = f", and {len(others)} more" if others else ""
         line = self.workflow.linemaps.get(first.snakefile, {}).get(first.lineno, first.lineno)

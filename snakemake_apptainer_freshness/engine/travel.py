@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from snakemake_apptainer_freshness.audit.times import RUN
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -34,6 +35,8 @@ class Luggage:
     pins: Mapping[str, Pinned]
     mode: Mode
     on_unverified: OnUnverified
+    run: str = ""
+    """What the main process calls its run in its record; empty where it keeps none."""
 
 
 def encode(luggage: Luggage) -> str:
@@ -45,7 +48,7 @@ def encode(luggage: Luggage) -> str:
         where they are too many for a command line.
     """
     pins = {reference: [pin.url, pin.digest] for reference, pin in sorted(luggage.pins.items())}
-    table = {"mode": luggage.mode, "on_unverified": luggage.on_unverified, "pins": pins}
+    table = {"mode": luggage.mode, "on_unverified": luggage.on_unverified, "run": luggage.run, "pins": pins}
     data = json.dumps(table, separators=(",", ":")).encode()
     text = _PREFIX + base64.urlsafe_b64encode(zlib.compress(data, 9)).decode()
     if len(text) > _LONGEST:
@@ -70,6 +73,7 @@ def decode(text: str) -> Luggage:
             pins={reference: _pinned(reference, *pin) for reference, pin in table["pins"].items()},
             mode=Mode(table["mode"]),
             on_unverified=OnUnverified(table["on_unverified"]),
+            run=_run(table["run"]),
         )
     except FreshnessError as error:
         raise _damaged(error.message) from None
@@ -86,6 +90,13 @@ def _unpacked(text: str) -> bytes:
     if not unpacker.eof:
         raise ValueError("cut short, or too large")
     return data
+
+
+def _run(name: str) -> str:
+    """The run's name, where it is one: it becomes a part of a path."""
+    if name and RUN.fullmatch(name) is None:
+        raise ValueError(f"{name!r} is not the name of a run")
+    return name
 
 
 def _pinned(reference: str, url: str, digest: str) -> Pinned:

@@ -1,0 +1,67 @@
+"""The repository that a workflow lies in, as git tells it.
+
+Where there is no git, no repository, or no answer in time, nothing is known, and that is said: never an error. Nothing
+in the repository is changed, and no program that its configuration names is started but those that git needs to
+compare files.
+"""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from snakemake_apptainer_freshness.settings import RECORDS
+
+_QUIETLY: Final = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+_CALM: Final = ("-c", "core.fsmonitor=false", "-c", "core.pager=cat")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """The commit that is checked out (empty: none, or not known), and whether tracked files differ from it.
+
+    `lock_committed` says whether the lock's bytes are in that commit; None where that could not be asked.
+    """
+
+    name: str = ""
+    dirty: bool | None = None
+    lock_committed: bool | None = None
+
+
+def commit_of(snakefile: Path, lock: Path, content: bytes | None) -> Commit:
+    """The commit that the workflow of `snakefile` is at; `content` is what its `lock` file holds, None without one."""
+    name = _git(snakefile.parent, "rev-parse", "--verify", "--quiet", "HEAD")
+    if name is None:
+        return Commit()
+    status = _git(snakefile.parent, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+    return Commit(
+        name=name.decode("ascii", "replace").strip(),
+        dirty=None if status is None else bool(status.strip()),
+        lock_committed=None if content is None else _is_committed(lock, content),
+    )
+
+
+def _is_committed(lock: Path, content: bytes) -> bool | None:
+    """Whether the commit of the repository that `lock` lies in has these bytes for it; None where it lies in none."""
+    if _git(lock.parent, "rev-parse", "--verify", "--quiet", "HEAD") is None:
+        return None
+    return _git(lock.parent, "cat-file", "blob", f"HEAD:./{lock.name}") == content
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    """What git prints in `folder`; None where it fails."""
+    try:
+        answer = subprocess.run(
+            ["git", *_CALM, *arguments],
+            cwd=folder,
+            env=os.environ | _QUIETLY,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=RECORDS.repository_timeout,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout if answer.returncode == 0 else None

@@ -1,0 +1,127 @@
+"""Notes: what the process of a job leaves for the record that the main process writes.
+
+One small file a job in ``<run>.jobs`` beside the record: on which host it began, when, and what it found at its image's
+path. The main process makes that folder and takes the notes as jobs end; where the two share no file system there is no
+such folder, and a job leaves nothing. A note that cannot be written or read is no reason for a job to fail.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from snakemake_apptainer_freshness.audit.times import TIME, now
+from snakemake_apptainer_freshness.cache.files import HOST, NotAFile, read_small, unique
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.settings import RECORDS
+
+_LONGEST_HOST: Final = 253
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What one job's process said: its host, when it began (its own clock), and the word for its image."""
+
+    host: str = ""
+    began: str = ""
+    disk: str = ""
+
+
+def folder_for(workflow: Any, run: str) -> Path:
+    """Where the jobs of `run` leave their notes."""
+    return records_of(workflow) / f"{run}.jobs"
+
+
+def records_of(workflow: Any) -> Path:
+    """Where the records of `workflow` lie: in Snakemake's own folder of its work directory."""
+    return Path(workflow.persistence.path, "apptainer-freshness", "runs")
+
+
+def single(jobs: Iterable[Any]) -> Iterator[Any]:
+    """Each job of `jobs`, those of groups one by one."""
+    for job in jobs:
+        if job.is_group():
+            yield from job
+        else:
+            yield job
+
+
+class Leaving:
+    """Has the jobs of this process leave their notes in `folder`."""
+
+    def __init__(self, workflow: Any, folder: Path, guarded: Container[str]) -> None:
+        """Begin; `guarded` are the urls of which :meth:`found` will be told, as far as they are known by then."""
+        self._folder = folder
+        self._guarded = guarded
+        self._waiting: dict[str, list[tuple[Path, str]]] = {}
+        if folder.is_dir():
+            on_running(workflow.dag, self._started)
+
+    def found(self, url: str, fact: DiskFact) -> None:
+        """The image of `url` is about to be run; `fact` is what its file is."""
+        for place, began in self._waiting.pop(url, ()):
+            _leave(place, began, fact.state)
+
+    def _started(self, jobs: Iterable[Any]) -> None:
+        began = now()
+        for job in single(jobs):
+            place, url = self._folder / _name(job, job.attempt), job.container_img_url
+            if url in self._guarded:
+                self._waiting.setdefault(url, []).append((place, began))
+            else:
+                _leave(place, began, "")
+
+
+def on_running(dag: Any, tell: Callable[[Iterable[Any]], None]) -> None:
+    """`tell` the jobs that Snakemake hands to an executor, each time before it does."""
+    register = dag.register_running
+
+    def register_and_tell(jobs: Any) -> Any:
+        tell(jobs)
+        return register(jobs)
+
+    dag.register_running = register_and_tell
+
+
+def take(folder: Path, job: Any, attempt: int) -> Note:
+    """What the process of an `attempt` of `job` left in `folder`; it is then gone. An empty note where it left none."""
+    place = folder / _name(job, attempt)
+    try:
+        note = _parse(read_small(place, RECORDS.note))
+    except FileNotFoundError:
+        return Note()
+    except (OSError, ValueError, NotAFile, RecursionError):
+        note = Note()
+    with contextlib.suppress(OSError):
+        place.unlink()
+    return note
+
+
+def _parse(content: bytes) -> Note:
+    table = json.loads(content)
+    if not isinstance(table, dict) or not all(isinstance(table.get(key), str) for key in ("host", "began", "disk")):
+        raise ValueError("no note")
+    host, began, disk = table["host"], table["began"], table["disk"]
+    if not host.isprintable() or len(host) > _LONGEST_HOST:
+        raise ValueError("no host")
+    if TIME.fullmatch(began) is None or (disk and disk not in set(DiskState)):
+        raise ValueError("no time, or no state")
+    return Note(host=host, began=began, disk=disk)
+
+
+def _leave(place: Path, began: str, disk: str) -> None:
+    content = json.dumps({"host": HOST, "began": began, "disk": disk}).encode()
+    temporary = place.with_name(f".{unique()}")
+    with contextlib.suppress(OSError):
+        temporary.write_bytes(content)
+        temporary.replace(place)
+
+
+def _name(job: Any, attempt: int) -> str:
+    """What the note of an attempt of `job` is called: the same in the main process and in the job's own."""
+    parts = [job.rule.name, *(f"{key}={value}" for key, value in sorted(job.wildcards_dict.items()))]
+    said = "\0".join(parts).encode(errors="surrogateescape")
+    return f"{hashlib.sha256(said).hexdigest()[:32]}-{attempt}.json"

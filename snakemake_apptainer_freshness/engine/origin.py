@@ -1,0 +1,83 @@
+"""Where a run comes from: who started what, where, with which programs.
+
+Only what may be kept: of the configuration its digest, of the command line what holds no secret, of the environment
+nothing.
+"""
+
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from snakemake.common import __version__ as snakemake_version
+from snakemake.deployment.singularity import Singularity
+
+from snakemake_apptainer_freshness.audit.command import kept
+from snakemake_apptainer_freshness.audit.record import LockUsed, Run, Source, Versions
+from snakemake_apptainer_freshness.cache.files import HOST, NotAFile, read_small
+from snakemake_apptainer_freshness.engine.config import PINS_KEY
+from snakemake_apptainer_freshness.errors import redact
+from snakemake_apptainer_freshness.settings import RECORDS, Options
+
+
+def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Options, lock: LockUsed | None) -> Run:
+    """What is known of the run `name` of `workflow` before its first job."""
+    chosen = {key: redact(str(getattr(options, key))) for key in options.__slots__ if key != "mode"}
+    return Run(
+        id=name,
+        started=started,
+        user=_user(),
+        host=HOST,
+        workdir=str(Path.cwd()),
+        command=kept(sys.argv, os.environ, ours=PINS_KEY),
+        config_sha256=_digest(workflow.config),
+        versions=Versions(
+            snakemake=snakemake_version,
+            freshness=metadata.version("snakemake-apptainer-freshness"),
+            apptainer=_apptainer(),
+            python=platform.python_version(),
+        ),
+        source=Source(snakefile=redact(str(workflow.main_snakefile))),
+        mode=str(options.mode),
+        options={key: value for key, value in chosen.items() if len(value) <= RECORDS.text},
+        lock=lock,
+        previous=previous,
+    )
+
+
+def lock_used(path: Path) -> tuple[LockUsed | None, bytes | None]:
+    """The lock at `path`, and its bytes; None where there is none."""
+    try:
+        content = read_small(path, RECORDS.lock_size)
+    except (OSError, ValueError, NotAFile):
+        return None, None
+    return LockUsed(path=str(path), sha256=hashlib.sha256(content).hexdigest()), content
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _digest(config: Any) -> str:
+    """The SHA-256 of `config` as JSON with sorted keys; empty where it cannot be written so."""
+    try:
+        text = json.dumps(config, sort_keys=True, separators=(",", ":"), default=str)
+    except (TypeError, ValueError, RecursionError):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _apptainer() -> str:
+    """The version of the program that Snakemake found, where it looked for one."""
+    with contextlib.suppress(AssertionError):
+        return redact(str(Singularity().version).strip().rpartition(" ")[2])
+    return ""

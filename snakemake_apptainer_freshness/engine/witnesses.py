@@ -1,0 +1,108 @@
+"""What the three witnesses said of each image of a run, gathered for its record while the run asks them anyway."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from snakemake_apptainer_freshness.actions.pin import Pins, Registries
+from snakemake_apptainer_freshness.audit.record import ImageRecord
+from snakemake_apptainer_freshness.audit.times import now
+from snakemake_apptainer_freshness.cache import ledger
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.cache.ledger import DamagedRecord
+from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, RemoteFact, RemoteState
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.lockfile import Entry, Pinned
+
+
+class Heard:
+    """Whoever asks registries, with a note of when each answer came."""
+
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
+        self.at: dict[str, str] = {}
+        """When the registry answered about a reference (in its full form)."""
+        self.resolved: dict[str, str] = {}
+        """The digest that it gave for those that were resolved."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As :class:`~.actions.pin.Registries` has it."""
+        return self._registries.warnings
+
+    def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
+        """As :class:`~.actions.pin.Registries` has it."""
+        for reference, answer in self._registries.resolve(references):
+            if isinstance(answer, Entry):
+                self.at[str(reference)] = now()
+                self.resolved[str(reference)] = answer.digest
+            yield reference, answer
+
+    def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
+        """As :class:`~.actions.pin.Registries` has it."""
+        for entry, fact in self._registries.check(entries):
+            self.at[str(parse(entry.reference))] = now()
+            yield entry, fact
+
+
+@dataclass(slots=True, kw_only=True)
+class Witnesses:
+    """Whom to ask: `remote` gives facts by reference, `disk` has them by the url that rules run.
+
+    `heard` is who asked the registries, once anyone did.
+    """
+
+    pins: Pins
+    remote: Callable[[], Mapping[str, RemoteFact]]
+    disk: Mapping[str, DiskFact]
+    heard: Heard | None = None
+
+    def listening(self, registries: Registries) -> Registries:
+        """`registries`, whose answers are heard from now on."""
+        self.heard = Heard(registries)
+        return self.heard
+
+    def record(self, reference: str, pinned: Pinned) -> ImageRecord:
+        """All of it about `reference`, for which rules run `pinned`."""
+        entry = self.pins.entries.get(reference)
+        record = ImageRecord(reference=reference, pinned=pinned.url, digest=pinned.digest)
+        if entry is None:
+            return replace(record, proof=self.pins.unpinnable.get(reference, ""))
+        manifest = entry.platforms.get(self.pins.platform, "")
+        record = replace(record, platform=self.pins.platform, manifest=manifest if manifest != pinned.digest else "")
+        return self._with_disk(self._with_remote(record, entry), Pin.of(entry, kind=self.pins.options.pin))
+
+    def _with_remote(self, record: ImageRecord, entry: Entry) -> ImageRecord:
+        name = str(parse(record.reference))
+        asked_at = self.heard.at.get(name, "") if self.heard else ""
+        fact = self.remote().get(record.reference)
+        if fact is None and self.heard and name in self.heard.resolved:
+            fact = RemoteFact(state=RemoteState.CURRENT, digest=self.heard.resolved[name])
+        if fact is None:
+            return record
+        points_at = fact.digest or (entry.digest if fact.state is RemoteState.CURRENT else "")
+        return replace(
+            record, remote=str(fact.state), points_at=points_at, asked_at=asked_at, remote_detail=fact.detail
+        )
+
+    def _with_disk(self, record: ImageRecord, pin: Pin) -> ImageRecord:
+        fact = self.disk.get(record.pinned)
+        if fact is None:
+            return record
+        record = replace(record, disk=str(fact.state), proof=fact.detail, path=fact.path)
+        with suppress(OSError):
+            record = replace(record, size=os.stat(fact.path).st_size)  # noqa: PTH116  costs half of Path's
+        return replace(record, sha256=_sha256(pin, fact)) if fact.state is DiskState.VERIFIED else record
+
+
+def _sha256(pin: Pin, fact: DiskFact) -> str:
+    """The SHA-256 of a verified image: what its pin names, or what its record holds."""
+    if pin.content is not None:
+        return pin.content.hex
+    with suppress(DamagedRecord):
+        recorded = ledger.load(Path(fact.path))
+        return recorded.sha256 if recorded is not None else ""
+    return ""
