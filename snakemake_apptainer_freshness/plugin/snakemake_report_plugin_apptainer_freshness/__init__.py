@@ -8,21 +8,32 @@ asked for us.
 
 import os
 import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
 
 from snakemake_interface_report_plugins.reporter import ReporterBase
+from snakemake_interface_report_plugins.settings import ReportSettingsBase
+
+
+@dataclass
+class ReportSettings(ReportSettingsBase):
+    """What ``--report-apptainer-freshness-…`` says."""
+
+    path: Optional[Path] = field(  # noqa: UP045  Snakemake makes an option of this spelling alone
+        default=None,
+        metadata={"help": "Where to write the page of the audit; --report says the same.", "required": True},
+    )
 
 
 class Reporter(ReporterBase):
-    """What ``--reporter apptainer-freshness`` would render."""
+    """``--reporter apptainer-freshness``: the page of an audit of this work directory."""
 
     def render(self) -> None:
-        """Say that this version renders no report."""
-        from snakemake_interface_common.exceptions import WorkflowError
+        """Write the page."""
+        from snakemake_apptainer_freshness.engine import reporting
 
-        raise WorkflowError(
-            "apptainer-freshness has no report in this version; the images of a run stand in its lock file and in "
-            "Snakemake's own report (--reporter html)"
-        )
+        reporting.render(Path(self.settings.path))
 
 
 def _install() -> None:
