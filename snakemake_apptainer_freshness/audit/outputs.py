@@ -1,0 +1,202 @@
+"""Judging the outputs of one work directory: who made each, what it is now, and what follows.
+
+Who made an output is the last job of ours that finished it. A later job that did not finish may have left anything in
+its place, so that only an untouched file is still what the earlier job made. What is just being made is left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from snakemake_apptainer_freshness.audit import images, journal, verdicts
+from snakemake_apptainer_freshness.audit.findings import be, counted
+from snakemake_apptainer_freshness.audit.looking import Seen, look
+from snakemake_apptainer_freshness.audit.metadata import MadeBy, Metadata
+from snakemake_apptainer_freshness.audit.record import Ending, ImageRecord, JobRecord, JobResult, OutputRecord, Run
+from snakemake_apptainer_freshness.audit.results import OutputAudit, Verdict
+from snakemake_apptainer_freshness.audit.selection import Selection
+from snakemake_apptainer_freshness.audit.verdicts import Condition, Judged, Maker
+
+
+@dataclass(slots=True, kw_only=True)
+class Judging:
+    """Judges each output of one work directory; `changed` has those that changed since and how."""
+
+    folder: Path
+    runs: Sequence[Run]
+    metadata: Metadata
+    selection: Selection
+    broken: Sequence[journal.Break] = ()
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    changed: dict[str, str] = field(default_factory=dict)
+    _images: Mapping[str, Mapping[str, ImageRecord]] = field(default_factory=dict)
+    _doubted: frozenset[str] = frozenset()
+    _known: dict[tuple[str, str, str, str], Judged] = field(default_factory=dict)
+    _being_made: int = 0
+    _elsewhere: int = 0
+    _unseen: list[str] = field(default_factory=list)
+
+    def outputs(self) -> list[OutputAudit]:
+        """All outputs that are chosen, each with its verdict."""
+        self.conditions = images.conditions(self.folder, self.runs)
+        self.broken = journal.chain(self.runs)
+        self._doubted = _doubted(self.runs, self.broken)
+        self._images = {run.id: {image.pinned: image for image in run.images} for run in self.runs}
+        makers, open_jobs = _makers(self.runs)
+        wanted: dict[str, OutputRecord | None] = dict.fromkeys(self.metadata.outputs)
+        wanted.update(dict.fromkeys(open_jobs))
+        wanted.update({path: maker.left for path, maker in makers.items()})
+        wanted = self.selection.outputs(wanted, self.folder)
+        seen = look(self.folder, wanted)
+        found = (self._judge(path, seen[path], makers.get(path), open_jobs.get(path)) for path in wanted)
+        return [output for output in found if output is not None and self.selection.keeps(output)]
+
+    def notes(self) -> list[str]:
+        """What could not be looked at."""
+        found = []
+        where = f" in {self.folder}"
+        if not self.metadata.found:
+            found.append(f"Snakemake's own metadata is not there{where}: what ran without us is not seen")
+        if bad := self.metadata.unreadable:
+            found.append(f"{counted(bad, 'record')} of Snakemake's metadata cannot be read{where}, such as {bad[0]}")
+        if self._being_made:
+            found.append(f"{counted(self._being_made, 'output')} {be(self._being_made)} being made{where}: left out")
+        if self._elsewhere:
+            found.append(f"{counted(self._elsewhere, 'output')} in remote storage {be(self._elsewhere)} not looked at")
+        if self._unseen:
+            found.append(f"{counted(self._unseen, 'output')} could not be looked at{where}, such as {self._unseen[0]}")
+        if unknown := [run for run in self.runs if run.lock is not None and run.lock.committed is None]:
+            found.append(f"whether the lock was committed is not known of {counted(unknown, 'run')}{where}")
+        return found
+
+    def _judge(
+        self, path: str, seen: Seen, maker: Maker | None, open_job: tuple[Run, JobRecord] | None
+    ) -> OutputAudit | None:
+        """The verdict on one output; None where there is none to judge, or it is just being made."""
+        how = verdicts.changed(maker.left, seen) if maker else ""
+        self._elsewhere += seen.elsewhere
+        if seen.problem:
+            self._unseen.append(path)
+        if open_job is not None and (maker is None or how or not seen.exists):
+            if open_job[0].ending is Ending.RUNNING:
+                self._being_made += 1
+                return None
+            if maker is None or how:
+                return self._of_open_job(path, seen, *open_job)
+        if maker is None:
+            return self._without_us(path, seen, again=False) if seen.exists else None
+        if how and verdicts.made_again(maker, self.metadata.outputs.get(path)):
+            return self._without_us(path, seen, again=True)
+        return self._of_maker(path, seen, maker, how)
+
+    def _of_maker(self, path: str, seen: Seen, maker: Maker, how: str) -> OutputAudit:
+        """An output that `maker` made; `how` it changed since."""
+        job = maker.job
+        image = self._images[maker.run.id].get(job.image)
+        verdict, why = self._by_image(maker, image)
+        if how:
+            self.changed[path] = how
+            verdict, why = verdicts.worst((verdict, why), (Verdict.CHANGED, how))
+        if seen.problem:
+            why += f"; the output could not be looked at: {seen.problem}"
+        made = self.metadata.outputs.get(path)
+        return OutputAudit(
+            workdir=str(self.folder),
+            path=path,
+            verdict=verdict,
+            why=why,
+            rule=job.rule,
+            exists=seen.exists,
+            size=seen.size,
+            run=maker.run.id,
+            job=job,
+            reference=job.reference,
+            pinned=job.image,
+            digest=image.digest if image else "",
+            manifest=image.manifest if image else "",
+            sif_sha256=image.sha256 if image else "",
+            made_at=job.ended,
+            host=job.host,
+            inputs=made.inputs if made else (),
+        )
+
+    def _by_image(self, maker: Maker, image: ImageRecord | None) -> Judged:
+        """What the image says of all that jobs like this one made in this run; thought through once."""
+        run, job = maker.run, maker.job
+        key = (run.id, job.image, job.disk, job.reference)
+        if key not in self._known:
+            now = self.conditions.get(job.image)
+            self._known[key] = verdicts.by_image(maker, image, now, believed=run.id not in self._doubted)
+        return self._known[key]
+
+    def _without_us(self, path: str, seen: Seen, *, again: bool) -> OutputAudit:
+        """An output that a run without a record made, as far as Snakemake's metadata knows it."""
+        made = self.metadata.outputs.get(path)
+        verdict, why = verdicts.without_us(made, again=again)
+        if path in self.metadata.incomplete:
+            why += "; its job was started, and Snakemake does not know that it ended"
+        made = made or MadeBy(rule="")
+        return OutputAudit(
+            workdir=str(self.folder),
+            path=path,
+            verdict=verdict,
+            why=why,
+            rule=made.rule,
+            exists=seen.exists,
+            size=seen.size,
+            reference=made.container,
+            pinned=made.container,
+            digest=verdicts.digest_in(made.container),
+            made_at=_time(made.ended),
+            inputs=made.inputs,
+        )
+
+    def _of_open_job(self, path: str, seen: Seen, run: Run, job: JobRecord) -> OutputAudit | None:
+        """An output whose last job of ours did not finish: a later one without us may have."""
+        if not seen.exists:
+            return None
+        made = self.metadata.outputs.get(path)
+        if made is not None and path not in self.metadata.incomplete and made.started > verdicts.seconds(job.started):
+            return self._without_us(path, seen, again=True)
+        ended = "failed" if job.result is JobResult.FAILED else "has no end in its record"
+        return OutputAudit(
+            workdir=str(self.folder),
+            path=path,
+            verdict=Verdict.NO_RECORD,
+            why=f"the last job that was to make it, in run {run.id}, {ended}: nothing says what this file is",
+            rule=job.rule,
+            exists=True,
+            size=seen.size,
+            inputs=made.inputs if made else (),
+        )
+
+
+def _makers(runs: Sequence[Run]) -> tuple[dict[str, Maker], dict[str, tuple[Run, JobRecord]]]:
+    """Who finished each output last, and which outputs had a later job that did not finish."""
+    makers: dict[str, Maker] = {}
+    open_jobs: dict[str, tuple[Run, JobRecord]] = {}
+    for run in runs:
+        for job in run.jobs:
+            for left in job.outputs:
+                if job.result is JobResult.FINISHED:
+                    makers[left.path] = Maker(run=run, job=job, left=left)
+                    open_jobs.pop(left.path, None)
+                else:
+                    open_jobs[left.path] = (run, job)
+    return makers, open_jobs
+
+
+def _doubted(runs: Sequence[Run], broken: Sequence[journal.Break]) -> frozenset[str]:
+    """Runs whose record is not the one that the next run knew; the newest, which nobody vouches for, is not doubted."""
+    vouched = {run.previous for run in runs}
+    before = dict(zip((run.id for run in runs[1:]), runs, strict=False))
+    found = (before[one.run] for one in broken if one.run in before)
+    return frozenset(run.id for run in found if run.sha256 not in vouched)
+
+
+def _time(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds > 0 else ""
+    except (ValueError, OverflowError, OSError):
+        return ""

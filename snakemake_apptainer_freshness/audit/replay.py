@@ -1,0 +1,183 @@
+"""Could it be run again today? Every digest that an output was made with is looked for, here and at its registry.
+
+Three questions of each digest: is it still served, is this platform's manifest in it the one that ran (and served,
+too), and is a proven file of it on this disk. What cannot be asked is not known, which is neither yes nor no. An output
+that nothing can be said of cannot be made again for certain; nor can one whose image had no digest.
+
+The registries are asked by whoever is handed in as `ask`; this is the only part of an audit that uses the network.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from snakemake_apptainer_freshness.audit import findings
+from snakemake_apptainer_freshness.audit.findings import Site, counted, short
+from snakemake_apptainer_freshness.audit.record import ImageRecord
+from snakemake_apptainer_freshness.audit.results import Finding, ImageAudit, ImageReplay, Kind, Replay, Verdict
+from snakemake_apptainer_freshness.errors import FreshnessError, NotFound
+from snakemake_apptainer_freshness.freshness import DiskState, RemoteFact, RemoteState
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.manifest import Index, choose, parse
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import Reference, Scheme
+from snakemake_apptainer_freshness.image.reference import parse as parse_reference
+from snakemake_apptainer_freshness.lockfile import Entry
+
+_SERVED = frozenset({RemoteState.CURRENT, RemoteState.MOVED, RemoteState.UNTAGGED})
+Key = tuple[str, str]
+"""A reference, and the digest that it was run with."""
+
+
+class Registries(Protocol):
+    """Whoever asks registries: :class:`.registry.resolver.Resolver`."""
+
+    def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
+        """What the registry says of each pin, as answers come in."""
+        ...
+
+    def manifest(self, reference: Reference, digest: Digest) -> bytes:
+        """The manifest or index `digest`; it has been hashed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """One work directory asked about: its images with their answers, what was found, and why it could not be rerun.
+
+    `asked` says how many digests were looked for, `unreachable` whether a registry could not be asked that mattered.
+    """
+
+    images: tuple[ImageAudit, ...]
+    findings: list[Finding]
+    reasons: tuple[str, ...]
+    asked: int
+    unreachable: bool = False
+
+    @staticmethod
+    def together(replays: "Sequence[Replayed]") -> Replay:
+        """The answer for all work directories."""
+        reasons = list(dict.fromkeys(reason for one in replays for reason in one.reasons))
+        if reasons:
+            return Replay(
+                possible=False,
+                because=f"because {'; '.join(reasons)}",
+                unreachable=any(one.unreachable for one in replays),
+            )
+        asked = sum(one.asked for one in replays)
+        if not asked:
+            return Replay(possible=True, because="because no output needs an image")
+        whose = "its digest is" if asked == 1 else f"each of {asked} digests is"
+        return Replay(possible=True, because=f"because {whose} still served for this platform, or proven on this disk")
+
+
+Asker = Callable[[Site], Replayed]
+
+
+def asker(registries: Registries, platform: Platform) -> Asker:
+    """Whoever asks `registries` whether a work directory's outputs could be made again on `platform`."""
+    return lambda site: _replay(site, registries, platform)
+
+
+def _replay(site: Site, registries: Registries, platform: Platform) -> Replayed:
+    images = _images(site)
+    served = _served(registries, images)
+    answers = {key: _answer(site, image, served[key], registries, platform) for key, image in images.items()}
+    lost = [key for key, one in answers.items() if not one.possible]
+    return Replayed(
+        images=tuple(_with_answer(image, answers) for image in site.images),
+        findings=[_finding(site, key, answers[key]) for key in lost if answers[key].served is not None],
+        reasons=(*(_reason(key, answers[key]) for key in lost), *_unknown(site)),
+        asked=len(answers),
+        unreachable=any(answers[key].served is None for key in lost),
+    )
+
+
+def _images(site: Site) -> dict[Key, ImageRecord]:
+    """The newest record of each image that an output in `site` was made with."""
+    recorded = {(image.reference, image.digest): image for run in site.runs for image in run.images if image.digest}
+    needed = {(output.reference, output.digest) for output in site.outputs if output.digest}
+    return {key: recorded[key] for key in sorted(needed) if key in recorded}
+
+
+def _served(registries: Registries, images: Mapping[Key, ImageRecord]) -> dict[Key, RemoteFact]:
+    """What registries say of each digest, all asked at once."""
+    found: dict[Key, RemoteFact] = {}
+    entries: dict[Key, Entry] = {}
+    for key, image in images.items():
+        try:
+            parse_reference(image.reference)
+            Digest.parse(image.digest)
+        except FreshnessError as error:
+            found[key] = RemoteFact(state=RemoteState.UNREACHABLE, detail=error.message)
+            continue
+        entries[key] = Entry(reference=image.reference, pinned=image.pinned, digest=image.digest, media_type="")
+    for entry, fact in registries.check(entries.values()):
+        found[entry.reference, entry.digest] = fact
+    return found
+
+
+def _answer(
+    site: Site, image: ImageRecord, fact: RemoteFact, registries: Registries, platform: Platform
+) -> ImageReplay:
+    now = site.conditions.get(image.pinned)
+    on_disk = now is not None and now.state == DiskState.VERIFIED
+    served = None if fact.state is RemoteState.UNREACHABLE else fact.state in _SERVED
+    answer = ImageReplay(digest=image.digest, served=served, same_platform=None, on_disk=on_disk, detail=fact.detail)
+    if not served:
+        return answer
+    try:
+        same, detail = _same_platform(image, registries, platform)
+    except NotFound:
+        return replace(answer, same_platform=False, detail="the manifest for this platform is no longer served")
+    except FreshnessError as error:
+        return replace(answer, served=None, detail=error.message)
+    return replace(answer, same_platform=same, detail=detail or answer.detail)
+
+
+def _same_platform(image: ImageRecord, registries: Registries, platform: Platform) -> tuple[bool | None, str]:
+    """Whether a pull of the image on `platform` would get the manifest that ran, and what is wrong."""
+    reference = parse_reference(image.reference)
+    if reference.scheme not in (Scheme.DOCKER, Scheme.ORAS):
+        return None, ""
+    document = parse(registries.manifest(reference, Digest.parse(image.digest)), None)
+    if not isinstance(document, Index):
+        return (None, "") if image.platform in ("", str(platform)) else (False, f"it ran on {image.platform}")
+    chosen = choose(document, platform)
+    if chosen is None:
+        return False, f"it has no image for {platform}"
+    registries.manifest(reference, chosen.digest)
+    if not image.manifest:
+        return None, ""
+    if str(chosen.digest) != image.manifest:
+        return False, f"{platform} would get {chosen.digest.short}; {image.platform} ran {short(image.manifest)}"
+    return True, ""
+
+
+def _with_answer(image: ImageAudit, answers: Mapping[Key, ImageReplay]) -> ImageAudit:
+    """`image` with the answer for the digest that it was run with last."""
+    last = next((one.digest for one in reversed(image.sightings) if (image.reference, one.digest) in answers), None)
+    return image if last is None else replace(image, replay=answers[image.reference, last])
+
+
+def _finding(site: Site, key: Key, answer: ImageReplay) -> Finding:
+    return findings.of(Kind.NOT_REPEATABLE, _reason(key, answer), site.workdir, [key[0]])
+
+
+def _reason(key: Key, answer: ImageReplay) -> str:
+    reference, digest = key
+    image = f"{short(digest)} of {reference}"
+    detail = f" ({answer.detail})" if answer.detail else ""
+    if answer.served is None:
+        return f"{image} could not be asked for, and is not proven on this disk{detail}"
+    if not answer.served:
+        return f"{image} is no longer served, and is not proven on this disk"
+    return f"{image} would not be the image that ran{detail}"
+
+
+def _unknown(site: Site) -> Iterator[str]:
+    unnamed = sorted({one.reference for one in site.outputs if one.reference and not one.digest})
+    if unnamed:
+        yield f"{', '.join(unnamed)} {'names' if len(unnamed) == 1 else 'name'} no digest"
+    if unknown := [one for one in site.outputs if one.verdict is Verdict.NO_RECORD]:
+        yield f"how {counted(unknown, 'output')} {'was' if len(unknown) == 1 else 'were'} made was not recorded"

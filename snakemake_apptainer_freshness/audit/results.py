@@ -1,0 +1,215 @@
+"""What an audit finds: values only.
+
+:func:`.judge.audit` makes them of records, Snakemake's metadata and the files on this disk; each rendering (text, JSON,
+HTML, SARIF, RO-Crate) takes one :class:`Audit`, and says the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from snakemake_apptainer_freshness.audit.record import JobRecord, Run
+
+
+class Verdict(StrEnum):
+    """What can be said of one output; the worst first."""
+
+    BAD_IMAGE = "bad image"
+    """Made by an image that was bad then, or is known bad now."""
+    CHANGED = "changed"
+    """The output changed since it was made."""
+    UNATTRIBUTABLE = "unattributable"
+    """Made by a tag that cannot be attributed to any digest."""
+    NO_RECORD = "no record"
+    """Nothing says how it was made, or a run without us made it and says no container."""
+    UNPROVEN = "unproven"
+    """Made by a pinned image that was not proven."""
+    NO_CONTAINER = "no container"
+    """Made without a container, as its rule says."""
+    PROVEN = "proven"
+    """Made by an image that was proven to be what the lock named."""
+
+
+SENTENCES: Mapping[Verdict, str] = {
+    Verdict.PROVEN: "made by a proven image",
+    Verdict.UNPROVEN: "made by a pinned but unproven image",
+    Verdict.UNATTRIBUTABLE: "made by a tag that cannot be attributed",
+    Verdict.NO_CONTAINER: "made without a container",
+    Verdict.BAD_IMAGE: "made by an image that was bad then or is known bad now",
+    Verdict.CHANGED: "changed since it was made",
+    Verdict.NO_RECORD: "no record of how it was made",
+}
+"""Each verdict in plain words."""
+
+
+class Severity(StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Kind(StrEnum):
+    """What a finding is about."""
+
+    MIXED_DIGESTS = "mixed-digests"
+    """Outputs of one rule were made with different digests."""
+    PIN_MOVED = "pin-moved"
+    """An image's pin moved between two runs."""
+    LOCK_NOT_COMMITTED = "lock-not-committed"
+    """A run used a lock that was never committed."""
+    CHAIN_BROKEN = "chain-broken"
+    """A record was altered or removed after the next one was made."""
+    RECORD_DAMAGED = "record-damaged"
+    FOREIGN_RECORD = "foreign-record"
+    """A record that was made in another folder, and that no record of this one knows of."""
+    RUN_UNFINISHED = "run-unfinished"
+    """A run's record has no end."""
+    RUN_UNDER_WAY = "run-under-way"
+    BAD_IMAGE = "bad-image"
+    """An image file on this disk is not what was recorded."""
+    OUTPUT_CHANGED = "output-changed"
+    OUTPUT_MISSING = "output-missing"
+    """A recorded output is no longer there."""
+    UNATTRIBUTABLE = "unattributable"
+    NO_RECORD = "no-record"
+    UNPROVEN = "unproven"
+    NOT_REPEATABLE = "not-repeatable"
+    """A digest is no longer served, and its image is not on this disk either."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One fact that an auditor should look at; `text` is one plain sentence, `subjects` what it is about.
+
+    `subjects` are outputs, references or run identifiers, whole; a rendering may fold them.
+    """
+
+    kind: Kind
+    severity: Severity
+    text: str
+    workdir: str
+    subjects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputAudit:
+    """One output and its chain: job, image file, platform manifest, digest, reference.
+
+    `why` says in one sentence how the verdict is known. `run` is the identifier of the run that made it, empty where
+    no record says so; `job` that run's job. `exists` says whether it is there now. `inputs` are what Snakemake's
+    metadata says it was made of.
+    """
+
+    workdir: str
+    path: str
+    verdict: Verdict
+    why: str
+    rule: str = ""
+    exists: bool = True
+    size: int = 0
+    run: str = ""
+    job: JobRecord | None = None
+    reference: str = ""
+    pinned: str = ""
+    digest: str = ""
+    manifest: str = ""
+    sif_sha256: str = ""
+    made_at: str = ""
+    host: str = ""
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """One image in one run: what was agreed, what the tag pointed at, what lay on the disk."""
+
+    run: str
+    at: str
+    digest: str
+    remote: str
+    points_at: str
+    disk: str
+    proof: str
+    sha256: str
+    jobs: int
+    """How many jobs of the run ran it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageAudit:
+    """One reference across all runs, oldest sighting first; `now` is what the disk says today of its last image.
+
+    `outputs` counts what was made with it.
+    """
+
+    workdir: str
+    reference: str
+    sightings: tuple[Sighting, ...]
+    rules: tuple[str, ...] = ()
+    outputs: int = 0
+    now: str = ""
+    now_detail: str = ""
+    replay: "ImageReplay | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageReplay:
+    """Whether one digest could be run again today.
+
+    `served` says whether the registry serves it (None: could not be asked), `same_platform` whether this platform's
+    manifest would be the same (None: not known), `on_disk` whether a proven file is here.
+    """
+
+    digest: str
+    served: bool | None
+    same_platform: bool | None
+    on_disk: bool
+    detail: str = ""
+
+    @property
+    def possible(self) -> bool:
+        """Whether it is known that it could be run."""
+        return self.on_disk or (self.served is True and self.same_platform is not False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Whether everything could be run again today, and why or why not, in one sentence."""
+
+    possible: bool
+    because: str
+    unreachable: bool = False
+    """Whether a registry could not be asked, so that it is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """In the graph of rules: `after` took outputs of `before` as its input."""
+
+    workdir: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """The whole answer, of one work directory or several."""
+
+    made_at: str
+    workdirs: tuple[str, ...]
+    answer: str
+    """In one sentence."""
+    runs: tuple[Run, ...]
+    images: tuple[ImageAudit, ...]
+    outputs: tuple[OutputAudit, ...]
+    findings: tuple[Finding, ...]
+    edges: tuple[Edge, ...] = ()
+    replay: Replay | None = None
+    notes: Sequence[str] = field(default_factory=tuple)
+    """What could not be looked at, and why: nothing is hidden."""
+
+    def count(self, verdict: Verdict) -> int:
+        """How many outputs have `verdict`."""
+        return sum(output.verdict is verdict for output in self.outputs)

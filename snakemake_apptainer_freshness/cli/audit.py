@@ -1,0 +1,294 @@
+"""``apptainer-freshness audit``: which image made each output, was it proven, and what changed since."""
+
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from snakemake_apptainer_freshness.cli import output
+from snakemake_apptainer_freshness.cli.common import json_option
+from snakemake_apptainer_freshness.errors import LocalIOError, SourceError, UsageError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from snakemake_apptainer_freshness.audit.replay import Asker
+    from snakemake_apptainer_freshness.audit.results import Audit, Finding, OutputAudit
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+_SHOWN: Final = 30
+"""Outputs and subjects that a terminal is shown; a pipe gets all."""
+_BATCH: Final = 1000
+_HELP = """\
+Say which image made each output, whether that is proven, and what changed since.
+
+A WORKDIR is where Snakemake ran, with its .snakemake folder; without one it is the current folder. Several together
+make one answer. Run records, Snakemake's own metadata and the files on this disk are put together; nothing is
+written there, and without --replay no registry is asked.
+
+\b
+  bad image       made by an image that was bad then, or is known bad now
+  changed         changed since it was made
+  unattributable  made by a tag that cannot be attributed to any digest
+  no record       nothing says how it was made
+  unproven        made by a pinned image that was not proven
+  no container    made without a container, as its rule says
+  proven          made by an image that was proven to be what the lock named
+
+Exit status: 0 where there is nothing to report, 1 where there is a finding that is at least a warning (--fail-on says
+from which on), 2 where no run was recorded or a record cannot be understood, 3 where --replay could not ask a
+registry that it needed.
+"""
+
+
+@click.command("audit", help=_HELP, short_help="Say which image made each output, and what is proven.")
+@click.argument("workdirs", nargs=-1, type=click.Path(path_type=Path), metavar="[WORKDIR]...")
+@click.option("--run", "run_id", metavar="ID", default="", help="Only what this run made; its beginning is enough.")
+@click.option("--output", "files", multiple=True, metavar="FILE", help="Only this output, or what is in this folder.")
+@click.option("--since", metavar="DATE", help="Only what was run or made since, as in 2026-03-01.")
+@click.option("--replay", is_flag=True, help="Ask the registries whether it could be run again today.")
+@json_option
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write the answer as one HTML page.")
+@click.option("--sarif", metavar="FILE", type=click.Path(path_type=Path), help="Write the findings as SARIF.")
+@click.option("--rocrate", metavar="DIR", type=click.Path(path_type=Path), help="Write a Workflow Run RO-Crate.")
+@click.option("--intoto", metavar="DIR", type=click.Path(path_type=Path), help="Write an in-toto statement per run.")
+@click.option(
+    "--fail-on",
+    metavar="WORD",
+    default="warning",
+    show_default=True,
+    help="From which severity (error, warning, note) or which verdict on, as in unproven, the exit status is 1.",
+)
+def command(
+    workdirs: tuple[Path, ...],
+    *,
+    run_id: str,
+    files: tuple[str, ...],
+    since: str | None,
+    html: Path | None,
+    sarif: Path | None,
+    rocrate: Path | None,
+    intoto: Path | None,
+    fail_on: str,
+    replay: bool,
+    as_json: bool,
+) -> int:
+    """Say which image made each output, whether that is proven, and what changed since."""
+    from snakemake_apptainer_freshness.audit.selection import Selection
+    from snakemake_apptainer_freshness.audit.selection import since as time_of
+
+    fails = _failing(fail_on)
+    folders = [_folder(path) for path in workdirs or (Path(),)]
+    selection = Selection(run=run_id, files=files, since=time_of(since) if since else 0.0)
+    audit = _audit(folders, selection, replay=replay)
+    _write_files(audit, html=html, sarif=sarif, rocrate=rocrate, intoto=intoto)
+    if as_json:
+        from snakemake_apptainer_freshness.audit.document import lines
+
+        _print_lines(lines(audit))
+    else:
+        _print(audit)
+    for text in audit.notes:
+        output.note(f"note: {text}")
+    unreachable = audit.replay is not None and audit.replay.unreachable
+    return max(int(fails(audit)), SourceError.exit_status if unreachable else 0)
+
+
+# --- What is asked ---------------------------------------------------------------------------------------------------
+
+
+def _folder(path: Path) -> Path:
+    try:
+        if path.is_dir():
+            return path
+    except OSError as error:
+        raise LocalIOError(f"cannot look at the work directory {path}: {error.strerror}") from error
+    what = "is not a folder" if path.exists() else "is not there"
+    raise UsageError(f"the work directory {path} {what}", hint="name the folder in which Snakemake ran")
+
+
+def _failing(word: str) -> "Callable[[Audit], bool]":
+    """Whether an audit has what `word` names, or worse."""
+    from snakemake_apptainer_freshness.audit.results import Severity, Verdict
+
+    said = word.strip().lower().replace("-", " ")
+    severities, verdicts = list(Severity), list(Verdict)
+    if said in severities:
+        bad_severities = severities[: severities.index(Severity(said)) + 1]
+        return lambda audit: any(one.severity in bad_severities for one in audit.findings)
+    if said in verdicts:
+        bad = verdicts[: verdicts.index(Verdict(said)) + 1]
+        return lambda audit: any(one.verdict in bad for one in audit.outputs)
+    allowed = ", ".join([*severities, *(verdict.replace(" ", "-") for verdict in verdicts)])
+    raise UsageError(f"--fail-on cannot be {word!r}", hint=f"it is one of {allowed}")
+
+
+def _audit(folders: list[Path], selection: object, *, replay: bool) -> "Audit":
+    from snakemake_apptainer_freshness.actions.progress import Bars
+    from snakemake_apptainer_freshness.audit.judge import audit
+    from snakemake_apptainer_freshness.audit.selection import Selection
+    from snakemake_apptainer_freshness.engine.metadata import read
+
+    assert isinstance(selection, Selection)  # noqa: S101  its class is loaded late
+    with _resolver(wanted=replay) as resolver, Bars() as bars, _collector_paused():
+        bars.begin("auditing")
+        found = audit(folders, read_metadata=read, selection=selection, ask=_asker(resolver))
+    for warning in resolver.warnings if resolver else ():
+        output.note(f"warning: {warning}")
+    return found
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A hundred thousand values are made and all are kept: looking for garbage among them takes a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _resolver(*, wanted: bool) -> "AbstractContextManager[Resolver | None]":
+    if not wanted:
+        return nullcontext()
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+    return Resolver()
+
+
+def _asker(resolver: "Resolver | None") -> "Asker | None":
+    if resolver is None:
+        return None
+    from snakemake_apptainer_freshness.audit.replay import asker
+    from snakemake_apptainer_freshness.image.platform import Platform
+
+    return asker(resolver, Platform.here())
+
+
+# --- What is written -------------------------------------------------------------------------------------------------
+
+
+def _write_files(
+    audit: "Audit", *, html: Path | None, sarif: Path | None, rocrate: Path | None, intoto: Path | None
+) -> None:
+    if html is not None:
+        from snakemake_apptainer_freshness.audit.page import render
+
+        _write(html, render(audit), "page")
+    if sarif is not None:
+        from importlib.metadata import version
+
+        from snakemake_apptainer_freshness.audit.document import RULES, results
+        from snakemake_apptainer_freshness.audit.sarif import dumps
+
+        _write(sarif, dumps(results(audit), RULES, version=version("snakemake-apptainer-freshness")), "SARIF file")
+    if rocrate is not None:
+        from snakemake_apptainer_freshness.audit import crate
+
+        crate.write(audit, rocrate)
+    if intoto is not None:
+        from snakemake_apptainer_freshness.audit import statement
+
+        statement.write(audit, intoto)
+
+
+def _write(path: Path, text: str, what: str) -> None:
+    from snakemake_apptainer_freshness.cache.files import write_atomically
+
+    try:
+        write_atomically(path, text.encode(errors="backslashreplace"))
+    except OSError as error:
+        raise LocalIOError(f"cannot write the {what} {path}: {error.strerror}", hint="name another file") from error
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    source = iter(lines)
+    while batch := list(islice(source, _BATCH)):
+        sys.stdout.write("\n".join(batch) + "\n")
+
+
+# --- What a person reads ---------------------------------------------------------------------------------------------
+
+
+def _print(audit: "Audit") -> None:
+    """The answer, then the counts, findings, images and outputs, the worst first; a pipe's rows say what they are."""
+    if output.at_terminal(sys.stdout):
+        _print_at_terminal(audit)
+        return
+    output.row(("answer", audit.answer))
+    for verdict, count in _counts(audit):
+        output.row(("count", verdict, str(count)))
+    for finding in audit.findings:
+        output.row(("finding", *_finding(finding)))
+    several = len(audit.workdirs) > 1
+    for image in audit.images:
+        output.row(("image", image.reference, image.now, image.now_detail, *([image.workdir] if several else [])))
+    _print_lines(_plain(audit.outputs, several=several))
+
+
+def _plain(outputs: "Iterable[OutputAudit]", *, several: bool) -> Iterator[str]:
+    """A line for each output; what many of them share is cleaned once."""
+    known: dict[str, str] = {}
+
+    def clean(text: str) -> str:
+        if text not in known:
+            known[text] = output.clean(text)
+        return known[text]
+
+    for one in outputs:
+        cells = [one.verdict.value, output.clean(one.path), clean(one.rule), clean(one.pinned), clean(one.why)]
+        yield "\t".join(["output", *cells, *([clean(one.workdir)] if several else [])])
+
+
+def _print_at_terminal(audit: "Audit") -> None:
+    from snakemake_apptainer_freshness.audit.results import SENTENCES, Verdict
+
+    output.line(audit.answer)
+    output.line()
+    output.table(
+        ("outputs", "verdict"), [(f"{n:,}", f"{word}: {SENTENCES[Verdict(word)]}") for word, n in _counts(audit)]
+    )
+    if audit.findings:
+        output.line()
+        output.table(("severity", "finding"), [(one.severity.value, _folded(one)) for one in audit.findings])
+    bad = [one for one in audit.outputs if one.verdict not in (Verdict.PROVEN, Verdict.NO_CONTAINER)]
+    if bad:
+        output.line()
+        shown = [(one.verdict.value, f"{_place(one, audit)}\n  {one.why}") for one in bad[:_SHOWN]]
+        output.table(("verdict", "output"), shown)
+        if len(bad) > _SHOWN:
+            output.line(f"… and {len(bad) - _SHOWN:,} more: a pipe, --json and --html have them all")
+    if audit.images:
+        output.line()
+        output.table(
+            ("disk", "image"), [(one.now or "-", f"{one.reference}\n  {one.now_detail}") for one in audit.images]
+        )
+
+
+def _counts(audit: "Audit") -> list[tuple[str, int]]:
+    from snakemake_apptainer_freshness.audit.results import Verdict
+
+    counts = Counter(one.verdict for one in audit.outputs)
+    return [(verdict.value, counts[verdict]) for verdict in Verdict if counts[verdict]]
+
+
+def _finding(finding: "Finding") -> tuple[str, ...]:
+    return finding.severity.value, finding.kind.value, finding.text
+
+
+def _folded(finding: "Finding") -> str:
+    shown = [subject for subject in finding.subjects if subject not in finding.text]
+    more = f"\n  … and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
+    return "\n  ".join([f"{finding.kind.value}: {finding.text}", *shown[:_SHOWN]]) + more
+
+
+def _place(one: "OutputAudit", audit: "Audit") -> str:
+    return one.path if len(audit.workdirs) == 1 else f"{one.workdir}/{one.path}"

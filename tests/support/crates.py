@@ -1,0 +1,37 @@
+"""RO-Crate's official validator, without a network.
+
+It asks the web for one document, the JSON-LD context of RO-Crate 1.1. The library ``rocrate`` carries that of a later
+version; for the terms that are used here it differs in the address of Bioschemas' terms alone.
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+CONTEXT = "https://w3id.org/ro/crate/1.1/context"
+OFFLINE = 504
+
+
+def problems(crate: Path, profile: str, monkeypatch: Any) -> list[str]:
+    """What the validator finds wrong in the folder `crate`, held to the requirements of `profile`."""
+    import requests
+    from rocrate_validator import services
+    from rocrate_validator.models import Severity, ValidationSettings
+    from rocrate_validator.utils.http import HttpRequester
+
+    text = resources.files("rocrate").joinpath("data/ro-crate.jsonld").read_text()
+    context = text.replace("https://bioschemas.org/terms/", "https://bioschemas.org/").encode()
+
+    def answer(_self: Any, url: str, *_args: Any, **_options: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code = 200 if url == CONTEXT else OFFLINE
+        response._content = context if url == CONTEXT else b""
+        response.headers["Content-Type"] = "application/ld+json"
+        return response
+
+    monkeypatch.setattr(HttpRequester, "get", answer, raising=False)
+    monkeypatch.setattr(HttpRequester, "head", answer, raising=False)
+    settings = ValidationSettings(
+        rocrate_uri=str(crate), profile_identifier=profile, requirement_severity=Severity.REQUIRED
+    )
+    return [str(issue.message) for issue in services.validate(settings).get_issues()]

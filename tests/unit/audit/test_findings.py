@@ -1,0 +1,147 @@
+"""What is found across the runs, and what is a matter of course."""
+
+from dataclasses import replace
+
+from snakemake_apptainer_freshness.audit.findings import SEVERITIES
+from snakemake_apptainer_freshness.audit.record import Ending, LockUsed
+from snakemake_apptainer_freshness.audit.results import Kind, Severity
+from tests.support import audits, records
+from tests.unit.audit.conftest import kinds, verdicts
+
+
+def with_digest(image, word, **changes):
+    return replace(image, digest=audits.digest(word), pinned=f"docker://quay.io/team/tool@{audits.digest(word)}",
+                   manifest=audits.digest(f"{word} amd64"), path="/gone.simg", **changes)  # fmt: skip
+
+
+def test_every_kind_has_a_severity():
+    assert set(SEVERITIES) == set(Kind)
+
+
+def test_a_pin_that_moved_is_found_with_what_it_did(work):
+    image = work.image()
+    newer = with_digest(image, "newer")
+    work.write(
+        work.run(1, records.job(1, "count", work.output("a"), ran=image), images=(image,)),
+        work.run(2, records.job(1, "count", work.output("b"), ran=newer), images=(newer,), mode="update"),
+    )
+
+    found = work.audit()
+
+    assert kinds(found) == {"pin-moved": 1, "mixed-digests": 1}
+    moved = next(one for one in found.findings if one.kind is Kind.PIN_MOVED)
+    assert moved.subjects[0] == image.reference
+    assert "sha256:d1d1d1d1d1d1" in moved.text
+    mixed = next(one for one in found.findings if one.kind is Kind.MIXED_DIGESTS)
+    assert mixed.subjects == ("a", "b")
+
+
+def test_a_pin_that_goes_there_and_back_moved_twice(work):
+    image = work.image()
+    newer = with_digest(image, "newer")
+    work.write(*(work.run(n, images=(one,)) for n, one in enumerate((image, newer, image), start=1)))
+
+    assert kinds(work.audit()) == {"pin-moved": 2}
+
+
+def test_an_index_that_moved_and_has_the_same_image_for_this_platform_is_a_note(work):
+    image = work.image()
+    newer = replace(with_digest(image, "newer"), manifest=image.manifest)
+    work.write(work.run(1, images=(image,)), work.run(2, images=(newer,)))
+
+    [moved] = work.audit().findings
+
+    assert (moved.kind, moved.severity) == (Kind.PIN_MOVED, Severity.NOTE)
+
+
+def test_a_tag_that_moved_while_the_pin_stayed_is_no_finding(work):
+    image = replace(work.image(), remote="moved", points_at=audits.digest("newer"))
+    work.write(work.run(1, records.job(1, "count", work.output("a"), ran=image), images=(image,)))
+
+    assert work.audit().findings == ()
+
+
+def test_a_rule_whose_wildcards_choose_its_image_is_not_mixed(work):
+    one = work.image()
+    two = with_digest(one, "two", reference="docker://quay.io/team/tool:2.0")
+    jobs = [records.job(1, "count", work.output("a"), ran=one), records.job(2, "count", work.output("b"), ran=two)]
+    work.write(work.run(1, *jobs, images=(one, two)))
+
+    assert work.audit().findings == ()
+
+
+def test_a_rule_whose_container_was_edited_between_runs_is_mixed(work):
+    one = work.image()
+    two = with_digest(one, "two", reference="docker://quay.io/team/tool:2.0")
+    work.write(
+        work.run(1, records.job(1, "count", work.output("a"), ran=one), images=(one,)),
+        work.run(2, records.job(1, "count", work.output("b"), ran=two), images=(two,)),
+    )
+
+    assert kinds(work.audit()) == {"mixed-digests": 1}
+
+
+def test_a_lock_that_was_never_committed_is_found_once_for_all_runs(work):
+    image = work.image()
+    never = LockUsed(path="containers.lock", sha256="ab" * 32, committed=False)
+    work.write(work.run(1, images=(image,), lock=never), work.run(2, images=(image,), lock=never))
+
+    [found] = work.audit().findings
+
+    assert found.kind is Kind.LOCK_NOT_COMMITTED
+    assert len(found.subjects) == 2
+
+
+def test_whether_a_lock_was_committed_may_not_be_known(work):
+    unknown = LockUsed(path="containers.lock", sha256="ab" * 32, committed=None)
+    work.simple("a")
+    work.write(work.run(2, lock=unknown), chained=False)
+
+    found = work.audit()
+
+    assert any("whether the lock was committed is not known of 1 run" in note for note in found.notes)
+    assert "lock-not-committed" not in kinds(found)
+
+
+def test_an_image_that_was_bad_then_is_found_by_its_run(work):
+    bad = replace(work.image(), disk="corrupt")
+    work.write(work.run(1, records.job(1, "count", work.output("a"), ran=bad), images=(bad,)))
+
+    [found] = work.audit().findings
+
+    assert (found.kind, found.subjects) == (Kind.BAD_IMAGE, ("a",))
+    assert "that was corrupt then" in found.text
+
+
+def test_a_failed_run_is_no_finding_and_one_without_an_end_is(work):
+    image = work.image()
+    work.write(
+        work.run(1, images=(image,), ending=Ending.FAILED),
+        work.run(2, images=(image,), ending=Ending.INTERRUPTED),
+        work.run(3, images=(image,), ending=Ending.UNKNOWN, ended=""),
+    )
+
+    assert kinds(work.audit()) == {"run-unfinished": 1}
+
+
+def test_many_outputs_of_one_fact_are_one_finding(work):
+    bound = replace(work.image(recorded=False), disk="bound", sha256="")
+    jobs = [records.job(n, "count", work.output(f"out{n}"), ran=bound) for n in range(20)]
+    work.write(work.run(1, *jobs, images=(bound,)))
+
+    [found] = work.audit().findings
+
+    assert found.text.startswith("20 outputs of rule count were made by an image that was not proven")
+    assert len(found.subjects) == 20
+    assert set(verdicts(work.audit()).values()) == {"unproven"}
+
+
+def test_the_worst_stands_first(work):
+    work.simple("a", "b")
+    work.write(work.run(2, ending=Ending.UNKNOWN, ended=""), chained=False)
+    (work.folder / "b").write_text("edited")
+
+    severities = [one.severity for one in work.audit().findings]
+
+    assert severities == sorted(severities, key=list(Severity).index)
+    assert severities[0] is Severity.ERROR
