@@ -1,8 +1,8 @@
 """Real container tools for the tests, in a private folder: nothing is installed into the system.
 
 The tests run against the programs that users run: Apptainer, Docker's registry, crane, oras, the squashfs
-tools. Debian's unstable suite has all of them, so they come from there as one consistent set with the
-libraries it was built for, libc included. The same set then runs on every Debian from 12 on.
+tools, a browser. Debian's unstable suite has all of them, so they come from there as one consistent set with
+the libraries it was built for, libc included. The same set then runs on every Debian from 12 on.
 
 Rules:
 
@@ -26,9 +26,11 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import html
 import itertools
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -47,42 +49,85 @@ PACKAGES = (
     "apptainer",
     "bash-static",
     "busybox-static",
+    "chromium-headless-shell",
     "crane",
     "docker-registry",
+    "fonts-liberation",
+    "munge",
     "openssl",
     "oras",
     "patchelf",
+    "slurm-client",
+    "slurmctld",
+    "slurmd",
     "squashfs-tools",
     "squashfuse",
 )
 PIP_PACKAGE = "python3-pip-whl"
 
 ASSUMED_PRESENT = (
+    "adduser",
     "ca-certificates",
     "containernetworking-plugins",
     "debconf",
+    "init-system-helpers",
+    "lsb-base",
     "systemd",
+    "ucf",
     "uidmap",
+    "x11-utils",
+    "xdg-utils",
 )
-"""Dependencies of no use to a private copy (``uidmap`` only works setuid): apt takes them as installed."""
+"""Dependencies of no use to a private copy (``uidmap`` only works setuid, the browser has no desktop): apt takes them
+as installed.
+"""
 
 PROGRAMS = {
     "apptainer": ("version",),
     "bash-static": ("--version",),
     "busybox": ("--help",),
+    "chromium-headless-shell": ("--version",),
     "crane": ("version",),
     "docker-registry": ("--version",),
     "mksquashfs": ("-version",),
+    "munged": ("--version",),
     "openssl": ("version",),
     "oras": ("version",),
+    "sacct": ("--version",),
+    "sacctmgr": ("--version",),
+    "sbatch": ("--version",),
+    "scancel": ("--version",),
+    "scontrol": ("--version",),
+    "sinfo": ("--version",),
+    "sshare": ("--version",),
+    "slurmctld-wlm": ("-V",),
+    "slurmd-wlm": ("-V",),
+    "squeue": ("--version",),
     "squashfuse": ("--help",),
     "squashfuse_ll": ("--help",),
+    "srun": ("--version",),
     "unsquashfs": ("-version",),
 }
 """What ends up in ``bin/``, and the arguments with which each is started once to prove that it runs."""
 
 APPTAINER_HELPERS = ("mksquashfs", "squashfuse", "squashfuse_ll", "unsquashfs")
 """Apptainer searches its internal ``bin`` folder first, so these are found whatever PATH says."""
+
+BROWSER = "usr/lib/chromium/chromium-headless-shell"
+BROWSER_START = """\
+#!/bin/sh
+export FONTCONFIG_FILE={root}/etc/fonts/private.conf
+exec {root}/{program} "$@"
+"""
+FONTS = """\
+<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
+  <dir>{root}/usr/share/fonts</dir>
+  <cachedir prefix="xdg">fontconfig</cachedir>
+</fontconfig>
+"""
+"""Pages look the same on every machine: the browser sees the private fonts, and no other."""
 
 APT_TIMEOUT = 600.0  # seconds, for one apt call on a slow connection
 LOADER_FAILURE = 127  # exit status of a program whose loader or libraries are missing
@@ -246,7 +291,7 @@ def install(dest: Path) -> None:
         with _scratch(dest) as scratch:
             versions = _unpack(_apt(dest).fetch(PACKAGES, scratch / "debs"), scratch / "root")
             _arrange(scratch / "root", dest / "root")
-            _link_programs(scratch / "bin")
+            _link_programs(scratch / "bin", scratch / "root")
             (dest / "stamp.json").unlink(missing_ok=True)
             for part in ("root", "bin"):
                 shutil.rmtree(dest / part, ignore_errors=True)
@@ -311,6 +356,9 @@ def _arrange(root: Path, final: Path) -> None:
     for name in ("etc", "var"):
         (root / "usr" / name).symlink_to(Path("..") / name)
         (root / "usr/lib" / name).symlink_to(Path("..") / name)
+    (root / "etc/fonts/private.conf").write_text(FONTS.format(root=html.escape(str(final))), encoding="utf-8")
+    start = root / "usr/bin" / Path(BROWSER).name
+    start.write_text(BROWSER_START.format(root=shlex.quote(str(final)), program=BROWSER), encoding="utf-8")
 
 
 def _relocate(root: Path, final: Path) -> None:
@@ -323,26 +371,31 @@ def _relocate(root: Path, final: Path) -> None:
         str(relocated / loader.name),
         "--force-rpath",
         "--set-rpath",
-        str(relocated),
+        f"{relocated}:{relocated}/pulseaudio:{relocated}/slurm-wlm",
     ]
     for program in sorted(_dynamic_programs(root)):
         _run([*patchelf, *set_loader, str(program)], f"pointing {program.name} at the private libraries")
+    for library in (*libraries.glob("libpulse.so.*.*"), libraries / "slurm-wlm/libslurmfull.so"):
+        # they name the folder of their own helpers by absolute path
+        _run([*patchelf, *set_loader[2:], str(library)], f"pointing {library.name} at the private libraries")
 
 
 def _dynamic_programs(root: Path) -> Iterator[Path]:
     """Programs that ask for a loader, patchelf itself left out."""
-    for path in (*root.glob("usr/bin/*"), *root.glob("usr/lib/*/apptainer/bin/*")):
+    for path in (*root.glob("usr/*bin/*"), *root.glob("usr/lib/*/apptainer/bin/*"), root / BROWSER):
         if path.is_symlink() or not path.is_file() or path.name == "patchelf":
             continue
-        content = path.read_bytes()
-        if content.startswith(b"\x7fELF") and b"/ld-linux-" in content[:4096]:
+        with path.open("rb") as file:
+            start = file.read(4096)
+        if start.startswith(b"\x7fELF") and b"/ld-linux-" in start:
             yield path
 
 
-def _link_programs(folder: Path) -> None:
+def _link_programs(folder: Path, root: Path) -> None:
     folder.mkdir()
     for program in PROGRAMS:
-        (folder / program).symlink_to(f"../root/usr/bin/{program}")
+        place = "bin" if (root / "usr/bin" / program).exists() else "sbin"
+        (folder / program).symlink_to(f"../root/usr/{place}/{program}")
 
 
 def _try_programs(folder: Path) -> None:
