@@ -1,0 +1,63 @@
+"""Cleaning up: what this workflow needs is made known, and what others need is kept.
+
+``snakemake --container-cleanup-images`` deletes every image that the workflow at hand does not use. In a folder that
+several workflows share, that takes the others' images, and those of this workflow's other targets. With the flag on it
+keeps what any lock needs that is registered there (:mod:`.cache.claims`). Snakemake's own method does the deleting: it
+is shown the images to keep among those that the workflow uses.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snakemake_apptainer_freshness.cache import claims
+from snakemake_apptainer_freshness.cache.prefix import image_name
+from snakemake_apptainer_freshness.engine.report import Line
+from snakemake_apptainer_freshness.engine.talk import errors_told, tell
+from snakemake_apptainer_freshness.errors import LocalIOError
+from snakemake_apptainer_freshness.lockfile import Lock
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Stands for one of Snakemake's images that somebody else needs."""
+
+    path: str
+
+
+def register(workflow: Any, lock_path: Path, lock: Lock, unpinned: Iterable[str]) -> None:
+    """Make known in the image folder of `workflow` what `lock` needs, and what is run without a pin."""
+    try:
+        claims.register(_prefix(workflow), lock_path, lock, unpinned=unpinned)
+    except LocalIOError as error:
+        tell(Line(text=f"apptainer-freshness: {error.message}; {error.hint}"))
+
+
+def protect(workflow: Any, lock: Lock | None = None) -> None:
+    """Have a clean-up of images, if `workflow` is about to do one, keep what `lock` and all registered ones need."""
+    persistence = workflow.persistence
+    clean_up = getattr(persistence, "cleanup_containers", None)
+    if clean_up is None:
+        return
+
+    def clean_up_unneeded() -> Any:
+        prefix, used = _prefix(workflow), workflow.dag.container_imgs
+        with errors_told():
+            names = claims.needed(claims.registered(prefix)) | {image_name(url) for url in claims.urls_of(lock or ())}
+        in_use = {Path(image.path).name for image in used.values()}
+        kept = [name for name in sorted(names - in_use) if (prefix / name).exists()]
+        if kept:
+            what = "an image that is" if len(kept) == 1 else f"{len(kept)} images that are"
+            tell(Line(text=f"apptainer-freshness: keeping {what} not used here, since a lock needs it"))
+        workflow.dag.container_imgs = dict(used) | {name: _Kept(str(prefix / name)) for name in kept}
+        try:
+            return clean_up()
+        finally:
+            workflow.dag.container_imgs = used
+
+    persistence.cleanup_containers = clean_up_unneeded
+
+
+def _prefix(workflow: Any) -> Path:
+    return Path(workflow.persistence.container_img_path)

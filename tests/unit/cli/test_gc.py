@@ -1,0 +1,151 @@
+"""``apptainer-freshness gc``."""
+
+from __future__ import annotations
+
+import pytest
+
+from snakemake_apptainer_freshness.cache import claims
+from snakemake_apptainer_freshness.lockfile import Lock, dumps
+from tests.support import pins
+from tests.support.pins import OTHER
+from tests.unit.cli.conftest import entry_of
+
+UNNEEDED = pins.pin(OTHER)
+
+
+@pytest.fixture
+def untidy(good):
+    """A good place, with one image of ours too many and one that is nobody's."""
+    image = pins.put(good.prefix, UNNEEDED)
+    pins.record(image, UNNEEDED)
+    (good.prefix / f"{'0' * 32}.simg").write_bytes(b"x" * 2048)
+    return good
+
+
+def images(place):
+    return {path.name for path in place.prefix.glob("*.simg")}
+
+
+def test_it_shows_what_it_would_free_and_deletes_nothing(untidy):
+    before = images(untidy)
+    answer = untidy.run("gc")
+
+    assert answer.status == 1
+    assert [row[0] for row in answer.rows] == ["image", "foreign"]
+    assert UNNEEDED.reference in answer.rows[0][2]
+    assert "1 file, 40.0 KiB: free them with: apptainer-freshness gc --yes" in answer.err
+    assert "1 foreign image, 2.0 KiB: not touched without --foreign" in answer.err
+    assert images(untidy) == before
+
+
+def test_with_yes_it_deletes_what_it_shows_and_nothing_foreign(untidy):
+    answer = untidy.run("gc", "--yes")
+
+    assert answer.status == 0
+    assert "freed 40.0 KiB: 1 file deleted" in answer.err
+    assert len(images(untidy)) == 2
+    assert untidy.run("gc").status == 0
+
+
+def test_foreign_images_go_where_that_is_asked_for(untidy):
+    assert untidy.run("gc", "--yes", "--foreign").status == 0
+    assert len(images(untidy)) == 1
+
+
+def test_nothing_to_free(good):
+    answer = good.run("gc")
+
+    assert (answer.status, answer.out) == (0, "")
+    assert "nothing to free" in answer.err
+
+
+def test_as_json(untidy):
+    document = untidy.run("gc", "--json").json
+    assert document["total"] == document["waste"][0]["size"]
+    assert document["freed"] == 0
+    assert document["waste"][0]["freed"] is False
+    assert document["foreign"][0]["what"] == "foreign"
+
+    done = untidy.run("gc", "--json", "--yes").json
+    assert done["freed"] == document["total"]
+    assert done["waste"][0]["freed"] is True
+    assert done["foreign"][0]["freed"] is False
+
+
+def test_without_any_lock_it_is_refused(place):
+    image = pins.put(place.prefix, UNNEEDED)
+    pins.record(image, UNNEEDED)
+    answer = place.run("gc", "--yes")
+
+    assert answer.status == 2
+    assert "no lock is known" in answer.err
+    assert image.exists()
+
+
+def test_a_registered_lock_is_enough_to_go_by_and_its_end_is_told(untidy, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    lock = Lock.of([entry_of(UNNEEDED)])
+    (other / "containers.lock").write_text(dumps(lock))
+    claims.register(untidy.prefix, other / "containers.lock", lock)
+    assert untidy.run("gc").status == 0
+
+    (other / "containers.lock").unlink()
+    answer = untidy.run("gc")
+    assert answer.status == 0
+    assert f"{other / 'containers.lock'} is gone; its images are kept until 20" in answer.err
+
+    answer = untidy.run("gc", "--grace", "0")
+    assert [row[0] for row in answer.rows] == ["image", "claim", "foreign"]
+    assert untidy.run("gc", "--grace", "0", "--json").json["locks"][0]["presence"] == "gone"
+
+
+def test_a_claim_that_nobody_understands_stops_it(untidy):
+    (untidy.prefix / f".freshness-claim-{'0' * 32}.json").write_text("{")
+    answer = untidy.run("gc", "--yes")
+
+    assert answer.status == 2
+    assert "cannot tell which images are needed" in answer.err
+    assert len(images(untidy)) == 3
+
+
+def test_the_lock_of_another_host_is_told(untidy):
+    claim = claims.Claim(lockfile="/nowhere/containers.lock", host="elsewhere", folder=1, locked=(UNNEEDED.url,))
+    (untidy.prefix / claim.name).write_bytes(claim.dumps())
+    answer = untidy.run("gc")
+
+    assert answer.status == 0
+    assert "/nowhere/containers.lock of host elsewhere cannot be read here; what it claimed is kept" in answer.err
+
+
+def test_what_cannot_be_deleted_makes_the_status_3(untidy, monkeypatch):
+    from pathlib import Path
+
+    def refused(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refused)
+        answer = untidy.run("gc", "--yes", "--json")
+    assert answer.status == 3
+    assert "cannot delete" in answer.err
+    assert answer.json["error"][0]["error"] == "LocalIOError"
+
+
+@pytest.mark.parametrize("verb", [["pull"], ["verify", "--repair"]], ids=" ".join)
+def test_who_fetches_for_a_lock_registers_it(place, verb):
+    place.lock(pins.pin())
+    place.fake.serve(pins.pin())
+    place.run(*verb)
+
+    [registered] = claims.registered(place.prefix)
+    assert registered.claim.lockfile == str(place.folder / "containers.lock")
+
+
+def test_a_table_at_a_terminal(untidy, terminal, monkeypatch):
+    terminal()
+    monkeypatch.setenv("NO_COLOR", "1")
+    answer = untidy.run("gc")
+
+    assert answer.out.splitlines()[0].split() == ["what", "size", "file", "why"]
+    assert all(len(line) <= 80 for line in answer.out.splitlines())
