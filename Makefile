@@ -22,8 +22,8 @@ ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
 CLEAR := --clear
 endif
 
-# A bare Debian has no ensurepip; its pip wheel does then.
-$(INSTALLED): pyproject.toml
+# A bare Debian has no ensurepip; its pip wheel does then. The package that Snakemake discovers is copied, not linked.
+$(INSTALLED): pyproject.toml $(wildcard snakemake_apptainer_freshness/plugin/*/__init__.py)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON")'
 	@if $(PYTHON) -c 'import ensurepip; ensurepip.version()' 2>/dev/null; then \
 		$(PYTHON) -m venv $(CLEAR) $(VENV); \

@@ -8,7 +8,10 @@ decides the exit status of the command line, so that scripts can tell a finding 
     │   ├── InvalidReference         a container reference that breaks the grammar, or is unsafe to write into a rule
     │   ├── InvalidDigest            not a registered algorithm with its exact number of lower-case hex digits
     │   ├── InvalidSettings          an unknown key or value of the configuration
+    │   ├── InvalidPolicy            a policy with an unknown key or value, or one that contradicts itself
     │   ├── InvalidLock              a lock file that is damaged, contradictory, or of a newer major version
+    │   ├── InvalidBundle            a bundle that is cut short, altered, hostile, or of a newer version
+    │   ├── InvalidRecord            the record of a run that is damaged, or of a newer version
     │   ├── InvalidLogin             a credential file or helper that cannot be understood
     │   ├── InvalidRegistriesConf    a registries.conf that cannot be understood
     │   ├── MissingProgram           a program (apptainer, unsquashfs) that is not there, or too old
@@ -16,6 +19,7 @@ decides the exit status of the command line, so that scripts can tell a finding 
     ├── PinningFailed            *   references that cannot be pinned, each with its own error; the worst exit status
     ├── Finding                  1   everything was asked, and the answer is bad
     │   ├── NotLocked                a reference that the lock file lacks, where the mode forbids adding it
+    │   ├── PolicyViolated           an image that the workflow's or the site's policy does not allow
     │   ├── TagMoved                 a tag that moved, where the settings make that an error
     │   ├── Unpinnable               a source that has no digest, where the settings make that an error
     │   ├── CorruptImage             a file that is not a sound SIF
@@ -95,8 +99,20 @@ class InvalidSettings(UsageError):
     """An unknown key or value of the configuration."""
 
 
+class InvalidPolicy(UsageError):
+    """A policy with an unknown key or value, or one that contradicts itself."""
+
+
 class InvalidLock(UsageError):
     """A lock file that is damaged, contradictory, or of a newer major version."""
+
+
+class InvalidBundle(UsageError):
+    """A bundle that is cut short, altered, hostile, or of a newer version."""
+
+
+class InvalidRecord(UsageError):
+    """The record of a run that is damaged, or of a newer version."""
 
 
 class InvalidLogin(UsageError):
@@ -137,6 +153,10 @@ class Finding(FreshnessError):
 
 class NotLocked(Finding):
     """A reference that the lock file lacks, where the mode forbids adding it."""
+
+
+class PolicyViolated(Finding):
+    """An image that the workflow's or the site's policy does not allow."""
 
 
 class TagMoved(Finding):

@@ -22,7 +22,7 @@ from snakemake_apptainer_freshness.settings import PinKind
 VERSION: Final = 1
 """The major version of the format."""
 
-HINTS: Final = frozenset({"layer", "etag", "last_modified"})
+HINTS: Final = frozenset({"layer", "etag", "last_modified", "created"})
 """What may help to fetch an image or to notice a change; never believed."""
 
 _HEADER: Final = (
@@ -124,6 +124,11 @@ class Change:
     reference: str
     old: Entry | None
     new: Entry | None
+
+    @property
+    def moves_pin(self) -> bool:
+        """Whether more changed than what is written beside the digest."""
+        return self.old is None or self.new is None or self.old.digest != self.new.digest
 
 
 def changes(old: Lock, new: Lock) -> list[Change]:

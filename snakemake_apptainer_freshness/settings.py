@@ -3,16 +3,20 @@
 *Options* are what a user writes under ``apptainer_freshness`` in a workflow's configuration; :func:`parse_options`
 turns what was written into :class:`Options`, or says which key or value is wrong, what is allowed, and what was
 probably meant.
-*Limits* bound what a registry, a file or a program can make us do; they are not for users to set.
+*Limits* bound what a registry, a file or a program can make us do; they are not for users to set. They are named tuples
+because every job imports this module: a dataclass of that many fields takes several times as long to make.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.errors import InvalidSettings
+
+SITE_FILE: Final = "apptainer-freshness.toml"
+"""The policy of a site; lies beside the lock."""
 
 
 class Mode(StrEnum):
@@ -65,6 +69,17 @@ class OnUnverified(StrEnum):
     ERROR = "error"
 
 
+class Rerun(StrEnum):
+    """What a run does with outputs whose container is named otherwise than when they were made."""
+
+    CONTENT = "content"
+    """Keep those that the same image made, provably; leave the others to Snakemake."""
+    ALWAYS = "always"
+    """Leave all of them to Snakemake, which makes them again."""
+    NEVER = "never"
+    """Keep all of them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a user sets under ``apptainer_freshness``."""
@@ -78,6 +93,9 @@ class Options:
     on_unverified: OnUnverified = OnUnverified.REPAIR
     on_unpinnable: Reaction = Reaction.WARN
     pin: PinKind = PinKind.INDEX
+    rerun: Rerun = Rerun.CONTENT
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    """Which images may be named, as it was written; :mod:`.policy` understands it."""
 
 
 _CHOICES: Final[dict[str, type[StrEnum]]] = {
@@ -86,8 +104,9 @@ _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "on_unverified": OnUnverified,
     "on_unpinnable": Reaction,
     "pin": PinKind,
+    "rerun": Rerun,
 }
-_KEYS: Final = tuple(field.name for field in fields(Options))
+_KEYS: Final = tuple(one.name for one in fields(Options))
 
 
 def parse_options(value: object, *, source: str, base: Options | None = None) -> Options:
@@ -146,11 +165,19 @@ def _parse_mapping(value: Mapping[Any, Any], *, source: str, base: Options) -> O
             )
         if key in _CHOICES:
             changes[key] = _CHOICES[key](_choice(key, item, source))
+        elif key == "policy":
+            changes[key] = _table(key, item, source)
         elif isinstance(item, str) and item.strip() and "\0" not in item:
             changes[key] = item
         else:
             raise InvalidSettings(f"{source}: {CONFIG_KEY}.{key} must be a path, not {item!r}")
     return replace(base, **changes)
+
+
+def _table(key: str, value: object, source: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidSettings(f"{source}: {CONFIG_KEY}.{key} must be a mapping, not {type(value).__name__}")
+    return dict(value)
 
 
 def _choice(key: str, value: object, source: str) -> str:
@@ -177,8 +204,7 @@ def _listed(choices: type[StrEnum]) -> str:
     return ", ".join(member.value for member in choices)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """What a registry may make us spend. Sizes in bytes, times in seconds."""
 
     manifest_size: int = 4 * 1024 * 1024
@@ -211,8 +237,7 @@ class Limits:
 LIMITS: Final = Limits()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskLimits:
+class DiskLimits(NamedTuple):
     """What a file or a program on this machine may make us spend. Sizes in bytes, times in seconds."""
 
     sif_head: int = 64 * 1024
@@ -248,19 +273,34 @@ class DiskLimits:
     """Of one image, the first included."""
     pull_backoff: float = 1.0
     """Before the second attempt; doubles, with jitter."""
+    race_backoff: float = 0.1
+    """The same, where two pulls met in Apptainer's cache: a matter of milliseconds."""
+    pulls_beside: int = 2
+    """So many more images than are fetched at once may be under way, while so many others are past their download."""
     program_timeout: float = 60.0
     """For a program that only says its version."""
     output_size: int = 64 * 1024
     """The end of a program's output, which is kept for the error message."""
     grace: float = 5.0
     """Between asking a program to end and killing it."""
+    leftover: float = 24 * 3600.0
+    """An unfinished file that nobody wrote to for so long belongs to no pull any more."""
+    claim_size: int = 16 * 1024 * 1024
+    """The largest claim of a lock on images, and the largest lock that is read for one."""
+    claim_grace: int = 30
+    """Days for which a lock that is gone keeps its images."""
+    contents_size: int = 16 * 1024 * 1024
+    """The largest table of contents of a bundle: some 60,000 images."""
+    bundle_file: int = 1024**4
+    """The largest file in a bundle."""
+    bundle_end: int = 1024 * 1024
+    """The most zeros that may follow the last file of a bundle."""
 
 
 DISK: Final = DiskLimits()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TreeLimits:
+class TreeLimits(NamedTuple):
     """What comparing an image with its layers may spend. Sizes in bytes, times in seconds."""
 
     entries: int = 2_000_000
@@ -284,3 +324,27 @@ class TreeLimits:
 
 
 TREE: Final = TreeLimits()
+
+
+class RecordLimits(NamedTuple):
+    """What the record of a run may hold, and what making or reading one may spend. Sizes in bytes, times in seconds."""
+
+    size: int = 4 * 1024**3
+    """Of one record: some five million jobs."""
+    line: int = 16 * 1024 * 1024
+    """Of one event: a job with some 100,000 outputs."""
+    text: int = 64 * 1024
+    """Of one value, in characters."""
+    argument: int = 4096
+    """Of the command line, in characters each; longer ones are cut."""
+    arguments: int = 2000
+    note: int = 4096
+    """What a job's process leaves for the main one."""
+    hashed: int = 1024 * 1024
+    """An output that is larger is known by its size and time alone."""
+    repository_timeout: float = 10.0
+    """For each question to git, and for its answers when the run ends."""
+    lock_size: int = 16 * 1024 * 1024
+
+
+RECORDS: Final = RecordLimits()

@@ -16,7 +16,20 @@ import click
 
 from snakemake_apptainer_freshness.errors import FreshnessError
 
-COMMANDS: Final = ("resolve", "verify", "pull", "inspect", "doctor")
+COMMANDS: Final = {
+    "resolve": "Ask what references point at now.",
+    "lock": "Make or complete the lock of a workflow, without running it.",
+    "status": "Say what lock, registry and disk say of each image.",
+    "verify": "Say what each image file on this disk is.",
+    "pull": "Fetch the images that the lock names.",
+    "inspect": "Tell what one image file is, and what is proven.",
+    "audit": "Say which image made each output, and what is proven.",
+    "adopt": "Prove which images made old outputs, so that they are kept.",
+    "doctor": "Look over programs, folders, logins and caches.",
+    "gc": "Free what no lock needs any more.",
+    "bundle": "Carry a lock and its images to where there is no registry.",
+}
+"""Every command, and its ``short_help``: for a list of all of them, none is imported."""
 INTERRUPTED: Final = 130
 
 
@@ -31,6 +44,10 @@ class _Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

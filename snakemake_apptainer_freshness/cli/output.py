@@ -35,8 +35,25 @@ _STYLES: Final = {
     "copied": "green",
     "kept": "cyan",
     "failed": "bold red",
+    "added": "green",
+    "updated": "yellow",
+    "removed": "red",
+    "missing": "bold red",
+    "orphan": "yellow",
+    "same platform": "cyan",
     "problem": "bold red",
     "space": "yellow",
+    "bad image": "bold red",
+    "changed": "bold red",
+    "unattributable": "yellow",
+    "no record": "yellow",
+    "unproven": "yellow",
+    "proven": "green",
+    "other": "bold red",
+    "unlocked": "yellow",
+    "error": "bold red",
+    "warning": "yellow",
+    "note": "cyan",
 }
 """The colour of a word, wherever it stands alone in a cell."""
 
@@ -98,8 +115,15 @@ def note(text: str) -> None:
 
 
 def document(**content: Any) -> None:
-    """Print `content` as one JSON document."""
-    click.echo(json.dumps({"version": VERSION, **content}, indent=2))
+    """Print `content` as one JSON document: a line a key, and a line an item of a list."""
+    lines = [f"{json.dumps(key)}: {_value(value)}" for key, value in {"version": VERSION, **content}.items()]
+    click.echo("{\n  " + ",\n  ".join(lines) + "\n}")
+
+
+def _value(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return json.dumps(value)
+    return "[\n    " + ",\n    ".join(map(json.dumps, value)) + "\n  ]"
 
 
 def error_of(error: FreshnessError, reference: str = "") -> dict[str, str]:

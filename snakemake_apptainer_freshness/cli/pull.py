@@ -13,6 +13,7 @@ from snakemake_apptainer_freshness.cli.common import (
     lockfile_option,
     need_lock,
     prefix_option,
+    register,
 )
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 
@@ -54,8 +55,9 @@ def command(
     from snakemake_apptainer_freshness.cache.classify import Pin
     from snakemake_apptainer_freshness.settings import PinKind
 
-    _, lock = need_lock(lockfile, hint="go to the workflow's folder, or give --lockfile")
+    lock_path, lock = need_lock(lockfile, hint="go to the workflow's folder, or give --lockfile")
     folder = image_folder(prefix, may_be_made=True)
+    register(folder, lock_path, lock)
     errors: list[tuple[str, FreshnessError]] = []
     pins: list[Pin] = []
     for entry in _chosen(lock, references):

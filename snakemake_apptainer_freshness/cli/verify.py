@@ -16,6 +16,7 @@ from snakemake_apptainer_freshness.cli.common import (
     lockfile_option,
     need_lock,
     prefix_option,
+    register,
 )
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 
@@ -85,6 +86,8 @@ def command(
     candidates = list(_given(paths) if paths else _everything(lock, folder, locked))
     answer = _look(candidates, locked, full=full, deep=deep)
     mended: list[Mended] = []
+    if repair and lock_path is not None:
+        register(folder, lock_path, lock)
     if repair and (mended := _mend(answer.found, locked, folder, jobs=jobs)):
         answer = _look(_everything(lock, folder, locked), locked, full=full, deep=deep)
     if as_json:
@@ -107,7 +110,7 @@ class _Answer:
 
 
 def _lock(paths: tuple[Path, ...], lockfile: Path | None) -> "tuple[Path | None, Lock]":
-    from snakemake_apptainer_freshness.actions.pin import read_lock
+    from snakemake_apptainer_freshness.actions.locking import read_lock
     from snakemake_apptainer_freshness.lockfile import Lock
 
     if not paths:

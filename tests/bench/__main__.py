@@ -1,9 +1,9 @@
-"""Run all benchmarks, or those that are named: ``python -m tests.bench [startup] [registry] [cache]``."""
+"""Run all benchmarks, or those that are named, such as ``python -m tests.bench startup cache``."""
 
 import importlib
 import sys
 
-NAMES = ("startup", "registry", "cache")
+NAMES = ("startup", "cli", "registry", "cache", "recording", "audit", "page")
 
 
 def main(names: list[str]) -> int:

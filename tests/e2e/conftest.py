@@ -4,7 +4,11 @@ import itertools
 
 import pytest
 
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
 from tests.support import images
+from tests.support.homes import Home
 from tests.support.registry import RealRegistry
 from tests.support.workflow import Workspace
 
@@ -38,6 +42,20 @@ class Repository:
         """Push an image whose ``/message`` says `message`; gives its digest."""
         return images.push(images.tiny_image(message, **image), self.registry.host, self.name, tag)
 
+    def pin(self, content, platform=None):
+        """Push an image or index as ``latest``; gives the pin of it."""
+        digest = images.push(content, self.registry.host, self.name, "latest")
+        members = content.children if isinstance(content, images.Index) else [content]
+        manifests = {f"{one.os}/{one.architecture}": one.digest for one in members if isinstance(one, images.Image)}
+        platform = platform or str(Platform.here())
+        return Pin(
+            url=self.pinned(digest),
+            reference=self.reference,
+            digest=Digest.parse(digest),
+            manifest=Digest.parse(manifests[platform]),
+            platform=platform,
+        )
+
     def requests(self):
         """The requests for this repository so far, as (method, path, user agent)."""
         return [
@@ -64,3 +82,9 @@ def repository(shared_registry):
 @pytest.fixture
 def workspace(tmp_path):
     return Workspace(tmp_path / "workflow", tmp_path / "home")
+
+
+@pytest.fixture
+def home(tmp_path):
+    """The home of a user who has never pulled anything."""
+    return Home.of(tmp_path)

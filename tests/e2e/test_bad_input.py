@@ -33,7 +33,7 @@ def refused(workspace, *arguments, **options):
     [
         ("{on_movd: warn}", "has no key 'on_movd' (did you mean 'on_moved'?)"),
         ("{mode: lokc}", "cannot be 'lokc' (did you mean 'lock'?)"),
-        ("{rerun: never}", "has no key 'rerun'"),
+        ("{rerun: sometimes}", "rerun cannot be 'sometimes'"),
         ("lokced", "cannot be 'lokced' (did you mean 'locked'?)"),
     ],
 )

@@ -196,7 +196,7 @@ def test_another_image_is_stale_and_the_first_difference_is_named(lab):
 
     assert proof.state == "stale"
     assert proof.differences == ("/message: its content is another one than in its layers",)
-    assert check_one(moved, image).state == "unbound"
+    assert check_one(moved, image).state == "stale"
 
 
 def test_the_manifest_of_this_platform_is_taken_from_an_index(lab):

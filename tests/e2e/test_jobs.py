@@ -79,7 +79,7 @@ def test_a_tag_that_moves_while_a_cluster_runs_changes_no_job_and_no_job_asks_a_
 
     assert [workspace.read(f"{n}.txt") for n in range(3)] == ["original\n"] * 3
     assert {workspace.metadata(f"{n}.txt")["container_img_url"] for n in range(3)} == {tool.pinned(digest)}
-    assert [method for method, _, _ in tool.our_requests()] == ["HEAD", "GET"]
+    assert [method for method, _, _ in tool.our_requests()] == ["GET"]
 
 
 def test_the_pins_reach_jobs_of_a_workflow_whose_flag_is_in_the_environment_alone(repository, workspace, cluster):
@@ -157,4 +157,30 @@ def test_a_job_without_a_shared_file_system_gets_its_pins(repository, workspace,
     )
 
     assert workspace.metadata("message.txt")["container_img_url"] == tool.pinned(digest)
-    assert [method for method, _, _ in tool.our_requests()] == ["HEAD", "GET"]
+    assert [method for method, _, _ in tool.our_requests()] == ["GET"]
+
+
+def test_jobs_make_nothing_again_that_the_main_process_keeps_by_a_database_of_metadata(repository, workspace, cluster):
+    tool = repository()
+    tool.push("original")
+    workspace.write(
+        "Snakefile",
+        f"""
+        rule step:
+            input: lambda wildcards: f"{{int(wildcards.n) - 1}}.txt"
+            output: "{{n,[1-9]}}.txt"
+            container: "{tool.reference}"
+            shell: "echo {{wildcards.n}} >> ran; cat /message > {{output}}"
+        """,
+    )
+    workspace.write("0.txt", "")
+    database = ("2.txt", "--persistence-backend", "db")
+    workspace.snakemake(*database)
+    for verb in ("lock", "adopt"):
+        command = "from snakemake_apptainer_freshness.cli import main; main()"
+        workspace.run(sys.executable, "-c", command, verb, "--", *database)
+    (workspace.folder / "2.txt").unlink()
+    kept = workspace.snakemake(*database, *cluster, flag="true")
+
+    assert "same image: 1 output stays although the image has another name now" in kept.ours
+    assert workspace.read("ran") == "1\n2\n2\n"

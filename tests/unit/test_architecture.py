@@ -9,10 +9,10 @@ PACKAGE = Path(__file__).parents[2] / "snakemake_apptainer_freshness"
 NAME = PACKAGE.name
 
 FLOORS = [  # from the ground up; a room may import from its own floor only where it is the same room, and from below
-    {"errors", "settings"},
+    {"errors", "settings", "schemas"},
     {"image"},
     {"lockfile"},
-    {"freshness"},
+    {"freshness", "policy"},
     {"registry", "cache"},
     {"actions"},
     {"audit"},
@@ -29,6 +29,7 @@ ONLY = {  # what may be imported in one place alone
     "filelock": ("cache/", "actions/"),
     "tomli_w": ("lockfile.py",),
     "jinja2": ("audit/",),
+    "rocrate": ("audit/",),
     "click": ("cli/",),
     "rich": ("cli/", "actions/"),
 }

@@ -3,7 +3,7 @@
 import pytest
 
 from snakemake_apptainer_freshness.errors import InvalidSettings
-from snakemake_apptainer_freshness.settings import Mode, Options, PinKind, Reaction, parse_options
+from snakemake_apptainer_freshness.settings import Mode, Options, PinKind, Reaction, Rerun, parse_options
 
 OFF = Options(mode=Mode.OFF)
 
@@ -32,13 +32,17 @@ def test_a_truth_value_a_mode_or_a_mapping_sets_the_mode(value, mode):
 
 def test_a_mapping_sets_what_it_names_and_keeps_the_defaults_for_the_rest():
     options = parse_options(
-        {"lockfile": "envs/containers.lock", "on_moved": "error", "pin": "platform"},
+        {"lockfile": "envs/containers.lock", "on_moved": "error", "pin": "platform", "rerun": "never"},
         source="config",
         base=OFF,
     )
 
     assert options == Options(
-        mode=Mode.LOCK, lockfile="envs/containers.lock", on_moved=Reaction.ERROR, pin=PinKind.PLATFORM
+        mode=Mode.LOCK,
+        lockfile="envs/containers.lock",
+        on_moved=Reaction.ERROR,
+        pin=PinKind.PLATFORM,
+        rerun=Rerun.NEVER,
     )
 
 
@@ -61,6 +65,7 @@ def test_true_laid_over_a_mode_keeps_the_mode():
         ({"on-moved": "warn"}, "'on-moved'", "'on_moved'"),
         ({"mode": "lokced"}, "'lokced'", "'locked'"),
         ({"on_moved": "eror"}, "'eror'", "'error'"),
+        ({"rerun": "contents"}, "'contents'", "'content'"),
         ("updat", "'updat'", "'update'"),
         ("tru", "'tru'", "'true'"),
     ],

@@ -60,6 +60,14 @@ def test_bars_may_be_told_from_any_thread():
     assert bars._tasks == {}
 
 
+def test_a_bar_may_advance_by_many_steps_at_once():
+    with Bars(stream=Terminal()) as bars:
+        bars.begin("loading", 1000)
+        bars.advance("loading", 999)
+        bars.advance("loading")
+        assert bars._drawn.tasks[0].completed == 1000
+
+
 def test_rich_is_loaded_for_a_terminal_alone():
     code = (
         "import io, sys; from snakemake_apptainer_freshness.actions.progress import Bars\n"

@@ -10,13 +10,19 @@ from snakemake_apptainer_freshness import cli
 
 TEXT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## ([\w-]+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
-HERE = ("resolve", "verify", "pull", "inspect", "doctor")
+HERE = ("resolve", "lock", "status", "verify", "pull", "inspect", "audit", "doctor", "adopt", "gc", "bundle")
+
+
+def declared(name):
+    """Every option of a command, or of the commands in it."""
+    command = cli.program.get_command(click.Context(cli.program), name)
+    commands = command.commands.values() if isinstance(command, click.Group) else [command]
+    return [one for each in commands for one in each.params if isinstance(one, click.Option)]
 
 
 def options(name):
     """Every option of a command, as it is typed; help is understood."""
-    command = cli.program.get_command(click.Context(cli.program), name)
-    return {text for one in command.params if isinstance(one, click.Option) for text in one.opts}
+    return {text for one in declared(name) for text in (*one.opts, *one.secondary_opts)}
 
 
 def documented(name):
@@ -38,20 +44,19 @@ def test_a_section_speaks_of_no_option_that_the_command_lacks(name):
 
 @pytest.mark.parametrize("name", HERE)
 def test_every_option_has_a_help_text(name):
-    command = cli.program.get_command(click.Context(cli.program), name)
-
-    assert all(one.help for one in command.params if isinstance(one, click.Option))
+    assert all(one.help for one in declared(name))
 
 
 @pytest.mark.parametrize("name", HERE)
 def test_the_keys_of_the_json_are_documented(name, place):
-    if name in ("resolve", "inspect"):
-        return  # the keys of the lock, and sentences
+    if name in ("resolve", "inspect", "audit", "adopt", "bundle", "lock"):
+        return  # the keys of the lock, and sentences; a bundle has two commands, a lock its own test
     from tests.support import pins
 
     place.lock(pins.pin())
     place.fake.serve(pins.pin())
-    document = place.run(name, "--json").json
+    offline = ["--offline"] if name == "status" else []
+    document = place.run(name, "--json", *offline).json
     image = document["image"][0] if name == "verify" else {}
     for key in {*document, *image} - {"version", "lockfile", "prefix"}:
         assert f"`{key}`" in SECTIONS[name]

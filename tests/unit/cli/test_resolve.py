@@ -14,7 +14,8 @@ import pytest
 from snakemake_apptainer_freshness import cli
 from tests.support.attacks import REPOSITORY
 from tests.support.lab import manifest
-from tests.support.simulator import Reply, Simulator, sha256
+from tests.support.replies import Reply
+from tests.support.simulator import Simulator, sha256
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-c", "from snakemake_apptainer_freshness.cli import main; main()"]
@@ -83,6 +84,41 @@ def test_a_platform_s_image_is_pinned_where_it_is_asked_for(registry, capsys):
     assert capsys.readouterr().out.endswith(f"@{sha256(manifest())}\n")
     assert run("--platform", "linux/s390x", reference) == 3
     assert "it has linux/arm64" in capsys.readouterr().err
+
+
+def publish_single(registry, configuration):
+    """A single image with this configuration; gives its reference."""
+    body = json.dumps(configuration).encode()
+    descriptor = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": sha256(body), "size": len(body)}
+    registry.publish(REPOSITORY, "single", manifest(config=descriptor))
+    registry.serve(f"/v2/{REPOSITORY}/blobs/{sha256(body)}", body)
+    return f"docker://{registry.host}/{REPOSITORY}:single"
+
+
+def test_a_single_image_s_platform_stands_in_its_configuration(registry, capsys):
+    reference = publish_single(registry, {"os": "linux", "architecture": "arm64"})
+    assert run("--platform", "linux/arm64", reference) == 0
+    assert run("--platform", "linux/amd64", reference) == 3
+    assert "has no image for linux/amd64\n" in capsys.readouterr().err
+    registry.clear()
+    assert run(reference) == 0
+    assert len(registry.requests) == 1  # nobody asked for the platform
+
+
+@pytest.mark.parametrize("configuration", [{}, [], {"os": 1, "architecture": None}, {"os": "linux/x"}])
+def test_a_platform_that_nobody_says_is_not_taken_for_checked(registry, configuration, capsys):
+    reference = publish_single(registry, configuration)
+    assert run("--platform", "linux/arm64", reference) == 0
+    assert "nobody says of which platform it is; not checked" in capsys.readouterr().err
+
+
+def test_a_configuration_that_is_another_one_is_refused(registry, capsys):
+    reference = publish_single(registry, {"os": "linux", "architecture": "arm64"})
+    (path,) = registry._store.files
+    for body in (b"{}", b"{" + b" " * 10_000 + b"}"):
+        registry.serve(path, body)
+        assert run("--platform", "linux/arm64", reference) == 3
+    assert "not what its manifest says" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
