@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake_apptainer_freshness.cache import claims
 from snakemake_apptainer_freshness.cache.prefix import image_name
 from snakemake_apptainer_freshness.engine.report import Line
 from snakemake_apptainer_freshness.engine.talk import errors_told, tell
@@ -28,6 +27,8 @@ class _Kept:
 
 def register(workflow: Any, lock_path: Path, lock: Lock, unpinned: Iterable[str]) -> None:
     """Make known in the image folder of `workflow` what `lock` needs, and what is run without a pin."""
+    from snakemake_apptainer_freshness.cache import claims
+
     try:
         claims.register(_prefix(workflow), lock_path, lock, unpinned=unpinned)
     except LocalIOError as error:
@@ -42,6 +43,8 @@ def protect(workflow: Any, lock: Lock | None = None) -> None:
         return
 
     def clean_up_unneeded() -> Any:
+        from snakemake_apptainer_freshness.cache import claims
+
         prefix, used = _prefix(workflow), workflow.dag.container_imgs
         with errors_told():
             names = claims.needed(claims.registered(prefix)) | {image_name(url) for url in claims.urls_of(lock or ())}

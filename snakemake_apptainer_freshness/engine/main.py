@@ -6,11 +6,10 @@ DAG. By the time the DAG stands, before any job starts, the user is told and the
 job (``--summary``, ``--dag``, ``--touch``, ...) apply the lock without a network and change nothing.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.actions.locking import read_lock, write_lock
@@ -24,27 +23,26 @@ from snakemake_apptainer_freshness.errors import TagMoved
 from snakemake_apptainer_freshness.freshness import UNCHECKED, RemoteState, Verdict, compare
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import changes
-from snakemake_apptainer_freshness.settings import LIMITS, Mode, Options, Reaction
+from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.engine.recording import Recorder
-    from snakemake_apptainer_freshness.registry.resolver import Resolver
-
-_CONNECTIONS: Final = 8
+    from snakemake_apptainer_freshness.registry.apart import ApartResolver
 
 
 class MainSession(Session):
     """Pins `workflow` as `options` say."""
 
-    def __init__(self, workflow: Any, options: Options) -> None:
+    def __init__(self, workflow: Any, options: Options, asking: "ApartResolver") -> None:
         provider = images.Images(workflow, options, main=True)
         self._runs_jobs = workflow.executor_plugin is not None and not workflow.touch
         if not self._runs_jobs:
             options = replace(options, mode=Mode.FROZEN)
         self._options = options
         self._path = config.lock_path(workflow, options)
-        self._drift = DriftCheck(self._registries)
-        self._resolver: Registries | None = None
+        self._asking = asking
+        self._registries: Registries = asking
+        self._drift = DriftCheck(lambda: self._registries)
         self._untold: list[str] = []
         self._warned: set[str] = set()
         self._built = False
@@ -55,13 +53,13 @@ class MainSession(Session):
             platform=str(Platform.here()),
             quiet=not wants_progress(workflow),
             tolerant=not self._runs_jobs,
-            registries=self._registries,
+            registries=lambda: self._registries,
         )
         self._recorder = self._new_recorder(workflow, provider) if self._runs_jobs and not workflow.dryrun else None
         self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs)
         super().__init__(workflow, self._main_pins, provider)
         self._policing = (
-            Policing(options, self._path, place=self.place_of, registry=self._asking) if self._runs_jobs else None
+            Policing(options, self._path, place=self.place_of, registry=asking.resolver) if self._runs_jobs else None
         )
         if not self._runs_jobs:
             cleanup.protect(workflow, self._main_pins.lock)
@@ -136,44 +134,25 @@ class MainSession(Session):
             witnesses=Witnesses(pins=self._main_pins, remote=self._drift.facts, disk=provider.facts),
             original=lambda rule, wildcards: self.original(rule, wildcards) if self.original else None,
         )
+        self._registries = recorder.witnesses.listening(self._registries)
         provider.watcher = recorder.found
         return recorder
 
     def _tell_warnings(self) -> None:
         """Tell what the client of the registries noticed, each once."""
-        for warning in self._resolver.warnings if self._resolver else ():
+        for warning in self._registries.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
                 tell(report.Line(text=f"  note: {warning}", problem=True))
 
     def _verdicts(self, references: list[str]) -> list[Verdict]:
         facts, entries = self._drift.facts(), self._main_pins.entries
+        self._asking.close()
         return [
             compare(entries[text], facts.get(text, UNCHECKED), None, platform=self._main_pins.platform)
             for text in references
             if text in entries
         ]
-
-    def _registries(self) -> Registries:
-        """Whoever asks registries for this run; the recorder listens, where there is one."""
-        if self._resolver is None:
-            asking = self._asking()
-            self._resolver = asking if self._recorder is None else self._recorder.witnesses.listening(asking)
-        return self._resolver
-
-    @functools.cached_property
-    def _asking(self) -> "Callable[[], Resolver]":
-        """Makes the client when first needed: most of the cost of asking is importing it."""
-
-        @functools.cache
-        def make() -> "Resolver":
-            from snakemake_apptainer_freshness.registry.resolver import Resolver
-
-            # Snakemake builds its DAG in this interpreter meanwhile: a connection that serves few images costs both
-            connections = max(_CONNECTIONS, min(LIMITS.concurrency, len(self._main_pins.lock) // _CONNECTIONS))
-            return Resolver(limits=LIMITS._replace(concurrency=connections))
-
-        return make
 
 
 def _refuse_moved(verdicts: list[Verdict], options: Options) -> None:

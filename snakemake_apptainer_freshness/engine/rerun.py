@@ -16,16 +16,17 @@ Only the main process decides; the process of a job makes its job, and nothing e
 import copy
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from snakemake_apptainer_freshness.actions import memory as memories
 from snakemake_apptainer_freshness.actions.pin import Pins
-from snakemake_apptainer_freshness.actions.provenance import Answer, Origins, Target, targets_of
 from snakemake_apptainer_freshness.engine.install import unsupported
 from snakemake_apptainer_freshness.engine.report import Line
 from snakemake_apptainer_freshness.engine.talk import tell
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.settings import Options, Rerun
+
+if TYPE_CHECKING:  # judging is loaded where there is something to judge: most runs start without it
+    from snakemake_apptainer_freshness.actions.provenance import Origins, Target
 
 _SEAMS: Final = ("software_stack_changed", "_software_stack_hash", "metadata")
 _TRIGGER: Final = "SOFTWARE_ENV"
@@ -111,6 +112,8 @@ class Reruns:
         if self._options.rerun is not Rerun.CONTENT:
             self._note(job, url, "")
             return self._options.rerun is Rerun.ALWAYS
+        from snakemake_apptainer_freshness.actions.provenance import Answer
+
         target = self._target(job.container_img_url)
         if target is None or not url:
             return True
@@ -144,14 +147,19 @@ class Reruns:
             case Rerun.NEVER:
                 return f"  NOT run again, since rerun is {Rerun.NEVER}: {who}: made with {made}, the rule runs {runs}"
 
-    def _target(self, url: str | None) -> Target | None:
+    def _target(self, url: str | None) -> "Target | None":
+        from snakemake_apptainer_freshness.actions.provenance import targets_of
+
         if url is not None and url not in self._targets:
             entries, pins = self._pins.entries.values(), self._pins
             self._targets = targets_of(entries, kind=self._options.pin, platform=pins.platform)
         return self._targets.get(url) if url is not None else None
 
-    def _origins(self) -> Origins:
+    def _origins(self) -> "Origins":
         if self._known is None:
+            from snakemake_apptainer_freshness.actions import memory as memories
+            from snakemake_apptainer_freshness.actions.provenance import Origins
+
             persistence = self._workflow.persistence
             memory = memories.load(memories.path_in(Path(persistence.path)))
             if memory.problem:
@@ -162,6 +170,8 @@ class Reruns:
     def _save(self) -> None:
         if not self._writes:
             return
+        from snakemake_apptainer_freshness.actions import memory as memories
+
         try:
             memories.save(memories.path_in(Path(self._workflow.persistence.path)), self._origins().memory)
         except LocalIOError as error:

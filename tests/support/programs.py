@@ -17,7 +17,7 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parents[2] / ".tools"
 FUSE = Path("/dev/fuse")
 
-_FOREIGN_SETTINGS = ("APPTAINER", "SINGULARITY", "DOCKER_", "REGISTRY_AUTH_FILE", "CONTAINERS_")
+_FOREIGN_SETTINGS = ("APPTAINER", "SINGULARITY", "DOCKER_", "REGISTRY_AUTH_FILE", "CONTAINERS_", "SSL_CERT_")
 
 
 class MissingProgram(Exception):
@@ -46,7 +46,7 @@ def private(name: str) -> Path:
 def environment(home: Path | None = None) -> dict[str, str]:
     """This process's environment, fit for running the real programs.
 
-    Settings for Apptainer, Docker and their credentials that a developer happens to have are taken out. With
+    Settings for Apptainer, Docker, their credentials and certificates that a developer happens to have are taken out. With
     ``home`` the home folder, and so the image cache and every credential and configuration file, are in that
     folder.
     """
