@@ -46,6 +46,7 @@ class _Copy(NamedTuple):
 
     def end(self) -> None:
         """End it, wherever it is: without its question's other end it ends by itself."""
+        gc.unfreeze()
         for end in (self.question, self.answers):
             with contextlib.suppress(OSError):
                 os.close(end)
@@ -113,6 +114,7 @@ def _copied(make: "Callable[[], Resolver]") -> _Copy:
     """A copy of this process, which waits to be asked; raises OSError where there is no room for one."""
     ends = [*os.pipe(), *os.pipe()]
     hear, question, answers, tell = ends
+    gc.freeze()  # collecting garbage writes to every object, and so would copy what is shared
     try:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore", DeprecationWarning)  # other threads wait; see the docstring
@@ -139,7 +141,7 @@ def _ask(question: int, asked: "list[Entry]") -> None:
 
 def _be_the_copy(make: "Callable[[], Resolver]", hear: int, tell: int) -> NoReturn:
     """Load the client, hear the question, answer it, and end without a trace."""
-    gc.disable()  # it would write to every page that is still shared
+    gc.disable()
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What the command line costs: its help beside a bare import of click, and ``lock --check`` beside a dry run.
+"""What the command line costs: its help and ``status`` beside an import of click, ``lock --check`` beside a dry run.
 
 Each row compares two commands, run in turn in one environment, into which the wheel was installed. The dry run is
 Snakemake's own, of 200 rules and 40 images, with the flag off; ``lock --check`` reads the same workflow, and its lock
@@ -7,14 +7,19 @@ is full. ``lock --check --upgrade`` asks a registry that is one round trip away 
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from snakemake_apptainer_freshness import lockfile
+from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from tests.bench.startup import IMAGES, ROUND_TRIP, RULES, environments, workflow
 from tests.bench.timing import Command, in_turn, median, ratio, table
-from tests.support import programs
+from tests.support import pins, programs
+from tests.support.images import tiny_image
 from tests.support.simulator import Simulator
 
-ROUNDS, HELP_ROUNDS = 9, 41
+ROUNDS, HELP_ROUNDS, MANY = 9, 41, 1000
 
 Row = tuple[str, ...]
 
@@ -76,7 +81,60 @@ def lock_check_upgrade(bench: Bench) -> Row:
     return compare(what, bench.ours("lock", "--check"), bench.ours("lock", "--check", "--upgrade"))
 
 
-ROWS: Sequence[Callable[[Bench], Row]] = (help_of_the_program, lock_check, lock_check_upgrade)
+def status_offline(bench: Bench) -> Row:
+    """``status --offline --json`` on a lock of 100 images beside a bare ``import click``."""
+    folder = bench.folder.parent / "offline"
+    locked(folder, [f"docker://quay.io/bench/tool{number}" for number in range(100)], lambda _: "sha256:" + "a" * 64)
+    ours = replace(bench.ours("status", "--offline", "--json"), folder=folder)
+    what = "status --offline --json, 100 images, beside python -c 'import click'"
+    return compare(what, bench.interpreter("-c", "import click"), ours, rounds=HELP_ROUNDS)
+
+
+def status_of_many(bench: Bench) -> Row:
+    """``status`` of 1,000 recorded images, registry and disk, on loopback; beside the same offline."""
+    folder = bench.folder.parent / "many"
+    manifest = tiny_image().manifest
+    with Simulator() as registry:
+        names = [f"docker://{registry.host}/bench/tool{number}" for number in range(MANY)]
+        entries = locked(
+            folder, names, lambda name: registry.publish(name.partition(f"{registry.host}/")[2], "1.0", manifest)
+        )
+        prefix = folder / ".snakemake" / "singularity"
+        for entry in entries:
+            pin = Pin.of(entry)
+            pins.record(pins.put(prefix, pin), pin)
+        online = replace(bench.ours("status"), folder=folder)
+        offline = replace(bench.ours("status", "--offline"), folder=folder)
+        offline.run()  # puts the stat keys into the records
+        return compare(f"status, {MANY} images, warm disk, loopback, beside --offline", offline, online)
+
+
+def locked(folder: Path, names: Sequence[str], digest: Callable[[str], str]) -> Lock:
+    """The lock of `names`, each with its `digest`, written into `folder`."""
+    folder.mkdir()
+    entries = []
+    for name in names:
+        pinned = digest(name)
+        entries.append(
+            Entry(
+                reference=f"{name}:1.0",
+                pinned=f"{name}@{pinned}",
+                digest=pinned,
+                media_type="application/vnd.oci.image.manifest.v1+json",
+            )
+        )
+    lock = Lock.of(entries)
+    (folder / "containers.lock").write_text(lockfile.dumps(lock))
+    return lock
+
+
+ROWS: Sequence[Callable[[Bench], Row]] = (
+    help_of_the_program,
+    status_offline,
+    status_of_many,
+    lock_check,
+    lock_check_upgrade,
+)
 
 
 def main() -> None:

@@ -46,9 +46,9 @@ def private(name: str) -> Path:
 def environment(home: Path | None = None) -> dict[str, str]:
     """This process's environment, fit for running the real programs.
 
-    Settings for Apptainer, Docker, their credentials and certificates that a developer happens to have are taken out. With
-    ``home`` the home folder, and so the image cache and every credential and configuration file, are in that
-    folder.
+    Settings for Apptainer, Docker, their credentials and certificates that a developer happens to have are taken
+    out. With ``home`` the home folder, and so the image cache and every credential and configuration file, are in
+    that folder.
     """
     variables = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN_SETTINGS)}
     variables["PATH"] = _search_path()
