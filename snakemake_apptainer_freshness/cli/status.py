@@ -76,7 +76,7 @@ def command(
                 {"reference": one.reference, "rule": one.rule.value, "level": one.level.value, "why": one.text}
                 for one in violations
             ],
-            unseen=[] if workflow is None else [{"rule": one.rule, "why": one.why} for one in workflow.unseen],
+            unseen=[] if workflow is None else [{"rule": one.rule or None, "why": one.why} for one in workflow.unseen],
         )
     else:
         _print(rows, workflow)
@@ -199,6 +199,6 @@ def _as_json(row: "Row") -> dict[str, Any]:
         else {"state": disk.state.value, "path": disk.path, "detail": output.clean(disk.detail)},
         "rules": None
         if row.uses is None
-        else [{"rule": use.rule, "snakefile": use.snakefile, "line": use.line} for use in row.uses],
+        else [{"rule": use.rule, "snakefile": use.snakefile, "line": use.line or None} for use in row.uses],
         "as_agreed": not row.is_finding and not row.is_unasked,
     }

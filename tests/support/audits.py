@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 from snakemake_apptainer_freshness.audit.record import (
     Ending,
@@ -65,7 +66,7 @@ def pinned(reference: str, word: str) -> str:
     return f"{reference.rpartition(':')[0]}@{digest(word)}"
 
 
-def image(reference: str = SALMON, word: str = "salmon", **changes) -> ImageRecord:
+def image(reference: str = SALMON, word: str = "salmon", **changes: Any) -> ImageRecord:
     """A proven image whose tag still points at its pin."""
     made = ImageRecord(
         reference=reference,
@@ -85,13 +86,13 @@ def image(reference: str = SALMON, word: str = "salmon", **changes) -> ImageReco
     return replace(made, **changes)
 
 
-def output(path: str, **changes) -> OutputRecord:
+def output(path: str, **changes: Any) -> OutputRecord:
     """An output as its job left it."""
     made = OutputRecord(path=path, size=4096, mtime_ns=1_772_438_400_000_000_000, sha256=sha256(path))
     return replace(made, **changes)
 
 
-def job(number: int, rule: str, *paths: str, ran: ImageRecord | None = None, **changes) -> JobRecord:
+def job(number: int, rule: str, *paths: str, ran: ImageRecord | None = None, **changes: Any) -> JobRecord:
     """A finished job of `rule` that ran the image `ran` and made the outputs `paths`."""
     made = JobRecord(
         id=number,
@@ -108,7 +109,7 @@ def job(number: int, rule: str, *paths: str, ran: ImageRecord | None = None, **c
     return replace(made, **changes)
 
 
-def run(number: int = 1, *jobs: JobRecord, images: tuple[ImageRecord, ...] = (), **changes) -> Run:
+def run(number: int = 1, *jobs: JobRecord, images: tuple[ImageRecord, ...] = (), **changes: Any) -> Run:
     """The run `number`, in March of 2026, a day after the one before it; all is as it should be."""
     day = f"2026-03-{number + 1:02d}"
     made = Run(
@@ -135,7 +136,7 @@ def run(number: int = 1, *jobs: JobRecord, images: tuple[ImageRecord, ...] = (),
     return replace(made, **changes)
 
 
-def audited(path: str, verdict: Verdict, why: str, made: Run, by: JobRecord, **changes) -> OutputAudit:
+def audited(path: str, verdict: Verdict, why: str, made: Run, by: JobRecord, **changes: Any) -> OutputAudit:
     """The output `path` of the job `by` of the run `made`."""
     ran = next((one for one in made.images if one.pinned == by.image), None)
     found = OutputAudit(

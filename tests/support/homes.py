@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from snakemake_apptainer_freshness.actions.check import check
 from snakemake_apptainer_freshness.actions.fetch import fetch
@@ -61,14 +61,14 @@ class Home:
         return image_path(self.folder / folder, pin.url)
 
     def _said(self, program: str, *arguments: str) -> str:
-        command = [programs.find(program), *arguments]
+        command = [str(programs.find(program)), *arguments]
         result = subprocess.run(
             command, env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False
         )
         assert result.returncode == 0, result.stderr
-        return result.stdout
+        return str(result.stdout)
 
 
-def bare_image(message: str, **changes: str) -> Image:
+def bare_image(message: str, **changes: Any) -> Image:
     """An image that has ``/message`` and nothing that runs: Apptainer builds it in no time."""
     return Image(layers=(Layer.of({"message": f"{message}\n"}),), **changes)

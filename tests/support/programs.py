@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parents[2] / ".tools"
@@ -41,6 +42,11 @@ def private(name: str) -> Path:
     if not path.exists():
         raise MissingProgram(name)
     return path
+
+
+def others_may_run_them() -> bool:
+    """Whether another user of this machine may reach the private programs: a checkout can lie in a closed folder."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (TOOLS, *TOOLS.parents) if folder.exists())
 
 
 def environment(home: Path | None = None) -> dict[str, str]:
