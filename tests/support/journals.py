@@ -62,10 +62,10 @@ RUN = Run(
     command=("snakemake", "--cores", "1"),
     config_sha256=HEX,
     versions=Versions(snakemake="9.27.1", freshness="0.1.0", apptainer="1.4.5", python="3.11.7"),
-    source=Source(snakefile="/work/Snakefile", commit="c" * 40, dirty=False),
+    source=Source(snakefile="/data/Snakefile", commit="c" * 40, dirty=False),
     mode="lock",
     options={"on_moved": "warn"},
-    lock=LockUsed(path="/work/containers.lock", sha256=HEX, committed=True),
+    lock=LockUsed(path="/data/containers.lock", sha256=HEX, committed=True),
     images=(IMAGE,),
     jobs=(JOB,),
 )
