@@ -46,6 +46,7 @@ class MainSession(Session):
         self._untold: list[str] = []
         self._warned: set[str] = set()
         self._built = False
+        self._concludes_later = False
         self._main_pins = Pins(
             options=options,
             lock=read_lock(self._path),
@@ -71,9 +72,22 @@ class MainSession(Session):
             self._recorder.attach()
         built = super().build_dag(build)
         self._built = True
-        with errors_told():
-            self._conclude()
+        self._concludes_later = self._looks_for_images_first()
+        if not self._concludes_later:
+            with errors_told():
+                self._conclude()
         return built
+
+    def pulled(self) -> None:
+        """Conclude a dry run: registries answered while Snakemake looked for its images, a program each."""
+        if self._concludes_later:
+            self._concludes_later = False
+            self._conclude()
+
+    def _looks_for_images_first(self) -> bool:
+        """Whether this is a dry run in which Snakemake is about to look for images; it starts no job after that."""
+        shared = {usage.name for usage in self.workflow.storage_settings.shared_fs_usage}
+        return self.workflow.dryrun and self._runs_jobs and "SOFTWARE_DEPLOYMENT" in shared
 
     def named(self, references: list[str]) -> None:
         """Hold the names to the policies, before any registry hears of them."""
@@ -98,7 +112,7 @@ class MainSession(Session):
     def _conclude(self) -> None:
         """Tell the user what was not told yet, and write down what was agreed."""
         pins, options, dryrun = self._main_pins, self._options, self.workflow.dryrun
-        if self._runs_jobs and pins.entries:
+        if self._runs_jobs and pins.entries and not dryrun:
             images.require_program()  # takes its time, in which registries answer
         if self._policing is not None:
             self._policing.pins(self._untold, pins)

@@ -70,7 +70,9 @@ class Session:
 
         def pull_proven(*args: Any, **kwargs: Any) -> Any:
             with errors_told(self._explain):
-                return self._images.provide(self._pins.images(), functools.partial(pull, *args, **kwargs))
+                pulled = self._images.provide(self._pins.images(), functools.partial(pull, *args, **kwargs))
+                self.pulled()
+            return pulled
 
         dag.update_container_imgs = collect_pinned
         dag.pull_container_imgs = pull_proven
@@ -81,6 +83,9 @@ class Session:
 
     def met(self, references: list[str]) -> None:
         """`references` were met for the first time, and are pinned now."""
+
+    def pulled(self) -> None:
+        """Snakemake has its images; in a dry run it has said which it would fetch."""
 
     def _meet(self, found: Iterable[tuple[str, Any]]) -> None:
         """Pin those of the references `found` that were not met before; each comes with its rule."""
