@@ -2,7 +2,7 @@
 
 The document has a `version` and a schema (``schema/audit.json``); words and keys are those of the lock file and of the
 run records. What is not known is null. It is ASCII, and has one line for each thing in a list: it can be read by a
-person, compared by ``diff``, and is written as fast as it is made.
+person, and compared by ``diff``.
 """
 
 import json

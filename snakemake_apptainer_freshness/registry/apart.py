@@ -120,6 +120,7 @@ def _copied(make: "Callable[[], Resolver]") -> _Copy:
             python_warnings.simplefilter("ignore", DeprecationWarning)  # other threads wait; see the docstring
             process = os.fork()
     except OSError:
+        gc.unfreeze()
         for end in ends:
             os.close(end)
         raise

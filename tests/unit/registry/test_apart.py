@@ -1,5 +1,6 @@
 """Another process checks what it is asked, says what its resolver says, and never outlives who asked."""
 
+import gc
 import os
 import time
 from dataclasses import replace
@@ -62,6 +63,7 @@ def nothing_is_left():
     before = children()
     yield
     assert children() <= before
+    assert gc.get_freeze_count() == 0
 
 
 def test_another_process_checks_and_says_all_that_it_found(two_cores):
