@@ -17,16 +17,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.actions import memory as memories
 from snakemake_apptainer_freshness.actions.check import look
-from snakemake_apptainer_freshness.actions.contents import Blobs, Registry
-from snakemake_apptainer_freshness.actions.progress import Bars
+from snakemake_apptainer_freshness.actions.image_content import Blobs, Registry
 from snakemake_apptainer_freshness.actions.prove import PROVEN, Proof, prove
 from snakemake_apptainer_freshness.actions.provenance import Answer, Judgement, Origins, Target, hash_of, targets_of
 from snakemake_apptainer_freshness.actions.workflow import Output, Workflow
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.files import writable_by_all
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.common.files import writable_by_all
+from snakemake_apptainer_freshness.common.progress import Bars
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -35,6 +33,8 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Scheme, parse
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Lock
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.store import history as memories
 
 SNAKEMAKE: Final = ".snakemake"
 

@@ -2,7 +2,7 @@
 
 Only what is `verified` goes in, and it is hashed once more on the way: what arrives is what was proven here. An image
 that cannot be proven stops it. What is a file of this machine, or made of one, cannot be carried at all; it is named.
-The archive is :mod:`.cache.archive`'s, and is loaded by :mod:`.actions.unpack`.
+The archive is :mod:`.store.archive`'s, and is loaded by :mod:`.actions.unpack`.
 """
 
 import hashlib
@@ -13,21 +13,21 @@ from typing import BinaryIO
 
 from snakemake_apptainer_freshness import lockfile as lock_format
 from snakemake_apptainer_freshness.actions.check import check
-from snakemake_apptainer_freshness.actions.locking import read_lock
+from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.actions.survey import size_of
 from snakemake_apptainer_freshness.actions.verify import is_fetchable
-from snakemake_apptainer_freshness.cache import archive, ledger
-from snakemake_apptainer_freshness.cache.archive import Contents, Member, Packed
-from snakemake_apptainer_freshness.cache.classify import Pin, pins_of
-from snakemake_apptainer_freshness.cache.files import NotAFile, opened
-from snakemake_apptainer_freshness.cache.ledger import DamagedRecord, Record
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.common.files import NotAFile, opened
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Scheme, parse
 from snakemake_apptainer_freshness.lockfile import Lock
+from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import archive, records
+from snakemake_apptainer_freshness.store.archive import Contents, Member, Packed
+from snakemake_apptainer_freshness.store.prefix import image_path
+from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
 
 Advance = Callable[[int], None]
 """Is told how many more bytes were written or read."""
@@ -69,7 +69,7 @@ def gather(lock_path: Path, prefix: Path) -> Freight:
     UnprovenImage
         where an image is not `verified`; all are named.
     InvalidLock, LocalIOError
-        as :func:`~.actions.pin.read_lock` does.
+        as :func:`~.actions.pinning.read_lock` does.
     """
     lock, content = _read_lock(lock_path)
     pins = {entry.reference: pins_of(entry) for entry in lock}
@@ -135,7 +135,7 @@ def _carried(pin: Pin, path: Path) -> Carried:
     if record is not None:
         sha256, size = record.sha256, record.size
         content = replace(record, stat=None, writable_by_all=False).dumps()
-        member = Member(name=path.name + ledger.SUFFIX, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        member = Member(name=path.name + records.SUFFIX, size=len(content), sha256=hashlib.sha256(content).hexdigest())
     elif pin.content is not None:
         sha256, size, content, member = pin.content.hex, size_of(path), b"", None
     else:
@@ -146,7 +146,7 @@ def _carried(pin: Pin, path: Path) -> Carried:
 
 def _record_for(pin: Pin, path: Path) -> Record | None:
     try:
-        record = ledger.load(path)
+        record = records.load(path)
     except DamagedRecord:
         return None
     fits = record is not None and (record.pinned, record.digest) == (pin.url, pin.digest)

@@ -14,22 +14,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from snakemake_apptainer_freshness.cache import index, ledger
-from snakemake_apptainer_freshness.cache.classify import (
+from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, opened, sha256_of, status_of
+from snakemake_apptainer_freshness.errors import CorruptImage
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import index, records
+from snakemake_apptainer_freshness.store.classify import (
     UNTOUCHED,
     Evidence,
-    Pin,
     classify,
     known_by_stat,
     needs_hash,
     recorded,
 )
-from snakemake_apptainer_freshness.cache.files import NotAFile, StatKey, opened, sha256_of, status_of
-from snakemake_apptainer_freshness.cache.ledger import DamagedRecord
-from snakemake_apptainer_freshness.cache.prefix import image_name, image_path
-from snakemake_apptainer_freshness.errors import CorruptImage
-from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
-from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store.prefix import image_name, image_path
+from snakemake_apptainer_freshness.store.records import DamagedRecord
 
 _PATIENCE: Final = 3
 """So often a file that is replaced while it is read is looked at again."""
@@ -94,7 +94,7 @@ def look(image: Path) -> Evidence:
         return Evidence(path=path, problem=f"it cannot be read: {error.strerror}")
     evidence = Evidence(path=path, mode=status.st_mode, stat=StatKey.of(status))
     try:
-        return replace(evidence, record=ledger.load(image))
+        return replace(evidence, record=records.load(image))
     except DamagedRecord as error:
         return replace(evidence, record_problem=str(error))
 
@@ -117,7 +117,7 @@ def _read(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact:
 
 def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | None:
     """What the file says when it is opened; None where it changed while it was read."""
-    from snakemake_apptainer_freshness.cache import sif
+    from snakemake_apptainer_freshness.apptainer import sif
 
     image = Path(evidence.path)
     hashed_at = 0
@@ -148,7 +148,7 @@ def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | No
 def _clock(folder: Path) -> int:
     """The file system's clock; 0 where the folder cannot be written."""
     try:
-        return ledger.clock_of(folder)
+        return records.clock_of(folder)
     except OSError:
         return 0
 
@@ -158,7 +158,7 @@ def _remember(image: Path, evidence: Evidence, pin: Pin, stat: StatKey, hashed_a
     record = recorded(evidence, pin)
     if record is None or not stat.settled(hashed_at):
         return
-    renewed = ledger.with_stat(record, stat, hashed_at=hashed_at)
+    renewed = records.with_stat(record, stat, hashed_at=hashed_at)
     if renewed != record:
         with contextlib.suppress(OSError):
-            ledger.store(image, renewed)
+            records.store(image, renewed)

@@ -27,15 +27,15 @@ from snakemake_apptainer_freshness.actions.folders import (
     temporary_folder,
     total,
 )
-from snakemake_apptainer_freshness.actions.locking import read_lock
+from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.actions.machine import KnownLogin, Problem, Variable, Version
 from snakemake_apptainer_freshness.actions.survey import Locked
-from snakemake_apptainer_freshness.cache import prefix as image_folder
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
-from snakemake_apptainer_freshness.cache.files import NotAFile, opened, writable_by_all
-from snakemake_apptainer_freshness.cache.prefix import Kind
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.common.files import NotAFile, opened, writable_by_all
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import prefix as image_folder
+from snakemake_apptainer_freshness.store.prefix import Kind
 
 _HEADER: Final = 128
 """Bytes of a SIF that hold the identity of the build."""

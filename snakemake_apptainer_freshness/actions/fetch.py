@@ -4,7 +4,7 @@ For each pin whose image is not acceptable as it lies there:
 
 * Our lock of that image is taken, so that of any number of runs on one folder, on any number of hosts, one pulls and
   the others find its result.
-* The image is obtained under a temporary name in the same folder (:mod:`.cache.obtain`), its record is written, and
+* The image is obtained under a temporary name in the same folder (:mod:`.store.pull`), its record is written, and
   then it is renamed. Nobody ever sees half an image, and at no moment does an image lie there that its record does
   not fit.
 * A file that was in its place is not deleted but moved aside: it may be the only copy of what a result was made with.
@@ -28,16 +28,16 @@ from types import FrameType
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.actions.check import check, check_one
-from snakemake_apptainer_freshness.cache import ledger
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.files import exclusive, is_left_behind, quarantine, sync_folder, unique
-from snakemake_apptainer_freshness.cache.obtain import Obtained, Source, Watch, obtain, record_of
-from snakemake_apptainer_freshness.cache.prefix import PARTIAL, image_path
-from snakemake_apptainer_freshness.cache.pull import Apptainer, remove_tree
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.apptainer.program import Apptainer, remove_tree
+from snakemake_apptainer_freshness.common.files import exclusive, is_left_behind, quarantine, sync_folder, unique
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
+from snakemake_apptainer_freshness.store.pull import Obtained, Source, Watch, obtain, record_of
 
 RUNNABLE: Final = frozenset(state for state in DiskState if state.may_run)
 
@@ -189,7 +189,7 @@ class _Fetcher:
         aside = put(pin, temporary, image, obtained)
         if aside is not None:
             self._tell(pin, Stage.NOTE, f"its former image, {fact.state}, was moved aside as {aside.name}")
-        copied = obtained.obtained_by == ledger.COPIED
+        copied = obtained.obtained_by == records.COPIED
         self._tell(pin, Stage.DONE, obtained.obtained_by)
         return Result(
             pin=pin,
@@ -223,7 +223,7 @@ def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | No
             os.fsync(file.fileno())
         record = record_of(pin, temporary, obtained)
         aside = quarantine(image)
-        ledger.store(image, ledger.renamed(record, image))
+        records.store(image, records.renamed(record, image))
         temporary.replace(image)
         sync_folder(image.parent)
     except OSError as error:

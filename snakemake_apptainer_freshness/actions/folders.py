@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakemake_apptainer_freshness.cache import prefix as image_folder
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
-from snakemake_apptainer_freshness.cache.prefix import Item, Kind
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.errors import LocalIOError
+from snakemake_apptainer_freshness.store import prefix as image_folder
+from snakemake_apptainer_freshness.store.prefix import Item, Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,13 @@ from typing import Final
 
 from snakemake_apptainer_freshness.actions.check import look
 from snakemake_apptainer_freshness.actions.survey import Candidate, Found, Locked, Place, examine
-from snakemake_apptainer_freshness.cache import sif
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.files import NotAFile, opened
-from snakemake_apptainer_freshness.cache.ledger import Record
-from snakemake_apptainer_freshness.cache.sif import Sif
+from snakemake_apptainer_freshness.apptainer import sif
+from snakemake_apptainer_freshness.apptainer.sif import Sif
+from snakemake_apptainer_freshness.common.files import NotAFile, opened
 from snakemake_apptainer_freshness.errors import CorruptImage
 from snakemake_apptainer_freshness.freshness import DiskState
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.store.records import Record
 
 _SHOWN: Final = (
     "org.opencontainers.image.title",

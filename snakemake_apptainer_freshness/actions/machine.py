@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness import ENVIRONMENT_VARIABLE
-from snakemake_apptainer_freshness.cache.pull import Apptainer
+from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidLogin, redact
 from snakemake_apptainer_freshness.registry import containers_conf
 from snakemake_apptainer_freshness.registry.credentials import (

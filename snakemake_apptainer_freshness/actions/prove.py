@@ -9,9 +9,9 @@ pulled, nothing is extracted; memory goes with the number of files, never with t
 2. **What the file holds**: its file system, read by ``unsquashfs`` from the very file that is hashed meanwhile.
 3. **What Apptainer adds** to every image, which the Apptainer of this machine is asked for.
 
-If nothing differs but what Apptainer is known to change (:mod:`.cache.tree`), the image is `verified`: a record of its
-hash is written, and from then on it is like one that we pulled. If anything differs it is `stale`, and a record says
-so of its hash: a label that would make it `bound` is not believed again. Where that cannot
+If nothing differs but what Apptainer is known to change (:mod:`.apptainer.compare`), the image is `verified`: a record
+of its hash is written, and from then on it is like one that we pulled. If anything differs it is `stale`, and a record
+says so of its hash: a label that would make it `bound` is not believed again. Where that cannot
 be said (a layer that cannot be read for certain, an index that is not there, scripts of another Apptainer than this
 one) it is `unbound`: never verified, and not accused either.
 
@@ -27,26 +27,27 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from snakemake_apptainer_freshness.actions.contents import Blobs, Registry, configuration, image_manifest, merged
-from snakemake_apptainer_freshness.cache import inserted, ledger, sif, squashfs
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.files import (
+from snakemake_apptainer_freshness.actions.image_content import Blobs, Registry, configuration, image_manifest, merged
+from snakemake_apptainer_freshness.apptainer import base_files, sif, unsquashfs
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.apptainer.compare import Difference, differences
+from snakemake_apptainer_freshness.apptainer.program import Apptainer
+from snakemake_apptainer_freshness.apptainer.sif import Sif
+from snakemake_apptainer_freshness.common.files import (
     NotAFile,
     StatKey,
     opened,
     sha256_of,
     writable_by_all,
 )
-from snakemake_apptainer_freshness.cache.ledger import DamagedRecord, Record
-from snakemake_apptainer_freshness.cache.pull import Apptainer
-from snakemake_apptainer_freshness.cache.sif import Sif
-from snakemake_apptainer_freshness.cache.tree import Difference, differences
 from snakemake_apptainer_freshness.errors import CorruptImage, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
+from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import TREE
+from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
 
 PROVEN: Final = "proven by comparison with its layers"
 REFUTED: Final = "refuted by comparison with its layers"
@@ -144,8 +145,8 @@ class _Comparison:
         digest, content = image_manifest(self.pin, blobs)
         wanted = merged(content, blobs)
         program = Apptainer.find(self.environment)
-        own = inserted.read(configuration(content, blobs), program)
-        tree = squashfs.read(file, found.partition.offset, environment=self.environment)
+        own = base_files.read(configuration(content, blobs), program)
+        tree = unsquashfs.read(file, found.partition.offset, environment=self.environment)
         proof = self._judged(list(islice(_sorted(wanted, own, tree), TREE.entries)), tree, found, program)
         if proof.state is DiskState.VERIFIED:
             return replace(proof, sha256=self._finish(file, before, found, digest, remember=remember))
@@ -184,7 +185,7 @@ class _Comparison:
             raise NotComparable("it changes while it is read")
         if not remember or (refuted and self._vouched_for_another()):
             return sha256
-        ledger.store(
+        records.store(
             self.image,
             Record(
                 image=self.image.name,
@@ -196,7 +197,7 @@ class _Comparison:
                 sha256=sha256,
                 size=before.size,
                 apptainer=found.builder,
-                obtained_at=ledger.now(),
+                obtained_at=records.now(),
                 obtained_by=REFUTED if refuted else PROVEN,
                 refuted=refuted[:_LONGEST_REASON],
             ),
@@ -206,7 +207,7 @@ class _Comparison:
     def _vouched_for_another(self) -> bool:
         """Whether the file has a record of another pin, which says nothing of this one and may well be right."""
         with contextlib.suppress(DamagedRecord):
-            record = ledger.load(self.image)
+            record = records.load(self.image)
             return record is not None and (record.pinned, record.digest) != (self.pin.url, self.pin.digest)
         return False
 

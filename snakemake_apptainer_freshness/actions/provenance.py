@@ -6,7 +6,8 @@ rule runs now. What is concluded from what, and asking no registry:
 * **A url that names a digest** says it all: the same digest, or one that has the same manifest for this platform (the
   lock's platforms, an image's record, or the memory say which manifest an index has).
 * **A url that names a tag** says nothing by itself; the image file that lies under its name may. Its record proves
-  it, or its label binds it, as in :mod:`.cache.classify`; or it was proven before, and is remembered (:mod:`.memory`).
+  it, or its label binds it, as in :mod:`.store.classify`; or it was proven before, and is remembered
+  (:mod:`.store.history`).
 * **Only the file that made the output counts.** One that was modified after the job had started is another one,
   whatever it is.
 
@@ -22,17 +23,17 @@ from pathlib import Path
 from typing import Final, Self
 
 from snakemake_apptainer_freshness.actions.check import check_one, look
-from snakemake_apptainer_freshness.actions.memory import Memory, Seen
-from snakemake_apptainer_freshness.cache import ledger
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.files import NotAFile, StatKey, opened, sha256_of
-from snakemake_apptainer_freshness.cache.ledger import DamagedRecord, Record
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, opened, sha256_of
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference, Scheme, parse
 from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK, PinKind
+from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store.history import Memory, Seen
+from snakemake_apptainer_freshness.store.prefix import image_path
+from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
 
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -282,7 +283,7 @@ def _compared(digest: Digest, manifest: Digest | None, target: Target, how: str)
 
 def _record_of(image: Path) -> Record | None:
     try:
-        return ledger.load(image)
+        return records.load(image)
     except DamagedRecord:
         return None
 
@@ -320,6 +321,6 @@ def hash_of(image: Path) -> str:
 def _clock(folder: Path) -> int:
     """The file system's clock; 0 where the folder cannot be written."""
     try:
-        return ledger.clock_of(folder)
+        return records.clock_of(folder)
     except OSError:
         return 0

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.actions.check import check, check_one
-from snakemake_apptainer_freshness.cache.classify import Pin, pins_of
-from snakemake_apptainer_freshness.cache.prefix import place_of
 from snakemake_apptainer_freshness.freshness import (
     UNCHECKED,
     DiskFact,
@@ -29,9 +27,11 @@ from snakemake_apptainer_freshness.freshness import (
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Scheme, parse
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
+from snakemake_apptainer_freshness.pin import Pin, pins_of
+from snakemake_apptainer_freshness.store.prefix import place_of
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.pin import Registries
+    from snakemake_apptainer_freshness.actions.pinning import Registries
     from snakemake_apptainer_freshness.actions.workflow import Use, Workflow
 
 _DISAGREEING: Final = frozenset({RemoteState.MOVED, RemoteState.UNTAGGED, RemoteState.LOST})

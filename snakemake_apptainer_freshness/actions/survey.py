@@ -21,18 +21,19 @@ from pathlib import Path
 from typing import Final, Self
 
 from snakemake_apptainer_freshness.actions.check import check_one, look
-from snakemake_apptainer_freshness.cache import prefix as image_folder
-from snakemake_apptainer_freshness.cache import sif
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder, keys, named_hash
-from snakemake_apptainer_freshness.cache.classify import Evidence, Pin, pins_of
-from snakemake_apptainer_freshness.cache.files import NotAFile, opened
-from snakemake_apptainer_freshness.cache.ledger import Record
-from snakemake_apptainer_freshness.cache.sif import Sif
+from snakemake_apptainer_freshness.apptainer import sif
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys, named_hash
+from snakemake_apptainer_freshness.apptainer.sif import Sif
+from snakemake_apptainer_freshness.common.files import NotAFile, opened
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Scheme, parse
 from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.pin import Pin, pins_of
+from snakemake_apptainer_freshness.store import prefix as image_folder
+from snakemake_apptainer_freshness.store.classify import Evidence
+from snakemake_apptainer_freshness.store.records import Record
 
 _WORST_FIRST: Final = (
     DiskState.CORRUPT,

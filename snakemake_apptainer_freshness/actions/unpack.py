@@ -5,7 +5,7 @@ machine, be named by the lock that came with it, and say nothing else of itself.
 lock of it, and last the lock file is written: a run in mode ``frozen`` then needs nobody. An image that is there and
 `verified` is kept, any other moved aside; another lock is never replaced. However it ends, nothing half-written stays.
 
-What makes a bundle good is that it arrived as it was sent (:mod:`.cache.archive`). Its records are believed as those of
+What makes a bundle good is that it arrived as it was sent (:mod:`.store.archive`). Its records are believed as those of
 whoever sent it.
 """
 
@@ -22,19 +22,21 @@ from snakemake_apptainer_freshness import lockfile as lock_format
 from snakemake_apptainer_freshness.actions.bundle import Advance
 from snakemake_apptainer_freshness.actions.check import check_one
 from snakemake_apptainer_freshness.actions.fetch import put, stopping_cleanly
-from snakemake_apptainer_freshness.actions.locking import read_lock
+from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.actions.verify import is_fetchable
-from snakemake_apptainer_freshness.cache import claims, ledger, sif
-from snakemake_apptainer_freshness.cache.archive import Contents, Packed, Reader
-from snakemake_apptainer_freshness.cache.classify import Pin, pins_of, wrong_architecture
-from snakemake_apptainer_freshness.cache.files import exclusive, unique, write_atomically
-from snakemake_apptainer_freshness.cache.ledger import DamagedRecord, Record
-from snakemake_apptainer_freshness.cache.obtain import Obtained
-from snakemake_apptainer_freshness.cache.prefix import PARTIAL, image_name, image_path
+from snakemake_apptainer_freshness.apptainer import sif
+from snakemake_apptainer_freshness.common.files import exclusive, unique, write_atomically
 from snakemake_apptainer_freshness.errors import CorruptImage, InvalidBundle, InvalidLock, LocalIOError, UsageError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
+from snakemake_apptainer_freshness.pin import Pin, pins_of
+from snakemake_apptainer_freshness.store import claims, records
+from snakemake_apptainer_freshness.store.archive import Contents, Packed, Reader
+from snakemake_apptainer_freshness.store.classify import wrong_architecture
+from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_name, image_path
+from snakemake_apptainer_freshness.store.pull import Obtained
+from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
 
 _MODE: Final = 0o755
 
@@ -144,8 +146,8 @@ class Loader:
             sha256=packed.image.sha256,
             size=packed.image.size,
             apptainer=record.apptainer if record else "",
-            obtained_by=record.obtained_by if record else ledger.BUNDLED,
-            obtained_at=record.obtained_at if record else ledger.now(),
+            obtained_by=record.obtained_by if record else records.BUNDLED,
+            obtained_at=record.obtained_at if record else records.now(),
         )
         image = image_path(self._prefix, pin.url)
         if check_one(pin, image).state is DiskState.VERIFIED:
@@ -232,7 +234,7 @@ def _refuse_other_image(temporary: Path, pin: Pin, obtained: Obtained) -> None:
         raise _refused(f"the image of {pin.reference} is {error.message}") from None
     if problem := wrong_architecture(image, pin):
         raise _refused(f"the image of {pin.reference}: {problem}")
-    pulled = obtained.obtained_by in (ledger.PULLED, ledger.COPIED)
+    pulled = obtained.obtained_by in (records.PULLED, records.COPIED)
     if pulled and pin.scheme == "docker" and not (image.pulled_digest and pin.names(image.pulled_digest)):
         said = image.pulled_reference or "something else"
         raise _refused(f"the image of {pin.reference} says that it was pulled as {said}")

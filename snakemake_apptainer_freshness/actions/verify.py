@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.actions.fetch import Report, Result, fetch
-from snakemake_apptainer_freshness.actions.progress import Bars
 from snakemake_apptainer_freshness.actions.survey import Candidate, Found, Locked, Place, examine
-from snakemake_apptainer_freshness.cache import ledger
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.files import exclusive, quarantine
+from snakemake_apptainer_freshness.common.files import exclusive, quarantine
+from snakemake_apptainer_freshness.common.progress import Bars
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.store import records
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.registry.resolver import Resolver
@@ -203,7 +203,7 @@ def _moved_aside(one: Found, locked: Locked) -> Mended:
                 return Mended(path=path, reference=reference)
             aside = quarantine(path)
             with contextlib.suppress(FileNotFoundError):
-                ledger.path_of(path).unlink()
+                records.path_of(path).unlink()
     except FreshnessError as error:
         return Mended(path=path, reference=reference, error=error)
     except OSError as error:

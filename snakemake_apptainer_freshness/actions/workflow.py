@@ -1,4 +1,4 @@
-"""A workflow as the command line sees it: plain values, read by :mod:`.engine.reading`.
+"""A workflow as the command line sees it: plain values, read by :mod:`.engine.query`.
 
 The verbs of the command line and their actions need to know which references a workflow names, where its lock and its
 images are, and what its finished outputs were made with. Whoever reads that needs Snakemake; whoever uses it does not.

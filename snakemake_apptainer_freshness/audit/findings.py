@@ -9,9 +9,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from snakemake_apptainer_freshness.audit.record import Ending, ImageRecord, Run
 from snakemake_apptainer_freshness.audit.results import Finding, ImageAudit, Kind, OutputAudit, Severity, Verdict
 from snakemake_apptainer_freshness.audit.verdicts import BAD, Condition
+from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, Run
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -3,26 +3,129 @@
 :func:`audit` gathers and looks, for one work directory after the other; what is concluded is decided elsewhere, on
 values (:mod:`.outputs`, :mod:`.verdicts`, :mod:`.findings`, :mod:`.replay`). Nothing is written, locked or changed,
 and without `ask` no network is used, so that a work directory can be audited while a workflow runs there.
+
+The answer in one sentence: what an auditor reads first, and may be all that he reads. Pure.
+
+Whose records lie in a work directory: its own, or those of another that somebody copied there.
+
+A record is a folder's own where it was made there, and where the chain links it to one that is, because a folder may
+have been moved between two runs. Where no record was made there at all, the whole folder was moved, as long as
+anything that the records name is there.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from snakemake_apptainer_freshness.audit import findings, images, journal, verdicts
-from snakemake_apptainer_freshness.audit.answer import answer
-from snakemake_apptainer_freshness.audit.belonging import same, whose
-from snakemake_apptainer_freshness.audit.findings import Site
-from snakemake_apptainer_freshness.audit.metadata import Metadata
+from snakemake_apptainer_freshness.audit import conditions, findings, verdicts
+from snakemake_apptainer_freshness.audit.findings import Site, counted
 from snakemake_apptainer_freshness.audit.outputs import Judging
-from snakemake_apptainer_freshness.audit.record import Run
 from snakemake_apptainer_freshness.audit.replay import Asker, Replayed
-from snakemake_apptainer_freshness.audit.results import Audit, Edge, Finding, ImageAudit, OutputAudit, Severity
+from snakemake_apptainer_freshness.audit.results import (
+    Audit,
+    Edge,
+    Finding,
+    ImageAudit,
+    Kind,
+    OutputAudit,
+    Severity,
+    Verdict,
+)
 from snakemake_apptainer_freshness.audit.selection import EVERYTHING, Selection
 from snakemake_apptainer_freshness.errors import UsageError
+from snakemake_apptainer_freshness.record import journal
+from snakemake_apptainer_freshness.record.metadata import Metadata
+from snakemake_apptainer_freshness.record.run import Run
+
+
+def whose(folder: Path, runs: Sequence[Run], metadata: Metadata) -> tuple[list[Run], list[Run]]:
+    """The runs of this folder, and those of others.
+
+    Raises
+    ------
+    UsageError
+        where all are of another workflow.
+    """
+    named = [run.workdir for run in runs if run.workdir]
+    at_home = {workdir for workdir in set(named) if same(workdir, folder)}
+    folders = {"", *(at_home or named[-1:])}
+    by_hash = {run.sha256: run for run in runs}
+    links = {frozenset((run.workdir, by_hash[run.previous].workdir)) for run in runs if run.previous in by_hash}
+    while linked := {one for link in links if link & (folders - {""}) for one in link} - folders:
+        folders |= linked
+    own = [run for run in runs if run.workdir in folders]
+    if named and not at_home and not _anything_here(folder, own, metadata):
+        raise UsageError(
+            f"the records in {folder} are of another workflow: {own[-1].source.snakefile} in {own[-1].workdir}",
+            hint="no output that they name is here; audit the folder that they were made in",
+        )
+    return own, [run for run in runs if run.workdir not in folders]
+
+
+def same(one: str, other: Path) -> bool:
+    """Whether the recorded folder `one` is `other`, by whatever links it was reached."""
+    return one == str(other) or os.path.realpath(one) == os.path.realpath(other)
+
+
+def _anything_here(folder: Path, runs: Sequence[Run], metadata: Metadata) -> bool:
+    paths = {left.path for run in runs for job in run.jobs for left in job.outputs}
+    return not paths or any(path in metadata.outputs or (folder / path).exists() for path in paths)
+
+
+_GOOD: Final = (Verdict.PROVEN, Verdict.NO_CONTAINER)
+_SHORT: Final = {
+    Verdict.BAD_IMAGE: "made by a bad image",
+    Verdict.CHANGED: "changed since",
+    Verdict.UNATTRIBUTABLE: "made by a tag that cannot be attributed",
+    Verdict.NO_RECORD: "without a record",
+    Verdict.UNPROVEN: "made by an unproven image",
+}
+_OF_OUTPUTS: Final = frozenset(
+    {Kind.OUTPUT_CHANGED, Kind.UNATTRIBUTABLE, Kind.NO_RECORD, Kind.UNPROVEN, Kind.BAD_IMAGE}
+)
+"""What the counts of the verdicts say already."""
+
+
+def answer(audit: Audit) -> str:
+    """What `audit` found, in one sentence."""
+    parts = [_outputs(audit)]
+    others = [one for one in audit.findings if one.kind not in _OF_OUTPUTS and one.severity is not Severity.NOTE]
+    if others:
+        words = Counter(one.kind.value for one in others)
+        parts.append("found besides: " + ", ".join(f"{count} {word}" for word, count in words.items()))
+    if audit.replay is not None:
+        parts.append(f"could be run again today: {'yes' if audit.replay.possible else 'no'}, {audit.replay.because}")
+    return "; ".join(parts) + "."
+
+
+def _outputs(audit: Audit) -> str:
+    counts = Counter(output.verdict for output in audit.outputs)
+    if not audit.outputs:
+        return f"No output is known of {counted(audit.runs, 'run')}"
+    every = counted(audit.outputs, "output")
+    bad = [f"{counts[word]:,} {_SHORT[word]}" for word in Verdict if counts[word] and word not in _GOOD]
+    proven, without = counts[Verdict.PROVEN], counts[Verdict.NO_CONTAINER]
+    beside = f", {without:,} without a container as {'its rule says' if without == 1 else 'their rules say'}"
+    if bad:
+        return f"{proven:,} of {every} made by a proven image{beside if without else ''}; to look at: {', '.join(bad)}"
+    if not proven:
+        return f"{_all(len(audit.outputs))} made without a container, as {_their(without)} say"
+    if without:
+        return f"{proven:,} of {every} made by a proven image, the other {without:,} without a container, as said"
+    return f"{_all(proven)} made by a proven image"
+
+
+def _all(count: int) -> str:
+    return "The only output was" if count == 1 else f"All {count:,} outputs were"
+
+
+def _their(count: int) -> str:
+    return "its rule" if count == 1 else "their rules"
+
 
 _DEEPEST: Final = 64
 """So many folders above an input are looked for among the outputs."""
@@ -38,7 +141,8 @@ def audit(
 ) -> Audit:
     """What can be said of the outputs in `workdirs`, as far as they are in the `selection`.
 
-    `read_metadata` reads Snakemake's own metadata (:func:`.engine.metadata.read`); `ask` asks registries, for a replay.
+    `read_metadata` reads Snakemake's own metadata (:func:`.engine.persistence.read`); `ask` asks registries, for a
+    replay.
 
     Raises
     ------
@@ -122,7 +226,7 @@ class _Work:
             foreign=foreign,
             broken=[(one.run, one.text) for one in judging.broken],
             outputs=outputs,
-            images=images.histories(str(folder), own, outputs, judging.conditions),
+            images=conditions.histories(str(folder), own, outputs, judging.conditions),
             conditions=judging.conditions,
             changed=judging.changed,
         )

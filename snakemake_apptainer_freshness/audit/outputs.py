@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from snakemake_apptainer_freshness.audit import images, journal, verdicts
+from snakemake_apptainer_freshness.audit import conditions, verdicts
+from snakemake_apptainer_freshness.audit.disk import Seen, look
 from snakemake_apptainer_freshness.audit.findings import be, counted
-from snakemake_apptainer_freshness.audit.looking import Seen, look
-from snakemake_apptainer_freshness.audit.metadata import MadeBy, Metadata
-from snakemake_apptainer_freshness.audit.record import Ending, ImageRecord, JobRecord, JobResult, OutputRecord, Run
 from snakemake_apptainer_freshness.audit.results import OutputAudit, Verdict
 from snakemake_apptainer_freshness.audit.selection import Selection
 from snakemake_apptainer_freshness.audit.verdicts import Condition, Judged, Maker
+from snakemake_apptainer_freshness.record import journal
+from snakemake_apptainer_freshness.record.metadata import MadeBy, Metadata
+from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, JobRecord, JobResult, OutputRecord, Run
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Judging:
 
     def outputs(self) -> list[OutputAudit]:
         """All outputs that are chosen, each with its verdict."""
-        self.conditions = images.conditions(self.folder, self.runs)
+        self.conditions = conditions.conditions(self.folder, self.runs)
         self.broken = journal.chain(self.runs)
         self._doubted = _doubted(self.runs, self.broken)
         self._images = {run.id: {image.pinned: image for image in run.images} for run in self.runs}

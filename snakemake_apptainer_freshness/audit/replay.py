@@ -13,7 +13,6 @@ from typing import Protocol
 
 from snakemake_apptainer_freshness.audit import findings
 from snakemake_apptainer_freshness.audit.findings import Site, counted, short
-from snakemake_apptainer_freshness.audit.record import ImageRecord
 from snakemake_apptainer_freshness.audit.results import Finding, ImageAudit, ImageReplay, Kind, Replay, Verdict
 from snakemake_apptainer_freshness.errors import FreshnessError, NotFound
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteFact, RemoteState
@@ -23,6 +22,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, Scheme
 from snakemake_apptainer_freshness.image.reference import parse as parse_reference
 from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.record.run import ImageRecord
 
 _SERVED = frozenset({RemoteState.CURRENT, RemoteState.MOVED, RemoteState.UNTAGGED})
 Key = tuple[str, str]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from snakemake_apptainer_freshness.audit.record import JobRecord, Run
+from snakemake_apptainer_freshness.record.run import JobRecord, Run
 
 
 class Verdict(StrEnum):

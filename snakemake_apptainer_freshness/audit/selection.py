@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.audit.findings import Site
-from snakemake_apptainer_freshness.audit.record import OutputRecord, Run
 from snakemake_apptainer_freshness.audit.results import Finding, Kind, OutputAudit
 from snakemake_apptainer_freshness.audit.verdicts import seconds
 from snakemake_apptainer_freshness.errors import UsageError
+from snakemake_apptainer_freshness.record.run import OutputRecord, Run
 
 _SHOWN: Final = 5
 

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from snakemake_apptainer_freshness.audit.looking import Seen, touched
-from snakemake_apptainer_freshness.audit.metadata import MadeBy
-from snakemake_apptainer_freshness.audit.record import ImageRecord, JobRecord, OutputRecord, Run
+from snakemake_apptainer_freshness.audit.disk import Seen, touched
 from snakemake_apptainer_freshness.audit.results import Verdict
 from snakemake_apptainer_freshness.freshness import DiskState
+from snakemake_apptainer_freshness.record.metadata import MadeBy
+from snakemake_apptainer_freshness.record.run import ImageRecord, JobRecord, OutputRecord, Run
 
 BAD: Final = frozenset({DiskState.STALE, DiskState.ALTERED, DiskState.CORRUPT})
 """What an image must not be when it runs, nor be found to be later."""

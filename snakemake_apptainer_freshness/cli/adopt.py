@@ -48,11 +48,11 @@ Exit status: 0 where all outputs stay, 1 where some will be made again, 3 where 
 @snakemake_arguments
 def command(arguments: tuple[str, ...], *, deep: bool, dry_run: bool, as_json: bool) -> int:
     """Prove that outputs made without this plugin are those of the pinned images."""
-    from snakemake_apptainer_freshness.actions import memory
     from snakemake_apptainer_freshness.actions.adopt import adopt
-    from snakemake_apptainer_freshness.actions.locking import read_lock
-    from snakemake_apptainer_freshness.engine.reading import read
+    from snakemake_apptainer_freshness.actions.lock_io import read_lock
+    from snakemake_apptainer_freshness.engine.query import read
     from snakemake_apptainer_freshness.registry.resolver import Resolver
+    from snakemake_apptainer_freshness.store import history
 
     workflow = read(arguments, with_outputs=True)
     _refuse_without(workflow)
@@ -62,7 +62,7 @@ def command(arguments: tuple[str, ...], *, deep: bool, dry_run: bool, as_json: b
         )
     _show(workflow, adoption, as_json=as_json, dry_run=dry_run)
     if not dry_run:
-        memory.save(adoption.path, adoption.memory)
+        history.save(adoption.path, adoption.memory)
     for url, error in adoption.errors.items():
         output.note(f"error: {url}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
     findings = int(any(not one.standing.stays for one in adoption.outputs))

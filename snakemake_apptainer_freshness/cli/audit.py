@@ -89,7 +89,7 @@ def command(
     audit = _audit(folders, selection, replay=replay)
     _write_files(audit, html=html, sarif=sarif, rocrate=rocrate, intoto=intoto)
     if as_json:
-        from snakemake_apptainer_freshness.audit.document import lines
+        from snakemake_apptainer_freshness.audit.render.json import lines
 
         _print_lines(lines(audit))
     else:
@@ -130,10 +130,10 @@ def _failing(word: str) -> "Callable[[Audit], bool]":
 
 
 def _audit(folders: list[Path], selection: object, *, replay: bool) -> "Audit":
-    from snakemake_apptainer_freshness.actions.progress import Bars
     from snakemake_apptainer_freshness.audit.judge import audit
     from snakemake_apptainer_freshness.audit.selection import Selection
-    from snakemake_apptainer_freshness.engine.metadata import read
+    from snakemake_apptainer_freshness.common.progress import Bars
+    from snakemake_apptainer_freshness.engine.persistence import read
 
     assert isinstance(selection, Selection)  # noqa: S101  its class is loaded late
     with _resolver(wanted=replay) as resolver, Bars() as bars, _collector_paused():
@@ -180,28 +180,28 @@ def _write_files(
     audit: "Audit", *, html: Path | None, sarif: Path | None, rocrate: Path | None, intoto: Path | None
 ) -> None:
     if html is not None:
-        from snakemake_apptainer_freshness.audit.page import render
+        from snakemake_apptainer_freshness.audit.render.html import render
 
         _write(html, render(audit), "page")
     if sarif is not None:
         from importlib.metadata import version
 
-        from snakemake_apptainer_freshness.audit.document import RULES, results
-        from snakemake_apptainer_freshness.audit.sarif import dumps
+        from snakemake_apptainer_freshness.audit.render.json import RULES, results
+        from snakemake_apptainer_freshness.common.sarif import dumps
 
         _write(sarif, dumps(results(audit), RULES, version=version("snakemake-apptainer-freshness")), "SARIF file")
     if rocrate is not None:
-        from snakemake_apptainer_freshness.audit import crate
+        from snakemake_apptainer_freshness.audit.render.rocrate import write as write_crate
 
-        crate.write(audit, rocrate)
+        write_crate(audit, rocrate)
     if intoto is not None:
-        from snakemake_apptainer_freshness.audit import statement
+        from snakemake_apptainer_freshness.audit.render.intoto import write as write_statements
 
-        statement.write(audit, intoto)
+        write_statements(audit, intoto)
 
 
 def _write(path: Path, text: str, what: str) -> None:
-    from snakemake_apptainer_freshness.cache.files import write_atomically
+    from snakemake_apptainer_freshness.common.files import write_atomically
 
     try:
         write_atomically(path, text.encode(errors="backslashreplace"))

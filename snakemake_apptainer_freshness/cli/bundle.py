@@ -51,7 +51,7 @@ def save_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
     """
     from snakemake_apptainer_freshness.actions.bundle import gather, save
     from snakemake_apptainer_freshness.actions.fetch import stopping_cleanly
-    from snakemake_apptainer_freshness.actions.progress import Bars
+    from snakemake_apptainer_freshness.common.progress import Bars
 
     if file == _PIPE and (as_json or sys.stdout.isatty()):
         raise UsageError("'-' writes the bundle to standard output: send that into a file or a pipe, without --json")
@@ -81,7 +81,7 @@ def save_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
 @contextlib.contextmanager
 def _written(file: str) -> Iterator[BinaryIO]:
     """Where the bundle goes: a file that appears when all is well, or standard output."""
-    from snakemake_apptainer_freshness.cache.files import appearing
+    from snakemake_apptainer_freshness.common.files import appearing
 
     if file == _PIPE:
         yield sys.stdout.buffer
@@ -111,8 +111,8 @@ def load_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
 
     Exit status: 0 where all is in place, 2 where the bundle cannot be used.
     """
-    from snakemake_apptainer_freshness.actions.progress import Bars
     from snakemake_apptainer_freshness.actions.unpack import Loader
+    from snakemake_apptainer_freshness.common.progress import Bars
 
     path, folder = _lock_place(lockfile), image_folder(prefix, may_be_made=True)
     with _read(file) as source, Bars() as bars:

@@ -84,9 +84,9 @@ def need_lock(chosen: Path | None, *, hint: str) -> "tuple[Path, Lock]":
     Raises
     ------
     UsageError
-        where there is none; InvalidLock and LocalIOError as :func:`~.actions.pin.read_lock` has them.
+        where there is none; InvalidLock and LocalIOError as :func:`~.actions.pinning.read_lock` has them.
     """
-    from snakemake_apptainer_freshness.actions.locking import read_lock
+    from snakemake_apptainer_freshness.actions.lock_io import read_lock
 
     path = find_lock(chosen)
     if path is None:
@@ -96,8 +96,8 @@ def need_lock(chosen: Path | None, *, hint: str) -> "tuple[Path, Lock]":
 
 def register(folder: Path, lock_path: Path, lock: "Lock") -> None:
     """Make known in the image `folder` what `lock` needs, so that a clean-up keeps it; say so where that fails."""
-    from snakemake_apptainer_freshness.cache import claims
     from snakemake_apptainer_freshness.cli import output
+    from snakemake_apptainer_freshness.store import claims
 
     try:
         claims.register(folder, lock_path, lock)
@@ -115,7 +115,7 @@ def image_folder(chosen: str | None, *, may_be_made: bool = False) -> Path:
     LocalIOError
         where it cannot be asked.
     """
-    from snakemake_apptainer_freshness.cache.prefix import folder
+    from snakemake_apptainer_freshness.store.prefix import folder
 
     if chosen is not None and not chosen.strip():
         raise UsageError("--prefix is empty", hint="give it Snakemake's image folder, or leave it out")

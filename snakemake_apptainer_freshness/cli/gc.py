@@ -18,8 +18,8 @@ from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.settings import DISK
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.collect import Freed, Plan, Waste
-    from snakemake_apptainer_freshness.cache.claims import Registered
+    from snakemake_apptainer_freshness.actions.gc import Freed, Plan, Waste
+    from snakemake_apptainer_freshness.store.claims import Registered
 
 
 @click.command("gc", short_help="Free what no lock needs any more.")
@@ -48,9 +48,9 @@ def command(lockfile: Path | None, prefix: str | None, grace: int, *, foreign: b
     Exit status: 0 where there is nothing to free, or all of it was freed; 1 where something can be freed; 3 where
     something could not be deleted.
     """
-    from snakemake_apptainer_freshness.actions.collect import Known, free, plan
-    from snakemake_apptainer_freshness.actions.locking import read_lock
-    from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
+    from snakemake_apptainer_freshness.actions.gc import Known, free, plan
+    from snakemake_apptainer_freshness.actions.lock_io import read_lock
+    from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
     from snakemake_apptainer_freshness.lockfile import Lock
 
     path, folder = find_lock(lockfile), image_folder(prefix)

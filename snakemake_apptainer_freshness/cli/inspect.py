@@ -11,7 +11,7 @@ from snakemake_apptainer_freshness.errors import LocalIOError
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.inspect import Inspection
-    from snakemake_apptainer_freshness.cache.ledger import Record
+    from snakemake_apptainer_freshness.store.records import Record
 
 _WIDTH = 14
 
@@ -28,7 +28,7 @@ def command(image: Path, lockfile: Path | None, *, as_json: bool) -> int:
     Exit status: 0 where a run may use the image, 1 where it may not.
     """
     from snakemake_apptainer_freshness.actions.inspect import inspect
-    from snakemake_apptainer_freshness.actions.locking import read_lock
+    from snakemake_apptainer_freshness.actions.lock_io import read_lock
     from snakemake_apptainer_freshness.actions.survey import Locked
     from snakemake_apptainer_freshness.lockfile import Lock
 

@@ -1,21 +1,183 @@
-"""``apptainer-freshness lock``: make the lock of a workflow, or complete it, without running anything."""
+"""``apptainer-freshness lock``: make the lock of a workflow, or complete it, without running anything.
 
+How a plan for the lock is shown: a diff that can be read, a row an image, and as JSON.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from snakemake_apptainer_freshness.cli import output, print_error
 from snakemake_apptainer_freshness.cli.common import json_option, sarif_option, snakemake_arguments
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
+from snakemake_apptainer_freshness.settings import Reaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from snakemake_apptainer_freshness.actions.details import Details
-    from snakemake_apptainer_freshness.actions.lock import Plan
-    from snakemake_apptainer_freshness.actions.workflow import Workflow
+    from snakemake_apptainer_freshness.actions.labels import Details
+    from snakemake_apptainer_freshness.actions.lock import Difference, Plan
+    from snakemake_apptainer_freshness.actions.workflow import Output, Use, Workflow
+    from snakemake_apptainer_freshness.lockfile import Entry
+    from snakemake_apptainer_freshness.policy import Violation
     from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+_HELD: Final = "same platform"
+_SHOWN: Final = 3
+_SHORT: Final = len("sha256:") + 12
+
+
+def show(workflow: "Workflow", planned: "Plan", details: "Mapping[str, Details]") -> None:
+    """Print a row for everything that is not simply as it was agreed."""
+    rows: list[tuple[str, ...]] = []
+    rows += [(one.what.value, one.reference, *_cells(one, details)) for one in planned.differences]
+    rows += [(_HELD, one.reference, *_cells(one, {})) for one in planned.held_back]
+    rows += [("missing", text, "not in the lock", rules_of(workflow, text)) for text in planned.missing]
+    removed = {one.reference for one in planned.differences if one.new is None}
+    rows += [("orphan", text, "no rule names it") for text in planned.orphans if text not in removed]
+    rows += [("unclear", text, "no rule that could be seen names it") for text in planned.unclear]
+    if workflow.options.on_unpinnable is not Reaction.IGNORE:
+        rows += [("unpinnable", text, why, rules_of(workflow, text)) for text, why in planned.unpinnable.items()]
+    if output.at_terminal(sys.stdout):  # references are long: what there is to say stands below, not beside
+        rows = [(what, "\n".join(filter(None, cells))) for what, *cells in rows]
+    output.table(("what", "image"), rows)
+
+
+def _cells(one: "Difference", details: "Mapping[str, Details]") -> Iterator[str]:
+    """What there is to say of one changed entry."""
+    if one.old and one.new:
+        yield f"{one.old.digest[:_SHORT]} → {one.new.digest[:_SHORT]}"
+        yield ", ".join(f"{platform} {fate}" for platform, fate in one.platforms.items())
+        yield _said(details.get(one.old.pinned), details.get(one.new.pinned))
+    else:
+        entry = one.new or one.old
+        yield entry.digest[:_SHORT] if entry else ""
+    yield _rules(one.uses)
+    yield _made(one.outputs)
+
+
+def _said(old: "Details | None", new: "Details | None") -> str:
+    """How what the images say of themselves differs."""
+    told = []
+    for name in ("created", "version", "revision"):
+        before, after = getattr(old, name, ""), getattr(new, name, "")
+        if after and after == before and name != "created":
+            told.append(f"{name} still {after}")
+        elif before or after:
+            told.append(f"{name} {before or '?'} → {after or '?'}")
+    return ", ".join(told)
+
+
+def rules_of(workflow: "Workflow", reference: str) -> str:
+    """The rules that name `reference`, and where they stand; empty where none does."""
+    return _rules(workflow.uses.get(reference, ()))
+
+
+def _rules(uses: "Sequence[Use]") -> str:
+    if not uses:
+        return ""
+    return f"{'rule' if len(uses) == 1 else 'rules'} {_some([_at(use) for use in uses])}"
+
+
+def _made(outputs: "Sequence[Output]") -> str:
+    if not outputs:
+        return ""
+    made = output.counted(len(outputs), "output that is there was", "outputs that are there were")
+    return f"{made} made with the old one: {_some([one.path for one in outputs])}"
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = f", … and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
+
+
+def _at(use: "Use") -> str:
+    return f"{use.rule} ({path_from_here(use.snakefile)}:{use.line})"
+
+
+def path_from_here(path: str) -> str:
+    """`path`, relative where it lies below the working directory."""
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
+
+
+def told(workflow: "Workflow", one: "Violation") -> str:
+    """How a policy is broken, and by which rule."""
+    where = rules_of(workflow, one.reference)
+    named = f"{one.reference} ({where})" if where else one.reference
+    return f"policy {one.level}: {named}: {one.text} ({path_from_here(one.source)})"
+
+
+def summary(lockfile: str, planned: "Plan", *, written: bool) -> str:
+    """One line about the whole of it."""
+    would = "" if written else "would be "
+    removed = {one.reference for one in planned.differences if one.new is None}
+    counts: dict[str, int] = {}
+    for one in planned.differences:
+        counts[f"{would}{one.what}"] = counts.get(f"{would}{one.what}", 0) + 1
+    counts["not locked"] = len(planned.missing)
+    counts["not taken, the same for this platform"] = len(planned.held_back)
+    counts["named by no rule"] = len(set(planned.orphans) - removed)
+    counts["not pinnable"] = len(planned.unpinnable)
+    counts["failed"] = len(planned.failures)
+    counts["against the policy"] = len(planned.violations)
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{lockfile}: {output.counted(len(planned.after), 'image')}; {told or 'nothing to change'}"
+
+
+def document_of(
+    workflow: "Workflow", planned: "Plan", details: "Mapping[str, Details]", *, written: bool
+) -> dict[str, Any]:
+    """The plan as one document."""
+    return {
+        "lockfile": str(workflow.lockfile),
+        "snakefile": str(workflow.snakefile),
+        "written": written,
+        "as_agreed": planned.is_as_agreed,
+        "change": [_change(workflow, one, details) for one in planned.differences],
+        "held_back": [_change(workflow, one, details) for one in planned.held_back],
+        "missing": [{"reference": text, "rules": _json_rules(workflow, text)} for text in planned.missing],
+        "orphan": list(planned.orphans),
+        "unclear": list(planned.unclear),
+        "unpinnable": [
+            {"reference": text, "why": why, "rules": _json_rules(workflow, text)}
+            for text, why in planned.unpinnable.items()
+        ],
+        "unseen": [{"rule": one.rule or None, "why": one.why} for one in workflow.unseen],
+        "violation": [
+            {"reference": one.reference, "rule": one.rule.value, "level": one.level.value, "why": one.text}
+            for one in planned.violations
+        ],
+        "error": [output.error_of(error, text) for text, error in planned.failures.items()],
+    }
+
+
+def _change(workflow: "Workflow", one: "Difference", details: "Mapping[str, Details]") -> dict[str, Any]:
+    return {
+        "what": one.what.value,
+        "reference": one.reference,
+        "old": _entry(one.old, details),
+        "new": _entry(one.new, details),
+        "platforms": {platform: fate.value for platform, fate in one.platforms.items()},
+        "rules": _json_rules(workflow, one.reference),
+        "outputs": [made.path for made in one.outputs],
+    }
+
+
+def _entry(entry: "Entry | None", details: "Mapping[str, Details]") -> dict[str, Any] | None:
+    """An entry with the keys of the lock, and what the image says of itself, where that is known."""
+    if entry is None:
+        return None
+    said = details.get(entry.pinned)
+    known = {name: getattr(said, name) for name in ("created", "version", "revision") if getattr(said, name, "")}
+    return {**entry.to_dict(), **known}
+
+
+def _json_rules(workflow: "Workflow", reference: str) -> list[dict[str, Any]]:
+    uses = workflow.uses.get(reference, ())
+    return [{"rule": use.rule, "snakefile": use.snakefile, "line": use.line or None} for use in uses]
 
 
 @click.command("lock", short_help="Make or complete the lock of a workflow, without running it.")
@@ -62,8 +224,8 @@ def command(
     where a policy forbids an image, 3 a registry or file could not be reached.
     """
     from snakemake_apptainer_freshness.actions.lock import Wish, lock, plan
-    from snakemake_apptainer_freshness.actions.locking import read_lock
-    from snakemake_apptainer_freshness.engine.reading import read
+    from snakemake_apptainer_freshness.actions.lock_io import read_lock
+    from snakemake_apptainer_freshness.engine.query import read
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
     if upgrade and patterns:
@@ -94,7 +256,7 @@ def command(
     for reference, error in planned.failures.items():
         print_error(_placed(workflow, reference, error))
     if sarif is not None:
-        from snakemake_apptainer_freshness.cli.sarif import of_plan, write
+        from snakemake_apptainer_freshness.cli.lock_sarif import of_plan, write
 
         write(sarif, of_plan(workflow, planned))
     status = max((error.exit_status for error in planned.failures.values()), default=0)
@@ -107,7 +269,7 @@ def _tell_wait(path: Path) -> "Callable[[str], None]":
 
 def _details(planned: "Plan", registries: "Resolver") -> "Mapping[str, Details]":
     """What the images of an upgrade say of themselves; for new ones there is nothing to compare."""
-    from snakemake_apptainer_freshness.actions.details import details
+    from snakemake_apptainer_freshness.actions.labels import details
     from snakemake_apptainer_freshness.image.platform import Platform
 
     changed = [one for one in planned.differences if one.old is not None and one.new is not None]
@@ -118,23 +280,19 @@ def _details(planned: "Plan", registries: "Resolver") -> "Mapping[str, Details]"
 def _show(
     workflow: "Workflow", planned: "Plan", details: "Mapping[str, Details]", *, written: bool, as_json: bool
 ) -> None:
-    from snakemake_apptainer_freshness.cli import plans
-
     if as_json:
-        output.document(**plans.as_json(workflow, planned, details, written=written and bool(planned.differences)))
+        output.document(**document_of(workflow, planned, details, written=written and bool(planned.differences)))
         return
-    plans.show(workflow, planned, details)
+    show(workflow, planned, details)
     for one in planned.violations:
-        output.note(plans.told(workflow, one))
+        output.note(told(workflow, one))
     for unseen in workflow.unseen:
         output.note(f"not seen: {f'rule {unseen.rule}: ' if unseen.rule else ''}{unseen.why}")
-    output.note(plans.summary(plans.path_from_here(str(workflow.lockfile)), planned, written=written))
+    output.note(summary(path_from_here(str(workflow.lockfile)), planned, written=written))
 
 
 def _placed(workflow: "Workflow", reference: str, error: FreshnessError) -> FreshnessError:
     """`error` with the reference that it is about, and the rule that names it."""
-    from snakemake_apptainer_freshness.cli.plans import rules_of
-
     where = rules_of(workflow, reference)
     named = f"{reference} ({where})" if where else reference
     return type(error)(f"cannot pin {named}: {error.message}", hint=error.hint)

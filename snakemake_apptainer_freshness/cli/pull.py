@@ -19,7 +19,7 @@ from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.fetch import Progress, Result
-    from snakemake_apptainer_freshness.actions.progress import Bars
+    from snakemake_apptainer_freshness.common.progress import Bars
     from snakemake_apptainer_freshness.lockfile import Entry, Lock
 
 
@@ -50,9 +50,9 @@ def command(
     registry or file could not be reached.
     """
     from snakemake_apptainer_freshness.actions.fetch import fetch
-    from snakemake_apptainer_freshness.actions.progress import Bars
     from snakemake_apptainer_freshness.actions.verify import is_fetchable
-    from snakemake_apptainer_freshness.cache.classify import Pin
+    from snakemake_apptainer_freshness.common.progress import Bars
+    from snakemake_apptainer_freshness.pin import Pin
     from snakemake_apptainer_freshness.settings import PinKind
 
     lock_path, lock = need_lock(lockfile, hint="go to the workflow's folder, or give --lockfile")
@@ -129,7 +129,7 @@ class _Lines:
     def done(self, progress: "Progress") -> None:
         """Tell that one image is there, or not to be had."""
         from snakemake_apptainer_freshness.actions.fetch import Action, Stage
-        from snakemake_apptainer_freshness.cache.ledger import COPIED, PULLED
+        from snakemake_apptainer_freshness.store.records import COPIED, PULLED
 
         if self._silent:
             return

@@ -60,7 +60,7 @@ def command(
         path, lock = need_lock(lockfile, hint="make one with: apptainer-freshness lock")
         folder = image_folder(prefix)
     else:
-        from snakemake_apptainer_freshness.actions.locking import read_lock
+        from snakemake_apptainer_freshness.actions.lock_io import read_lock
 
         path, folder = workflow.lockfile, workflow.prefix
         lock = read_lock(path)
@@ -85,7 +85,7 @@ def command(
     for warning in warnings:
         output.note(f"warning: {warning}")
     if sarif is not None:
-        from snakemake_apptainer_freshness.cli.sarif import of_rows, write
+        from snakemake_apptainer_freshness.cli.lock_sarif import of_rows, write
 
         write(sarif, of_rows(rows, violations, path))
     if any(row.is_finding for row in rows) or any(one.level.value == "error" for one in violations):
@@ -99,7 +99,7 @@ def _read(arguments: tuple[str, ...], lockfile: Path | None, prefix: str | None)
             "--lockfile and --prefix are for asking without Snakemake",
             hint="a workflow says itself where they are: its configuration, and --apptainer-prefix behind the dashes",
         )
-    from snakemake_apptainer_freshness.engine.reading import read
+    from snakemake_apptainer_freshness.engine.query import read
 
     return read(arguments)
 
@@ -110,7 +110,7 @@ def _violations(lock: "Lock", path: Path, workflow: "Workflow | None") -> "list[
 
     if not (path.with_name(SITE_FILE).exists() or (workflow and workflow.options.policy)):
         return []
-    from snakemake_apptainer_freshness.actions.conform import Policies
+    from snakemake_apptainer_freshness.actions.policies import Policies
     from snakemake_apptainer_freshness.settings import Options
 
     policies = Policies.of(workflow.options if workflow else Options(), path)
@@ -125,7 +125,7 @@ def _gather(
 
     if offline:
         return status(lock, folder, workflow=workflow), ()
-    from snakemake_apptainer_freshness.actions.progress import Bars
+    from snakemake_apptainer_freshness.common.progress import Bars
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
     with Resolver() as resolver, Bars() as bars:

@@ -110,7 +110,7 @@ class _Answer:
 
 
 def _lock(paths: tuple[Path, ...], lockfile: Path | None) -> "tuple[Path | None, Lock]":
-    from snakemake_apptainer_freshness.actions.locking import read_lock
+    from snakemake_apptainer_freshness.actions.lock_io import read_lock
     from snakemake_apptainer_freshness.lockfile import Lock
 
     if not paths:
@@ -121,7 +121,7 @@ def _lock(paths: tuple[Path, ...], lockfile: Path | None) -> "tuple[Path | None,
 
 def _everything(lock: "Lock", folder: Path, locked: "Locked") -> "list[Candidate]":
     from snakemake_apptainer_freshness.actions.survey import in_cache, in_lock, in_prefix
-    from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
+    from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 
     caches = {cache.root: cache for family in ("apptainer", "singularity") if (cache := CacheFolder.of(family=family))}
     found = [*in_lock(lock, folder), *in_prefix(folder, locked)]
@@ -164,9 +164,9 @@ def _look(candidates: "Iterable[Candidate]", locked: "Locked", *, full: bool, de
 
 
 def _mend(found: "list[Found]", locked: "Locked", folder: Path, *, jobs: int | None) -> "list[Mended]":
-    from snakemake_apptainer_freshness.actions.progress import Bars
     from snakemake_apptainer_freshness.actions.verify import mend
     from snakemake_apptainer_freshness.cli.pull import Steps
+    from snakemake_apptainer_freshness.common.progress import Bars
 
     with Bars() as bars:
         return mend(found, locked, folder, jobs=jobs, report=Steps(bars))

@@ -2,7 +2,7 @@
 
 ``snakemake --container-cleanup-images`` deletes every image that the workflow at hand does not use. In a folder that
 several workflows share, that takes the others' images, and those of this workflow's other targets. With the flag on it
-keeps what any lock needs that is registered there (:mod:`.cache.claims`). Snakemake's own method does the deleting: it
+keeps what any lock needs that is registered there (:mod:`.store.claims`). Snakemake's own method does the deleting: it
 is shown the images to keep among those that the workflow uses.
 """
 
@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake_apptainer_freshness.cache.prefix import image_name
-from snakemake_apptainer_freshness.engine.report import Line
-from snakemake_apptainer_freshness.engine.talk import errors_told, tell
+from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.lockfile import Lock
+from snakemake_apptainer_freshness.store.prefix import image_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class _Kept:
 
 def register(workflow: Any, lock_path: Path, lock: Lock, unpinned: Iterable[str]) -> None:
     """Make known in the image folder of `workflow` what `lock` needs, and what is run without a pin."""
-    from snakemake_apptainer_freshness.cache import claims
+    from snakemake_apptainer_freshness.store import claims
 
     try:
         claims.register(_prefix(workflow), lock_path, lock, unpinned=unpinned)
@@ -43,7 +42,7 @@ def protect(workflow: Any, lock: Lock | None = None) -> None:
         return
 
     def clean_up_unneeded() -> Any:
-        from snakemake_apptainer_freshness.cache import claims
+        from snakemake_apptainer_freshness.store import claims
 
         prefix, used = _prefix(workflow), workflow.dag.container_imgs
         with errors_told():

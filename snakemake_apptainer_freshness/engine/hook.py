@@ -1,17 +1,16 @@
 """Which part this process plays for a workflow that has the flag.
 
 The main process of a run pins (:class:`.main.MainSession`). The process of a job (every ``exec_mode`` but the default
-one) takes the pins that the main process handed over (:class:`.job.JobPins`); it asks no registry and writes no lock.
-Each loads only what it needs.
+one) takes the pins that the main process handed over (:class:`.engine.handover.JobPins`); it asks no registry and
+writes no lock. Each loads only what it needs.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from snakemake_apptainer_freshness.engine import config
-from snakemake_apptainer_freshness.engine.report import Line
+from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
 from snakemake_apptainer_freshness.engine.session import Session
-from snakemake_apptainer_freshness.engine.talk import errors_told, tell
 from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.registry.apart import ApartResolver
 from snakemake_apptainer_freshness.settings import Mode, Options
@@ -30,10 +29,10 @@ def build_dag(workflow: Any, asked: config.Asked, build: Callable[[], Any]) -> A
 
 
 def _for_main_process(workflow: Any, options: Options) -> Session | None:
-    from snakemake_apptainer_freshness.engine import travel
+    from snakemake_apptainer_freshness.engine import handover
 
     if options.mode is Mode.OFF:
-        travel.hand_over(workflow.config_settings, config.PINS_OFF)
+        handover.hand_over(workflow.config_settings, config.PINS_OFF)
         return None
     if not _uses_apptainer(workflow):
         tell(Line(text="apptainer-freshness: nothing to do: without --sdm apptainer Snakemake ignores containers"))
@@ -67,11 +66,11 @@ def _for_job(workflow: Any, asked: config.Asked) -> Session | None:
     if asked.pins == config.PINS_OFF or not _uses_apptainer(workflow):
         return None
     if asked.pins is not None:
-        from snakemake_apptainer_freshness.engine import travel
+        from snakemake_apptainer_freshness.engine import handover
+        from snakemake_apptainer_freshness.engine.handover import JobPins, keep_what_main_keeps
         from snakemake_apptainer_freshness.engine.images import Images
-        from snakemake_apptainer_freshness.engine.job import JobPins, keep_what_main_keeps
 
-        luggage = travel.decode(asked.pins)
+        luggage = handover.decode(asked.pins)
         keep_what_main_keeps(workflow)
         options = Options(mode=luggage.mode, on_unverified=luggage.on_unverified)
         images = Images(workflow, options, main=False)

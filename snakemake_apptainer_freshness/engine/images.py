@@ -15,12 +15,11 @@ from snakemake.deployment.singularity import Image, Singularity
 
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.actions.check import check, check_one
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.files import NotAFile, StatKey, status_of
-from snakemake_apptainer_freshness.engine.report import Line
-from snakemake_apptainer_freshness.engine.talk import tell, wants_progress, workflow_error
+from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, status_of
+from snakemake_apptainer_freshness.engine.messages import Line, tell, wants_progress, workflow_error
 from snakemake_apptainer_freshness.errors import UnprovenImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options
 
 Found = Callable[[str, DiskFact], None]

@@ -65,15 +65,15 @@ def _attach(workflow: Any, asked: config.Asked) -> None:
 
 
 def _attach_report(workflow: Any) -> None:
-    """Let ``--report FILE --reporter apptainer-freshness`` mean what it says; see :mod:`.reporting`."""
+    """Let ``--report FILE --reporter apptainer-freshness`` mean what it says; see :mod:`.engine.reporter`."""
     create_report = getattr(workflow, "create_report", None)
     if create_report is None:
         return
 
     def create_report_asked_for(*args: Any, **kwargs: Any) -> Any:
-        from snakemake_apptainer_freshness.engine import reporting
+        from snakemake_apptainer_freshness.engine import reporter
 
-        return reporting.create(create_report, *args, **kwargs)
+        return reporter.create(create_report, *args, **kwargs)
 
     workflow.create_report = create_report_asked_for
 
@@ -106,7 +106,7 @@ def unsupported(seam: str, *, instead: str = "") -> Exception:
     """
     from snakemake.common import __version__
 
-    from snakemake_apptainer_freshness.engine.talk import workflow_error
+    from snakemake_apptainer_freshness.engine.messages import workflow_error
     from snakemake_apptainer_freshness.errors import UnsupportedSnakemake
 
     error = UnsupportedSnakemake(

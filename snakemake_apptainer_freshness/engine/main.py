@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_apptainer_freshness import CONFIG_KEY
-from snakemake_apptainer_freshness.actions.locking import read_lock, write_lock
-from snakemake_apptainer_freshness.actions.pin import DriftCheck, Pins, Registries
-from snakemake_apptainer_freshness.engine import cleanup, config, images, report, travel
-from snakemake_apptainer_freshness.engine.policing import Policing
+from snakemake_apptainer_freshness.actions.lock_io import read_lock, write_lock
+from snakemake_apptainer_freshness.actions.pinning import DriftCheck, Pins, Registries
+from snakemake_apptainer_freshness.engine import cleanup, config, handover, images, messages
+from snakemake_apptainer_freshness.engine.messages import errors_told, tell, wants_progress
+from snakemake_apptainer_freshness.engine.policy import Policing
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.engine.session import Session
-from snakemake_apptainer_freshness.engine.talk import errors_told, tell, wants_progress
 from snakemake_apptainer_freshness.errors import TagMoved
 from snakemake_apptainer_freshness.freshness import UNCHECKED, RemoteState, Verdict, compare
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -103,8 +103,8 @@ class MainSession(Session):
         if self._recorder is not None:
             run = self._recorder.run
             self._recorder.met(pins.table())
-        luggage = travel.Luggage(pins=pins.table(), mode=options.mode, on_unverified=options.on_unverified, run=run)
-        travel.hand_over(self.workflow.config_settings, travel.encode(luggage))
+        luggage = handover.Luggage(pins=pins.table(), mode=options.mode, on_unverified=options.on_unverified, run=run)
+        handover.hand_over(self.workflow.config_settings, handover.encode(luggage))
         self._untold += references
         if self._built and references:
             self._conclude()
@@ -118,13 +118,13 @@ class MainSession(Session):
             self._policing.pins(self._untold, pins)
         verdicts = self._verdicts(self._untold)
         after = pins.new_lock() if options.mode.writes_lock else pins.lock
-        facts = report.Facts(
+        facts = messages.Facts(
             verdicts=verdicts,
             changes=[one for one in changes(pins.lock, after) if one.moves_pin],
             unpinnable={text: why for text, why in pins.unpinnable.items() if text in self._untold},
             left_alone=[text for text in self._untold if text in pins.left_alone],
         )
-        for line in report.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun):
+        for line in messages.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun):
             tell(line)
         if self._policing is not None:
             self._policing.tell()
@@ -157,7 +157,7 @@ class MainSession(Session):
         for warning in self._registries.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
-                tell(report.Line(text=f"  note: {warning}", problem=True))
+                tell(messages.Line(text=f"  note: {warning}", problem=True))
 
     def _verdicts(self, references: list[str]) -> list[Verdict]:
         facts, entries = self._drift.facts(), self._main_pins.entries

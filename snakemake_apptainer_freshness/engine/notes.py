@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.audit.times import TIME, now
-from snakemake_apptainer_freshness.cache.files import HOST, NotAFile, read_small, unique
+from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small, unique
+from snakemake_apptainer_freshness.common.times import TIME, now
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.settings import RECORDS
 

@@ -18,11 +18,11 @@ from typing import Any
 from snakemake.common import __version__ as snakemake_version
 from snakemake.deployment.singularity import Singularity
 
-from snakemake_apptainer_freshness.audit.command import kept
-from snakemake_apptainer_freshness.audit.record import LockUsed, Run, Source, Versions
-from snakemake_apptainer_freshness.cache.files import HOST, NotAFile, read_small
+from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
 from snakemake_apptainer_freshness.errors import redact
+from snakemake_apptainer_freshness.record.command import kept
+from snakemake_apptainer_freshness.record.run import LockUsed, Run, Source, Versions
 from snakemake_apptainer_freshness.settings import RECORDS, Options
 
 

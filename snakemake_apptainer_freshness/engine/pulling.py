@@ -7,11 +7,10 @@ import functools
 from pathlib import Path
 
 from snakemake_apptainer_freshness.actions.fetch import Progress, Result, Stage, fetch
-from snakemake_apptainer_freshness.actions.progress import Bars
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.engine.report import Line
-from snakemake_apptainer_freshness.engine.talk import tell
+from snakemake_apptainer_freshness.common.progress import Bars
+from snakemake_apptainer_freshness.engine.messages import Line, tell
 from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.pin import Pin
 
 
 def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> list[Result]:

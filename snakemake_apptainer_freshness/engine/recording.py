@@ -22,22 +22,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.actions.repository import commit_of
-from snakemake_apptainer_freshness.audit import events
-from snakemake_apptainer_freshness.audit.events import Table
-from snakemake_apptainer_freshness.audit.journal import SUFFIX, this_process
-from snakemake_apptainer_freshness.audit.record import Ending, JobRecord, JobResult, OutputRecord, Source
-from snakemake_apptainer_freshness.audit.times import now
-from snakemake_apptainer_freshness.audit.writing import Journal, new_id, newest_hash
-from snakemake_apptainer_freshness.cache.files import HOST
+from snakemake_apptainer_freshness.common.files import HOST
+from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.engine import notes
 from snakemake_apptainer_freshness.engine.install import unsupported
+from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
 from snakemake_apptainer_freshness.engine.origin import lock_used, run_of
-from snakemake_apptainer_freshness.engine.report import Line
-from snakemake_apptainer_freshness.engine.talk import errors_told, tell
 from snakemake_apptainer_freshness.engine.witnesses import Witnesses
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.lockfile import Pinned
+from snakemake_apptainer_freshness.record import events
+from snakemake_apptainer_freshness.record.events import Table
+from snakemake_apptainer_freshness.record.git import commit_of
+from snakemake_apptainer_freshness.record.journal import SUFFIX, this_process
+from snakemake_apptainer_freshness.record.run import Ending, JobRecord, JobResult, OutputRecord, Source
+from snakemake_apptainer_freshness.record.writer import Journal, new_id, newest_hash
 from snakemake_apptainer_freshness.settings import RECORDS, Options
 
 _SEAMS: Final = ("register_running", "finish")

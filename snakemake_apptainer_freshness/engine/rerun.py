@@ -10,7 +10,7 @@ were made with other software: ``software_stack_changed(job)``. That method is w
   (:mod:`.actions.provenance`). No registry is asked, and nothing is looked at for what Snakemake finds unchanged.
 * ``rerun: always`` and ``rerun: never`` do what they say, and say what they did.
 
-Only the main process decides; the process of a job makes its job, and nothing else (:mod:`.job`).
+Only the main process decides; the process of a job makes its job, and nothing else (:mod:`.engine.handover`).
 """
 
 import copy
@@ -18,10 +18,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from snakemake_apptainer_freshness.actions.pin import Pins
+from snakemake_apptainer_freshness.actions.pinning import Pins
 from snakemake_apptainer_freshness.engine.install import unsupported
-from snakemake_apptainer_freshness.engine.report import Line
-from snakemake_apptainer_freshness.engine.talk import tell
+from snakemake_apptainer_freshness.engine.messages import Line, tell
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.settings import Options, Rerun
 
@@ -157,8 +156,8 @@ class Reruns:
 
     def _origins(self) -> "Origins":
         if self._known is None:
-            from snakemake_apptainer_freshness.actions import memory as memories
             from snakemake_apptainer_freshness.actions.provenance import Origins
+            from snakemake_apptainer_freshness.store import history as memories
 
             persistence = self._workflow.persistence
             memory = memories.load(memories.path_in(Path(persistence.path)))
@@ -170,7 +169,7 @@ class Reruns:
     def _save(self) -> None:
         if not self._writes:
             return
-        from snakemake_apptainer_freshness.actions import memory as memories
+        from snakemake_apptainer_freshness.store import history as memories
 
         try:
             memories.save(memories.path_in(Path(self._workflow.persistence.path)), self._origins().memory)

@@ -13,13 +13,13 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from snakemake_apptainer_freshness.cache.classify import Pin
 from snakemake_apptainer_freshness.engine.directives import Rewriting, job_references, static_references
 from snakemake_apptainer_freshness.engine.images import Images
 from snakemake_apptainer_freshness.engine.install import unsupported
-from snakemake_apptainer_freshness.engine.talk import errors_told, workflow_error
+from snakemake_apptainer_freshness.engine.messages import errors_told, workflow_error
 from snakemake_apptainer_freshness.errors import FreshnessError, PinningFailed
 from snakemake_apptainer_freshness.lockfile import Pinned
+from snakemake_apptainer_freshness.pin import Pin
 
 _SEAMS: Final = ("update_container_imgs", "pull_container_imgs")
 

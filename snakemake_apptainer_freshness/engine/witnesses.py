@@ -6,16 +6,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from snakemake_apptainer_freshness.actions.pin import Pins, Registries
-from snakemake_apptainer_freshness.audit.record import ImageRecord
-from snakemake_apptainer_freshness.audit.times import now
-from snakemake_apptainer_freshness.cache import ledger
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.ledger import DamagedRecord
+from snakemake_apptainer_freshness.actions.pinning import Pins, Registries
+from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.lockfile import Entry, Pinned
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.record.run import ImageRecord
+from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store.records import DamagedRecord
 
 
 class Heard:
@@ -30,11 +30,11 @@ class Heard:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """As :class:`~.actions.pin.Registries` has it."""
+        """As :class:`~.actions.pinning.Registries` has it."""
         return self._registries.warnings
 
     def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
-        """As :class:`~.actions.pin.Registries` has it."""
+        """As :class:`~.actions.pinning.Registries` has it."""
         for reference, answer in self._registries.resolve(references):
             if isinstance(answer, Entry):
                 self.at[str(reference)] = now()
@@ -42,7 +42,7 @@ class Heard:
             yield reference, answer
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
-        """As :class:`~.actions.pin.Registries` has it."""
+        """As :class:`~.actions.pinning.Registries` has it."""
         for entry, fact in self._registries.check(entries):
             self.at[str(parse(entry.reference))] = now()
             yield entry, fact
@@ -103,6 +103,6 @@ def _sha256(pin: Pin, fact: DiskFact) -> str:
     if pin.content is not None:
         return pin.content.hex
     with suppress(DamagedRecord):
-        recorded = ledger.load(Path(fact.path))
+        recorded = records.load(Path(fact.path))
         return recorded.sha256 if recorded is not None else ""
     return ""

@@ -10,11 +10,15 @@ A ``mediaType`` in the document, its shape, and the ``Content-Type`` header have
 sends no type of a manifest, the document decides. Anything else than exactly what the specifications allow
 (OCI image specification 1.1, ``manifest.md``, ``image-index.md``, ``descriptor.md``) is a
 :class:`~errors.DamagedAnswer` that names the place; fields that they do not know are ignored. How the bytes
-are read at all is :mod:`.strict_json`'s business.
+are read at all is :mod:`.common.strict_json`'s business.
 
 Which image of an index runs is Apptainer's choice, made by go-containerregistry (``pkg/v1/remote/index.go``,
 ``childByPlatform``): the first entry with equal os and architecture; its variant counts only where one is
 asked for, and an entry without a platform counts as linux/amd64.
+
+The media types that a registry has for manifests, and what is in them.
+
+Schema 1 of Docker is recognised and never asked for: Apptainer cannot pull it, and its digest is not that of its bytes.
 """
 
 import re
@@ -23,22 +27,27 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeGuard
 
+from snakemake_apptainer_freshness.common.strict_json import load, refuse
 from snakemake_apptainer_freshness.errors import InvalidDigest, InvalidReference
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.media_types import (
-    DOCKER_CONFIG,
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    DOCKER_SCHEMA1,
-    DOCKER_SCHEMA1_SIGNED,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    SIF_LAYER,
-    SIF_LAYER_OLD,
-)
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.strict_json import load, refuse
+
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
+DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+ACCEPT: Final = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
+"""For the ``Accept`` header; without these some registries convert to schema 1, under another digest."""
+
+OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+SIF_LAYER: Final = "application/vnd.sylabs.sif.layer.v1.sif"
+SIF_LAYER_OLD: Final = "appliciation/vnd.sylabs.sif.layer.tar"
+"""Of Singularity before 3.7, typing error included (Apptainer, ``internal/pkg/client/oras``)."""
+
 
 MAX_SIZE: Final = 1 << 44
 """Of one layer, in bytes (16 TiB): more than any file system that holds images takes."""

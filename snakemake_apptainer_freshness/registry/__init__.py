@@ -8,20 +8,16 @@ From the inside out, each module knowing only those before it:
 `challenge`            what to do about a 401: who may see a credential; pure
 `proxies`              which proxy a host is reached through; pure
 `containers_conf`      registries.conf and certs.d, as containers/image reads them
-`helpers`              logins that a foreign program keeps
-`credentials`          logins, where Apptainer finds them
+`credentials`          logins, where Apptainer finds them: its files, and helper programs
 `connections`          connections to addresses that were checked, with a deadline
 `transport`            one HTTP exchange: bounded, vetted, timed; all that knows httpx
-`allowance`            how many requests a host still allows
-`patience`             when to ask again, and when to stop
-`answering`            who we say that we are: logins and tokens, after a 401
-`authorization`        what is said to each registry, token by repository
+`retry`                when to ask again, and when to stop; how many requests a host still allows
+`tokens`               who we say that we are after a 401: logins, and tokens by repository
 `client`               one registry's protocol: manifests, redirects
-`pinning`              what is served, as an entry of the lock
 `sources`, `library`,  what each kind of reference is pinned to
-`files`
-`streams`              a download as an iterator
-`resolver`             many references at once, as they complete
+`web`, `local`
+`network`              which of them answers for a reference
+`resolver`             many references at once, as they complete; a download as an iterator
 =====================  ==============================================================================================
 
 Nothing is imported here: a run that asks no registry pays for none of it.

@@ -1,6 +1,6 @@
 """The protocol of a registry: manifests, asked for by tag or digest (OCI distribution specification 1.1).
 
-Who asks is :mod:`.authorization`'s business. ``/v2/`` is never pinged: quay.io answers it with 401 and serves public
+Who asks is :mod:`.registry.tokens`'s business. ``/v2/`` is never pinged: quay.io answers it with 401 and serves public
 manifests to anybody.
 
 Redirects are followed a few times. One that leaves scheme, host or port loses the authorization for good, may not go
@@ -26,13 +26,13 @@ from snakemake_apptainer_freshness.errors import (
     RegistryError,
     TLSFailed,
 )
-from snakemake_apptainer_freshness.image import media_types
+from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.addresses import ANYWHERE, Zone
-from snakemake_apptainer_freshness.registry.authorization import Authorizations
 from snakemake_apptainer_freshness.registry.containers_conf import Place
-from snakemake_apptainer_freshness.registry.patience import Patience
+from snakemake_apptainer_freshness.registry.retry import Patience
+from snakemake_apptainer_freshness.registry.tokens import Authorizations
 from snakemake_apptainer_freshness.registry.transport import (
     FORBIDDEN,
     NOT_FOUND,
@@ -202,7 +202,7 @@ class Client:
             method=method,
             url=Url(origin=origin, target=path),
             headers={
-                "Accept": "*/*" if sink else media_types.ACCEPT,
+                "Accept": "*/*" if sink else manifest.ACCEPT,
                 **({"Authorization": authorization} if authorization else {}),
             },
             limit=limit,

@@ -31,7 +31,7 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.credentials import config_folder
-from snakemake_apptainer_freshness.registry.patience import Patience
+from snakemake_apptainer_freshness.registry.retry import Patience
 from snakemake_apptainer_freshness.registry.transport import FORBIDDEN, NOT_FOUND, OK, UNAUTHORIZED, Ask, Transport
 from snakemake_apptainer_freshness.registry.urls import Url
 from snakemake_apptainer_freshness.settings import Limits

@@ -17,9 +17,9 @@ from snakemake_apptainer_freshness.registry.containers_conf import Place, Regist
 from snakemake_apptainer_freshness.settings import Limits
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.registry.answering import Answerer
-    from snakemake_apptainer_freshness.registry.patience import Patience
+    from snakemake_apptainer_freshness.registry.retry import Patience
     from snakemake_apptainer_freshness.registry.sources import RegistrySource, Source
+    from snakemake_apptainer_freshness.registry.tokens import Answerer
     from snakemake_apptainer_freshness.registry.transport import Transport
 
 TOKEN_HOSTS: Final = "APPTAINER_FRESHNESS_TOKEN_HOSTS"  # noqa: S105  a variable's name
@@ -102,14 +102,14 @@ class Network:
                 insecure = containers_conf.no_https(self._environ)
                 return LibrarySource(*self._connect(), limits=self._limits, environ=self._environ, insecure=insecure)
             case _:
-                from snakemake_apptainer_freshness.registry.files import FileSource
+                from snakemake_apptainer_freshness.registry.local import FileSource
 
                 return FileSource(limits=self._limits)
 
     def _make_registry(self) -> "Source":
-        from snakemake_apptainer_freshness.registry.authorization import Authorizations
         from snakemake_apptainer_freshness.registry.client import Client
         from snakemake_apptainer_freshness.registry.sources import RegistrySource
+        from snakemake_apptainer_freshness.registry.tokens import Authorizations
 
         if self._registry is None:
             self._conf = containers_conf.load(self._environ)
@@ -121,8 +121,8 @@ class Network:
         return self._registry
 
     def _make_answerer(self) -> "Answerer":
-        from snakemake_apptainer_freshness.registry.answering import Answerer
         from snakemake_apptainer_freshness.registry.credentials import Credentials
+        from snakemake_apptainer_freshness.registry.tokens import Answerer
 
         with self._lock:
             if self._answerer is None:
@@ -138,7 +138,7 @@ class Network:
 
     def _connect(self) -> "tuple[Transport, Patience]":
         """The one transport and the one patience of this run."""
-        from snakemake_apptainer_freshness.registry.patience import Patience
+        from snakemake_apptainer_freshness.registry.retry import Patience
         from snakemake_apptainer_freshness.registry.tls import Trusts
         from snakemake_apptainer_freshness.registry.transport import Transport
 

@@ -6,6 +6,12 @@ once; what is still under way is abandoned.
 
 One reference that fails never hides the others, references that mean the same are asked for once, and nothing is
 opened, read or imported before it is needed.
+
+From push to pull: a download that hands out its pieces becomes an iterator over them.
+
+A thread downloads, a few pieces ahead of whoever reads; where nobody reads any more it ends with its next piece. After
+a failure in the middle a download begins anew, at another mirror perhaps: as many bytes as were read before are then
+left out, unseen, since whoever reads hashes the whole.
 """
 
 import math
@@ -16,7 +22,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
@@ -24,8 +30,73 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry.network import Network
-from snakemake_apptainer_freshness.registry.streams import pulled
-from snakemake_apptainer_freshness.settings import LIMITS, Limits
+from snakemake_apptainer_freshness.settings import LIMITS, TREE, Limits
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.registry.client import Sink
+
+_POLL: Final = 0.1  # seconds between two looks at whether anybody still reads
+
+
+def pulled(download: "Callable[[Sink], None]") -> Generator[bytes, None, None]:
+    """The pieces that `download` gives to its argument; its error is raised here."""
+    pump = _Pump()
+    threading.Thread(target=pump.run, args=(download,), name="blob", daemon=True).start()
+    try:
+        while (item := pump.pieces.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        pump.abandoned.set()
+
+
+class _Abandoned(Exception):
+    """Nobody reads any more."""
+
+
+class _Pump:
+    """What takes the pieces in the downloading thread, for the reading one."""
+
+    def __init__(self) -> None:
+        self.pieces: queue.Queue[bytes | Exception | None] = queue.Queue(TREE.pieces)
+        self.abandoned = threading.Event()
+        self._given = 0
+        self._again = 0
+
+    def run(self, download: "Callable[[Sink], None]") -> None:
+        outcome: Exception | None = None
+        try:
+            download(self)
+        except _Abandoned:
+            return
+        except Exception as error:  # noqa: BLE001  handed to the thread that reads
+            outcome = error
+        try:
+            self._put(outcome)
+        except _Abandoned:
+            return
+
+    def restart(self) -> None:
+        """What comes next is the first piece, perhaps once more."""
+        self._again = self._given
+
+    def __call__(self, piece: bytes) -> None:
+        skipped = min(self._again, len(piece))
+        self._again -= skipped
+        if rest := piece[skipped:]:
+            self._put(rest)
+            self._given += len(rest)
+
+    def _put(self, item: bytes | Exception | None) -> None:
+        while not self.abandoned.is_set():
+            try:
+                self.pieces.put(item, timeout=_POLL)
+            except queue.Full:
+                continue
+            return
+        raise _Abandoned
+
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -87,8 +158,6 @@ class Resolver:
         for reference in references:
             by_meaning.setdefault(reference, {})[reference.text] = reference
         answers = self._each(by_meaning, ask)
-        if any(reference.scheme.is_registry for reference in by_meaning):
-            _import_what_pins_need()
         return (
             (reference, replace(answer, reference=reference.text) if isinstance(answer, Entry) else answer)
             for meaning, answer in answers
@@ -201,11 +270,6 @@ def _collect(
             yield item, answer
     finally:
         abandoned.set()
-
-
-def _import_what_pins_need() -> None:
-    """Import while the first answers are on their way; whoever only checks pins mostly needs none of it."""
-    from snakemake_apptainer_freshness.registry import answering, pinning  # noqa: F401
 
 
 def _unreachable(error: FreshnessError) -> RemoteFact:

@@ -7,27 +7,144 @@ under the digest later, Apptainer holds to it.
 
 A later check needs no bytes, and is one ``HEAD``. A digest that has not changed is believed, because nothing follows
 from it; one that has changed is fetched and hashed before anybody is told.
+
+What is served, as an entry of the lock: from bytes that were hashed to a pin. Needed for new and moved pins alone.
+
+``oras://`` is pinned by its manifest like any image; the digest of the SIF file in it, which is Apptainer's name for
+the file in its cache, stands beside the pin as the hint ``layer``.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
+from snakemake_apptainer_freshness.common import strict_json
 from snakemake_apptainer_freshness.errors import (
     ConnectionFailed,
     DamagedAnswer,
+    InvalidReference,
     NotFound,
     PolicyRefused,
     RegistryError,
     TimedOut,
     TLSFailed,
+    Unpullable,
 )
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
+from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.manifest import Index, Kind, Manifest
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry.client import Client, Document, Sink
 from snakemake_apptainer_freshness.registry.containers_conf import Place
+from snakemake_apptainer_freshness.settings import LIMITS
+
+_WRONG_KIND: Final = {
+    Kind.SIF: "it is a SIF file, which docker:// cannot pull: write oras://",
+    Kind.IMAGE: "it is a container image, which oras:// cannot pull: write docker://",
+    Kind.ARTIFACT: "it is an artifact (a signature, a chart, …), not an image",
+    Kind.SCHEMA1: "it is in Docker's first format (schema 1), which Apptainer cannot pull: push it again",
+}
+
+
+def entry(reference: Reference, document: Document, fetch: Callable[[Digest], Document]) -> Entry:
+    """The pin of `reference`, as which `document` is served; `fetch` gets another document of its repository.
+
+    Raises
+    ------
+    DamagedAnswer
+        where `document` is no manifest and no index.
+    Unpullable
+        where Apptainer could not pull it.
+    """
+    parsed = manifest.parse(document.body, document.content_type)
+    hints = {}
+    if reference.scheme is Scheme.ORAS:
+        hints["layer"] = str(_sif_layer(reference, parsed, fetch))
+    elif isinstance(parsed, Manifest) and parsed.kind is not Kind.IMAGE:
+        raise Unpullable(f"{reference.text}: {_WRONG_KIND[parsed.kind]}")
+    return Entry(
+        reference=reference.text,
+        pinned=reference.pinned(document.digest),
+        digest=str(document.digest),
+        media_type=parsed.media_type,
+        platforms=_platforms(parsed),
+        hints=hints,
+    )
+
+
+def platform(document: Document, fetch: Callable[[Digest, Sink], None]) -> str | None:
+    """``os/architecture`` of the single image that `document` is of; None where its configuration does not say.
+
+    `fetch` gets a blob, here the configuration. It is hashed, and read no further than its size.
+
+    Raises
+    ------
+    DamagedAnswer
+        where it is not what the manifest says.
+    """
+    parsed = manifest.parse(document.body, document.content_type)
+    config = parsed.config if isinstance(parsed, Manifest) else None
+    if config is None or config.size > LIMITS.manifest_size:
+        return None
+    body = _Bounded(config.size)
+    fetch(config.digest, body)
+    if not config.digest.matches(bytes(body.content)):
+        raise DamagedAnswer(f"the configuration of {document.digest} is not what its manifest says")
+    content = strict_json.load(bytes(body.content))
+    names = [content.get(key) for key in ("os", "architecture")] if isinstance(content, dict) else []
+    try:
+        return str(Platform.parse("/".join(map(str, names))))
+    except InvalidReference:
+        return None
+
+
+class _Bounded:
+    """Keeps a blob that is no longer than it should be."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.content = bytearray()
+
+    def restart(self) -> None:
+        """What comes next is the first piece, perhaps once more."""
+        self.content.clear()
+
+    def __call__(self, piece: bytes) -> None:
+        self.content += piece
+        if len(self.content) > self._size:
+            raise DamagedAnswer(f"a configuration is longer than the {self._size} bytes that its manifest says")
+
+
+def platforms(document: Document) -> Mapping[str, str]:
+    """The platforms of `document` and their digests; none where it is not an index.
+
+    Raises
+    ------
+    DamagedAnswer
+        where `document` is no manifest and no index.
+    """
+    return _platforms(manifest.parse(document.body, document.content_type))
+
+
+def _platforms(parsed: Manifest | Index) -> dict[str, str]:
+    return dict(manifest.platforms(parsed)) if isinstance(parsed, Index) else {}
+
+
+def _sif_layer(reference: Reference, parsed: Manifest | Index, fetch: Callable[[Digest], Document]) -> Digest:
+    if isinstance(parsed, Index):  # Apptainer 1.5 takes the child of this machine's platform
+        child = manifest.choose(parsed, Platform.here())
+        if child is None or child.is_index:
+            raise Unpullable(f"{reference.text}: the index has no SIF file for {Platform.here()}")
+        document = fetch(child.digest)
+        parsed = manifest.parse(document.body, document.content_type)
+    if isinstance(parsed, Manifest) and parsed.sif_layer is not None:
+        return parsed.sif_layer.digest
+    kind = parsed.kind if isinstance(parsed, Manifest) else Kind.ARTIFACT
+    raise Unpullable(f"{reference.text}: {_WRONG_KIND[kind]}")
+
 
 T = TypeVar("T")
 
@@ -106,19 +223,15 @@ class RegistrySource:
         raise failures[-1] if len(failures) == 1 else _all_failed(failures)
 
     def _resolve_with_platform_at(self, place: Place, reference: Reference) -> Entry:
-        from snakemake_apptainer_freshness.registry import pinning
-
-        entry, document = self._resolve_at(place, reference)
-        if entry.platforms or reference.scheme is not Scheme.DOCKER:
-            return entry
-        platform = pinning.platform(document, lambda digest, sink: self._client.blob(place, digest, sink))
-        return entry if platform is None else replace(entry, platforms={platform: entry.digest})
+        pinned, document = self._resolve_at(place, reference)
+        if pinned.platforms or reference.scheme is not Scheme.DOCKER:
+            return pinned
+        of = platform(document, lambda digest, sink: self._client.blob(place, digest, sink))
+        return pinned if of is None else replace(pinned, platforms={of: pinned.digest})
 
     def _resolve_at(self, place: Place, reference: Reference) -> tuple[Entry, Document]:
-        from snakemake_apptainer_freshness.registry import pinning
-
         document = self._client.fetch(place, str(reference.digest or reference.tag))
-        return pinning.entry(reference, document, lambda digest: self._client.fetch(place, str(digest))), document
+        return entry(reference, document, lambda digest: self._client.fetch(place, str(digest))), document
 
     def _check_at(self, place: Place, reference: Reference, pin: Digest) -> RemoteFact:
         if reference.tag is None:
@@ -134,11 +247,8 @@ class RegistrySource:
             return RemoteFact(state=state, detail=error.message)
         if document.digest == pin:
             return RemoteFact(state=RemoteState.CURRENT, digest=str(pin))
-        from snakemake_apptainer_freshness.registry import pinning
-
-        platforms = pinning.platforms(document)
         state = RemoteState.MOVED if self._is_served(place, pin) else RemoteState.LOST
-        return RemoteFact(state=state, digest=str(document.digest), platforms=platforms)
+        return RemoteFact(state=state, digest=str(document.digest), platforms=platforms(document))
 
     def _is_served(self, place: Place, digest: Digest) -> bool:
         try:

@@ -23,7 +23,7 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry, pinned_form
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.addresses import ANYWHERE, Zone
-from snakemake_apptainer_freshness.registry.patience import Patience
+from snakemake_apptainer_freshness.registry.retry import Patience
 from snakemake_apptainer_freshness.registry.transport import (
     FORBIDDEN,
     OK,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from snakemake_apptainer_freshness.audit.record import JobRecord, OutputRecord, Run
+from snakemake_apptainer_freshness.record.run import JobRecord, OutputRecord, Run
 from tests.bench.timing import Command, in_turn, median, ratio, table
 from tests.support import records
 

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from snakemake_apptainer_freshness.actions.check import check
 from snakemake_apptainer_freshness.actions.fetch import default_jobs
-from snakemake_apptainer_freshness.cache import sif
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.freshness import DiskState
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.bench.timing import table
 from tests.support import images, pins, programs, sifs
 from tests.support.simulator import Simulator
@@ -62,7 +62,7 @@ cost(pull)
 OURS = """
 from pathlib import Path
 from snakemake_apptainer_freshness.actions.fetch import fetch
-from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 def wanted(url):
@@ -226,9 +226,9 @@ def _record_large(image: Path) -> None:
         os.truncate(image, 1 << 20)
         small = pins.record(image, pins.pin())
         os.truncate(image, size)
-        from snakemake_apptainer_freshness.cache import ledger
+        from snakemake_apptainer_freshness.store import records
 
-        ledger.store(image, replace(small, sha256=digest, size=size))
+        records.store(image, replace(small, sha256=digest, size=size))
 
 
 # --- Fetching ---------------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from snakemake_apptainer_freshness import lockfile
-from snakemake_apptainer_freshness.cache.classify import Pin
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
+from snakemake_apptainer_freshness.pin import Pin
 from tests.bench.startup import IMAGES, ROUND_TRIP, RULES, environments, workflow
 from tests.bench.timing import Command, in_turn, median, ratio, table
 from tests.support import pins, programs

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake_apptainer_freshness.audit.journal import read_all
+from snakemake_apptainer_freshness.record.journal import read_all
 from tests.bench.timing import table
 from tests.support import programs
 from tests.support.images import push, tiny_image

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snakemake_apptainer_freshness import lockfile
-from snakemake_apptainer_freshness.engine.travel import Luggage, encode
+from snakemake_apptainer_freshness.engine.handover import Luggage, encode
 from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 from tests.bench.timing import Command, Run, in_turn, median, ratio, table

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from snakemake_apptainer_freshness.cache.classify import Pin
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.pin import Pin
 from tests.support import images
 from tests.support.homes import Home
 from tests.support.registry import RealRegistry

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from snakemake_apptainer_freshness.cache import sif
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder, keys
+from snakemake_apptainer_freshness.apptainer import sif
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys
 from snakemake_apptainer_freshness.image.platform import Platform
 from tests.e2e.conftest import Repository
 from tests.support import images

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins
 
 WORKFLOW = """

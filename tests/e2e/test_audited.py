@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.audit.journal import read_all
 from snakemake_apptainer_freshness.audit.results import SENTENCES
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.record.journal import read_all
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import crates, images, pins
 from tests.support.browser import chromium, opened
 from tests.support.slurm import Slurm

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder, keys
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.e2e.conftest import Repository
 from tests.support.pins import flip_seven_bytes
 from tests.support.workflow import Workspace

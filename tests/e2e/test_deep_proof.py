@@ -12,12 +12,12 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.check import check_one
 from snakemake_apptainer_freshness.actions.prove import PROVEN, Proof, prove
-from snakemake_apptainer_freshness.cache import ledger
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
-from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.registry.resolver import Resolver
+from snakemake_apptainer_freshness.store import records
 from tests.support import images, programs
 from tests.support.images import Image, Index, multi_arch, push, tiny_image
 from tests.support.proofs import (
@@ -156,7 +156,7 @@ def test_an_image_that_was_pulled_by_its_tag_becomes_verified(lab):
     assert proof.files > 300
     assert proof.bytes > 4_000_000
     assert check_one(pin, image).state == "verified"
-    assert ledger.load(image).obtained_by == PROVEN
+    assert records.load(image).obtained_by == PROVEN
 
 
 def test_layers_come_from_the_registry_where_the_cache_has_none(lab):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from snakemake_apptainer_freshness.cache import sif
+from snakemake_apptainer_freshness.apptainer import sif
 from tests.support.workflow import READS_MESSAGE
 
 

@@ -124,7 +124,7 @@ def test_a_job_that_got_no_pins_does_not_run(repository, workspace):
 
 
 def test_a_container_function_that_changes_its_mind_is_refused_in_the_job(repository, workspace):
-    from snakemake_apptainer_freshness.engine.travel import Luggage, encode
+    from snakemake_apptainer_freshness.engine.handover import Luggage, encode
     from snakemake_apptainer_freshness.lockfile import Pinned
     from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 

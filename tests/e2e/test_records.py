@@ -12,11 +12,11 @@ from pathlib import Path
 import jsonschema
 
 import snakemake_apptainer_freshness
-from snakemake_apptainer_freshness.audit.journal import chain, folder_of, read_all
-from snakemake_apptainer_freshness.audit.record import Ending, JobResult
+from snakemake_apptainer_freshness.record.journal import chain, folder_of, read_all
+from snakemake_apptainer_freshness.record.run import Ending, JobResult
 from tests.e2e.test_jobs import CLUSTER, cluster  # noqa: F401  a fixture
 
-SCHEMA = Path(snakemake_apptainer_freshness.__file__).parent / "audit" / "schema" / "run-record.json"
+SCHEMA = Path(snakemake_apptainer_freshness.__file__).parent / "schemas" / "run-record.schema.json"
 
 
 def record(workspace):

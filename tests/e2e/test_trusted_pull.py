@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from snakemake_apptainer_freshness.actions.fetch import fetch
-from snakemake_apptainer_freshness.cache import ledger, obtain, sif
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.errors import PullFailed
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import pull, records
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.e2e.conftest import Repository
 from tests.support import images, pins, sifs
 from tests.support.homes import Home, bare_image
@@ -94,8 +95,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "fifo": _replace_by(os.mkfifo),
     "symbolic link": _replace_by_link,
     "world-writable and changed": lambda entry: (entry.chmod(0o777), flip_seven_bytes(entry)),
-    "record removed": lambda entry: ledger.path_of(entry).unlink(),
-    "record damaged": lambda entry: ledger.path_of(entry).write_bytes(b"{"),
+    "record removed": lambda entry: records.path_of(entry).unlink(),
+    "record damaged": lambda entry: records.path_of(entry).write_bytes(b"{"),
 }
 
 
@@ -153,7 +154,7 @@ def test_a_digest_that_is_gone_is_said(home, repository):
 
 
 def test_a_registry_that_is_down_is_tried_again_and_then_said(home, tmp_path, monkeypatch):
-    monkeypatch.setattr(obtain, "DISK", DISK._replace(pull_backoff=0.01))
+    monkeypatch.setattr(pull, "DISK", DISK._replace(pull_backoff=0.01))
     wanted = pins.pin()
     down = replace(wanted, url=wanted.url.replace("quay.io", "127.0.0.1:1"))
     (result,) = fetch([down], home.prefix, environment=home.environment)

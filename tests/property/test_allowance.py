@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.registry.allowance import Allowance, limit_in_words, read
+from snakemake_apptainer_freshness.registry.retry import Allowance, limit_in_words, read
 
 FIELDS = st.text() | st.from_regex(r"[0-9]{1,12}(;w=[0-9]{1,12})?", fullmatch=True)
 HEADERS = st.dictionaries(st.sampled_from([f"ratelimit-{name}" for name in ("limit", "remaining", "reset")]), FIELDS)

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.cache.claims import Claim
+from snakemake_apptainer_freshness.store.claims import Claim
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=50)
 URLS = st.lists(TEXT, max_size=5).map(tuple)

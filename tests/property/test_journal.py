@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snakemake_apptainer_freshness
-from snakemake_apptainer_freshness.audit import events
-from snakemake_apptainer_freshness.audit.checked import Damaged
-from snakemake_apptainer_freshness.audit.events import Newer, Reading
-from snakemake_apptainer_freshness.audit.journal import chain, folder_of, read_all
-from snakemake_apptainer_freshness.audit.record import JobRecord, JobResult, OutputRecord
+from snakemake_apptainer_freshness.common.tables import Damaged
 from snakemake_apptainer_freshness.errors import InvalidRecord
+from snakemake_apptainer_freshness.record import events
+from snakemake_apptainer_freshness.record.events import Newer, Reading
+from snakemake_apptainer_freshness.record.journal import chain, folder_of, read_all
+from snakemake_apptainer_freshness.record.run import JobRecord, JobResult, OutputRecord
 from tests.support import journals
 
 SCHEMA = json.loads(
-    (Path(snakemake_apptainer_freshness.__file__).parent / "audit" / "schema" / "run-record.json").read_text()
+    (Path(snakemake_apptainer_freshness.__file__).parent / "schemas" / "run-record.schema.json").read_text()
 )
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 

@@ -7,9 +7,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.cache.files import StatKey
-from snakemake_apptainer_freshness.cache.ledger import DamagedRecord, Record
+from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=50)
 NUMBER = st.integers(-(2**63), 2**63 - 1)

@@ -4,16 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakemake_apptainer_freshness.errors import DamagedAnswer
-from snakemake_apptainer_freshness.image import manifest, media_types
+from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index, Manifest, choose, parse, platforms
 from snakemake_apptainer_freshness.image.platform import Platform
 
-CONTENT_TYPES = (
-    st.sampled_from([None, *media_types.ACCEPT.split(", "), media_types.DOCKER_SCHEMA1, "text/html"]) | st.text()
-)
+CONTENT_TYPES = st.sampled_from([None, *manifest.ACCEPT.split(", "), manifest.DOCKER_SCHEMA1, "text/html"]) | st.text()
 DIGESTS = st.builds(Digest.of, st.binary(max_size=2)).map(str)
-MEDIA_TYPES = st.sampled_from([*media_types.ACCEPT.split(", "), media_types.SIF_LAYER, media_types.OCI_CONFIG])
+MEDIA_TYPES = st.sampled_from([*manifest.ACCEPT.split(", "), manifest.SIF_LAYER, manifest.OCI_CONFIG])
 OSES = st.sampled_from(["linux", "windows", "unknown"])
 ARCHITECTURES = st.sampled_from(["amd64", "arm64", "unknown"])
 VARIANTS = st.sampled_from(["v7", "v8", ""])

@@ -7,7 +7,7 @@ import io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.cache import sif
+from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.errors import CorruptImage
 from snakemake_apptainer_freshness.settings import DISK
 from tests.support import sifs

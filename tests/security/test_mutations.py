@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from snakemake_apptainer_freshness.image import manifest, media_types
+from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.registry import challenge, connections, transport, urls
 from tests.security.test_registry_attacks import ATTACKS
@@ -112,7 +112,7 @@ def takes_it_for_a_manifest(_document):
 
 
 def asks_nobody_for_the_type(*_):
-    return media_types.OCI_MANIFEST
+    return manifest.OCI_MANIFEST
 
 
 def reads_to_the_end(response, _headers, _ask):

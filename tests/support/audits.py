@@ -11,17 +11,6 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from snakemake_apptainer_freshness.audit.record import (
-    Ending,
-    ImageRecord,
-    JobRecord,
-    JobResult,
-    LockUsed,
-    OutputRecord,
-    Run,
-    Source,
-    Versions,
-)
 from snakemake_apptainer_freshness.audit.results import (
     Audit,
     Edge,
@@ -34,6 +23,17 @@ from snakemake_apptainer_freshness.audit.results import (
     Severity,
     Sighting,
     Verdict,
+)
+from snakemake_apptainer_freshness.record.run import (
+    Ending,
+    ImageRecord,
+    JobRecord,
+    JobResult,
+    LockUsed,
+    OutputRecord,
+    Run,
+    Source,
+    Versions,
 )
 
 WORKDIR = "/data/projects/rna"

@@ -13,7 +13,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.pin import Pin
 from tests.support import sifs
 
 COPY = 'cp "$image" "$destination"'

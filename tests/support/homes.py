@@ -9,10 +9,10 @@ from typing import Any, Self
 
 from snakemake_apptainer_freshness.actions.check import check
 from snakemake_apptainer_freshness.actions.fetch import fetch
-from snakemake_apptainer_freshness.cache import sif
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.apptainer import sif
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import programs
 from tests.support.images import Image, Layer
 

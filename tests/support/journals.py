@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from snakemake_apptainer_freshness.audit import events, writing
-from snakemake_apptainer_freshness.audit.journal import folder_of, this_process
-from snakemake_apptainer_freshness.audit.record import (
+from snakemake_apptainer_freshness.common.files import HOST
+from snakemake_apptainer_freshness.record import events, writer
+from snakemake_apptainer_freshness.record.journal import folder_of, this_process
+from snakemake_apptainer_freshness.record.run import (
     Ending,
     ImageRecord,
     JobRecord,
@@ -19,7 +20,6 @@ from snakemake_apptainer_freshness.audit.record import (
     Source,
     Versions,
 )
-from snakemake_apptainer_freshness.cache.files import HOST
 
 DIGEST = "sha256:" + "d" * 64
 HEX = "a" * 64
@@ -90,7 +90,7 @@ def tables(run: Run) -> list[events.Table]:
 def write(workdir: Path, run: Run = RUN, *, alive: bool = False) -> Path:
     """The record of `run` in `workdir`, of a process that is `alive` or not."""
     folder = folder_of(workdir)
-    journal = writing.Journal(folder / f"{run.id}.json", events.head(run, this_process() if alive else DEAD))
+    journal = writer.Journal(folder / f"{run.id}.json", events.head(run, this_process() if alive else DEAD))
     for table in tables(run):
         journal.append([table])
     journal.close()
@@ -101,7 +101,7 @@ def write_chain(workdir: Path, count: int) -> list[Path]:
     """`count` records, each a second after the one before and linked to it."""
     paths: list[Path] = []
     for number in range(count):
-        previous = writing.newest_hash(folder_of(workdir))
+        previous = writer.newest_hash(folder_of(workdir))
         paths.append(write(workdir, numbered(number, previous=previous)))
     return paths
 

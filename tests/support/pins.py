@@ -7,11 +7,11 @@ import os
 import time
 from pathlib import Path
 
-from snakemake_apptainer_freshness.cache import ledger
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.ledger import Record
-from snakemake_apptainer_freshness.cache.prefix import image_path
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store.prefix import image_path
+from snakemake_apptainer_freshness.store.records import Record
 from tests.support import sifs
 
 DIGEST = Digest(algorithm="sha256", hex="d1" * 32)
@@ -55,9 +55,9 @@ def record(image: Path, wanted: Pin) -> Record:
         size=len(content),
         apptainer="apptainer 1.4.5",
         obtained_at="2026-01-02T03:04:05Z",
-        obtained_by=ledger.PULLED,
+        obtained_by=records.PULLED,
     )
-    ledger.store(image, made)
+    records.store(image, made)
     return made
 
 
@@ -65,11 +65,11 @@ def settle(image: Path) -> None:
     """Give the record a stat key, as a check does once the image is two seconds old."""
     from dataclasses import replace
 
-    from snakemake_apptainer_freshness.cache.files import StatKey
+    from snakemake_apptainer_freshness.common.files import StatKey
 
-    known = ledger.load(image)
+    known = records.load(image)
     assert known is not None
-    ledger.store(image, replace(known, stat=StatKey.of(image.lstat())))
+    records.store(image, replace(known, stat=StatKey.of(image.lstat())))
 
 
 def flip_seven_bytes(path: Path) -> None:

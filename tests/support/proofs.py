@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snakemake_apptainer_freshness.cache import sif
-from snakemake_apptainer_freshness.cache.classify import Pin
+from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.errors import NotFound
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference
+from snakemake_apptainer_freshness.pin import Pin
 from tests.support import images, programs, sifs
 from tests.support.images import Image, Index, Layer
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from snakemake_apptainer_freshness.audit import events, journal
-from snakemake_apptainer_freshness.audit.events import Process
-from snakemake_apptainer_freshness.audit.record import Ending, ImageRecord, JobResult, OutputRecord, Run
-from snakemake_apptainer_freshness.audit.writing import Journal
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.record import events, journal
+from snakemake_apptainer_freshness.record.events import Process
+from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, JobResult, OutputRecord, Run
+from snakemake_apptainer_freshness.record.writer import Journal
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import audits, pins
 
 AGE = 3600

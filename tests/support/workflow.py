@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakemake_apptainer_freshness.actions.locking import read_lock
+from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.lockfile import Lock
 from tests.support import programs
 

@@ -31,9 +31,9 @@ class Reporter(ReporterBase):
 
     def render(self) -> None:
         """Write the page."""
-        from snakemake_apptainer_freshness.engine import reporting
+        from snakemake_apptainer_freshness.engine import reporter
 
-        reporting.render(Path(self.settings.path))
+        reporter.render(Path(self.settings.path))
 
 
 def _install() -> None:

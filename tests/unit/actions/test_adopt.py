@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from snakemake_apptainer_freshness.actions import memory
 from snakemake_apptainer_freshness.actions.adopt import adopt
 from snakemake_apptainer_freshness.actions.workflow import Output, Workflow
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.errors import ConnectionFailed
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.settings import Options
+from snakemake_apptainer_freshness.store import history
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import images, proofs, sifs
 from tests.support.images import Image, multi_arch
 from tests.support.proofs import REPOSITORY, Served, file, folder, layer
@@ -120,7 +120,7 @@ def test_what_was_proven_once_needs_neither_image_nor_registry(project, built):
     image = project.put(built.read_bytes())
     project.made(TAG)
     project.adopt()
-    memory.save(project.adoption.path, project.adoption.memory)
+    history.save(project.adoption.path, project.adoption.memory)
     image.unlink()
     project.served = Down()
 

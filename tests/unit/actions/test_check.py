@@ -11,8 +11,9 @@ import pytest
 
 from snakemake_apptainer_freshness.actions import check as module
 from snakemake_apptainer_freshness.actions.check import check, check_one
-from snakemake_apptainer_freshness.cache import files, ledger
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.common import files
+from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import sifs
 from tests.support.fake_apptainer import python, unprivileged
 from tests.support.pins import DIGEST, OTHER, REPOSITORY, flip_seven_bytes, pin, put, record, settle
@@ -25,8 +26,8 @@ def state(image, wanted=None, **how) -> str:
 @pytest.fixture
 def old(monkeypatch):
     """As if images that are made now were hashed a minute later."""
-    real = ledger.clock_of
-    monkeypatch.setattr(ledger, "clock_of", lambda folder: real(folder) + 60_000_000_000)
+    real = records.clock_of
+    monkeypatch.setattr(records, "clock_of", lambda folder: real(folder) + 60_000_000_000)
 
 
 def test_each_pin_gets_its_word(tmp_path):
@@ -79,7 +80,7 @@ def test_a_file_touched_within_two_seconds_of_hashing_is_not_trusted_by_its_stat
     image = put(tmp_path, pin())  # its ctime is now
     record(image, pin())
     assert state(image) == "verified"
-    known = ledger.load(image)
+    known = records.load(image)
     assert known is not None
     assert known.stat is None
 
@@ -89,7 +90,7 @@ def test_after_two_seconds_it_is(tmp_path):
     record(image, pin())
     time.sleep(2.1)
     assert state(image) == "verified"
-    known = ledger.load(image)
+    known = records.load(image)
     assert known is not None
     assert known.stat is not None
 
@@ -147,7 +148,7 @@ def test_a_folder_that_cannot_be_written_can_be_checked(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(ledger, "clock_of", refuse)
+    monkeypatch.setattr(records, "clock_of", refuse)
     assert state(image) == "verified"
 
 

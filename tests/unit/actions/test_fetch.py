@@ -16,12 +16,12 @@ import pytest
 from snakemake_apptainer_freshness.actions import fetch as module
 from snakemake_apptainer_freshness.actions.check import check
 from snakemake_apptainer_freshness.actions.fetch import default_jobs, fetch
-from snakemake_apptainer_freshness.cache import ledger, obtain
-from snakemake_apptainer_freshness.cache.files import HOST, exclusive
-from snakemake_apptainer_freshness.cache.prefix import Kind, image_path, survey
+from snakemake_apptainer_freshness.common.files import HOST, exclusive
 from snakemake_apptainer_freshness.errors import LocalIOError, MissingProgram, PullFailed, UnprovenImage
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import pull, records
+from snakemake_apptainer_freshness.store.prefix import Kind, image_path, survey
 from tests.support import sifs
 from tests.support.fake_apptainer import COPY, FakeApptainer, python
 from tests.support.pins import DIGEST, MANIFEST, REPOSITORY, pin, put, record
@@ -39,7 +39,7 @@ def prefix(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(obtain, "DISK", DISK._replace(pull_backoff=0.01, race_backoff=0.01))
+    monkeypatch.setattr(pull, "DISK", DISK._replace(pull_backoff=0.01, race_backoff=0.01))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_an_absent_image_is_pulled_recorded_and_verified(fake, prefix):
     assert (result.action, result.fact.state, result.error) == ("pulled", "verified", None)
     assert image.read_bytes() == content
     assert image.stat().st_mode & 0o022 == 0
-    known = ledger.load(image)
+    known = records.load(image)
     assert known is not None
     assert (known.sha256, known.size) == (sha256(content).hexdigest(), len(content))
     assert (known.digest, known.manifest, known.reference) == (DIGEST, MANIFEST, pin().reference)
@@ -85,7 +85,7 @@ def test_a_bound_image_is_kept_and_stays_bound(fake, prefix):
     (result,) = fetch([pin()], prefix, environment=fake.environment)
     assert (result.action, result.fact.state) == ("kept", "bound")
     assert fake.pulls == []
-    assert ledger.load(image) is None
+    assert records.load(image) is None
 
 
 def test_a_bound_image_is_fetched_anew_where_only_proof_will_do(fake, prefix):
@@ -268,7 +268,7 @@ def test_what_a_killed_run_left_is_removed(fake, prefix):
 
 
 def test_a_wait_for_another_run_is_shown(fake, prefix, monkeypatch):
-    from snakemake_apptainer_freshness.cache import files
+    from snakemake_apptainer_freshness.common import files
 
     monkeypatch.setattr(files, "DISK", DISK._replace(lock_patience=0.05))
     content = fake.serve(pin())

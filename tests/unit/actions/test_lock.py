@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.differences import Fate, What
-from snakemake_apptainer_freshness.actions.lock import Wish, lock, plan
-from snakemake_apptainer_freshness.actions.locking import read_lock, writer
+from snakemake_apptainer_freshness.actions.lock import Fate, What, Wish, lock, plan
+from snakemake_apptainer_freshness.actions.lock_io import read_lock, writer
 from snakemake_apptainer_freshness.actions.workflow import Unseen, Use, Workflow
 from snakemake_apptainer_freshness.errors import InvalidLock, InvalidReference, NotFound, Unpinnable, UsageError
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -273,7 +272,7 @@ def test_the_lock_is_written_once_and_then_left_alone(workflow):
 
 
 def test_a_second_writer_waits_is_told_and_sees_what_the_first_wrote(workflow, monkeypatch):
-    monkeypatch.setattr("snakemake_apptainer_freshness.cache.files.DISK", DISK._replace(lock_patience=0.0))
+    monkeypatch.setattr("snakemake_apptainer_freshness.common.files.DISK", DISK._replace(lock_patience=0.0))
     flow, world, told = workflow(A, B), World(), []
     holding, go = threading.Event(), threading.Event()
 

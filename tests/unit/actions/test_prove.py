@@ -9,13 +9,14 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.check import check_one
 from snakemake_apptainer_freshness.actions.prove import PROVEN, REFUTED, Proof, prove
-from snakemake_apptainer_freshness.cache import inserted, ledger, sif
-from snakemake_apptainer_freshness.cache.apptainer import CacheFolder
-from snakemake_apptainer_freshness.cache.classify import Pin
-from snakemake_apptainer_freshness.cache.pull import Apptainer
+from snakemake_apptainer_freshness.apptainer import base_files, sif
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.errors import MissingProgram
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.tree import NotComparable
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.store import records
 from tests.support import images, sifs
 from tests.support.images import Image, Index, multi_arch
 from tests.support.proofs import Served, built, environment, file, folder, layer, pin_of
@@ -55,7 +56,7 @@ def test_the_same_content_is_verified_and_counted(image):
 def test_a_proof_leaves_a_record_by_which_the_image_is_verified_from_then_on(image):
     pin = pin_of(CONTENT)
     judge(image)
-    record = ledger.load(image)
+    record = records.load(image)
 
     assert record.obtained_by == PROVEN
     assert (record.pinned, record.digest, record.manifest) == (pin.url, pin.digest, pin.digest)
@@ -64,7 +65,7 @@ def test_a_proof_leaves_a_record_by_which_the_image_is_verified_from_then_on(ima
 
 def test_a_proof_can_be_made_without_leaving_a_record(image):
     assert judge(image, remember=False).state == "verified"
-    assert ledger.load(image) is None
+    assert records.load(image) is None
 
 
 def test_another_content_is_stale_and_the_differences_are_named(image):
@@ -90,7 +91,7 @@ def test_a_refuted_image_is_not_run_by_its_label_from_then_on(image, tmp_path):
     fact = check_one(pin, labelled)
     assert (fact.state, fact.detail) == ("stale", proof.detail)
     assert check_one(pin, labelled, full=True).state == "stale"
-    assert ledger.load(labelled).obtained_by == REFUTED
+    assert records.load(labelled).obtained_by == REFUTED
 
 
 def test_what_replaces_a_refuted_image_is_judged_for_itself(image):
@@ -108,7 +109,7 @@ def test_a_refutation_does_not_replace_the_proof_for_another_pin(image):
 
 def test_a_refutation_can_be_told_without_leaving_a_record(image):
     assert judge(image, OTHER, remember=False).state == "stale"
-    assert ledger.load(image) is None
+    assert records.load(image) is None
 
 
 def _labelled(image: Path, pin: Pin) -> bytes:
@@ -202,7 +203,7 @@ def test_what_is_damaged_in_the_cache_comes_from_the_registry(image, tmp_path, w
 
 
 def test_scripts_of_an_unknown_apptainer_are_not_called_stale(image, monkeypatch):
-    original = inserted.read
+    original = base_files.read
     found = Apptainer.find(environment(image.parent / "home"))
     monkeypatch.setattr(Apptainer, "find", lambda _: replace(found, version="apptainer 1.0.0"))
 
@@ -211,7 +212,7 @@ def test_scripts_of_an_unknown_apptainer_are_not_called_stale(image, monkeypatch
         tree.children[b".singularity.d"].children[b"startscript"].sha256 = bytes(32)
         return tree
 
-    monkeypatch.setattr(inserted, "read", other)
+    monkeypatch.setattr(base_files, "read", other)
     proof = judge(image)
 
     assert proof.state == "unbound"
@@ -220,14 +221,14 @@ def test_scripts_of_an_unknown_apptainer_are_not_called_stale(image, monkeypatch
 
 
 def test_scripts_that_this_apptainer_does_not_write_are_stale(image, monkeypatch):
-    original = inserted.read
+    original = base_files.read
 
     def other(config, program):
         tree = original(config, program)
         tree.children[b".singularity.d"].children[b"startscript"].sha256 = bytes(32)
         return tree
 
-    monkeypatch.setattr(inserted, "read", other)
+    monkeypatch.setattr(base_files, "read", other)
     assert judge(image).state == "stale"
 
 
@@ -251,12 +252,12 @@ def test_without_apptainer_it_says_so(image, tmp_path):
 )
 def test_a_configuration_that_can_be_read_in_two_ways_is_refused(config, tmp_path):
     with pytest.raises(NotComparable, match="configuration"):
-        inserted.read(config, Apptainer.find(environment(tmp_path / "home")))
+        base_files.read(config, Apptainer.find(environment(tmp_path / "home")))
 
 
 @pytest.mark.parametrize(
     "config", [b"{}", b'{"config": null}', b'{"config": {"Env": null, "Labels": {"a": "b", "A": "c"}}}']
 )
 def test_a_configuration_may_say_little(config, tmp_path):
-    tree = inserted.read(config, Apptainer.find(environment(tmp_path / "home")))
+    tree = base_files.read(config, Apptainer.find(environment(tmp_path / "home")))
     assert b".singularity.d/actions/exec" in dict(tree.walk())

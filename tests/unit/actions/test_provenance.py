@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.memory import Memory, Seen
 from snakemake_apptainer_freshness.actions.provenance import Origins, Target, targets_of
-from snakemake_apptainer_freshness.cache import ledger
-from snakemake_apptainer_freshness.cache.prefix import image_path
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import PinKind
+from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store.history import Memory, Seen
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
 
 TAG = f"docker://{pins.REPOSITORY}:1.0"
@@ -181,7 +181,7 @@ def test_what_is_remembered_speaks_of_its_time_alone(project):
 @pytest.fixture
 def later(monkeypatch):
     """The clock of the file system is ten seconds ahead, so that what was just written is settled."""
-    monkeypatch.setattr(ledger, "clock_of", lambda _: time.time_ns() + 10_000_000_000)
+    monkeypatch.setattr(records, "clock_of", lambda _: time.time_ns() + 10_000_000_000)
 
 
 def test_a_file_that_was_proven_once_is_known_again_by_its_times(project, later):
@@ -227,14 +227,14 @@ def test_sources_without_a_digest_are_unknown(project, url):
 def test_nothing_is_written_beside_an_image_where_nothing_is_to_be_remembered(project, later):
     image = project.put(sifs.pulled())
     pins.record(image, replace(pins.pin(), url=TAG))
-    before = ledger.path_of(image).read_bytes()
+    before = records.path_of(image).read_bytes()
 
     assert Origins(project.prefix, project.memory, remember=False).judge(TAG, NOW, target()).answer == "same"
-    assert ledger.path_of(image).read_bytes() == before
+    assert records.path_of(image).read_bytes() == before
     assert project.judge(TAG).answer == "same"
     project.memory = Memory()
     assert project.judge(TAG).answer == "same"
-    assert ledger.path_of(image).read_bytes() != before
+    assert records.path_of(image).read_bytes() != before
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from snakemake_apptainer_freshness.audit import judge
 from snakemake_apptainer_freshness.audit.selection import EVERYTHING
-from snakemake_apptainer_freshness.engine.metadata import read
+from snakemake_apptainer_freshness.engine.persistence import read
 from tests.support import records
 
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from snakemake_apptainer_freshness.audit.findings import SEVERITIES
-from snakemake_apptainer_freshness.audit.record import Ending, LockUsed
 from snakemake_apptainer_freshness.audit.results import Kind, Severity
+from snakemake_apptainer_freshness.record.run import Ending, LockUsed
 from tests.support import audits, records
 from tests.unit.audit.conftest import kinds, verdicts
 

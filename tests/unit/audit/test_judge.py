@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.audit import journal
-from snakemake_apptainer_freshness.audit.record import Ending, JobResult
+from snakemake_apptainer_freshness.record import journal
+from snakemake_apptainer_freshness.record.run import Ending, JobResult
 from tests.support import audits, pins, records
 from tests.unit.audit.conftest import kinds, verdicts
 

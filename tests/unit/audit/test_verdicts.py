@@ -2,9 +2,7 @@
 
 import pytest
 
-from snakemake_apptainer_freshness.audit.looking import Seen
-from snakemake_apptainer_freshness.audit.metadata import MadeBy
-from snakemake_apptainer_freshness.audit.record import OutputRecord
+from snakemake_apptainer_freshness.audit.disk import Seen
 from snakemake_apptainer_freshness.audit.results import Verdict
 from snakemake_apptainer_freshness.audit.verdicts import (
     Condition,
@@ -16,6 +14,8 @@ from snakemake_apptainer_freshness.audit.verdicts import (
     without_us,
     worst,
 )
+from snakemake_apptainer_freshness.record.metadata import MadeBy
+from snakemake_apptainer_freshness.record.run import OutputRecord
 from tests.support import audits
 
 LEFT = OutputRecord(path="a", size=4, mtime_ns=1_772_438_400_123_456_789, sha256="ab" * 32)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from snakemake_apptainer_freshness.actions.workflow import Output, Unseen, Workflow
-from snakemake_apptainer_freshness.engine import reading
+from snakemake_apptainer_freshness.engine import query
 from snakemake_apptainer_freshness.settings import Options
 from tests.support import pins
 
@@ -33,7 +33,7 @@ def project(place, monkeypatch):
             outputs=tuple(outputs),
         )
         place.lock(pins.pin())
-        monkeypatch.setattr(reading, "read", lambda *_, **__: read)
+        monkeypatch.setattr(query, "read", lambda *_, **__: read)
         return place
 
     return make

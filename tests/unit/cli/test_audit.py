@@ -6,8 +6,8 @@ import json
 import jsonschema
 import pytest
 
-from snakemake_apptainer_freshness.audit import journal
-from snakemake_apptainer_freshness.audit.document import SCHEMA
+from snakemake_apptainer_freshness.audit.render.json import SCHEMA
+from snakemake_apptainer_freshness.record import journal
 from tests.support import audits, pins, records
 from tests.support.lab import Lab
 

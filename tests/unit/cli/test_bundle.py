@@ -14,10 +14,10 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.cache import claims, ledger
-from snakemake_apptainer_freshness.cache.prefix import image_path
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps, loads
+from snakemake_apptainer_freshness.store import claims, records
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
 from tests.support.fake_apptainer import python
 from tests.support.pins import OTHER, flip_seven_bytes
@@ -40,7 +40,7 @@ def files(place):
 def test_what_was_saved_is_loaded_and_verified(good):
     lock = (good.folder / "containers.lock").read_bytes()
     image = image_path(good.prefix, pins.pin().url)
-    content, record = image.read_bytes(), ledger.load(image)
+    content, record = image.read_bytes(), records.load(image)
     answer = good.run("bundle", "save", "all.tar")
     assert answer.rows == [[pins.pin().reference, "40.0 KiB"]]
     shutil.rmtree(good.prefix)
@@ -51,7 +51,7 @@ def test_what_was_saved_is_loaded_and_verified(good):
     assert answer.rows == [["loaded", pins.pin().reference, "40.0 KiB"]]
     assert (good.folder / "containers.lock").read_bytes() == lock
     assert image.read_bytes() == content
-    assert ledger.load(image) == replace(record, stat=None)
+    assert records.load(image) == replace(record, stat=None)
     assert good.run("verify").rows[0][0] == "verified"
 
 
@@ -145,7 +145,7 @@ def test_what_is_not_verified_is_not_saved(good, damage):
     if damage == "absent":
         image.unlink()
     elif damage == "bound":
-        ledger.path_of(image).unlink()
+        records.path_of(image).unlink()
     else:
         flip_seven_bytes(image)
     answer = good.run("bundle", "save", "all.tar")

@@ -11,7 +11,7 @@ import pytest
 
 from snakemake_apptainer_freshness.actions import machine
 from snakemake_apptainer_freshness.actions.doctor import Diagnosis
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
 
 SECRET = "hunter2-is-no-password"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from snakemake_apptainer_freshness.cache import claims
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
+from snakemake_apptainer_freshness.store import claims
 from tests.support import pins
 from tests.support.pins import OTHER
 from tests.unit.cli.conftest import entry_of

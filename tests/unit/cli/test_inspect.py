@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.cache.prefix import image_path
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
 
 

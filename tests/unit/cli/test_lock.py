@@ -7,11 +7,10 @@ import click
 import pytest
 
 from snakemake_apptainer_freshness import cli
-from snakemake_apptainer_freshness.actions.details import Details
-from snakemake_apptainer_freshness.actions.differences import difference
-from snakemake_apptainer_freshness.actions.lock import Plan
+from snakemake_apptainer_freshness.actions.labels import Details
+from snakemake_apptainer_freshness.actions.lock import Plan, difference
 from snakemake_apptainer_freshness.actions.workflow import Output, Unseen, Use, Workflow
-from snakemake_apptainer_freshness.cli import plans
+from snakemake_apptainer_freshness.cli import lock
 from snakemake_apptainer_freshness.errors import NotFound
 from snakemake_apptainer_freshness.lockfile import Change, Entry, Lock
 from snakemake_apptainer_freshness.settings import Options, Reaction
@@ -159,7 +158,7 @@ SAID = {
 
 
 def test_a_pipe_gets_a_line_an_image(place, capsys):
-    plans.show(workflow(), everything(workflow()), SAID)
+    lock.show(workflow(), everything(workflow()), SAID)
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
 
     assert rows[0] == [
@@ -183,7 +182,7 @@ def test_a_pipe_gets_a_line_an_image(place, capsys):
 
 def test_a_terminal_gets_a_table_that_fits_its_width(place, capsys, terminal):
     terminal()
-    plans.show(workflow(), everything(workflow()), SAID)
+    lock.show(workflow(), everything(workflow()), SAID)
     lines = capsys.readouterr().out.splitlines()
     lines = [click.unstyle(line).rstrip() for line in lines]
 
@@ -198,13 +197,13 @@ def test_a_terminal_gets_a_table_that_fits_its_width(place, capsys, terminal):
 
 def test_what_is_unpinnable_is_not_shown_where_that_is_to_be_ignored(place, capsys):
     flow = workflow(options=Options(on_unpinnable=Reaction.IGNORE))
-    plans.show(flow, everything(flow), {})
+    lock.show(flow, everything(flow), {})
 
     assert "unpinnable" not in capsys.readouterr().out
 
 
 def test_one_line_sums_it_up(place):
-    assert plans.summary("containers.lock", everything(workflow()), written=False) == (
+    assert lock.summary("containers.lock", everything(workflow()), written=False) == (
         "containers.lock: 0 images; 1 would be updated, 1 would be removed, 1 not locked, 1 not taken, the same for "
         "this platform, 1 named by no rule, 1 not pinnable, 1 failed"
     )
@@ -212,7 +211,7 @@ def test_one_line_sums_it_up(place):
 
 def test_every_key_of_the_json_is_documented(place):
     flow = workflow()
-    document = json.loads(json.dumps(plans.as_json(flow, everything(flow), SAID, written=True)))
+    document = json.loads(json.dumps(lock.document_of(flow, everything(flow), SAID, written=True)))
     changed = document["change"][0]
     keys = {*document, *changed, *changed["new"], *document["missing"][0], *document["unpinnable"][0]}
 

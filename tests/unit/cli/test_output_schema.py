@@ -12,16 +12,18 @@ import jsonschema
 import pytest
 
 from snakemake_apptainer_freshness import cli, schemas
-from snakemake_apptainer_freshness.actions import adopt, collect, differences, doctor, fetch, survey
+from snakemake_apptainer_freshness.actions import adopt, doctor, fetch, gc, survey
+from snakemake_apptainer_freshness.actions.lock import Fate, What
 from snakemake_apptainer_freshness.actions.workflow import Output, Unseen, Workflow
-from snakemake_apptainer_freshness.cache import claims
-from snakemake_apptainer_freshness.cache.prefix import image_path
-from snakemake_apptainer_freshness.cli import output, plans
-from snakemake_apptainer_freshness.engine import reading
+from snakemake_apptainer_freshness.cli import output
+from snakemake_apptainer_freshness.cli.lock import document_of
+from snakemake_apptainer_freshness.engine import query
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
 from snakemake_apptainer_freshness.lockfile import HINTS, Entry, Lock, dumps
 from snakemake_apptainer_freshness.policy import Level, Rule
 from snakemake_apptainer_freshness.settings import Options
+from snakemake_apptainer_freshness.store import claims
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
 from tests.support.attacks import REPOSITORY
 from tests.support.lab import manifest
@@ -108,10 +110,10 @@ def test_every_verb_with_json_has_a_definition():
         ("fetch_action", fetch.Action),
         ("standing", adopt.Standing),
         ("presence", claims.Presence),
-        ("waste_kind", collect.What),
+        ("waste_kind", gc.What),
         ("weight", doctor.Weight),
-        ("entry_change", differences.What),
-        ("fate", differences.Fate),
+        ("entry_change", What),
+        ("fate", Fate),
         ("policy_rule", Rule),
         ("policy_level", Level),
     ],
@@ -173,7 +175,7 @@ def test_lock(place, registry, monkeypatch):
 def test_lock_with_one_of_everything(place, capsys):
     flow = workflow()
     plan = everything(flow)
-    output.document(**plans.as_json(flow, plan, SAID, written=False))
+    output.document(**document_of(flow, plan, SAID, written=False))
     document = fits("lock", json.loads(capsys.readouterr().out))
 
     assert document["change"][0]["new"]["revision"] == "abc"
@@ -258,7 +260,7 @@ def test_adopt(place, monkeypatch):
         unseen=(Unseen(rule="align", why="no job of it is in the DAG"),),
         outputs=tuple(outputs),
     )
-    monkeypatch.setattr(reading, "read", lambda *_, **__: read)
+    monkeypatch.setattr(query, "read", lambda *_, **__: read)
     place.lock(pins.pin())
     document = printed(place, "adopt", "--no-deep")
 

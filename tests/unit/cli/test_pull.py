@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.cache.prefix import image_path
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins
 from tests.unit.cli.conftest import entry_of
 

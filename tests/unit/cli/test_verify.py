@@ -9,8 +9,8 @@ import pytest
 
 from snakemake_apptainer_freshness import cli
 from snakemake_apptainer_freshness.actions import verify as action
-from snakemake_apptainer_freshness.cache.apptainer import keys
-from snakemake_apptainer_freshness.cache.prefix import image_name, image_path
+from snakemake_apptainer_freshness.apptainer.cache import keys
+from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 from tests.support import pins, sifs
 from tests.unit.cli.conftest import entry_of
 

@@ -12,12 +12,12 @@ from snakemake.persistence.file import FilePersistence
 from snakemake.settings.types import DeploymentMethod, RerunTrigger
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_apptainer_freshness.actions import memory
 from snakemake_apptainer_freshness.engine import rerun
-from snakemake_apptainer_freshness.engine.job import keep_what_main_keeps
+from snakemake_apptainer_freshness.engine.handover import keep_what_main_keeps
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import Options, PinKind, Rerun
+from snakemake_apptainer_freshness.store import history
 from tests.support import pins
 
 TAG = f"docker://{pins.REPOSITORY}:1.0"
@@ -241,11 +241,11 @@ def test_what_was_learned_is_written_down_once_the_run_goes_on(lab, told):
     lab.made(url=BY_PLATFORM)
     reruns = lab.reruns()
     lab.changed()
-    path = memory.path_in(lab.persistence.path)
+    path = history.path_in(lab.persistence.path)
     assert not path.exists()
     reruns.remember()
 
-    assert memory.load(path).manifest(pins.DIGEST, "linux/amd64") == pins.MANIFEST
+    assert history.load(path).manifest(pins.DIGEST, "linux/amd64") == pins.MANIFEST
     lab.made(url=TAG)
     lab.persistence._clear_cache()
     lab.changed()
@@ -256,11 +256,11 @@ def test_a_dry_run_writes_nothing(lab):
     lab.workflow.dryrun = True
     lab.reruns().remember()
 
-    assert not memory.path_in(lab.persistence.path).exists()
+    assert not history.path_in(lab.persistence.path).exists()
 
 
 def test_a_memory_that_cannot_be_used_is_told_and_does_not_stop_the_run(lab, told):
-    path = memory.path_in(lab.persistence.path)
+    path = history.path_in(lab.persistence.path)
     path.parent.mkdir()
     path.write_text("{}")
     lab.made(url=BY_PLATFORM)

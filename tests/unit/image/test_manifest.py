@@ -3,7 +3,7 @@ import json
 import pytest
 
 from snakemake_apptainer_freshness.errors import DamagedAnswer
-from snakemake_apptainer_freshness.image import manifest, media_types
+from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index, Kind, Manifest, choose, parse, platforms
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -20,7 +20,7 @@ def descriptor(letter="a", media_type=LAYER, **more):
     return {"mediaType": media_type, "digest": digest(letter), "size": 7, **more}
 
 
-def entry(letter, platform=None, media_type=media_types.OCI_MANIFEST, **more):
+def entry(letter, platform=None, media_type=manifest.OCI_MANIFEST, **more):
     if platform is not None:
         names = ("os", "architecture", "variant")
         more["platform"] = dict(zip(names, platform.split("/"), strict=False))
@@ -30,15 +30,15 @@ def entry(letter, platform=None, media_type=media_types.OCI_MANIFEST, **more):
 def image(**changes):
     document = {
         "schemaVersion": 2,
-        "mediaType": media_types.OCI_MANIFEST,
-        "config": descriptor("c", media_types.OCI_CONFIG),
+        "mediaType": manifest.OCI_MANIFEST,
+        "config": descriptor("c", manifest.OCI_CONFIG),
         "layers": [descriptor("1"), descriptor("2")],
     }
     return {key: value for key, value in (document | changes).items() if value is not ...}
 
 
 def index(*entries, **changes):
-    document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": list(entries)} | changes
+    document = {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": list(entries)} | changes
     return {key: value for key, value in document.items() if value is not ...}
 
 
@@ -47,9 +47,9 @@ def read(document, content_type=None):
 
 
 def test_an_image_manifest_has_a_configuration_and_layers():
-    found = read(image(annotations={"k": "v"}, subject=descriptor("5")), media_types.OCI_MANIFEST)
+    found = read(image(annotations={"k": "v"}, subject=descriptor("5")), manifest.OCI_MANIFEST)
     assert isinstance(found, Manifest)
-    assert found.media_type == media_types.OCI_MANIFEST
+    assert found.media_type == manifest.OCI_MANIFEST
     assert (found.config.digest, found.config.size) == (Digest.parse(digest("c")), 7)
     assert [str(layer.digest) for layer in found.layers] == [digest("1"), digest("2")]
     assert found.annotations == {"k": "v"}
@@ -57,7 +57,7 @@ def test_an_image_manifest_has_a_configuration_and_layers():
 
 
 def test_an_index_keeps_its_entries_in_order_with_their_platforms():
-    found = read(index(entry("b", "linux/arm64/v8"), entry("a", "linux/amd64")), media_types.OCI_INDEX)
+    found = read(index(entry("b", "linux/arm64/v8"), entry("a", "linux/amd64")), manifest.OCI_INDEX)
     assert isinstance(found, Index)
     assert [str(e.digest) for e in found.entries] == [digest("b"), digest("a")]
     assert [str(e.platform) for e in found.entries] == ["linux/arm64/v8", "linux/amd64"]
@@ -66,15 +66,15 @@ def test_an_index_keeps_its_entries_in_order_with_their_platforms():
 @pytest.mark.parametrize(
     ("own", "header", "expected"),
     [
-        (media_types.OCI_MANIFEST, media_types.OCI_MANIFEST, media_types.OCI_MANIFEST),
-        (media_types.DOCKER_MANIFEST, media_types.DOCKER_MANIFEST, media_types.DOCKER_MANIFEST),
-        (media_types.DOCKER_MANIFEST, None, media_types.DOCKER_MANIFEST),
-        (media_types.DOCKER_MANIFEST, "application/json", media_types.DOCKER_MANIFEST),
-        (media_types.DOCKER_MANIFEST, "text/plain; charset=utf-8", media_types.DOCKER_MANIFEST),
-        (media_types.OCI_MANIFEST, "Application/vnd.oci.Image.manifest.v1+json ; a=b", media_types.OCI_MANIFEST),
-        (..., media_types.DOCKER_MANIFEST, media_types.DOCKER_MANIFEST),
-        (..., None, media_types.OCI_MANIFEST),
-        (None, None, media_types.OCI_MANIFEST),
+        (manifest.OCI_MANIFEST, manifest.OCI_MANIFEST, manifest.OCI_MANIFEST),
+        (manifest.DOCKER_MANIFEST, manifest.DOCKER_MANIFEST, manifest.DOCKER_MANIFEST),
+        (manifest.DOCKER_MANIFEST, None, manifest.DOCKER_MANIFEST),
+        (manifest.DOCKER_MANIFEST, "application/json", manifest.DOCKER_MANIFEST),
+        (manifest.DOCKER_MANIFEST, "text/plain; charset=utf-8", manifest.DOCKER_MANIFEST),
+        (manifest.OCI_MANIFEST, "Application/vnd.oci.Image.manifest.v1+json ; a=b", manifest.OCI_MANIFEST),
+        (..., manifest.DOCKER_MANIFEST, manifest.DOCKER_MANIFEST),
+        (..., None, manifest.OCI_MANIFEST),
+        (None, None, manifest.OCI_MANIFEST),
     ],
 )
 def test_the_document_and_the_header_agree_on_the_type_of_a_manifest(own, header, expected):
@@ -84,10 +84,10 @@ def test_the_document_and_the_header_agree_on_the_type_of_a_manifest(own, header
 @pytest.mark.parametrize(
     ("own", "header", "expected"),
     [
-        (media_types.DOCKER_LIST, media_types.DOCKER_LIST, media_types.DOCKER_LIST),
-        (..., media_types.DOCKER_LIST, media_types.DOCKER_LIST),
-        (..., None, media_types.OCI_INDEX),
-        (..., "application/octet-stream", media_types.OCI_INDEX),
+        (manifest.DOCKER_LIST, manifest.DOCKER_LIST, manifest.DOCKER_LIST),
+        (..., manifest.DOCKER_LIST, manifest.DOCKER_LIST),
+        (..., None, manifest.OCI_INDEX),
+        (..., "application/octet-stream", manifest.OCI_INDEX),
     ],
 )
 def test_the_document_and_the_header_agree_on_the_type_of_an_index(own, header, expected):
@@ -98,10 +98,10 @@ def test_the_document_and_the_header_agree_on_the_type_of_an_index(own, header, 
     ("changes", "kind"),
     [
         ({}, Kind.IMAGE),
-        ({"config": descriptor("c", media_types.DOCKER_CONFIG)}, Kind.IMAGE),
+        ({"config": descriptor("c", manifest.DOCKER_CONFIG)}, Kind.IMAGE),
         (
             {
-                "mediaType": media_types.DOCKER_MANIFEST,
+                "mediaType": manifest.DOCKER_MANIFEST,
                 "config": descriptor("c", "application/octet-stream"),
             },
             Kind.IMAGE,
@@ -110,19 +110,19 @@ def test_the_document_and_the_header_agree_on_the_type_of_an_index(own, header, 
         ({"layers": None}, Kind.IMAGE),
         ({"config": descriptor("c", "application/vnd.oci.empty.v1+json")}, Kind.ARTIFACT),
         ({"config": descriptor("c", "application/vnd.cncf.helm.config.v1+json")}, Kind.ARTIFACT),
-        ({"layers": [descriptor("1", media_types.SIF_LAYER)]}, Kind.SIF),
-        ({"layers": [descriptor("1", media_types.SIF_LAYER_OLD)]}, Kind.SIF),
+        ({"layers": [descriptor("1", manifest.SIF_LAYER)]}, Kind.SIF),
+        ({"layers": [descriptor("1", manifest.SIF_LAYER_OLD)]}, Kind.SIF),
         (
             {
                 "config": descriptor("c", "application/vnd.sylabs.sif.config.v1+json"),
-                "layers": [descriptor("1", media_types.SIF_LAYER)],
+                "layers": [descriptor("1", manifest.SIF_LAYER)],
             },
             Kind.SIF,
         ),
         (
             {
                 "config": descriptor("c", "application/vnd.sylabs.sif.config.v1+json"),
-                "layers": [descriptor("1", media_types.SIF_LAYER), descriptor("2", media_types.SIF_LAYER)],
+                "layers": [descriptor("1", manifest.SIF_LAYER), descriptor("2", manifest.SIF_LAYER)],
             },
             Kind.ARTIFACT,
         ),
@@ -133,7 +133,7 @@ def test_images_sif_files_and_other_artifacts_are_told_apart(changes, kind):
 
 
 def test_the_layer_that_is_the_sif_file_is_found():
-    found = read(image(layers=[descriptor("f", media_types.SIF_LAYER)]))
+    found = read(image(layers=[descriptor("f", manifest.SIF_LAYER)]))
     assert str(found.sif_layer.digest) == digest("f")
     assert read(image()).sif_layer is None
 
@@ -142,8 +142,8 @@ def test_the_layer_that_is_the_sif_file_is_found():
     ("document", "header"),
     [
         ({"schemaVersion": 1, "name": "x", "fsLayers": [], "history": []}, None),
-        ({"schemaVersion": 1, "fsLayers": [], "signatures": [{}]}, media_types.DOCKER_SCHEMA1_SIGNED),
-        ({"schemaVersion": 1, "mediaType": media_types.DOCKER_SCHEMA1}, "application/json"),
+        ({"schemaVersion": 1, "fsLayers": [], "signatures": [{}]}, manifest.DOCKER_SCHEMA1_SIGNED),
+        ({"schemaVersion": 1, "mediaType": manifest.DOCKER_SCHEMA1}, "application/json"),
     ],
 )
 def test_schema_1_is_recognised_and_called_by_its_name(document, header):
@@ -153,11 +153,11 @@ def test_schema_1_is_recognised_and_called_by_its_name(document, header):
 
 
 def test_schema_1_is_not_asked_for_and_all_others_are():
-    assert media_types.ACCEPT.split(", ") == [
-        media_types.OCI_INDEX,
-        media_types.OCI_MANIFEST,
-        media_types.DOCKER_LIST,
-        media_types.DOCKER_MANIFEST,
+    assert manifest.ACCEPT.split(", ") == [
+        manifest.OCI_INDEX,
+        manifest.OCI_MANIFEST,
+        manifest.DOCKER_LIST,
+        manifest.DOCKER_MANIFEST,
     ]
 
 
@@ -168,7 +168,7 @@ MIXED = index(
     entry("3", "linux/arm/v7"),
     entry("4", "linux/amd64"),
     entry("5", "linux/amd64"),
-    entry("6", "linux/s390x", media_types.OCI_INDEX),
+    entry("6", "linux/s390x", manifest.OCI_INDEX),
 )
 
 
@@ -242,7 +242,7 @@ def test_a_size_may_be_nothing_or_very_large():
         (image(mediaType=7), "mediaType must be a string, not a number"),
         (image(mediaType="no type"), "'no type' is not a media type"),
         (image(mediaType="application/json"), "is no type of a manifest"),
-        (image(mediaType=media_types.OCI_INDEX), "has not the shape of its type"),
+        (image(mediaType=manifest.OCI_INDEX), "has not the shape of its type"),
         (image(config=...), "neither a manifest"),
         (image(layers=...), "neither a manifest"),
         (image(config=None), "config must be an object, not null"),

@@ -376,7 +376,7 @@ def test_a_registry_without_tokens_costs_one_round_trip_an_image_and_no_ping(lab
     assert {request.method for request in registry.requests} == {"HEAD"}
 
 
-def test_a_check_imports_nothing_that_only_logins_and_new_pins_need(lab):
+def test_a_check_imports_nothing_that_only_other_sources_and_retries_need(lab):
     with Simulator() as registry:  # by its own address: the other process is not in the lab
         registry.publish(REPOSITORY, "1", manifest())
         code = (
@@ -388,7 +388,7 @@ def test_a_check_imports_nothing_that_only_logins_and_new_pins_need(lab):
             "with Resolver() as resolver:\n"
             "    assert [fact.state for _, fact in resolver.check([entry])] == ['current']\n"
             "rooms = 'snakemake_apptainer_freshness.registry.', 'snakemake_apptainer_freshness.image.'\n"
-            "unwanted = 'answering', 'challenge', 'credentials', 'helpers', 'pinning', 'manifest', 'web', 'library'\n"
+            "unwanted = 'web', 'library'\n"
             "found = {room + name for room in rooms for name in unwanted} & set(sys.modules)\n"
             "assert not found | ({'tenacity', 'tomllib', 'click', 'rich'} & set(sys.modules)), found\n"
         )

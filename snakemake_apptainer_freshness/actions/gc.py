@@ -1,0 +1,276 @@
+"""Collecting: what lies in Snakemake's image folder and in Apptainer's caches that nobody needs any more.
+
+What may be freed, and how that is known:
+
+* An **image** that we fetched, as its record says, and that no known lock needs: neither the lock here, nor one that
+  is registered in the folder (:mod:`.store.claims`).
+* A **foreign** image, that no record says we fetched, and no known lock needs. A plain run of Snakemake may use it,
+  for a tag or a digest that stands in its rules, and nothing says so. It is listed, and freed only where that is asked.
+* A **record** whose image is gone; what was moved aside (**quarantined**); a **partial** file whose maker is dead, or
+  that nobody wrote to for a day where another host made it; a **claim** whose lock has been gone for the grace time.
+* In the caches: **leftovers** of killed pulls, a day old and not open in any process here; and, again, what was moved
+  aside and records of what is gone.
+
+:func:`plan` deletes nothing. :func:`free` asks all claims once more before it starts, and takes our lock of each image
+that it deletes, so that a run that fetches the image at that moment is not disturbed.
+"""
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from snakemake_apptainer_freshness.actions.folders import File, existing
+from snakemake_apptainer_freshness.apptainer import sif
+from snakemake_apptainer_freshness.apptainer.cache import BLOB, FOLDERS, CacheFolder
+from snakemake_apptainer_freshness.apptainer.program import remove_tree
+from snakemake_apptainer_freshness.common.files import StatKey, exclusive, is_left_behind
+from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError
+from snakemake_apptainer_freshness.lockfile import Lock
+from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import claims, records
+from snakemake_apptainer_freshness.store import prefix as image_folder
+from snakemake_apptainer_freshness.store.claims import Registered
+from snakemake_apptainer_freshness.store.prefix import QUARANTINE, Item, Kind
+from snakemake_apptainer_freshness.store.records import DamagedRecord
+
+
+class What(StrEnum):
+    """What it is that nobody needs."""
+
+    IMAGE = "image"
+    FOREIGN = "foreign"
+    RECORD = "record"
+    QUARANTINED = "quarantined"
+    PARTIAL = "partial"
+    LEFTOVER = "leftover"
+    CLAIM = "claim"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waste:
+    """One file that may be freed; `reference` where it is known of which image it is, `why` in one line."""
+
+    what: What
+    file: File
+    why: str
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What decides which images are needed: the `lock` at hand, the claims in `prefix`, and the `grace` days."""
+
+    prefix: Path
+    lock: Lock
+    grace: int
+
+    def claims(self) -> list[Registered]:
+        """Every registered lock; raises as :func:`.claims.registered` does."""
+        return list(claims.registered(self.prefix))
+
+    def names(self, registered: Iterable[Registered]) -> set[str]:
+        """The names of the image files that are needed."""
+        own = {image_folder.image_name(url) for url in claims.urls_of(self.lock)}
+        return own | claims.needed(registered, grace=self.grace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What may be freed, what is foreign and may be freed only where that is asked for, and who was asked."""
+
+    waste: list[Waste]
+    foreign: list[Waste]
+    registered: list[Registered]
+
+
+def plan(known: Known, caches: Iterable[CacheFolder]) -> Plan:
+    """What nobody needs; only that a lock is missed from now on is noted, in its claim.
+
+    Raises
+    ------
+    UsageError
+        where a claim cannot be understood.
+    LocalIOError
+        where the folder cannot be read.
+    """
+    registered = known.claims()
+    for one in registered:
+        claims.remember(one)
+    names = known.names(registered)
+    items = list(image_folder.survey(known.prefix))
+    images = [waste for item in items if item.kind is Kind.IMAGE and item.image not in names for waste in _image(item)]
+    others = [waste for item in items for waste in _other(item)]
+    run_out = [waste for one in registered if one.has_run_out(known.grace) for waste in _claim(one)]
+    cached = [waste for cache in caches for waste in _in_cache(cache)]
+    ours = [waste for waste in images if waste.what is What.IMAGE]
+    foreign = [waste for waste in images if waste.what is What.FOREIGN]
+    return Plan(waste=[*ours, *others, *run_out, *cached], foreign=foreign, registered=registered)
+
+
+def _found(what: What, path: Path, why: str, reference: str = "") -> Iterator[Waste]:
+    """The file at `path`, if it is there; a folder is nobody's to remove, but for those that pulls make."""
+    for file in existing([path]):
+        if what is What.PARTIAL or not stat.S_ISDIR(file.status.st_mode):
+            yield Waste(what=what, file=file, why=why, reference=reference)
+
+
+def _image(item: Item) -> Iterator[Waste]:
+    with contextlib.suppress(DamagedRecord, OSError):
+        record = records.load(item.path)
+        if (
+            record is not None
+            and record.obtained_by in _FETCHED
+            and image_folder.image_name(record.pinned) == item.image
+            and record.size == item.path.lstat().st_size
+        ):
+            yield from _found(What.IMAGE, item.path, "no known lock needs it", record.reference)
+            return
+    yield from _found(What.FOREIGN, item.path, "not fetched by us; another workflow may use it", _label(item.path))
+
+
+_FETCHED: Final = (records.PULLED, records.COPIED, records.BUNDLED)
+"""How we come by what we put there; an image that was there and was proven later may be somebody else's."""
+
+
+def _label(image: Path) -> str:
+    try:
+        pulled = sif.read(image).pulled_reference
+    except (CorruptImage, OSError):
+        return ""
+    return f"docker://{pulled}" if pulled else ""
+
+
+def _other(item: Item) -> Iterator[Waste]:
+    match item.kind:
+        case Kind.RECORD if not _is_there(item.path.with_name(item.image)):
+            yield from _found(What.RECORD, item.path, "its image is gone")
+        case Kind.QUARANTINE:
+            yield from _found(What.QUARANTINED, item.path, _ASIDE)
+        case Kind.PARTIAL if is_left_behind(item.path.name):
+            yield from _found(What.PARTIAL, item.path, "whoever wrote it was killed")
+        case Kind.PARTIAL:
+            for waste in _found(What.PARTIAL, item.path, "nobody has written to it for a day"):
+                if time.time() - waste.file.status.st_mtime > DISK.leftover:
+                    yield waste
+
+
+_ASIDE: Final = "was moved aside, not being what its pin names"
+
+
+def _claim(one: Registered) -> Iterator[Waste]:
+    why = f"its lock {one.claim.lockfile} has been gone since {one.claim.missing_since or 'now'}"
+    yield from _found(What.CLAIM, one.file, why)
+
+
+def _in_cache(cache: CacheFolder) -> Iterator[Waste]:
+    old = [left.path for left in cache.leftovers() if left.age > DISK.leftover]
+    in_use = _open_files() if old else set()
+    for path in old:
+        for waste in _found(What.LEFTOVER, path, "a pull was killed"):
+            if (waste.file.status.st_dev, waste.file.status.st_ino) not in in_use:
+                yield waste
+    for path in _all_in(cache):
+        if QUARANTINE in path.name:
+            yield from _found(What.QUARANTINED, path, _ASIDE)
+        elif path.name.endswith(records.SUFFIX) and not _is_there(_image_of(path)):
+            yield from _found(What.RECORD, path, "its image is gone")
+
+
+def _all_in(cache: CacheFolder) -> Iterator[Path]:
+    for folder in (*(cache.root / name for name in FOLDERS), cache.root / BLOB):
+        yield from sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
+
+
+def _open_files() -> set[tuple[int, int]]:
+    """Every file that a process of this host has open, as far as we may know, as (device, inode)."""
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            status = descriptor.stat()
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def _image_of(record: Path) -> Path:
+    return record.with_name(record.name.removesuffix(records.SUFFIX))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freed:
+    """What became of one file: it was deleted, it is `kept` for a reason, or it has an `error`."""
+
+    waste: Waste
+    kept: str = ""
+    error: FreshnessError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the file is gone."""
+        return not self.kept and self.error is None
+
+
+def free(waste: Iterable[Waste], known: Known) -> Iterator[Freed]:
+    """Delete `waste`, as far as it is still what it was and nobody needs it now.
+
+    Raises
+    ------
+    UsageError, LocalIOError
+        as :func:`plan` does.
+    """
+    registered = known.claims()
+    names = known.names(registered)
+    live = {one.file for one in registered if not one.has_run_out(known.grace)}
+    for one in waste:
+        path = one.file.path
+        try:
+            if path.name in names or path in live:
+                yield Freed(waste=one, kept="a lock needs it now")
+            elif one.what in _LOCKED:
+                with exclusive(_image_of(path), timeout=DISK.lock_patience):
+                    yield _deleted(one)
+            else:
+                yield _deleted(one)
+        except OSError as error:
+            yield Freed(waste=one, error=_cannot(path, error))
+        except FreshnessError as error:
+            yield Freed(waste=one, error=error)
+
+
+_LOCKED: Final = (What.IMAGE, What.FOREIGN, What.RECORD)
+"""What a run that fetches an image also writes, under the lock of that image."""
+
+
+def _deleted(one: Waste) -> Freed:
+    """Delete one file, whose lock we have where it has one."""
+    path = one.file.path
+    if one.what is What.RECORD and _is_there(_image_of(path)):
+        return Freed(waste=one, kept="its image is there again")
+    try:
+        now = path.lstat()
+    except FileNotFoundError:
+        return Freed(waste=one, kept="somebody else has deleted it")
+    if not StatKey.of(now).same_file(StatKey.of(one.file.status)):
+        return Freed(waste=one, kept="it has changed meanwhile")
+    if stat.S_ISDIR(now.st_mode):
+        remove_tree(path)
+        return Freed(waste=one)
+    path.unlink()
+    if one.what is What.IMAGE:
+        records.path_of(path).unlink(missing_ok=True)
+    return Freed(waste=one)
+
+
+def _cannot(path: Path, error: OSError) -> LocalIOError:
+    return LocalIOError(
+        f"cannot delete {path}: {error.strerror}", hint=f"make {path.parent} writable, or ask its owner"
+    )

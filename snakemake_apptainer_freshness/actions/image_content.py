@@ -1,0 +1,158 @@
+"""What a digest names: the manifest of this platform, its configuration, and the tree that its layers amount to.
+
+All of it comes from Apptainer's blob cache where it is there and is what its name says, else from the registry.
+Neither is believed: manifests are hashed against what names them, blobs while they are read, and no blob may be longer
+than its descriptor says. A blob of the cache that turns out to be damaged is not used: what was read is thrown away
+and begun anew without it.
+"""
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.common.files import NotAFile, opened, read_small
+from snakemake_apptainer_freshness.errors import DamagedAnswer
+from snakemake_apptainer_freshness.image import manifest
+from snakemake_apptainer_freshness.image.blobs import DamagedBlob, checked, hashed, unpacked
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.layers import MEDIA_TYPES, Layers
+from snakemake_apptainer_freshness.image.manifest import Descriptor, Index, Kind, Manifest
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.image.tree import Node, NotComparable
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.settings import DISK, LIMITS, TREE
+
+T = TypeVar("T")
+
+
+class Registry(Protocol):
+    """Where manifests and blobs come from that are not in Apptainer's cache; a :class:`Resolver` is one.
+
+    Both raise a RegistryError where that cannot be had. Neither is believed.
+    """
+
+    def manifest(self, reference: Reference, digest: Digest) -> bytes:
+        """The manifest or index `digest`."""
+
+    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
+        """The blob `digest`, in pieces."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Blobs:
+    """Manifests and blobs, from Apptainer's cache or the registry. Whatever is given out is hashed."""
+
+    pin: Pin
+    registry: Registry | None
+    cache: CacheFolder | None
+    _damaged: set[Digest] = field(default_factory=set)
+    """Blobs of the cache that are not to be used again."""
+
+    def manifest(self, digest: Digest) -> Manifest | Index:
+        """What `digest` names."""
+        body = self._cached(digest, LIMITS.manifest_size)
+        if body is None:
+            if self.registry is None:
+                raise NotComparable(f"{digest.short} is not in Apptainer's cache")
+            body = self.registry.manifest(parse(self.pin.url), digest)
+            if not digest.matches(body):
+                raise DamagedBlob(f"the registry serves something else as {digest.short}")
+        try:
+            return manifest.parse(body, None)
+        except DamagedAnswer as error:
+            raise NotComparable(f"{digest.short}: {error.message}") from None
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the manifest `digest` could be asked for."""
+        return self.registry is not None or self._cached(digest, LIMITS.manifest_size) is not None
+
+    def _cached(self, digest: Digest, limit: int) -> bytes | None:
+        if self.cache is None:
+            return None
+        with contextlib.suppress(OSError, NotAFile, ValueError):
+            content = read_small(self.cache.blob(digest), limit)
+            return content if digest.matches(content) else None
+        return None
+
+    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """The bytes of what `descriptor` describes, good if they come to their end."""
+        digest = descriptor.digest
+        if self.cache is not None and digest not in self._damaged:
+            with (
+                contextlib.suppress(FileNotFoundError, NotAFile, PermissionError),
+                opened(self.cache.blob(digest)) as file,
+            ):
+                yield from checked(iter(lambda: file.read(DISK.chunk), b""), digest, descriptor.size)
+                return
+        if self.registry is None:
+            raise NotComparable(f"{digest.short} is not in Apptainer's cache")
+        with contextlib.closing(self.registry.blob(parse(self.pin.url), digest)) as pieces:
+            yield from checked(pieces, digest, descriptor.size)
+
+    def without_damaged(self, descriptors: Iterable[Descriptor], use: Callable[[], T]) -> T:
+        """What `use` makes of these blobs; where it fails, once more without those of the cache that are damaged.
+
+        A damaged blob need not be read to its end before something fails over it, so the cause is looked for then.
+        """
+        try:
+            return use()
+        except NotComparable:
+            found = {descriptor.digest for descriptor in descriptors if self._is_damaged(descriptor.digest)}
+            if not found:
+                raise
+            self._damaged |= found
+        return use()
+
+    def _is_damaged(self, digest: Digest) -> bool:
+        """Whether the cache has something under this name that is something else."""
+        if self.cache is None:
+            return False
+        with contextlib.suppress(OSError, NotAFile), opened(self.cache.blob(digest)) as file:
+            return hashed(iter(lambda: file.read(DISK.chunk), b""), digest.algorithm) != digest.hex
+        return False
+
+
+def image_manifest(pin: Pin, blobs: Blobs) -> tuple[Digest, Manifest]:
+    """This platform's manifest, by way of what the pin names.
+
+    Apptainer does not keep indexes. Where nobody can be asked for one, what the lock says of its platforms is taken.
+    """
+    if not blobs.has(pin.digest) and pin.manifest is not None:
+        digest = pin.manifest
+        document = blobs.manifest(digest)
+    else:
+        digest, document = pin.digest, blobs.manifest(pin.digest)
+        if isinstance(document, Index):
+            entry = manifest.choose(document, Platform.parse(pin.platform))
+            if entry is None:
+                raise NotComparable(f"the index {digest.short} has nothing for {pin.platform}")
+            digest, document = entry.digest, blobs.manifest(entry.digest)
+    if not isinstance(document, Manifest) or document.kind is not Kind.IMAGE:
+        raise NotComparable(f"{digest.short} is not the manifest of an image")
+    return digest, document
+
+
+def merged(content: Manifest, blobs: Blobs) -> Node:
+    """What the layers amount to."""
+    for layer in content.layers:
+        if layer.media_type not in MEDIA_TYPES:
+            raise NotComparable(f"a layer has the type {layer.media_type}, which cannot be unpacked here")
+
+    def merge() -> Node:
+        layers = Layers()
+        for layer in content.layers:
+            layers.add(unpacked(blobs.blob(layer)))
+        return layers.root
+
+    return blobs.without_damaged(content.layers, merge)
+
+
+def configuration(content: Manifest, blobs: Blobs) -> bytes:
+    """The configuration of the image that `content` is the manifest of."""
+    descriptor = content.config
+    if descriptor is None or descriptor.size > TREE.config:
+        raise NotComparable("its configuration is unreasonably large")
+    return blobs.without_damaged([descriptor], lambda: b"".join(blobs.blob(descriptor)))

@@ -1,0 +1,227 @@
+"""Pinning: what each container reference of a run is rewritten to, and whether the tags still say the same.
+
+:class:`Pins` holds what is known in one run. :meth:`Pins.ensure` gets references pinned as the mode allows: from the
+lock, or by asking registries, all that are missing at once. :meth:`Pins.pinned` then answers without asking anyone.
+The question whether tags moved is asked in the background (:class:`DriftCheck`), so that nobody waits for it before
+he must.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from snakemake_apptainer_freshness.common.progress import Bars
+from snakemake_apptainer_freshness.errors import (
+    FreshnessError,
+    NotLocked,
+    PinningFailed,
+    Unpinnable,
+)
+from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
+from snakemake_apptainer_freshness.image.reference import Reference, Scheme, parse
+from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
+
+_RESOLVING: Final = "resolving images"
+
+
+class Registries(Protocol):
+    """Whoever can ask registries: :class:`.registry.resolver.Resolver`, and what stands in for it in tests."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know although it is no error, each once."""
+        ...
+
+    def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
+        """The pin of each reference, or why there is none, as answers come in."""
+        ...
+
+    def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
+        """What the registry says of each pin, as answers come in."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Pins:
+    """The pins of one run.
+
+    `lock` is what the lock file said at the start; `registries` makes whoever asks registries, and is called only where
+    the mode allows the network.
+    """
+
+    options: Options
+    lock: Lock
+    lockfile: str
+    platform: str
+    registries: Callable[[], Registries]
+    quiet: bool = False
+    """Draw no progress bar."""
+    tolerant: bool = False
+    """Leave what the lock lacks as it is: for commands that run no job."""
+    entries: dict[str, Entry] = field(default_factory=dict)
+    """What is pinned, by the text of the reference."""
+    unpinnable: dict[str, str] = field(default_factory=dict)
+    """What has no digest, and why."""
+    left_alone: set[str] = field(default_factory=set)
+    """What the lock lacks, in a command that runs no job."""
+
+    def ensure(self, references: Iterable[str]) -> None:
+        """Get `references` pinned, as far as the mode allows; nothing is asked twice.
+
+        Raises
+        ------
+        PinningFailed
+            with every reference that cannot be pinned and why; what could be is kept.
+        """
+        wanted = [text for text in dict.fromkeys(references) if not self._is_known(text)]
+        failures: dict[str, FreshnessError] = {}
+        missing: dict[str, list[str]] = {}
+        for text in wanted:
+            try:
+                reference = parse(text)
+            except FreshnessError as error:
+                failures[text] = error
+                continue
+            if (entry := self._agreed(text, str(reference))) is not None:
+                self.entries[text] = entry
+            else:
+                missing.setdefault(str(reference), []).append(text)
+        failures |= self._resolve(missing) if self.options.mode.writes_lock else self._refuse(missing)
+        if failures:
+            raise PinningFailed(failures)
+
+    def pinned(self, reference: str) -> str:
+        """What the rule that says `reference` runs.
+
+        Raises
+        ------
+        FreshnessError
+            as :meth:`ensure` does, where `reference` was not ensured before.
+        """
+        if not self._is_known(reference):
+            self.ensure([reference])
+        entry = self.entries.get(reference)
+        return reference if entry is None else self._pinned(entry).url
+
+    def table(self) -> dict[str, Pinned]:
+        """What is run for every reference that was met."""
+        left = {text: Pinned(url=text) for text in (*self.unpinnable, *self.left_alone)}
+        return left | {text: self._pinned(entry) for text, entry in self.entries.items()}
+
+    def images(self) -> dict[str, Pin]:
+        """What each image file has to be, by the url that rules run; without those that no file can be held to."""
+        found = (entry for entry in self.entries.values() if parse(entry.reference).scheme.is_provable)
+        pins = (Pin.of(entry, platform=self.platform, kind=self.options.pin) for entry in found)
+        return {pin.url: pin for pin in pins}
+
+    def new_lock(self) -> Lock:
+        """The lock as it should be now."""
+        return self.lock.with_entries(self.entries.values())
+
+    def _pinned(self, entry: Entry) -> Pinned:
+        url = entry.pinned_to(self.options.pin, self.platform)
+        return Pinned(url=url, digest=entry.digest_for(self.options.pin, self.platform))
+
+    def _is_known(self, text: str) -> bool:
+        return text in self.entries or text in self.unpinnable or text in self.left_alone
+
+    def _agreed(self, text: str, meaning: str) -> Entry | None:
+        """The pin that is already agreed for `text`, or for another spelling of the same image."""
+        if self.options.mode is Mode.UPDATE:
+            known = self.entries
+        else:
+            if (entry := self.lock.get(text)) is not None:
+                return entry
+            known = {**self.lock.entries, **self.entries}
+        for entry in known.values():
+            if str(parse(entry.reference)) == meaning:
+                return replace(entry, reference=text)
+        return None
+
+    def _resolve(self, missing: Mapping[str, list[str]]) -> dict[str, FreshnessError]:
+        if not missing:
+            return {}
+        failures: dict[str, FreshnessError] = {}
+        with Bars(enabled=not self.quiet) as bars:
+            bars.begin(_RESOLVING, len(missing))
+            for reference, answer in self.registries().resolve([parse(texts[0]) for texts in missing.values()]):
+                bars.advance(_RESOLVING)
+                for text in missing[str(reference)]:
+                    failures |= self._take(text, answer)
+        return failures
+
+    def _take(self, text: str, answer: Entry | FreshnessError) -> dict[str, FreshnessError]:
+        if isinstance(answer, Entry):
+            self.entries[text] = replace(answer, reference=text)
+            return {}
+        if isinstance(answer, Unpinnable):
+            return self._meet_unpinnable(text, answer)
+        return {text: answer}
+
+    def _refuse(self, missing: Mapping[str, list[str]]) -> dict[str, FreshnessError]:
+        failures: dict[str, FreshnessError] = {}
+        for texts in missing.values():
+            for text in texts:
+                if self.tolerant:
+                    self.left_alone.add(text)
+                elif not _has_no_digest(parse(text)):
+                    failures[text] = NotLocked(
+                        f"not in {self.lockfile}, and mode {self.options.mode} does not add to it",
+                        hint=f"run once in mode {Mode.LOCK} to add it, and commit the lock file",
+                    )
+                else:
+                    failures |= self._meet_unpinnable(text, Unpinnable("its source has no digest"))
+        return failures
+
+    def _meet_unpinnable(self, text: str, error: Unpinnable) -> dict[str, FreshnessError]:
+        if self.options.on_unpinnable is Reaction.ERROR:
+            return {text: error}
+        self.unpinnable[text] = error.message
+        return {}
+
+
+class DriftCheck:
+    """Asks in the background whether tags still point at their pins.
+
+    The threads are daemons: a run that ends early does not wait for an answer that nobody wants any more.
+    """
+
+    def __init__(self, registries: Callable[[], Registries]) -> None:
+        self._registries = registries
+        self._threads: list[threading.Thread] = []
+        self._facts: dict[str, RemoteFact] = {}
+
+    def ask(self, entries: Iterable[Entry]) -> None:
+        """Start asking about `entries`; returns at once."""
+        asked = list(entries)
+        if asked:
+            thread = threading.Thread(target=self._run, args=(asked,), name="apptainer-freshness", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def facts(self) -> Mapping[str, RemoteFact]:
+        """What was found, by reference; waits for what is still under way."""
+        while self._threads:
+            self._threads.pop().join()
+        return self._facts
+
+    def _run(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self._facts[entry.reference] = RemoteFact(state=RemoteState.UNREACHABLE, detail="no answer")
+        try:
+            for entry, fact in self._registries().check(entries):
+                self._facts[entry.reference] = fact
+        except FreshnessError as error:
+            for entry in entries:
+                self._facts[entry.reference] = RemoteFact(state=RemoteState.UNREACHABLE, detail=error.message)
+
+
+def _has_no_digest(reference: Reference) -> bool:
+    """Whether the source cannot be pinned at all; told without asking anyone."""
+    if reference.scheme is Scheme.FILE:
+        return Path(reference.path).is_dir()
+    return reference.scheme in (Scheme.SHUB, Scheme.DOCKER_DAEMON)

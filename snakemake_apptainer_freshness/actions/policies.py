@@ -1,0 +1,160 @@
+"""Conforming: whether the images that a workflow names are those that its policies allow.
+
+A policy stands in the workflow's own configuration, and for a whole site in a file beside the lock. Names are checked
+before any registry is asked, so that a registry which is not allowed never hears of us; what names are pinned to is
+checked once that is known. When an image was made, and for which machine, its configuration says: that is asked for
+only where a rule needs it, and kept in the lock as a hint, so that later runs need not ask.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+
+from snakemake_apptainer_freshness.actions.image_content import Registry
+from snakemake_apptainer_freshness.actions.labels import Details, details
+from snakemake_apptainer_freshness.errors import FreshnessError, InvalidPolicy, LocalIOError, PolicyViolated
+from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.policy import (
+    Level,
+    Policy,
+    Violation,
+    check_name,
+    check_pin,
+    load_site_policy,
+    parse_policy,
+)
+from snakemake_apptainer_freshness.settings import SITE_FILE, Options
+
+_LARGEST_FILE: Final = 1024 * 1024
+
+
+Configurations = Callable[[Iterable[Entry]], Mapping[str, Details]]
+"""Asks what the image of each entry says of itself; the answers by reference, without those that failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """All policies that hold for a workflow."""
+
+    policies: tuple[Policy, ...] = ()
+
+    @classmethod
+    def of(cls, options: Options, lockfile: Path) -> Self:
+        """The policy that `options` have, and that of the site, beside `lockfile`.
+
+        Raises
+        ------
+        InvalidPolicy
+            where one is not sound.
+        LocalIOError
+            where the site's file is there and cannot be read.
+        """
+        found = [_of_site(lockfile.with_name(SITE_FILE))]
+        if options.policy:
+            found.append(parse_policy(options.policy, source="the workflow's configuration"))
+        return cls(policies=tuple(policy for policy in found if policy is not None))
+
+    def __bool__(self) -> bool:
+        return bool(self.policies)
+
+    def of_names(self, references: Iterable[str]) -> list[Violation]:
+        """How the names `references` break the policies; what is no reference is left to whoever pins it."""
+        found = []
+        for text in references:
+            if not _is_reference(text):
+                continue
+            found += [one for policy in self.policies for one in check_name(policy, text)]
+        return found
+
+    def of_pins(self, pins: Mapping[str, Entry | None]) -> list[Violation]:
+        """How what references are pinned to breaks the policies; None stands for what cannot be pinned."""
+        today = datetime.now(UTC).date()
+        return [
+            one
+            for text, entry in pins.items()
+            for policy in self.policies
+            for one in check_pin(policy, text, entry, today=today)
+        ]
+
+    def informed(self, entries: Iterable[Entry], ask: Configurations) -> list[Entry]:
+        """`entries` with what the policies have to know of them, as far as `ask` can say it; only what changed."""
+        if not any(policy.wants_configuration for policy in self.policies):
+            return []
+        missing = {entry.reference: entry for entry in entries if self._is_unknown(entry)}
+        if not missing:
+            return []
+        told = ask(missing.values())
+        changed = [_with_configuration(entry, told[text]) for text, entry in missing.items() if text in told]
+        return [entry for entry in changed if entry != missing[entry.reference]]
+
+    def _is_unknown(self, entry: Entry) -> bool:
+        if parse(entry.reference).scheme is not Scheme.DOCKER:
+            return False
+        wants_age = any(policy.age is not None for policy in self.policies)
+        wants_platform = any(policy.platforms for policy in self.policies)
+        return (wants_age and "created" not in entry.hints) or (wants_platform and not entry.platforms)
+
+
+def refuse(violations: Iterable[Violation], place: Callable[[str], str] = lambda text: text) -> None:
+    """Raise the violations that are errors, all at once; `place` gives a reference with its rule and line.
+
+    Raises
+    ------
+    PolicyViolated
+        where there are any.
+    """
+    bad = [one for one in violations if one.level is Level.ERROR]
+    if bad:
+        lines = [f"  {place(one.reference)}: {one.text} ({one.source})" for one in bad]
+        raise PolicyViolated(
+            "\n".join(["the policy does not allow:", *lines]),
+            hint="name images that it allows, or change the policy where that is yours to do",
+        )
+
+
+def _of_site(path: Path) -> Policy | None:
+    try:
+        if not path.exists():
+            return None
+        if path.stat().st_size > _LARGEST_FILE:
+            raise InvalidPolicy(f"{path} is larger than {_LARGEST_FILE} bytes")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidPolicy(f"{path} is not UTF-8 text ({error.reason})") from None
+    except OSError as error:
+        raise LocalIOError(
+            f"cannot read the site's policy {path}: {error.strerror}", hint="check its permissions"
+        ) from error
+    return load_site_policy(text, source=str(path))
+
+
+def asking(registry: Callable[[], Registry], *, platform: str) -> Configurations:
+    """Asks registries, for the image of `platform`."""
+
+    def ask(entries: Iterable[Entry]) -> Mapping[str, Details]:
+        wanted = list(entries)
+        found = details(wanted, registry(), platform=platform)
+        return {entry.reference: found[entry.pinned] for entry in wanted if entry.pinned in found}
+
+    return ask
+
+
+def _with_configuration(entry: Entry, configured: Details) -> Entry:
+    hints = dict(entry.hints)
+    if configured.created:
+        hints["created"] = configured.created[: len("2026-01-01")]
+    platforms = entry.platforms
+    if not platforms and configured.platform:
+        platforms = {configured.platform: entry.digest}
+    return replace(entry, hints=hints, platforms=platforms)
+
+
+def _is_reference(text: str) -> bool:
+    try:
+        parse(text)
+    except FreshnessError:
+        return False
+    return True

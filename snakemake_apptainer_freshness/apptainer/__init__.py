@@ -1,0 +1,1 @@
+"""Apptainer: the program, its cache, and the formats of its files."""

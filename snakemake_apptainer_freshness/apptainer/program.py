@@ -1,0 +1,372 @@
+"""Apptainer, the program: found as Snakemake finds it, asked to pull, and stopped for good.
+
+* The program is ``apptainer`` on PATH, else ``singularity``: the one that Snakemake will run the image with.
+* A pull runs in a process group of its own with a temporary folder of its own. Whatever ends it early (a timeout,
+  Ctrl-C, SIGTERM) ends the group and removes the folder, so that nothing half-written stays.
+* It pulls into a folder of its own beside the destination: Apptainer 1.4 copies an image out of its cache under a
+  temporary name there, which it does not remove when it is ended, and which says nothing of whose it is.
+* Only the end of its output is kept. It is shown where a pull fails, with what the failure means (:mod:`.failures`).
+
+What it means when Apptainer fails to pull: told from what it said, with what a person can do, and what we do.
+
+A failure is worth another attempt where it was the network's, or one of the races that Apptainer's cache is known
+for (it has no lock, ``blob/index.json`` is rewritten in place); never where the registry has refused, or a disk is
+full.
+"""
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final, Self
+
+from snakemake_apptainer_freshness.errors import MissingProgram, PullFailed, redact
+from snakemake_apptainer_freshness.settings import DISK
+
+_WORDS_SHOWN: Final = 12
+
+
+class Again(Enum):
+    """Whether the attempt that failed may succeed if it is made once more."""
+
+    NEVER = "never"
+    SOON = "soon"
+    """Two pulls met in Apptainer's cache, for some milliseconds."""
+    LATER = "later"
+    """The network failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a message in Apptainer's output means."""
+
+    pattern: re.Pattern[str]
+    meaning: str
+    hint: str
+    again: Again = Again.NEVER
+
+
+def _failure(pattern: str, meaning: str, hint: str, *, again: Again = Again.NEVER) -> Failure:
+    return Failure(pattern=re.compile(pattern, re.IGNORECASE), meaning=meaning, hint=hint, again=again)
+
+
+_FAILURES: Final = (
+    _failure(
+        r"no space left on device",
+        "the disk is full",
+        "make room, or set APPTAINER_TMPDIR and the prefix to a larger disk",
+    ),
+    _failure(
+        r"disk quota exceeded",
+        "the disk quota is used up",
+        "make room, or choose another prefix and APPTAINER_TMPDIR",
+    ),
+    _failure(
+        r"read-only file system",
+        "a folder is read-only",
+        "choose another prefix, APPTAINER_TMPDIR or APPTAINER_CACHEDIR",
+    ),
+    _failure(
+        r"toomanyrequests|\b429\b",
+        "the registry has had too many requests",
+        "log in, or wait for the limit to pass",
+        again=Again.LATER,
+    ),
+    _failure(
+        r"unexpected end of JSON input|could not finalize cached file|index\.json",
+        "two pulls met in Apptainer's cache",
+        "run again",
+        again=Again.SOON,
+    ),
+    _failure(
+        r"manifest[ _]unknown|name[ _]unknown|\b404\b",
+        "the registry no longer has it",
+        "keep every copy of the image that you have",
+    ),
+    _failure(
+        r"unauthorized|authentication required|\b401\b",
+        "the registry wants a login",
+        "log in with: apptainer registry login",
+    ),
+    _failure(
+        r"(?<!permission )denied\b|forbidden|\b403\b",
+        "the registry refuses to serve it",
+        "check the repository's name and your login",
+    ),
+    _failure(
+        r"server gave HTTP response to HTTPS client",
+        "the registry speaks plain http",
+        "set APPTAINER_NOHTTPS=1 if you trust the network",
+    ),
+    _failure(
+        r"x509|certificate|tls: ",
+        "the registry's certificate is not trusted",
+        "add its authority to the system's certificates",
+    ),
+    _failure(
+        r"timeout|connection (?:refused|reset)|no such host|temporary failure|unexpected EOF|broken pipe"
+        r"|network is unreachable|\b50[0234]\b|stream error|: EOF\b",
+        "the registry could not be reached",
+        "check the network; what was pulled so far is kept",
+        again=Again.LATER,
+    ),
+)
+
+
+class AttemptFailed(PullFailed):
+    """One attempt to pull failed.
+
+    `again` says whether the same may succeed later; `final` that no other way to pull would, either.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", again: Again = Again.NEVER, final: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.again = again
+        self.final = final
+
+
+def explain(url: str, status: int, output: str) -> AttemptFailed:
+    """What a failed pull of `url` means, from the program's exit `status` and the end of its `output`."""
+    known = next((failure for failure in _FAILURES if failure.pattern.search(output)), None)
+    reason = (
+        known.meaning
+        if known
+        else (f"it was killed by signal {-status}" if status < 0 else f"it ended with status {status}")
+    )
+    words = "\n".join(f"  {line}" for line in redact(output).strip().splitlines()[-_WORDS_SHOWN:])
+    message = f"cannot pull {url}: {reason}" + (f"\n{words}" if words else "")
+    if known is None:
+        return AttemptFailed(message)
+    return AttemptFailed(message, hint=known.hint, again=known.again, final=known.again is Again.NEVER)
+
+
+_VERSION: Final = re.compile(
+    r"(apptainer|singularity(?:-ce|-ro)?)\s+(?:version\s+)?v?(\d{1,4})\.(\d{1,4})(\S*)", re.ASCII
+)
+_OLDEST: Final = {"apptainer": (1, 0), "singularity": (3, 8)}
+_KEEPS_MANIFESTS: Final = (1, 4)
+_REUSED: Final = "Using cached SIF image"
+_UNPACKS: Final = re.compile(rb"INFO: +(?:Extracting OCI image|Inserting \w+ configuration|Creating SIF file)")
+"""What Apptainer says once it has all that it needs of the registry; earliest first, as versions differ."""
+_SPEAKS: Final = re.compile(r"(?:APPTAINER|SINGULARITY)_(?:QUIET|SILENT|MESSAGELEVEL|DEBUG|VERBOSE|NOCOLOR)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apptainer:
+    """The program that Snakemake runs containers with; `release` is its version's first two numbers."""
+
+    program: str
+    family: str
+    version: str
+    release: tuple[int, int]
+    environment: Mapping[str, str]
+
+    @classmethod
+    def find(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """The program on PATH.
+
+        Raises
+        ------
+        MissingProgram
+            where there is none, it does not say its version, or it is too old.
+        """
+        environment = dict(os.environ if environment is None else environment)
+        for name in ("apptainer", "singularity"):
+            if program := shutil.which(name, path=environment.get("PATH", os.defpath)):
+                break
+        else:
+            raise MissingProgram(
+                "cannot fetch images: neither apptainer nor singularity is on PATH",
+                hint="install Apptainer 1.0 or later, or load its environment module",
+            )
+        said = _version_text(program, environment)
+        match = _VERSION.search(said)
+        if match is None:
+            raise MissingProgram(
+                f"{program} does not say its version: {said.strip()[:200]!r}", hint="install Apptainer 1.0 or later"
+            )
+        family = "apptainer" if match[1] == "apptainer" else "singularity"
+        release = (int(match[2]), int(match[3]))
+        if release < _OLDEST[family]:
+            oldest = ".".join(map(str, _OLDEST[family]))
+            raise MissingProgram(
+                f"{program} is {match[0]}; at least {family} {oldest} is needed", hint="install Apptainer 1.0 or later"
+            )
+        version = f"{family} {match[2]}.{match[3]}{match[4]}"
+        return cls(program=program, family=family, version=version, release=release, environment=environment)
+
+    @property
+    def keeps_manifests(self) -> bool:
+        """Whether its cache holds the registry's own manifests, so that a build from it can be proven."""
+        return self.family == "apptainer" and self.release >= _KEEPS_MANIFESTS
+
+    def pull(
+        self, url: str, destination: Path, *, use_cache: bool, stop: threading.Event, downloaded: Callable[[], None]
+    ) -> bool:
+        """Pull `url` to `destination`, which must not be there; whether an image of the cache was reused.
+
+        A program that succeeds and makes no file leaves nothing there. `downloaded` is called once if the program says
+        that it has all it needs of the registry.
+
+        Raises
+        ------
+        AttemptFailed
+            where it fails or takes too long; `destination` is then as it was.
+        InterruptedError
+            where `stop` was set.
+        """
+        with _scratch(self.environment) as scratch, _own_folder(destination) as folder:
+            pulled = folder / "image.sif"
+            arguments = [self.program, "pull", *([] if use_cache else ["--disable-cache"]), str(pulled), url]
+            environment = {key: value for key, value in self.environment.items() if not _SPEAKS.fullmatch(key)}
+            environment[f"{self.family.upper()}_TMPDIR"] = str(scratch)
+            status, output = _run(arguments, environment, stop=stop, downloaded=downloaded)
+            if status != 0:
+                raise explain(url, status, output)
+            with contextlib.suppress(FileNotFoundError):
+                pulled.rename(destination)
+        return _REUSED in output
+
+
+def _version_text(program: str, environment: Mapping[str, str]) -> str:
+    try:
+        result = subprocess.run(
+            [program, "--version"], env=dict(environment), capture_output=True, text=True, errors="replace",
+            timeout=DISK.program_timeout, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingProgram(f"{program} does not start: {error}", hint="install Apptainer 1.0 or later") from error
+    return result.stdout or result.stderr
+
+
+@contextlib.contextmanager
+def _scratch(environment: Mapping[str, str]) -> Iterator[Path]:
+    """A temporary folder where the user wants Apptainer's to be, removed with all that is left in it."""
+    names = ("APPTAINER_TMPDIR", "SINGULARITY_TMPDIR", "TMPDIR")
+    parent = next((value for name in names if (value := environment.get(name))), None)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="apptainer-freshness-", dir=parent))
+    except OSError as error:
+        raise AttemptFailed(
+            f"cannot make a temporary folder in {parent or tempfile.gettempdir()}: {error.strerror}",
+            hint="set APPTAINER_TMPDIR to a folder with room for the unpacked image",
+            final=True,
+        ) from error
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+@contextlib.contextmanager
+def _own_folder(destination: Path) -> Iterator[Path]:
+    """A folder beside `destination` that is removed with all that is left in it; raises OSError."""
+    folder = destination.with_name(f"{destination.name}.d")
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove `folder`; unpacked images have folders that their owner may not write."""
+    for root, _, _ in os.walk(folder):
+        with contextlib.suppress(OSError):
+            Path(root).chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(
+    arguments: list[str], environment: Mapping[str, str], *, stop: threading.Event, downloaded: Callable[[], None]
+) -> tuple[int, str]:
+    """Run a program to its end; its exit status and the end of what it said.
+
+    Raises
+    ------
+    AttemptFailed
+        where it does not start, or takes longer than `DISK.pull_timeout`.
+    InterruptedError
+        where `stop` was set.
+    """
+    try:
+        process = subprocess.Popen(
+            arguments,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise AttemptFailed(f"{arguments[0]} does not start: {error.strerror}", final=True) from error
+    try:
+        return _listen(process, " ".join(arguments), stop=stop, downloaded=downloaded)
+    except BaseException:
+        _end(process)
+        raise
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _listen(
+    process: subprocess.Popen[bytes], command: str, *, stop: threading.Event, downloaded: Callable[[], None]
+) -> tuple[int, str]:
+    """The exit status of `process` and the end of what it said, once it has ended."""
+    give_up = time.monotonic() + DISK.pull_timeout
+    output = bytearray()
+    told = False
+    for piece in _pieces(process):
+        output += piece
+        del output[: -DISK.output_size]
+        if piece and not told and _UNPACKS.search(output):
+            told = True
+            downloaded()
+        if stop.is_set():
+            raise InterruptedError(f"stopped while {command} ran")
+        if time.monotonic() > give_up:
+            raise AttemptFailed(
+                f"{command} did not end in {DISK.pull_timeout:.0f} s",
+                hint="check the network and the file system, then run again",
+                final=True,
+            )
+    return process.wait(), output.decode("utf-8", "replace")
+
+
+def _pieces(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """What a program says, as it says it, until it ends; an empty piece while it is silent."""
+    assert process.stdout is not None  # noqa: S101  it was started with a pipe
+    poll = select.poll()  # select() cannot watch the 1025th open file
+    poll.register(process.stdout, select.POLLIN | select.POLLHUP)
+    listening = True
+    while listening or process.poll() is None:
+        if not listening:
+            time.sleep(DISK.program_poll)
+        elif poll.poll(DISK.lock_poll * 1000):
+            piece = os.read(process.stdout.fileno(), DISK.output_size)
+            listening = bool(piece)
+            yield piece
+            continue
+        elif process.poll() is not None:
+            return  # a grandchild holds the pipe open
+        yield b""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program and all that it started: ask, wait, kill."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(DISK.grace)

@@ -1,0 +1,125 @@
+"""The images of a work directory: what their files are now, and what they were in each run.
+
+Of an image that several runs used, the file that the last of them ran is looked at; as everywhere, one that was not
+touched since it was hashed costs a ``stat``. Where there is no ledger beside the file that says what it was hashed to,
+the run's record does. Nothing is written.
+"""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from snakemake_apptainer_freshness.actions.check import check_one, look
+from snakemake_apptainer_freshness.audit.disk import place
+from snakemake_apptainer_freshness.audit.results import ImageAudit, OutputAudit, Sighting
+from snakemake_apptainer_freshness.audit.verdicts import Condition
+from snakemake_apptainer_freshness.common.files import NotAFile, opened, sha256_of
+from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.freshness import DiskState
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.record.run import ImageRecord, Run
+
+_UNRECORDED: Final = frozenset({DiskState.BOUND, DiskState.UNBOUND})
+
+
+def conditions(workdir: Path, runs: Sequence[Run]) -> dict[str, Condition]:
+    """What the file of each image is now, by the url that ran."""
+    last = {image.pinned: (run.workdir, image) for run in runs for image in run.images if image.path}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        found = pool.map(lambda one: _condition(one[1], place(one[1].path, recorded_in=one[0], workdir=workdir)),
+                         last.values())  # fmt: skip
+        return dict(zip(last, found, strict=True))
+
+
+def _condition(image: ImageRecord, path: Path) -> Condition:
+    now = Condition(state="", detail="", path=str(path), ran=image.sha256)
+    if not image.digest:
+        return _unpinned(path, now)
+    try:
+        pin = Pin.held_to(url=image.pinned, reference=image.reference, digest=Digest.parse(image.digest))
+        if image.platform:
+            pin = replace(pin, platform=image.platform, manifest=_manifest(image))
+        fact = check_one(pin, path, remember=False)
+    except FreshnessError as error:
+        return replace(now, detail=f"its record is wrong: {error.message}")
+    now = replace(now, state=fact.state.value, detail=fact.detail)
+    if fact.state is DiskState.VERIFIED:
+        known = look(path).record
+        return replace(now, sha256=known.sha256 if known else image.sha256)
+    return _by_record(image, path, now) if fact.state in _UNRECORDED else now
+
+
+def _manifest(image: ImageRecord) -> Digest | None:
+    return Digest.parse(image.manifest) if image.manifest else None
+
+
+def _unpinned(path: Path, now: Condition) -> Condition:
+    """An image without a digest: nothing says what it should be."""
+    if not path.exists():
+        return replace(now, state=DiskState.ABSENT.value, detail="no such file")
+    return replace(now, state=DiskState.UNBOUND.value, detail="it names no digest")
+
+
+def _by_record(image: ImageRecord, path: Path, now: Condition) -> Condition:
+    """What the SHA-256 in a run's record says of a file that no ledger speaks for."""
+    if not image.sha256:
+        return now
+    try:
+        with opened(path) as file:
+            same = os.fstat(file.fileno()).st_size == image.size and sha256_of(file) == image.sha256
+    except (OSError, NotAFile) as error:
+        return replace(now, detail=f"{now.detail}; it could not be hashed: {error}")
+    if same:
+        return replace(now, detail=f"{now.detail}; it is the file that ran", sha256=image.sha256)
+    return replace(now, state=DiskState.ALTERED.value, detail="its SHA-256 is not the one that the run recorded")
+
+
+def histories(
+    workdir: str, runs: Sequence[Run], outputs: Iterable[OutputAudit], now: Mapping[str, Condition]
+) -> tuple[ImageAudit, ...]:
+    """Each reference across `runs`, sorted; `outputs` are those that were made with it."""
+    made: Counter[str] = Counter()
+    rules: defaultdict[str, set[str]] = defaultdict(set)
+    for output in outputs:
+        if output.reference:
+            made[output.reference] += 1
+            rules[output.reference].add(output.rule)
+    seen: defaultdict[str, list[tuple[Sighting, str]]] = defaultdict(list)
+    for run in runs:
+        jobs = Counter(job.image for job in run.jobs if job.image)
+        for job in run.jobs:
+            if job.reference and job.image:
+                rules[job.reference].add(job.rule)
+        for image in {image.reference: image for image in run.images}.values():
+            seen[image.reference].append((_sighting(run, image, jobs[image.pinned]), image.pinned))
+    return tuple(
+        ImageAudit(
+            workdir=workdir,
+            reference=reference,
+            sightings=tuple(sighting for sighting, _ in seen[reference]),
+            rules=tuple(sorted(rules[reference])),
+            outputs=made[reference],
+            now=now[last].state if (last := seen[reference][-1][1]) in now else "",
+            now_detail=now[last].detail if last in now else "",
+        )
+        for reference in sorted(seen)
+    )
+
+
+def _sighting(run: Run, image: ImageRecord, jobs: int) -> Sighting:
+    return Sighting(
+        run=run.id,
+        at=run.started,
+        digest=image.digest,
+        remote=image.remote,
+        points_at=image.points_at,
+        disk=image.disk,
+        proof=image.proof,
+        sha256=image.sha256,
+        jobs=jobs,
+    )

@@ -1,0 +1,92 @@
+"""Looking at outputs on this disk: are they there, and are they what their jobs left?
+
+A recorded output whose size and modification time are the recorded ones is taken for what its job left; only one that
+was touched is hashed, and only where its SHA-256 was recorded, which bounds the work. Nothing here judges: what is said
+is what was seen.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from snakemake_apptainer_freshness.common.batches import in_batches
+from snakemake_apptainer_freshness.common.files import sha256_of
+from snakemake_apptainer_freshness.record.run import OutputRecord
+
+_SECOND: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One output as it is now.
+
+    `elsewhere` says that it lies in a storage of its own (``s3://…``), where nobody looked. `sha256` is what it hashes
+    to now, where that was asked for; `problem` why it could not be looked at.
+    """
+
+    exists: bool
+    elsewhere: bool = False
+    folder: bool = False
+    size: int = 0
+    mtime_ns: int = 0
+    sha256: str = ""
+    problem: str = ""
+
+
+_GONE: Final = Seen(exists=False)
+_ELSEWHERE: Final = Seen(exists=True, elsewhere=True)
+
+
+def look(workdir: Path, wanted: Mapping[str, OutputRecord | None]) -> dict[str, Seen]:
+    """What each output in `workdir` is now, by its path; each comes with what was recorded of it, if anything was."""
+    root = str(workdir)
+    found: dict[str, Seen] = {}
+    for seen in in_batches(wanted, lambda names: [(name, _look(root, name, wanted[name])) for name in names]):
+        found.update(seen)
+    return found
+
+
+def touched(seen: Seen, left: OutputRecord) -> bool:
+    """Whether the file's times say that somebody touched it since its job ended.
+
+    An archive may have cut its time to whole seconds; that is no touch.
+    """
+    cut = left.mtime_ns - left.mtime_ns % _SECOND
+    return seen.mtime_ns not in (left.mtime_ns, cut)
+
+
+def place(path: str, *, recorded_in: str, workdir: Path) -> Path:
+    """Where the absolute `path` is that was recorded while the work directory was `recorded_in`."""
+    with contextlib.suppress(ValueError):
+        return workdir / Path(path).relative_to(recorded_in)
+    return Path(path)
+
+
+def _look(root: str, name: str, left: OutputRecord | None) -> Seen:
+    if "://" in name:
+        return _ELSEWHERE
+    path = os.path.join(root, name)  # noqa: PTH118  a hundred thousand of them
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return _GONE
+    except (OSError, ValueError) as error:
+        return Seen(exists=True, problem=getattr(error, "strerror", None) or "its name is not one of a file")
+    seen = Seen(exists=True, folder=stat.S_ISDIR(status.st_mode), size=status.st_size, mtime_ns=status.st_mtime_ns)
+    if left is None or not left.sha256 or seen.folder or seen.size != left.size or seen.mtime_ns == left.mtime_ns:
+        return seen
+    return _hashed(path, seen)
+
+
+def _hashed(path: str, seen: Seen) -> Seen:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(handle, "rb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
+            digest = sha256_of(file)
+    except OSError as error:
+        return Seen(exists=True, size=seen.size, mtime_ns=seen.mtime_ns, problem=error.strerror or "it cannot be read")
+    return Seen(exists=True, size=seen.size, mtime_ns=seen.mtime_ns, sha256=digest)

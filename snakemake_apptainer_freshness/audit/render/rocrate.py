@@ -1,0 +1,341 @@
+"""An audit as a Workflow Run RO-Crate: the form in which repositories of research data take a run.
+
+Profiles: Workflow Run Crate 0.5 and with it Process Run Crate 0.5 and Workflow RO-Crate 1.0, all upon RO-Crate 1.1. One
+``CreateAction`` a run, whose instrument is the workflow; one a finished job, whose instrument is its rule. Each names
+the ``ContainerImage`` that ran, twice: the OCI image by its manifest's or index's digest, and the SIF by the file's own
+SHA-256. The verdict on every output stands with it; each finding is a ``Comment`` on the crate, about what it is about.
+
+The crate holds the main Snakefile, the lock file and the records; outputs are described where they lie (``file:``
+addresses with size and, where the record has it, SHA-256) and not copied: they may be terabytes.
+"""
+
+import contextlib
+import getpass
+import mimetypes
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from snakemake_apptainer_freshness.audit.results import SENTENCES, Audit, Finding, OutputAudit
+from snakemake_apptainer_freshness.common.text import unicode
+from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.record.run import ImageRecord, JobRecord, JobResult, Run
+
+_VERSION: Final = "1.1"
+_WFRUN: Final = "https://w3id.org/ro/terms/workflow-run"
+_PROFILES: Final = (
+    ("https://w3id.org/ro/wfrun/process/0.5", "Process Run Crate", "0.5"),
+    ("https://w3id.org/ro/wfrun/workflow/0.5", "Workflow Run Crate", "0.5"),
+    ("https://w3id.org/workflowhub/workflow-ro-crate/1.0", "Workflow RO-Crate", "1.0"),
+)
+_SNAKEMAKE: Final = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
+_BIOSCHEMAS: Final = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
+_STATUS: Final = {
+    JobResult.FINISHED: "http://schema.org/CompletedActionStatus",
+    JobResult.FAILED: "http://schema.org/FailedActionStatus",
+}
+
+
+def write(audit: Audit, folder: Path) -> None:
+    """Write the crate of `audit` into `folder`, which is made.
+
+    Raises
+    ------
+    UsageError
+        where `audit` is of several work directories or has no runs, the Snakefile is gone, `folder` is not empty, or
+        the library ``rocrate`` is not installed.
+    LocalIOError
+        where the folder cannot be written.
+    """
+    if len(audit.workdirs) != 1 or not audit.runs:
+        raise UsageError(
+            f"a crate holds the runs of one work directory; these are {len(audit.runs)} runs of {len(audit.workdirs)}",
+            hint="name one work directory that has records",
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"cannot write the crate: {folder} is there and not empty", hint="name a folder that is new")
+    crate = _Crate(audit).build()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.partial-", dir=folder.parent) as temporary:
+            made = Path(temporary, "crate")
+            crate.write(made)
+            made.replace(folder)
+    except OSError as error:
+        raise LocalIOError(f"cannot write the crate {folder}: {error.strerror or error}") from error
+
+
+def _new_crate() -> Any:
+    try:
+        from rocrate.rocrate import ROCrate
+    except ImportError:
+        raise UsageError(
+            "the library rocrate, which makes the crate, is not installed",
+            hint="pip install 'snakemake-apptainer-freshness[rocrate]'",
+        ) from None
+    return ROCrate(version=_VERSION)
+
+
+class _Crate:
+    """One crate while it is made."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._crate = _new_crate()
+        self._outputs: dict[str, list[OutputAudit]] = {}
+        for output in audit.outputs:
+            self._outputs.setdefault(output.path, []).append(output)
+        self._workdir = Path(audit.workdirs[0])
+        self._files: dict[str, Any] = {}
+        self._rules: dict[str, Any] = {}
+        self._images: dict[str, list[Any]] = {}
+        self._named: dict[str, list[Any]] = {}
+
+    def build(self) -> Any:
+        """The whole crate."""
+        crate, audit = self._crate, self._audit
+        crate.name = f"Container audit of {self._workdir.name}"
+        crate.description = audit.answer
+        crate.license = "The licence of the workflow and of its data applies; this description adds none."
+        crate.metadata.extra_terms.update(
+            {name: f"{_WFRUN}#{name}" for name in ("ContainerImage", "DockerImage", "SIFImage", "containerImage")}
+            | {name: f"{_WFRUN}#{name}" for name in ("registry", "tag", "sha256")}
+        )
+        profiles = [
+            self._add("CreativeWork", identifier, name=name, version=version) for identifier, name, version in _PROFILES
+        ]
+        crate.root_dataset["conformsTo"] = profiles
+        crate.metadata["conformsTo"] = [
+            {"@id": f"https://w3id.org/ro/crate/{_VERSION}"},
+            {"@id": _PROFILES[-1][0]},
+        ]
+        workflow = self._workflow(audit.runs[-1])
+        for run in audit.runs:
+            self._run(run, workflow)
+        for path in self._outputs:
+            self._output(path)  # also what no record knows of
+        for number, finding in enumerate(audit.findings, start=1):
+            self._finding(number, finding)
+        return crate
+
+    def _workflow(self, run: Run) -> Any:
+        """The main workflow: the Snakefile of the newest run."""
+        path = Path(run.source.snakefile)
+        if not path.is_file():
+            raise UsageError(
+                f"the main Snakefile {path} of the run {run.id} is no longer there, and a crate has to have it",
+                hint="put it back, from version control for example",
+            )
+        language = self._add(
+            "ComputerLanguage",
+            _SNAKEMAKE,
+            name="Snakemake",
+            alternateName="Snakemake",
+            url={"@id": "https://snakemake.readthedocs.io"},
+            version=run.versions.snakemake,
+        )
+        workflow = self._crate.add_file(
+            path,
+            path.name,
+            properties={
+                "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
+                "name": path.name,
+                "version": run.source.commit or "unknown",
+                "conformsTo": {"@id": _BIOSCHEMAS},
+                "encodingFormat": "text/plain",
+                "url": path.absolute().as_uri(),
+            },
+        )
+        self._add("CreativeWork", _BIOSCHEMAS, name="ComputationalWorkflow", version="1.0-RELEASE")
+        workflow["programmingLanguage"] = language
+        self._crate.root_dataset["mainEntity"] = workflow
+        return workflow
+
+    def _run(self, run: Run, workflow: Any) -> None:
+        finished = [job for job in run.jobs if job.result is JobResult.FINISHED]
+        images = {image.pinned: self._image(image) for image in run.images}
+        results = [self._output(output.path) for job in finished for output in job.outputs]
+        action = self._add(
+            "CreateAction",
+            _run_id(run.id),
+            name=f"Run {run.id}",
+            description=f"snakemake in mode {run.mode} of apptainer-freshness, ended: {run.ending}",
+            **_times(run.started, run.ended),
+            instrument=workflow,
+            agent=self._add("Person", f"#user-{quote(unicode(run.user))}", name=run.user or _nobody()),
+            object=_unique([*self._lock(run), *self._record(run)]),
+            result=_unique(results),
+        )
+        if used := [entity for found in images.values() for entity in found]:
+            action["containerImage"] = _unique(used)
+        self._crate.root_dataset.append_to("mentions", action)
+        for number, job in enumerate(run.jobs):
+            if job.result in _STATUS:
+                self._job(run, number, job, images)
+
+    def _job(self, run: Run, number: int, job: JobRecord, images: Mapping[str, list[Any]]) -> None:
+        wildcards = ", ".join(f"{name}={value}" for name, value in job.wildcards.items())
+        action = self._add(
+            "CreateAction",
+            f"{_run_id(run.id)}-job-{number}",
+            name=f"{job.rule}{f' ({wildcards})' if wildcards else ''}",
+            description=f"Job {job.id}, attempt {job.attempt}{f', on {job.host}' if job.host else ''}",
+            actionStatus=_STATUS[job.result],
+            instrument=self._rule(job.rule, run),
+            agent={"@id": f"#user-{quote(unicode(run.user))}"},
+            **_times(job.started, job.ended),
+        )
+        made = [one for output in job.outputs for one in self._outputs.get(output.path, ())]
+        if inputs := dict.fromkeys(path for one in made for path in one.inputs):
+            action["object"] = _unique(self._output(path) for path in inputs)
+        if job.result is JobResult.FINISHED:
+            action["result"] = _unique(self._output(output.path) for output in job.outputs)
+        if used := images.get(job.image):
+            action["containerImage"] = _unique(used)
+        self._crate.root_dataset.append_to("mentions", action)
+
+    def _finding(self, number: int, finding: Finding) -> None:
+        comment = self._add(
+            "Comment",
+            f"#finding-{number}",
+            name=finding.kind.value,
+            keywords=finding.severity.value,
+            text=finding.text,
+        )
+        if about := [entity for subject in finding.subjects for entity in self._subject(subject)]:
+            comment["about"] = _unique(about)
+        self._crate.root_dataset.append_to("comment", comment)
+
+    def _subject(self, subject: str) -> list[Any]:
+        """The output, the run or the images that a finding names so."""
+        if subject in self._outputs:
+            return [self._output(subject)]
+        run = self._crate.get(_run_id(subject))
+        return [run] if run is not None else self._named.get(subject, [])
+
+    def _rule(self, name: str, run: Run) -> Any:
+        if name not in self._rules:
+            self._rules[name] = self._add(
+                "SoftwareApplication",
+                f"#rule-{quote(unicode(name))}",
+                name=f"rule {name}",
+                url=Path(run.source.snakefile).absolute().as_uri(),
+                softwareVersion=run.source.commit or "unknown",
+            )
+        return self._rules[name]
+
+    def _image(self, image: ImageRecord) -> list[Any]:
+        """The OCI image by its digest, and the SIF by its own hash."""
+        key = f"{image.pinned} {image.sha256}"
+        if key not in self._images:
+            self._images[key] = list(self._image_entities(image))
+            self._named.setdefault(image.reference, []).extend(self._images[key])
+        return self._images[key]
+
+    def _image_entities(self, image: ImageRecord) -> Iterator[Any]:
+        named = _named(image.reference)
+        if image.digest.startswith("sha256:"):
+            digest = image.digest.removeprefix("sha256:")
+            yield self._add(
+                "ContainerImage",
+                f"#image-{digest}-{quote(named['name'])}",
+                additionalType={"@id": f"{_WFRUN}#DockerImage"},
+                identifier=image.pinned,
+                sha256=digest,
+                **named,
+            )
+        if image.sha256:
+            yield self._add(
+                "ContainerImage",
+                f"#sif-{image.sha256}",
+                additionalType={"@id": f"{_WFRUN}#SIFImage"},
+                identifier=Path(image.path).as_uri() if image.path else image.pinned,
+                sha256=image.sha256,
+                description=f"{image.disk}: {image.proof}" if image.proof else image.disk,
+                **named,
+            )
+
+    def _output(self, path: str) -> Any:
+        """A file that was made or read, described where it lies."""
+        if path not in self._files:
+            address = (self._workdir / path).as_uri()
+            self._files[path] = self._crate.add_file(address, fetch_remote=False, properties=self._properties(path))
+        return self._files[path]
+
+    def _properties(self, path: str) -> dict[str, Any]:
+        media_type, _ = mimetypes.guess_type(path)
+        properties: dict[str, Any] = {"name": unicode(path), "encodingFormat": media_type or "application/octet-stream"}
+        if path not in self._outputs:
+            return properties
+        newest = self._outputs[path][-1]
+        recorded = next((one for one in newest.job.outputs if one.path == path), None) if newest.job else None
+        properties["description"] = unicode(f"{SENTENCES[newest.verdict]}: {newest.why}")
+        properties["contentSize"] = str(recorded.size if recorded else newest.size)
+        if recorded and recorded.sha256:
+            properties["sha256"] = recorded.sha256
+        return properties
+
+    def _record(self, run: Run) -> list[Any]:
+        path = Path(run.file)
+        if not path.is_file():
+            return []
+        return [self._copy(path, f"records/{path.name}", f"The record of the run {run.id}", "application/json")]
+
+    def _lock(self, run: Run) -> list[Any]:
+        if run.lock is None or not Path(run.lock.path).is_file():
+            return []
+        path = Path(run.lock.path)
+        return [self._copy(path, path.name, "The lock file, as it is now", "application/toml")]
+
+    def _copy(self, source: Path, name: str, description: str, media_type: str) -> Any:
+        if name not in self._files:
+            properties = {"name": name, "description": description, "encodingFormat": media_type}
+            self._files[name] = self._crate.add_file(source, name, properties=properties)
+        return self._files[name]
+
+    def _add(self, kind: str, identifier: str, /, **properties: Any) -> Any:
+        from rocrate.model.contextentity import ContextEntity
+
+        known = self._crate.get(identifier)
+        if known is not None:
+            return known
+        entity = ContextEntity(self._crate, identifier, properties={"@type": kind})
+        for key, value in properties.items():
+            entity[key] = unicode(value) if isinstance(value, str) else value
+        return self._crate.add(entity)
+
+
+def _run_id(run: str) -> str:
+    return f"#run-{quote(unicode(run))}"
+
+
+def _named(reference: str) -> dict[str, str]:
+    """Registry, name and tag of a reference, as far as it has them."""
+    try:
+        parsed = parse(reference)
+    except FreshnessError:
+        return {"name": reference, "registry": "unknown"}
+    names = {"name": parsed.repository or parsed.path or reference, "registry": parsed.host or "this machine"}
+    return names | ({"tag": parsed.tag} if parsed.tag else {})
+
+
+def _times(started: str, ended: str) -> dict[str, str]:
+    """Both times, where they are known, in the form of ISO 8601 that the profiles ask for."""
+    times = {"startTime": started, "endTime": ended}
+    return {name: datetime.fromisoformat(time).isoformat() for name, time in times.items() if time}
+
+
+def _unique(entities: Iterable[Any]) -> Any:
+    """Each entity once; a single one by itself, as RO-Crate 1.1 recommends."""
+    found = list({entity.id: entity for entity in entities}.values())
+    return found[0] if len(found) == 1 else found
+
+
+def _nobody() -> str:
+    with contextlib.suppress(KeyError, OSError):
+        return getpass.getuser()
+    return "unknown"

@@ -1,0 +1,101 @@
+"""Findings about a lock as SARIF, for code hosts: each at the rule that it is about, else at the lock itself."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from snakemake_apptainer_freshness.common.sarif import SarifResult, dumps
+from snakemake_apptainer_freshness.errors import LocalIOError
+from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.actions.lock import Plan
+    from snakemake_apptainer_freshness.actions.status import Row
+    from snakemake_apptainer_freshness.actions.workflow import Use, Workflow
+    from snakemake_apptainer_freshness.policy import Violation
+
+RULES: Final = {
+    "not-locked": "A rule names an image that the lock lacks.",
+    "orphan": "The lock has an image that no rule names.",
+    "would-change": "The lock is not what it would be made now.",
+    "not-pinned": "An image cannot be pinned.",
+    "policy": "An image is against the policy of the workflow or of the site.",
+    "moved": "A tag points at another image than the lock.",
+    "untagged": "A tag is gone; its pinned digest is still served.",
+    "lost": "A pinned digest is no longer served.",
+    "unproven-image": "An image file on this disk is not what its pin names.",
+}
+"""What may be found, with a sentence each."""
+
+
+def write(path: Path, results: Iterable[SarifResult]) -> None:
+    """Write `results` into the file `path`.
+
+    Raises
+    ------
+    LocalIOError
+        where it cannot be written.
+    """
+    from importlib.metadata import version
+
+    from snakemake_apptainer_freshness.common.files import write_atomically
+
+    text = dumps(results, RULES, version=version("snakemake-apptainer-freshness"))
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise LocalIOError(f"cannot write {path}: {error.strerror}", hint="name a file that can be written") from error
+
+
+def of_plan(workflow: "Workflow", planned: "Plan") -> Iterator[SarifResult]:
+    """What ``lock`` found."""
+    lock = _shown(str(workflow.lockfile))
+    for text in planned.missing:
+        yield _at(workflow.uses.get(text, ()), lock, "not-locked", "error", f"{text} is not in the lock")
+    for text in planned.orphans:
+        yield _at((), lock, "orphan", "warning", f"no rule names {text}")
+    for change in planned.differences:
+        yield _at(change.uses, lock, "would-change", "note", f"{change.reference}: {change.what}")
+    for text, error in planned.failures.items():
+        yield _at(workflow.uses.get(text, ()), lock, "not-pinned", "error", f"{text}: {error.message}")
+    for one in planned.violations:
+        yield _of_policy(one, workflow.uses.get(one.reference, ()), lock)
+
+
+def of_rows(rows: "Sequence[Row]", violations: "Iterable[Violation]", lockfile: Path) -> Iterator[SarifResult]:
+    """What ``status`` found."""
+    lock = _shown(str(lockfile))
+    uses_of = {row.reference: row.uses or () for row in rows}
+    for one in violations:
+        yield _of_policy(one, uses_of.get(one.reference, ()), lock)
+    for row in rows:
+        uses, text, verdict = uses_of[row.reference], row.reference, row.verdict
+        if verdict is None:
+            yield _at(uses, lock, "not-locked", "error", f"{text} is not in the lock")
+            continue
+        if row.is_orphan:
+            yield _at((), lock, "orphan", "warning", f"no rule names {text}")
+        remote, disk = verdict.remote, verdict.disk
+        if remote.state in (RemoteState.MOVED, RemoteState.UNTAGGED, RemoteState.LOST):
+            level = "error" if remote.state is RemoteState.LOST else "warning"
+            now = f": it points at {remote.digest} now" if remote.digest else ""
+            yield _at(uses, lock, remote.state.value, level, f"{text} is {remote.state}{now}")
+        if disk is not None and not disk.state.may_run and disk.state is not DiskState.ABSENT:
+            yield _at(uses, lock, "unproven-image", "error", f"the image of {text} is {disk.state}: {disk.detail}")
+
+
+def _of_policy(one: "Violation", uses: "Iterable[Use]", lock: str) -> SarifResult:
+    level = {"warn": "warning"}.get(one.level.value, one.level.value)
+    return _at(uses, lock, "policy", level, f"{one.reference}: {one.text} ({_shown(one.source)})")
+
+
+def _at(uses: "Iterable[Use]", lock: str, rule: str, level: str, message: str) -> SarifResult:
+    places = [(_shown(use.snakefile), use.line) for use in uses] or [(lock, 0)]
+    (uri, line), *others = places
+    related = [other for other, _ in others]
+    return SarifResult(rule=rule, level=level, message=message, uri=uri, line=line, related=related)
+
+
+def _shown(path: str) -> str:
+    """`path`, relative where it lies below the working directory, as code hosts want it."""
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path

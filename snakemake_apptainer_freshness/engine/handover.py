@@ -1,0 +1,176 @@
+"""How the pins of a main process reach the processes of its jobs: as one more ``--config`` entry.
+
+Snakemake puts the ``--config`` entries of the main process into the command of every job, whatever the executor, and
+whether or not the job shares a file system with it. The value is text of the URL-safe base64 alphabet, so that no shell
+between here and there reads anything into it: compressed JSON. Linux caps one argument
+of a command at 128 KiB, and executors pass a job's whole command as one, so the value is capped below that; at about 60
+bytes an image the cap is far above a thousand images.
+
+The pins of a main process, as the process of one of its jobs knows them.
+"""
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from snakemake_apptainer_freshness.common.times import RUN
+from snakemake_apptainer_freshness.engine.config import PINS_KEY
+from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.lockfile import Pinned, pinned_form
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.settings import Mode, OnUnverified
+
+_PREFIX: Final = "v1."
+_LONGEST: Final = 96 * 1024
+_LONGEST_JSON: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Luggage:
+    """What a job's process has to know: the `pins` of the main process by reference, and how it is to treat images."""
+
+    pins: Mapping[str, Pinned]
+    mode: Mode
+    on_unverified: OnUnverified
+    run: str = ""
+    """What the main process calls its run in its record; empty where it keeps none."""
+
+
+def encode(luggage: Luggage) -> str:
+    """`luggage` as one word.
+
+    Raises
+    ------
+    UsageError
+        where they are too many for a command line.
+    """
+    pins = {reference: [pin.url, pin.digest] for reference, pin in sorted(luggage.pins.items())}
+    table = {"mode": luggage.mode, "on_unverified": luggage.on_unverified, "run": luggage.run, "pins": pins}
+    data = json.dumps(table, separators=(",", ":")).encode()
+    text = _PREFIX + base64.urlsafe_b64encode(zlib.compress(data, 9)).decode()
+    if len(text) > _LONGEST:
+        raise UsageError(
+            f"handing {len(pins)} pinned images to jobs takes {len(text)} characters of a command, over {_LONGEST}",
+            hint="split the workflow, or name fewer different images",
+        )
+    return text
+
+
+def decode(text: str) -> Luggage:
+    """The luggage that :func:`encode` made `text` of.
+
+    Raises
+    ------
+    UsageError
+        where `text` is not such a word, or a pin in it is not one that may stand in a rule.
+    """
+    try:
+        table = json.loads(_unpacked(text))
+        return Luggage(
+            pins={reference: _pinned(reference, *pin) for reference, pin in table["pins"].items()},
+            mode=Mode(table["mode"]),
+            on_unverified=OnUnverified(table["on_unverified"]),
+            run=_run(table["run"]),
+        )
+    except FreshnessError as error:
+        raise _damaged(error.message) from None
+    except (ValueError, TypeError, KeyError, AttributeError, zlib.error, binascii.Error, RecursionError) as error:
+        raise _damaged(str(error)) from None
+
+
+def _unpacked(text: str) -> bytes:
+    if not text.startswith(_PREFIX):
+        raise ValueError("unknown version")
+    packed = base64.b64decode(text.removeprefix(_PREFIX), altchars=b"-_", validate=True)
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(packed, _LONGEST_JSON)
+    if not unpacker.eof:
+        raise ValueError("cut short, or too large")
+    return data
+
+
+def _run(name: str) -> str:
+    """The run's name, where it is one: it becomes a part of a path."""
+    if name and RUN.fullmatch(name) is None:
+        raise ValueError(f"{name!r} is not the name of a run")
+    return name
+
+
+def _pinned(reference: str, url: str, digest: str) -> Pinned:
+    """The pin, where it is what `reference` becomes when pinned: nothing else gets into a rule by this way."""
+    named = parse(reference)
+    if url == reference and not digest:
+        return Pinned(url=url)
+    expected = pinned_form(named, Digest.parse(digest))
+    if url != expected:
+        raise ValueError(f"{url!r} is not the pin of {reference!r}")
+    return Pinned(url=url, digest=digest)
+
+
+def _damaged(problem: str) -> UsageError:
+    return UsageError(
+        f"the pins that the main process handed over as --config {PINS_KEY}=… are damaged: {problem}",
+        hint="this entry is made by a main Snakemake process for its own jobs; never write it by hand",
+    )
+
+
+def hand_over(settings: Any, value: str) -> None:
+    """Put `value` into the ``--config`` entries that Snakemake's ``ConfigSettings`` gives to every job from now on."""
+    entries = [entry for entry in settings.config_args or [] if not entry.startswith(f"{PINS_KEY}=")]
+    settings.config_args = [*entries, f"{PINS_KEY}={value}"]
+
+
+class JobPins:
+    """Answers from the `table` that the main process handed over, by reference, and asks nobody."""
+
+    def __init__(self, table: Mapping[str, Pinned]) -> None:
+        self._table = dict(table)
+
+    def ensure(self, references: Iterable[str]) -> None:
+        """Nothing to do: the main process did it."""
+
+    def pinned(self, reference: str) -> str:
+        """What the rule that says `reference` runs.
+
+        Raises
+        ------
+        UsageError
+            where the main process handed over no pin for it.
+        """
+        if reference not in self._table:
+            raise UsageError(
+                f"the main process of this run pinned no image {reference}",
+                hint="does a container function of this workflow give another answer each time it is called?",
+            )
+        return self._table[reference].url
+
+    def table(self) -> dict[str, Pinned]:
+        """What is run for every reference that the main process met."""
+        return dict(self._table)
+
+    def images(self) -> dict[str, Pin]:
+        """What each image file has to be, by the url that rules run."""
+        return {
+            pin.url: Pin.held_to(url=pin.url, reference=reference, digest=Digest.parse(pin.digest))
+            for reference, pin in self._table.items()
+            if pin.digest and parse(reference).scheme.is_provable
+        }
+
+
+def keep_what_main_keeps(workflow: Any) -> None:
+    """Have this process make nothing again because of its software; the main process has decided that for all jobs.
+
+    Snakemake builds a DAG in the process of a job, too, and looks in it at other jobs of the same rule: those that the
+    main process keeps (:mod:`.rerun`) would be made again here.
+    """
+
+    def unchanged(job: Any, file: Any = None) -> Any:  # noqa: ARG001  Snakemake's signature
+        return [] if file is None else False
+
+    workflow.persistence.software_stack_changed = unchanged

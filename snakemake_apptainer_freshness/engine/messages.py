@@ -1,0 +1,147 @@
+"""What a user sees at the start of a run: one line of summary, then a line for each image that is not simply current.
+
+Pure: facts in, lines out. Problems are warnings, which ``--quiet all`` alone silences; the rest is told at Snakemake's
+progress level, which any ``--quiet`` silences.
+
+Talking to the user through Snakemake: its logger for lines, its error type for errors.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_apptainer_freshness import CONFIG_KEY
+from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.freshness import RemoteState, Verdict
+from snakemake_apptainer_freshness.lockfile import Change
+from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
+
+_TAKE_NEW: Final = f"take the new one with: snakemake … --config {CONFIG_KEY}={Mode.UPDATE}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line of output; `problem` tells a warning from information."""
+
+    text: str
+    problem: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What there is to tell.
+
+    Verdicts on pinned images, changes of the lock file, what cannot be pinned and why, and what was left as it is.
+    """
+
+    verdicts: Sequence[Verdict]
+    changes: Sequence[Change]
+    unpinnable: Mapping[str, str]
+    left_alone: Sequence[str] = ()
+
+
+def lines(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> list[Line]:
+    """The lines for `facts`; in a dry run the changes of the lock file are only what would be done."""
+    told = [_summary(facts, options, lockfile=lockfile, dryrun=dryrun)]
+    told += [_change(change, dryrun=dryrun) for change in facts.changes]
+    told += [line for verdict in facts.verdicts if (line := _verdict(verdict, options.on_moved)) is not None]
+    if options.on_unpinnable is not Reaction.IGNORE:
+        told += [Line(text=f"  unpinnable: {text}: {why}", problem=True) for text, why in facts.unpinnable.items()]
+    return told
+
+
+def _summary(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> Line:
+    changed = {change.reference for change in facts.changes}
+    counts = Counter(str(verdict.remote.state) for verdict in facts.verdicts if verdict.reference not in changed)
+    would = "would be " if dryrun else ""
+    counts[f"{would}added"] = sum(change.old is None for change in facts.changes)
+    counts[f"{would}updated"] = sum(change.old is not None for change in facts.changes)
+    counts["unpinnable"] = len(facts.unpinnable)
+    counts["not in the lock"] = len(facts.left_alone)
+    images = "1 image" if len(facts.verdicts) == 1 else f"{len(facts.verdicts)} images"
+    parts = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to pin"
+    return Line(text=f"apptainer-freshness: {images} pinned by {lockfile} (mode {options.mode}): {parts}")
+
+
+def _change(change: Change, *, dryrun: bool) -> Line:
+    would = "would be " if dryrun else ""
+    new = _short(change.new.digest if change.new else None)
+    if change.old is None:
+        return Line(text=f"  {would}added: {change.reference} → {new}")
+    return Line(text=f"  {would}updated: {change.reference} {_short(change.old.digest)} → {new}")
+
+
+def _verdict(verdict: Verdict, on_moved: Reaction) -> Line | None:
+    remote = verdict.remote
+    match remote.state:
+        case RemoteState.CURRENT | RemoteState.UNCHECKED:
+            return Line(text=f"  note: {verdict.reference}: {remote.detail}", problem=True) if remote.detail else None
+        case RemoteState.MOVED if on_moved is Reaction.IGNORE:
+            return None
+        case RemoteState.MOVED if verdict.same_platform:
+            text = f"now points at {_short(remote.digest)}; the image for this platform is the same; {_TAKE_NEW}"
+        case RemoteState.MOVED:
+            text = f"now points at {_short(remote.digest)}; the pinned one runs; {_TAKE_NEW}"
+        case RemoteState.UNTAGGED:
+            text = "the tag is gone from the registry; its pinned digest is still served"
+        case RemoteState.LOST:
+            text = "the pinned digest is no longer served: keep the image file, nobody can fetch it again"
+        case RemoteState.UNREACHABLE:
+            text = f"could not ask whether the tag moved: {remote.detail}"
+    return Line(text=f"  {remote.state}: {verdict.reference}: {text}", problem=True)
+
+
+def _short(digest: str | None) -> str:
+    return "?" if digest is None else digest[: len("sha256:") + 12]
+
+
+def tell(line: Line) -> None:
+    """Log `line`; any ``--quiet`` silences information, ``--quiet all`` also problems."""
+    from snakemake.logging import logger
+    from snakemake.settings.enums import Quietness
+
+    if line.problem:
+        logger.warning(line.text)
+    else:
+        logger.info(line.text, extra={"quietness": Quietness.PROGRESS})
+
+
+def wants_progress(workflow: Any) -> bool:
+    """Whether the user of `workflow` has not silenced progress."""
+    from snakemake.settings.enums import Quietness
+
+    return not {Quietness.PROGRESS, Quietness.ALL} & set(workflow.output_settings.quiet or ())
+
+
+class ContainerFreshnessError(WorkflowError):
+    """One of our errors, as Snakemake prints it: its name, the place of its rule where there is one, and its message.
+
+    Snakemake prints the frames of code that is not its own below an error's message. These would tell a user nothing,
+    so this error shows none.
+    """
+
+    @property
+    def __traceback__(self) -> None:
+        """No frames."""
+
+    @__traceback__.setter
+    def __traceback__(self, frames: object) -> None:
+        """What unwinds the stack may set it."""
+
+
+def workflow_error(message: str, rule: Any = None) -> ContainerFreshnessError:
+    """The error with `message`; `rule` gives its place."""
+    return ContainerFreshnessError(message, rule=rule)
+
+
+@contextlib.contextmanager
+def errors_told(explain: Callable[[FreshnessError], str] = str) -> Iterator[None]:
+    """Turn our errors into Snakemake's; `explain` gives the text."""
+    try:
+        yield
+    except FreshnessError as error:
+        raise workflow_error(explain(error)) from None

@@ -1,0 +1,91 @@
+"""Policies in a run: what they forbid stops it before a job starts, what they frown upon is told.
+
+A workflow and a site without a policy pay for a look at one file name.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snakemake_apptainer_freshness.actions.pinning import Pins
+from snakemake_apptainer_freshness.engine.messages import Line, tell
+from snakemake_apptainer_freshness.settings import SITE_FILE, Options
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.actions.policies import Policies
+    from snakemake_apptainer_freshness.policy import Violation
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+
+class Policing:
+    """Holds what a run names and pins to the policies that hold for it.
+
+    `place` gives the rule of a reference and its line in the Snakefile, `registry` whoever asks registries.
+    """
+
+    def __init__(
+        self, options: Options, lockfile: Path, *, place: Callable[[str], str], registry: "Callable[[], Resolver]"
+    ) -> None:
+        self._options = options
+        self._place = place
+        self._registry = registry
+        self._policies = _policies(options, lockfile)
+        self._untold: list[Violation] = []
+
+    def names(self, references: Iterable[str]) -> None:
+        """Before anybody is asked for `references`.
+
+        Raises
+        ------
+        PolicyViolated
+            where one of them is forbidden.
+        """
+        if self._policies is not None:
+            self._judge(self._policies.of_names(references))
+
+    def pins(self, references: Iterable[str], pins: Pins) -> None:
+        """Once `references` are pinned, before the lock is written.
+
+        Raises
+        ------
+        PolicyViolated
+            where what one of them is pinned to is forbidden.
+        """
+        if self._policies is None:
+            return
+        if self._options.mode.writes_lock:
+            self._inform(pins)
+        met = list(references)
+        known = {text: pins.entries.get(text) for text in met if text in pins.entries or text in pins.unpinnable}
+        self._judge(self._policies.of_pins(known))
+
+    def tell(self) -> None:
+        """Tell what the policies frown upon, each once."""
+        for one in self._untold:
+            text = f"  policy: {one.reference} ({self._place(one.reference)}): {one.text} ({one.source})"
+            tell(Line(text=text, problem=True))
+        self._untold = []
+
+    def _inform(self, pins: Pins) -> None:
+        """Find out what the policies have to know; the lock keeps it."""
+        from snakemake_apptainer_freshness.actions.policies import asking
+
+        if self._policies is not None:
+            ask = asking(self._registry, platform=pins.platform)
+            for entry in self._policies.informed(list(pins.entries.values()), ask):
+                pins.entries[entry.reference] = entry
+
+    def _judge(self, violations: "list[Violation]") -> None:
+        from snakemake_apptainer_freshness.actions.policies import refuse
+        from snakemake_apptainer_freshness.policy import Level
+
+        refuse(violations, lambda reference: f"{reference} ({self._place(reference)})")
+        self._untold += [one for one in violations if one.level is Level.WARN]
+
+
+def _policies(options: Options, lockfile: Path) -> "Policies | None":
+    if not options.policy and not lockfile.with_name(SITE_FILE).exists():
+        return None
+    from snakemake_apptainer_freshness.actions.policies import Policies
+
+    return Policies.of(options, lockfile) or None

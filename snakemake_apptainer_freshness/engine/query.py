@@ -1,0 +1,318 @@
+"""Reading a workflow: which references it names, by asking Snakemake itself.
+
+Snakemake's own command line parser and its own API are used, in this process, so that profiles, configuration files,
+modules, functions, wildcards and ``--directory`` mean what they mean in a run. It is asked as ``--summary`` asks: the
+DAG is built once, no job is run, no lock is taken and a running Snakemake is not disturbed. Where the workflow has the
+flag on, its DAG is the one of a run, whose containers are pinned by the lock as it is, without a network.
+
+References that can be read off a rule are read off all rules, whatever the targets; they are there even where the DAG
+cannot be built. Those that only wildcards or a function make are read off the jobs of the DAG. A rule whose references
+may be more than what was seen is named, with the reason.
+
+Keeping Snakemake quiet while it is asked about a workflow.
+
+What Snakemake, its plugins and a Snakefile print (``print``, ``shell``, a program that the Snakefile starts) is part of
+no answer of the command line: on standard output it would break a JSON document. It goes into a file that nobody sees,
+from Python and from programs alike; the caller may read there why Snakemake ended the process.
+"""
+
+import contextlib
+import functools
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from snakemake import cli
+from snakemake.api import SNAKEFILE_CHOICES, SnakemakeApi, resolve_snakefile
+from snakemake.exceptions import format_exception_to_string
+
+from snakemake_apptainer_freshness import install
+from snakemake_apptainer_freshness.actions.workflow import Output, Unseen, Use, Workflow
+from snakemake_apptainer_freshness.common.progress import Bars
+from snakemake_apptainer_freshness.engine import config
+from snakemake_apptainer_freshness.engine.directives import job_references, static_references
+from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
+from snakemake_apptainer_freshness.settings import Mode, Options
+from snakemake_apptainer_freshness.store import prefix
+
+_STANDARD: Final = (1, 2)
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[TextIO]:
+    """Within it, what is printed goes into the file that is given; it is gone afterwards."""
+    with contextlib.ExitStack() as stack:
+        said = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # closed by whoever started us
+                stream.flush()
+        for descriptor in _STANDARD:
+            stack.enter_context(_diverted(descriptor, said.fileno()))
+        stack.enter_context(contextlib.redirect_stdout(said))
+        stack.enter_context(contextlib.redirect_stderr(said))
+        yield said
+
+
+def last_lines(said: TextIO, count: int) -> str:
+    """The last `count` lines of what was said, without empty ones."""
+    said.flush()
+    said.seek(0)
+    return "\n".join([line.rstrip() for line in said if line.strip()][-count:])
+
+
+@contextlib.contextmanager
+def _diverted(descriptor: int, target: int) -> Iterator[None]:
+    try:
+        kept = os.dup(descriptor)
+    except OSError:  # it is closed: nothing can be printed there
+        yield
+        return
+    os.dup2(target, descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
+_BAR: Final = "reading the workflow"
+_NOT_A_QUESTION: Final = ("lint", "list_rules", "list_target_rules", "print_compilation", "deploy_sources")
+"""Options of Snakemake that make it do something else before it comes to a DAG."""
+_UNUSED: Final = ("report", "reporter", "report_after_run", "wait_for_files", "wait_for_files_file", "runtime_profile")
+_REFUSED: Final = ": error: "
+"""Stands before what argparse has to say."""
+
+
+def read(arguments: Sequence[str], *, with_outputs: bool = False) -> Workflow:
+    """What the workflow says that Snakemake finds with `arguments`, its own; none are its defaults in this folder.
+
+    `with_outputs` asks Snakemake's metadata what existing outputs were made with; else `outputs` is empty.
+
+    Raises
+    ------
+    UsageError
+        where there is no Snakefile, Snakemake does not take the arguments, or cannot parse the Snakefile: with
+        Snakemake's own message.
+    InvalidSettings
+        where our part of the workflow's configuration is wrong.
+    """
+    with contextlib.chdir(Path.cwd()), _bar(), silenced() as said:
+        try:
+            return _ask(arguments, with_outputs=with_outputs)
+        except FreshnessError:
+            raise
+        except SystemExit as end:
+            raise _ended(end, last_lines(said, 1)) from None
+        except Exception as error:  # noqa: BLE001  whatever a Snakefile raises is told as Snakemake tells it
+            raise UsageError(_unreadable(error)) from None
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[None]:
+    """A bar for as long as it takes, past the silence; on a terminal alone."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with open(os.dup(sys.stderr.fileno()), "w") as stream, Bars(stream=stream) as bars:  # noqa: PTH123  a descriptor
+        bars.begin(_BAR)
+        yield
+
+
+class _Answered(BaseException):
+    """The question is answered; Snakemake, which handles every Exception itself, need do no more."""
+
+
+def _ask(arguments: Sequence[str], *, with_outputs: bool) -> Workflow:
+    parser, settings = cli.parse_args([*arguments])
+    if resolve_snakefile(settings.snakefile, allow_missing=True) is None:
+        raise UsageError(
+            f"there is no Snakefile here; looked for {', '.join(map(str, SNAKEFILE_CHOICES))}",
+            hint="go to the workflow's folder, or name it behind two dashes: -- --snakefile FILE",
+        )
+    _make_a_question(settings)
+    answers: list[Workflow] = []
+
+    def answer(api: Any, **kwargs: Any) -> None:
+        answers.append(_read(api, kwargs, with_outputs=with_outputs))
+        raise _Answered
+
+    with _replaced(cli, "SnakemakeApi", _api(answer)), contextlib.suppress(_Answered):
+        cli.args_to_api(settings, parser)
+    if not answers:
+        raise UsageError("Snakemake built no DAG with these arguments", hint="give it those of a run")
+    return answers[0]
+
+
+def _make_a_question(settings: Any) -> None:
+    """Change Snakemake's parsed arguments so that it writes no log, asks for no cores, and looks at containers."""
+    settings.dryrun = True
+    settings.use_apptainer = True
+    settings.logger = []
+    for name in (*_NOT_A_QUESTION, *_UNUSED):
+        setattr(settings, name, None)
+
+
+def _api(answer: Callable[..., None]) -> type[SnakemakeApi]:
+    """Snakemake's API, which gives each workflow to `answer` where it would make a DAG of it."""
+
+    class ReadingApi(SnakemakeApi):
+        def workflow(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().workflow(*args, **kwargs)
+            found.dag = functools.partial(answer, found)
+            return found
+
+        def print_exception(self, ex: Exception) -> None:
+            if isinstance(ex, FreshnessError):
+                raise ex
+            raise UsageError(_unreadable(ex, getattr(self._parsed, "linemaps", None))) from None
+
+        @property
+        def _parsed(self) -> Any:
+            return getattr(self._workflow_api, "_workflow_store", None)
+
+        def __exit__(self, *error: object) -> None:
+            super().__exit__(*error)
+            temporary = self._parsed and self._parsed.sourcecache.runtime_cache
+            if temporary:  # Snakemake leaves it to the end of the interpreter, which our command line does not wait for
+                temporary.cleanup()
+
+    return ReadingApi
+
+
+@contextlib.contextmanager
+def _replaced(module: Any, name: str, value: object) -> Iterator[None]:
+    former = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, former)
+
+
+def _read(api: Any, dag_settings: Mapping[str, Any], *, with_outputs: bool) -> Workflow:
+    """What the workflow of `api` says, which builds the DAG that `dag_settings` ask for."""
+    install()
+    asked = config.take_from_command_line(api.config_settings)
+    dag_api = type(api).dag(api, **dag_settings)  # parses the Snakefile
+    workflow = api._workflow  # noqa: SLF001  the parsed one, which has no public name
+    options = config.options(workflow, asked)
+    if options.mode is Mode.OFF:
+        options = replace(options, mode=Options().mode)
+    problem = _build(workflow, dag_api.summary)
+    jobs = [] if problem else list(workflow.dag.jobs)
+    persistence = workflow.persistence
+    images = persistence.container_img_path if persistence else prefix.folder(api.deployment_settings.apptainer_prefix)
+    return Workflow(
+        snakefile=Path(workflow.main_snakefile),
+        workdir=Path.cwd(),
+        lockfile=config.lock_path(workflow, options),
+        options=options,
+        prefix=Path(images),
+        uses=_uses(workflow, jobs),
+        unseen=tuple(_unseen(workflow, jobs, problem)),
+        outputs=tuple(_outputs(persistence, jobs)) if with_outputs else (),
+    )
+
+
+def _build(workflow: Any, summarise: Callable[[], Any]) -> str:
+    """Have `summarise` build the DAG of `workflow`, and no more; why it could not, in Snakemake's words, else empty."""
+    build = workflow._build_dag  # noqa: SLF001  what all commands that need a DAG have in common
+
+    def build_alone() -> None:
+        # A dry run's inventory, which a later run may be told to trust, is not ours to write or to drop.
+        workflow.persistence.save_iocache = workflow.persistence.drop_iocache = _nothing
+        build()
+        raise _Answered
+
+    workflow._build_dag = build_alone  # noqa: SLF001
+    try:
+        summarise()
+    except _Answered:
+        return ""
+    except Exception as error:  # noqa: BLE001  what can be read off the rules is worth having all the same
+        return _told(error, workflow.linemaps)
+    return "Snakemake built none"
+
+
+def _nothing() -> None:
+    """Nothing."""
+
+
+def _original(rule: Any, wildcards: Any) -> Any:
+    """What the directive of `rule` says for `wildcards`, whatever was made of it on this one object."""
+    return type(rule).expand_container_img(rule, wildcards)
+
+
+def _uses(workflow: Any, jobs: Sequence[Any]) -> Mapping[str, tuple[Use, ...]]:
+    found: dict[str, set[tuple[str, str, int]]] = {}
+    for reference, rule in (*static_references(workflow.rules), *job_references(jobs, _original)):
+        line = workflow.linemaps.get(rule.snakefile, {}).get(rule.lineno, rule.lineno) or 0
+        found.setdefault(str(reference), set()).add((str(rule.name), str(rule.snakefile), line))
+    return {
+        reference: tuple(Use(rule=rule, snakefile=file, line=line) for rule, file, line in sorted(found[reference]))
+        for reference in sorted(found)
+    }
+
+
+def _unseen(workflow: Any, jobs: Sequence[Any], problem: str) -> Iterator[Unseen]:
+    if problem:
+        yield Unseen(rule="", why=f"the DAG cannot be built: {problem}")
+    seen = {job.rule.name for job in jobs}
+    checkpoints = sorted({job.rule.name for job in workflow.dag.checkpoint_jobs}) if jobs else []
+    static = {rule.name for _, rule in static_references(workflow.rules)}
+    for rule in workflow.rules:
+        if not rule.container_img or rule.name in static:
+            continue
+        if problem:
+            yield Unseen(rule=rule.name, why="its container depends on a job, and the DAG cannot be built")
+        elif checkpoints:
+            why = f"its container depends on a job, and checkpoint {', '.join(checkpoints)} may bring more jobs"
+            yield Unseen(rule=rule.name, why=why)
+        elif rule.name not in seen:
+            yield Unseen(rule=rule.name, why="its container depends on a job, and no job of it is in the DAG")
+
+
+def _outputs(persistence: Any, jobs: Sequence[Any]) -> Iterator[Output]:
+    for job in sorted(jobs, key=lambda job: str(job.rule.name)):
+        reference = _original(job.rule, job.wildcards_dict) if job.rule.container_img else None
+        if not isinstance(reference, str) or not reference:
+            continue
+        for file in sorted(job.output):
+            if os.path.lexists(file):
+                record = persistence.metadata(file) or {}
+                yield Output(
+                    path=str(file),
+                    rule=str(job.rule.name),
+                    reference=str(reference),
+                    recorded_url=record.get("container_img_url") or "",
+                    started=record.get("starttime") or record.get("endtime"),
+                )
+
+
+def _unreadable(error: Exception, linemaps: Any = None) -> str:
+    return f"Snakemake cannot read this workflow:\n{_told(error, linemaps)}"
+
+
+def _told(error: Exception, linemaps: Any) -> str:
+    """`error` as Snakemake tells it, without the frames of its own code, which it shows where it has no words."""
+    try:
+        told = str(format_exception_to_string(error, linemaps)).strip()
+    except KeyError:  # Snakemake 9.27 looks a line up that it has not parsed yet
+        told = str(format_exception_to_string(error)).strip()
+    return f"{type(error).__name__}: {error}" if told.startswith("Traceback (") else told
+
+
+def _ended(end: SystemExit, said: str) -> UsageError:
+    """The error for a Snakefile or a command line that made Snakemake end the process."""
+    if not end.code:
+        return UsageError(
+            "Snakemake ended before it read a workflow", hint="leave options such as --help and --version out"
+        )
+    if _REFUSED in said:
+        return UsageError(f"Snakemake does not take its arguments: {said.partition(_REFUSED)[2]}")
+    why = end.code if isinstance(end.code, str) else said or f"exit status {end.code}"
+    return UsageError(f"Snakemake ended before it read a workflow: {why}")

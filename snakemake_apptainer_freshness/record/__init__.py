@@ -1,0 +1,1 @@
+"""The record of a run: written by the workflow engine, read by the audit."""

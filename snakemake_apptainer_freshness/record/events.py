@@ -1,0 +1,299 @@
+"""A run's record as it is written: one head, then one event after the other. Pure: values to tables and back.
+
+===============  ================================================================================================
+the head         what is known when the first job starts; never changed later
+``image``        what the three witnesses said of one image
+``repository``   which commit the workflow was, and whether the lock was in it; asked while the first jobs run
+``job-started``  one attempt of one job was handed to its executor
+``job-ended``    it ended, and these were its outputs then
+``run-ended``    the run ended; a record without it is that of a run which was killed, or still goes on
+===============  ================================================================================================
+
+What is read was perhaps written by somebody else: a key that is not known, a value of another type, or one that is too
+large makes an event :class:`Damaged`. Values that are empty are left out.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Final
+
+from snakemake_apptainer_freshness.common.tables import Checked, Damaged
+from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
+from snakemake_apptainer_freshness.record.run import (
+    VERSION,
+    Ending,
+    ImageRecord,
+    JobRecord,
+    JobResult,
+    LockUsed,
+    OutputRecord,
+    Run,
+    Source,
+    Versions,
+)
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
+
+Table = Mapping[str, Any]
+
+
+class Newer(ValueError):
+    """A head of a version that this program does not know; the text is that version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """The main process of a run on its host; `ticks` is when it was started, in the kernel's own count since boot."""
+
+    pid: int
+    ticks: int
+
+
+def head(run: Run, process: Process) -> Table:
+    """The head of the record of `run`, which `process` makes."""
+    return {
+        "id": run.id,
+        "started": run.started,
+        "user": run.user,
+        "host": run.host,
+        "process": asdict(process),
+        "workdir": run.workdir,
+        "command": list(run.command),
+        "config_sha256": run.config_sha256,
+        "versions": asdict(run.versions),
+        "snakefile": run.source.snakefile,
+        "mode": run.mode,
+        "options": dict(run.options),
+        "lock": {"path": run.lock.path, "sha256": run.lock.sha256} if run.lock else None,
+        "previous": run.previous,
+    }
+
+
+def image(record: ImageRecord) -> Table:
+    """That `record` is one of the run's images."""
+    return {"event": "image"} | {key: value for key, value in asdict(record).items() if value}
+
+
+def repository(source: Source, *, lock_committed: bool | None) -> Table:
+    """That the workflow is `source`, and whether the lock's bytes are in that commit."""
+    return {"event": "repository", "commit": source.commit, "dirty": source.dirty, "lock_committed": lock_committed}
+
+
+def job_started(job: JobRecord) -> Table:
+    """That `job` was handed to its executor."""
+    table: dict[str, Any] = {
+        "event": "job-started",
+        "at": job.started,
+        "id": job.id,
+        "attempt": job.attempt,
+        "rule": job.rule,
+        "outputs": [output.path for output in job.outputs],
+    }
+    if job.wildcards:
+        table["wildcards"] = dict(job.wildcards)
+    if job.reference:
+        table["reference"] = job.reference
+    if job.image:
+        table["image"] = job.image
+    return table
+
+
+def job_ended(job: JobRecord, *, ran: str = "") -> Table:
+    """That `job`, whose start was written, ended; `ran` is when it began on its own host, where that is known."""
+    table: dict[str, Any] = {
+        "event": "job-ended",
+        "at": job.ended,
+        "id": job.id,
+        "attempt": job.attempt,
+        "result": job.result,
+    }
+    table |= {key: value for key, value in (("host", job.host), ("disk", job.disk), ("ran", ran)) if value}
+    if job.result is JobResult.FINISHED:
+        table["outputs"] = [_output(output) for output in job.outputs]
+    return table
+
+
+def _output(output: OutputRecord) -> Table:
+    table = {"size": output.size, "mtime_ns": output.mtime_ns, "sha256": output.sha256}
+    return table | {"temporary": True} if output.temporary else table
+
+
+def run_ended(ending: Ending, at: str) -> Table:
+    """That the run ended."""
+    return {"event": "run-ended", "at": at, "ending": ending}
+
+
+@dataclass(slots=True)
+class Reading:
+    """A record that is being read: its head, then its events in their order."""
+
+    run: Run
+    process: Process
+    _images: list[ImageRecord] = field(default_factory=list)
+    _jobs: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    """The fields of each :class:`JobRecord`, by number and attempt."""
+
+    @classmethod
+    def of(cls, table: object) -> "Reading":
+        """Begin with a record's first line, which `table` is.
+
+        Raises
+        ------
+        Newer
+            where it is of a version that this program does not know.
+        Damaged
+            where it is not the head of a record.
+        """
+        if not isinstance(table, dict) or type(version := table.get("version")) is not int:
+            raise Damaged("it has no version")
+        if version != VERSION:
+            raise Newer(str(version)[:20])
+        checked = Checked(table.get("run"), _HEAD)
+        versions = Checked(checked.table["versions"], _VERSIONS)
+        process = Checked(checked.table["process"], _PROCESS)
+        run = Run(
+            id=checked.name("id"),
+            started=checked.time("started"),
+            user=checked.text("user"),
+            host=checked.text("host"),
+            workdir=checked.text("workdir"),
+            command=tuple(checked.texts("command")),
+            config_sha256=checked.hex("config_sha256"),
+            versions=Versions(**{key: versions.text(key) for key in _VERSIONS}),
+            source=Source(snakefile=checked.text("snakefile")),
+            mode=checked.text("mode"),
+            options=checked.mapping("options"),
+            lock=_lock(checked.table["lock"]),
+            previous=checked.hex("previous"),
+        )
+        return cls(run, Process(pid=process.number("pid"), ticks=process.number("ticks")))
+
+    def add(self, table: object) -> None:
+        """Take the next event.
+
+        Raises
+        ------
+        Damaged
+            where `table` is none, or does not go with what was read before.
+        """
+        if self.run.ended:
+            raise Damaged("it comes after the run's end")
+        name = table.get("event") if isinstance(table, dict) else None
+        take = _EVENTS.get(name) if isinstance(name, str) else None
+        if take is None:
+            raise Damaged(f"no event is called {str(name)[:40]!r}")
+        take(self, table)
+
+    def done(self) -> Run:
+        """All that was read."""
+        return replace(
+            self.run, images=tuple(self._images), jobs=tuple(JobRecord(**job) for job in self._jobs.values())
+        )
+
+    def _image(self, table: object) -> None:
+        event = Checked(table, _IMAGE, optional=_IMAGE - {"reference", "pinned"})
+        texts = {key: event.text(key) for key in event.table if key not in ("event", "size")}
+        event.hex("sha256")
+        event.state("remote", RemoteState)
+        event.state("disk", DiskState)
+        if "asked_at" in event.table:
+            event.time("asked_at")
+        for key in ("digest", "manifest", "points_at"):
+            event.digest(key)
+        self._images.append(ImageRecord(**texts, size=event.number("size")))
+
+    def _repository(self, table: object) -> None:
+        event = Checked(table, _REPOSITORY)
+        commit = event.text("commit")
+        if commit and _COMMIT.fullmatch(commit) is None:
+            raise Damaged("commit must be the name of a commit")
+        source = replace(self.run.source, commit=commit, dirty=event.truth("dirty"))
+        committed = event.truth("lock_committed")
+        lock = replace(self.run.lock, committed=committed) if self.run.lock else None
+        self.run = replace(self.run, source=source, lock=lock)
+
+    def _job_started(self, table: object) -> None:
+        event = Checked(table, _STARTED, optional=_STARTED_OPTIONAL)
+        key = event.number("id"), event.number("attempt")
+        job = {
+            "id": key[0],
+            "rule": event.text("rule"),
+            "outputs": tuple([OutputRecord(path=path) for path in event.texts("outputs")]),
+            "wildcards": event.mapping("wildcards"),
+            "reference": event.text("reference"),
+            "image": event.text("image"),
+            "started": event.time("at"),
+            "attempt": key[1],
+        }
+        if key in self._jobs:
+            raise Damaged(f"attempt {key[1]} of job {key[0]} started twice")
+        self._jobs[key] = job
+
+    def _job_ended(self, table: object) -> None:
+        event = Checked(table, _ENDED, optional=_ENDED_OPTIONAL)
+        key = event.number("id"), event.number("attempt")
+        job = self._jobs.get(key)
+        if job is None or "result" in job:
+            raise Damaged(f"attempt {key[1]} of job {key[0]} ended without having started")
+        result = event.word("result", _RESULTS)
+        ended = {
+            "outputs": tuple(_outputs(job["outputs"], event)) if result is JobResult.FINISHED else job["outputs"],
+            "host": event.text("host"),
+            "disk": event.state("disk", DiskState),
+            "started": event.time("ran") if "ran" in event.table else job["started"],
+            "ended": event.time("at"),
+            "result": result,
+        }
+        job |= ended
+
+    def _run_ended(self, table: object) -> None:
+        event = Checked(table, frozenset({"event", "at", "ending"}))
+        self.run = replace(self.run, ended=event.time("at"), ending=event.word("ending", _ENDINGS))
+
+
+def _lock(table: object) -> LockUsed | None:
+    if table is None:
+        return None
+    checked = Checked(table, frozenset({"path", "sha256"}))
+    return LockUsed(path=checked.text("path"), sha256=checked.hex("sha256"))
+
+
+def _outputs(started: tuple[OutputRecord, ...], ended: Checked) -> Iterable[OutputRecord]:
+    tables = ended.table.get("outputs")
+    if not isinstance(tables, list) or len(tables) != len(started):
+        raise Damaged("it has not as many outputs as its job")
+    for output, table in zip(started, tables, strict=True):
+        event = Checked(table, _OUTPUT, optional=_OUTPUT_OPTIONAL)
+        yield OutputRecord(
+            path=output.path,
+            size=event.number("size"),
+            mtime_ns=event.number("mtime_ns"),
+            sha256=event.hex("sha256"),
+            temporary=event.flag("temporary"),
+        )
+
+
+_HEAD: Final = frozenset(
+    {"id", "started", "user", "host", "process", "workdir", "command", "config_sha256", "versions", "snakefile"}
+    | {"mode", "options", "lock", "previous"}
+)
+_VERSIONS: Final = frozenset(entry.name for entry in fields(Versions))
+_PROCESS: Final = frozenset({"pid", "ticks"})
+_IMAGE: Final = frozenset({"event", *(entry.name for entry in fields(ImageRecord))})
+_REPOSITORY: Final = frozenset({"event", "commit", "dirty", "lock_committed"})
+_STARTED_OPTIONAL: Final = frozenset({"wildcards", "reference", "image"})
+_STARTED: Final = frozenset({"event", "at", "id", "attempt", "rule", "outputs"}) | _STARTED_OPTIONAL
+_ENDED_OPTIONAL: Final = frozenset({"host", "disk", "ran", "outputs"})
+_ENDED: Final = frozenset({"event", "at", "id", "attempt", "result"}) | _ENDED_OPTIONAL
+_OUTPUT_OPTIONAL: Final = frozenset({"temporary"})
+_OUTPUT: Final = frozenset({"size", "mtime_ns", "sha256"}) | _OUTPUT_OPTIONAL
+_RESULTS: Final = {str(word): word for word in (JobResult.FINISHED, JobResult.FAILED)}
+_ENDINGS: Final = {str(word): word for word in (Ending.FINISHED, Ending.FAILED, Ending.INTERRUPTED)}
+_EVENTS: Final[Mapping[str, Any]] = {
+    "image": Reading._image,  # noqa: SLF001  the class's own table
+    "repository": Reading._repository,  # noqa: SLF001
+    "job-started": Reading._job_started,  # noqa: SLF001
+    "job-ended": Reading._job_ended,  # noqa: SLF001
+    "run-ended": Reading._run_ended,  # noqa: SLF001
+}

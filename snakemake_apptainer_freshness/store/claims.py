@@ -1,0 +1,252 @@
+"""Claims: which lock files need images of a folder that several workflows share.
+
+Whoever fills an image folder for a lock leaves a small file ``.freshness-claim-….json`` in it: where the lock lies, and
+what it needs. Whoever cleans the folder up keeps what any claim asks for.
+
+* **The lock is the truth**: where it can be read, what it names now is needed, whatever its claim says.
+* **Where it cannot be read**, since it is damaged, not ours to read, or lies on another host, its claim stands for it.
+* **A lock that is gone** keeps its claim for a grace time, from the day on which somebody first missed it. It counts as
+  gone only where it could be seen: on the host that made the claim, or where its folder is the one that was claimed
+  from. On shared file systems a folder has one inode number on all hosts.
+* **A claim that cannot be understood** stops a clean-up: nobody knows what it asks for.
+
+A claim is read with suspicion, since others may write the folder, but it can do no more than keep an image.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Self
+
+from snakemake_apptainer_freshness import lockfile
+from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small, replace_own
+from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.lockfile import Entry, Lock
+from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store.prefix import CLAIM, Kind, image_name, survey
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What one lock asks for.
+
+    `lockfile` is its absolute path on `host`, `folder` the inode number of the folder that it lies in. `locked` are the
+    urls that it names, `unpinned` those that its workflow runs without a pin. `missing_since` is when somebody first
+    missed it (UTC, ISO 8601).
+    """
+
+    lockfile: str
+    host: str
+    folder: int
+    locked: tuple[str, ...]
+    unpinned: tuple[str, ...] = ()
+    missing_since: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its file; one lock has one claim, whichever host it is used from."""
+        identity = f"{self.folder}\0{self.lockfile}"
+        return CLAIM.format(hashlib.sha256(os.fsencode(identity)).hexdigest()[:32])
+
+    def dumps(self) -> bytes:
+        """The claim as it is written."""
+        return (json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n").encode()
+
+    @classmethod
+    def loads(cls, content: bytes) -> Self:
+        """The claim that `content` spells; raises ValueError with the reason where it is none."""
+        try:
+            table = json.loads(content)
+        except (ValueError, RecursionError):
+            raise ValueError("it is not JSON") from None
+        if not isinstance(table, dict):
+            raise ValueError("it is not an object")  # noqa: TRY004  the one error of all that is wrong
+        if type(version := table.pop("version", None)) is not int or version > VERSION:
+            raise ValueError(f"it has version {str(version)[:20]}; this program knows version {VERSION}")
+        try:
+            return cls(**_checked(table))
+        except (ValueError, TypeError):
+            raise ValueError("it is damaged") from None
+
+
+def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(table)
+    if set(values) != {field.name for field in fields(Claim)} or type(values["folder"]) is not int:
+        raise ValueError
+    if not all(isinstance(values[key], str) and "\0" not in values[key] for key in ("lockfile", "host")):
+        raise ValueError
+    for key in ("locked", "unpinned"):
+        if not isinstance(values[key], list) or not all(isinstance(url, str) for url in values[key]):
+            raise ValueError
+        values[key] = tuple(values[key])
+    if values["missing_since"] is not None:
+        _moment(values["missing_since"])
+    return values
+
+
+def urls_of(lock: Iterable[Entry]) -> set[str]:
+    """Every url that a run of `lock` may use, on whatever platform, pinned to the index or to a platform's manifest."""
+    found = set()
+    for entry in lock:
+        found.add(entry.pinned)
+        reference = parse(entry.reference)
+        for digest in entry.platforms.values():
+            with contextlib.suppress(FreshnessError):
+                found.add(lockfile.pinned_form(reference, Digest.parse(digest)))
+    return found
+
+
+def register(prefix: Path, lock_path: Path, lock: Lock, *, unpinned: Iterable[str] = ()) -> None:
+    """Claim in the image folder `prefix` what `lock`, which lies at `lock_path`, needs; written only where it changed.
+
+    Raises
+    ------
+    LocalIOError
+        where that cannot be done.
+    """
+    path = lock_path.absolute()
+    try:
+        inode = path.parent.stat().st_ino
+        claim = Claim(
+            lockfile=str(path),
+            host=HOST,
+            folder=inode,
+            locked=tuple(sorted(urls_of(lock))),
+            unpinned=tuple(sorted(set(unpinned))),
+        )
+        target = prefix / claim.name
+        with contextlib.suppress(OSError, NotAFile, ValueError):
+            if replace(Claim.loads(read_small(target, DISK.claim_size)), host=HOST) == claim:
+                return
+        if len(lock) or os.path.lexists(target):
+            prefix.mkdir(parents=True, exist_ok=True)
+            replace_own(target, claim.dumps())
+    except OSError as error:
+        raise LocalIOError(
+            f"cannot note in the image folder {prefix} that {path} needs its images: {error.strerror or error}",
+            hint="a clean-up there will not know of this lock; make the folder writable",
+        ) from error
+
+
+class Presence(StrEnum):
+    """What can be seen of the lock that made a claim."""
+
+    HERE = "here"
+    GONE = "gone"
+    UNREADABLE = "unreadable"
+    """Damaged, not ours to read, or on another host; its claim stands for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """One claim, in its `file`: what is seen of its lock, and the `urls` that are needed for it."""
+
+    file: Path
+    claim: Claim
+    presence: Presence
+    urls: frozenset[str]
+
+    def ends(self, grace: int) -> datetime | None:
+        """When the claim runs out, `grace` days after its lock was first missed; None where it does not."""
+        if self.presence is not Presence.GONE:
+            return None
+        missing = self.claim.missing_since
+        since = _moment(missing) if missing else datetime.now(UTC)
+        return since + timedelta(days=grace)
+
+    def has_run_out(self, grace: int) -> bool:
+        """Whether its lock has been gone for longer than `grace` days."""
+        end = self.ends(grace)
+        return end is not None and end <= datetime.now(UTC)
+
+
+def registered(prefix: Path) -> Iterator[Registered]:
+    """Every claim in `prefix`, sorted by name, with what its lock says now.
+
+    Raises
+    ------
+    UsageError
+        where one cannot be understood: what it asks for must not be deleted.
+    LocalIOError
+        where the folder or a claim cannot be read.
+    """
+    for item in survey(prefix):
+        if item.kind is not Kind.CLAIM:
+            continue
+        try:
+            claim = Claim.loads(read_small(item.path, DISK.claim_size))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise LocalIOError(f"cannot read the claim {item.path}: {error.strerror}", hint=_HINT) from error
+        except (NotAFile, ValueError) as error:
+            raise UsageError(
+                f"cannot tell which images are needed: the claim {item.path} cannot be understood: {error}", hint=_HINT
+            ) from None
+        yield _judged(item.path, claim)
+
+
+_HINT: Final = "ask its owner, or delete it if the workflow that made it is gone or will run again before the clean-up"
+
+
+def needed(claims: Iterable[Registered], *, grace: int = DISK.claim_grace) -> set[str]:
+    """The names of the image files that `claims` keep."""
+    return {image_name(url) for one in claims if not one.has_run_out(grace) for url in one.urls}
+
+
+def remember(one: Registered) -> None:
+    """Note in the claim that its lock is missed from now on, or is there again; as far as it can be written."""
+    gone = one.presence is Presence.GONE
+    if one.presence is Presence.UNREADABLE or gone is (one.claim.missing_since is not None):
+        return
+    noted = replace(one.claim, missing_since=records.now() if gone else None)
+    with contextlib.suppress(OSError):
+        replace_own(one.file, noted.dumps())
+
+
+def _judged(file: Path, claim: Claim) -> Registered:
+    presence, locked = _seen(claim)
+    urls = frozenset((*(claim.locked if locked is None else locked), *claim.unpinned))
+    return Registered(file=file, claim=claim, presence=presence, urls=urls)
+
+
+def _seen(claim: Claim) -> tuple[Presence, set[str] | None]:
+    """What is seen of the lock, and the urls that it names now, where it can be read."""
+    path = Path(claim.lockfile)
+    if not _would_be_seen(claim, path):
+        return Presence.UNREADABLE, None
+    try:
+        content = read_small(Path(os.path.realpath(path)), DISK.claim_size)
+        return Presence.HERE, urls_of(lockfile.loads(content.decode(), source=str(path)))
+    except (FileNotFoundError, NotADirectoryError):
+        return Presence.GONE, None
+    except (OSError, NotAFile, ValueError, FreshnessError):
+        return Presence.UNREADABLE, None
+
+
+def _would_be_seen(claim: Claim, path: Path) -> bool:
+    """Whether the lock, were it there, would be seen at `path` from this host."""
+    if claim.host == HOST:
+        return True
+    try:
+        return path.parent.stat().st_ino == claim.folder
+    except OSError:
+        return False
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment

@@ -1,0 +1,245 @@
+"""The memory: what was proven of the images that made a project's outputs, so that it is known when they are gone.
+
+One JSON file of ours, ``.snakemake/apptainer-freshness/memory.json``, beside Snakemake's own files, none of which is
+changed. Two things are remembered:
+
+* ``manifests``: which manifest an index has for each platform, by its digest, as locks said it. A digest names one
+  content for ever, so this never becomes wrong. A digest that is a manifest itself has itself.
+* ``images``: that the image file of a url was proven to be of a digest, by what, and from when to when it was that
+  file: from its modification time to the last time that it was seen. A tag's file may have been another one before
+  and after, so such a row speaks of outputs alone that were made in between.
+
+A memory that is damaged, of a newer version, or that anyone may write to proves nothing; outputs are then judged as if
+there were none. Whoever can write a project can write its outputs; against him it is no protection.
+"""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+from snakemake_apptainer_freshness.common.files import (
+    NotAFile,
+    StatKey,
+    exclusive,
+    read_small,
+    replace_own,
+    status_of,
+    writable_by_all,
+)
+from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.settings import DISK
+
+VERSION: Final = 1
+PLACE: Final = Path("apptainer-freshness", "memory.json")
+"""Below Snakemake's own folder, ``.snakemake``."""
+
+_LARGEST: Final = 16 * 1024 * 1024
+_LONGEST_TEXT: Final = 4096
+_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """That the image file of `url` was what `digest` names, from `since` to `until` (seconds since the epoch).
+
+    `manifest` is the manifest of `platform` in it, where that is known. `sha256` is the file's, where it was hashed;
+    `stat` the key under which it was proven, where it can be known again by that. `proven_by` says how.
+    """
+
+    url: str
+    digest: Digest
+    manifest: Digest | None
+    platform: str
+    since: float
+    until: float
+    sha256: str = ""
+    stat: StatKey | None = None
+    proven_by: str
+
+    def covers(self, moment: float) -> bool:
+        """Whether what ran at `moment` was this file; a file system's clock may be coarse."""
+        return self.since - DISK.settle <= moment <= self.until
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as it is written."""
+        return {
+            "url": self.url,
+            "digest": str(self.digest),
+            "manifest": str(self.manifest) if self.manifest else None,
+            "platform": self.platform,
+            "since": self.since,
+            "until": self.until,
+            "sha256": self.sha256,
+            "stat": self.stat.to_dict() if self.stat else None,
+            "proven_by": self.proven_by,
+        }
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Self:
+        """The row that `table` spells; raises ValueError, TypeError or InvalidDigest where it is none."""
+        values = dict(table)
+        texts = ("url", "platform", "proven_by", "sha256")
+        if not all(isinstance(values[key], str) and len(values[key]) <= _LONGEST_TEXT for key in texts):
+            raise ValueError
+        if not all(type(values[key]) in (int, float) for key in ("since", "until")):
+            raise ValueError
+        if values["sha256"] and _HEX.fullmatch(values["sha256"]) is None:
+            raise ValueError
+        values["digest"] = Digest.parse(values["digest"])
+        values["manifest"] = None if values["manifest"] is None else Digest.parse(values["manifest"])
+        values["stat"] = None if values["stat"] is None else StatKey.from_dict(values["stat"])
+        return cls(**values)
+
+    @property
+    def key(self) -> tuple[str, str, str, float]:
+        """What tells this row from all others."""
+        return self.url, str(self.digest), self.platform, self.since
+
+
+class Memory:
+    """What is remembered of one project; `problem` says why its file could not be used, if it could not."""
+
+    def __init__(self, *, problem: str = "") -> None:
+        self.problem = problem
+        self._manifests: dict[tuple[str, str], str] = {}
+        self._images: dict[tuple[str, str, str, float], Seen] = {}
+        self._news = False
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was learned that the file does not have."""
+        return self._news
+
+    def manifest(self, digest: Digest, platform: str) -> Digest | None:
+        """The manifest of `platform` in what `digest` names, where that is known."""
+        known = self._manifests.get((str(digest), platform))
+        return Digest.parse(known) if known else None
+
+    def images(self, url: str) -> list[Seen]:
+        """What the image file of `url` was, at one time or another."""
+        return [seen for seen in self._images.values() if seen.url == url]
+
+    def learn_manifests(self, digest: str, platforms: Mapping[str, str]) -> None:
+        """Remember the manifest of each platform in what `digest` names."""
+        for platform, manifest in platforms.items():
+            if self._manifests.get((digest, platform)) != manifest:
+                self._manifests[digest, platform] = manifest
+                self._news = True
+
+    def learn_entries(self, entries: Iterable[Entry]) -> None:
+        """Remember what a lock says of its digests' platforms."""
+        here = str(Platform.here())
+        for entry in entries:
+            self.learn_manifests(entry.digest, entry.platforms or {here: entry.digest})
+
+    def learn(self, seen: Seen) -> None:
+        """Remember an image; one that is known was seen once more."""
+        known = self._images.get(seen.key)
+        if known is not None:
+            seen = replace(
+                seen,
+                until=max(seen.until, known.until),
+                manifest=seen.manifest or known.manifest,
+                sha256=seen.sha256 or known.sha256,
+                stat=seen.stat or known.stat,
+            )
+        self._images[seen.key] = seen
+        self._news = True
+
+    def dumps(self) -> bytes:
+        """The memory as it is written."""
+        manifests: dict[str, dict[str, str]] = {}
+        for (digest, platform), manifest in sorted(self._manifests.items()):
+            manifests.setdefault(digest, {})[platform] = manifest
+        images = [self._images[key].to_dict() for key in sorted(self._images)]
+        return (json.dumps({"version": VERSION, "manifests": manifests, "images": images}, indent=1) + "\n").encode()
+
+    @classmethod
+    def loads(cls, content: bytes) -> Self:
+        """The memory that `content` spells; where it spells none, an empty one with its problem."""
+        try:
+            table = json.loads(content)
+        except (ValueError, RecursionError):
+            return cls(problem="it is not JSON")
+        version = table.get("version") if isinstance(table, dict) else None
+        if type(version) is not int:
+            return cls(problem="it is damaged")
+        if version > VERSION:
+            return cls(problem=f"it has version {version}; this program knows version {VERSION}")
+        found = cls()
+        try:
+            for digest, platforms in table["manifests"].items():
+                for platform, manifest in platforms.items():
+                    key = str(Digest.parse(digest)), str(Platform.parse(platform))
+                    found._manifests[key] = str(Digest.parse(manifest))
+            for row in table["images"]:
+                seen = Seen.from_dict(row)
+                found._images[seen.key] = seen
+        except (ValueError, TypeError, KeyError, AttributeError, FreshnessError):
+            return cls(problem="it is damaged")
+        return found
+
+    def merged_into(self, other: "Memory") -> "Memory":
+        """`other` with all that this one knows."""
+        for (digest, platform), manifest in self._manifests.items():
+            other.learn_manifests(digest, {platform: manifest})
+        for seen in self._images.values():
+            other.learn(seen)
+        return other
+
+
+def path_in(folder: Path) -> Path:
+    """Where the memory of the project lies whose Snakemake folder (``.snakemake``) is `folder`."""
+    return folder / PLACE
+
+
+def load(path: Path) -> Memory:
+    """The memory in the file `path`; an empty one where there is none, or none that proves anything."""
+    try:
+        if writable_by_all(status_of(path).st_mode):
+            return Memory(problem="anyone may write to it")
+        return Memory.loads(read_small(path, _LARGEST))
+    except FileNotFoundError:
+        return Memory()
+    except NotAFile as error:
+        return Memory(problem=f"it is {error}")
+    except OSError as error:
+        return Memory(problem=f"it cannot be read: {error.strerror}")
+    except ValueError:
+        return Memory(problem="it is too large to be one")
+
+
+def save(path: Path, memory: Memory) -> None:
+    """Bring what `memory` learned into the file `path`; what another process wrote meanwhile is kept.
+
+    A file that could not be used is moved aside, not overwritten.
+
+    Raises
+    ------
+    LocalIOError
+        where it cannot be written; it is then as it was.
+    """
+    if not memory.has_news:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(path):
+            there = load(path)
+            if there.problem:
+                with contextlib.suppress(FileNotFoundError):
+                    path.rename(path.with_name(f"{path.name}.unusable"))
+                there = Memory()
+            replace_own(path, memory.merged_into(there).dumps())
+    except OSError as error:
+        raise LocalIOError(
+            f"cannot remember in {path} which images made the outputs: {error.strerror or error}",
+            hint=f"make {path.parent} writable",
+        ) from error
+    memory._news = False  # noqa: SLF001  of the same module

@@ -1,0 +1,130 @@
+"""Snakemake's image folder: where it is, which file is which image, and what else lies there.
+
+As ``snakemake/deployment/singularity.py`` and ``persistence`` of Snakemake 9 have it: the folder is
+``--apptainer-prefix``, else ``$APPTAINER_CACHEDIR``, else ``.snakemake/singularity`` of the working directory, with
+``~`` and variables expanded; the file of an image is ``md5(url).simg``. An image that several locks name is one file.
+Files that are neither an image of that form nor ours are foreign: nothing here ever touches them.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from snakemake_apptainer_freshness.errors import LocalIOError
+from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.store import records
+
+_IMAGE: Final = re.compile(r"[0-9a-f]{32}\.simg", re.ASCII)
+_DEFAULT: Final = ".snakemake/singularity"
+PARTIAL: Final = ".partial-"
+QUARANTINE: Final = ".quarantine-"
+LOCK: Final = ".lock"
+OURS: Final = ".freshness-"
+INDEX: Final = ".freshness-index.json"
+CLAIM: Final = ".freshness-claim-{}.json"
+_CLAIM: Final = re.compile(re.escape(CLAIM).replace(r"\{\}", "[0-9a-f]{32}"), re.ASCII)
+
+
+class Kind(StrEnum):
+    """What a file in the image folder is."""
+
+    IMAGE = "image"
+    RECORD = "record"
+    LOCK = "lock"
+    PARTIAL = "partial"
+    """A pull that is under way, or was killed."""
+    INDEX = "index"
+    """Of the records."""
+    CLAIM = "claim"
+    """Of a lock on the images that it needs."""
+    QUARANTINE = "quarantine"
+    """Moved aside because it was not what its pin names."""
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One file in the image folder; `urls` are the references that it belongs to, of those that were asked about."""
+
+    path: Path
+    kind: Kind
+    image: str = ""
+    urls: tuple[str, ...] = ()
+
+
+def folder(
+    prefix: str | os.PathLike[str] | None = None,
+    *,
+    workdir: str | os.PathLike[str] = ".",
+    environment: Mapping[str, str] | None = None,
+) -> Path:
+    """Where Snakemake keeps its images; `prefix` is what ``--apptainer-prefix`` says."""
+    environment = os.environ if environment is None else environment
+    chosen = os.fspath(prefix) if prefix is not None else environment.get("APPTAINER_CACHEDIR")
+    if chosen is None:
+        return Path(workdir).absolute() / _DEFAULT
+    return Path(workdir).absolute() / Path(os.path.expandvars(chosen)).expanduser()
+
+
+def image_name(url: str) -> str:
+    """The name of the file of the image `url`."""
+    return hashlib.md5(url.encode(), usedforsecurity=False).hexdigest() + ".simg"
+
+
+def image_path(prefix: str | os.PathLike[str], url: str) -> Path:
+    """Where the image `url` lies in the image folder `prefix`."""
+    return Path(prefix) / image_name(url)
+
+
+def place_of(prefix: Path, url: str) -> Path:
+    """Where Snakemake looks for the image `url`: a file of this machine stays where it is."""
+    reference = parse(url)
+    return Path(reference.path).expanduser().absolute() if reference.scheme is Scheme.FILE else image_path(prefix, url)
+
+
+def survey(prefix: Path, urls: Iterable[str] = ()) -> Iterator[Item]:
+    """All that lies in the image folder, sorted by name; `urls` are the pinned references of the locks in use.
+
+    Raises
+    ------
+    LocalIOError
+        where the folder is there but cannot be listed.
+    """
+    names: dict[str, list[str]] = {}
+    for url in dict.fromkeys(urls):
+        names.setdefault(image_name(url), []).append(url)
+    try:
+        found = sorted(os.listdir(prefix))  # noqa: PTH208  names are all that is needed
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LocalIOError(f"cannot list the image folder {prefix}: {error.strerror}") from error
+    for name in found:
+        kind, image = _kind(name)
+        yield Item(path=prefix / name, kind=kind, image=image, urls=tuple(names.get(image, ())))
+
+
+def _kind(name: str) -> tuple[Kind, str]:
+    """What the file `name` is, and of which image."""
+    if name.startswith(OURS):
+        if _CLAIM.fullmatch(name):
+            return Kind.CLAIM, ""
+        return (Kind.INDEX if name == INDEX else Kind.PARTIAL), ""
+    image = name.lstrip(".")[:37]
+    if _IMAGE.fullmatch(image) is None:
+        return Kind.FOREIGN, ""
+    rest = name.lstrip(".")[37:]
+    if not rest:
+        return (Kind.IMAGE, image) if name == image else (Kind.FOREIGN, "")
+    if QUARANTINE in rest:
+        return Kind.QUARANTINE, image
+    if PARTIAL in rest:
+        return Kind.PARTIAL, image
+    if rest == records.SUFFIX:
+        return Kind.RECORD, image
+    return (Kind.LOCK, image) if rest.startswith(LOCK) else (Kind.FOREIGN, "")

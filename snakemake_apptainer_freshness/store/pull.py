@@ -1,0 +1,319 @@
+"""The trusted pull: one image, under a temporary name, with a proof of what it is; or an error.
+
+Apptainer would reuse whatever its cache has under a digest's key, and its cache proves nothing. So, for one pin:
+
+1. **Copy** an entry of the cache that we have a record of, if its bytes hash to what we recorded when we pulled it.
+   That needs neither a registry nor Apptainer.
+2. Else **make room**: whatever Apptainer would reuse is moved aside, kept under a name that says so. Under our lock
+   of that digest, so that two runs do not undo each other's work.
+3. **Pull by digest**, into the empty slot. Apptainer (>= 1.4) checks the manifest, and layers as it downloads them;
+   but layers that it has already it takes unseen. So what it built from is hashed afterwards; what is damaged is
+   moved aside.
+4. **Examine** the result: a sound SIF, labelled with this very digest, for this machine; then hash it, and **record**
+   the cache's entry, which is the same bytes.
+
+Where the cache is turned off, not ours to write, of a version that keeps no manifests, or got in the way: pull past
+it (``--disable-cache``), so that every byte comes from the registry and is checked on the way.
+"""
+
+import contextlib
+import hashlib
+import os
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from snakemake_apptainer_freshness.apptainer import sif
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.apptainer.program import Again, Apptainer, AttemptFailed
+from snakemake_apptainer_freshness.common.files import (
+    NotAFile,
+    exclusive,
+    opened,
+    quarantine,
+    sha256_of,
+    status_of,
+    writable_by_all,
+)
+from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, UnprovenImage
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store.classify import wrong_architecture
+from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
+
+_MODE: Final = 0o755
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obtained:
+    """An image under a temporary name: what it hashes to, and how it came."""
+
+    sha256: str
+    size: int
+    apptainer: str
+    obtained_by: str
+    obtained_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who is told of one image.
+
+    `note` is told in one line what is being done, `downloaded` that the registry is needed no more, if that is seen.
+    """
+
+    note: Note
+    downloaded: Callable[[], None]
+
+
+class _Unproven(Exception):
+    """What was pulled through the cache cannot be proven; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where images come from: the program, found when it is first needed, and its cache, if there is one to use."""
+
+    program: Callable[[], Apptainer]
+    cache: CacheFolder | None
+    stop: threading.Event
+
+
+def obtain(pin: Pin, temporary: Path, source: Source, watch: Watch) -> Obtained:
+    """Put the image of `pin` under the name `temporary`, which must not be there, and prove it.
+
+    Raises
+    ------
+    PullFailed, MissingProgram, LocalIOError, UnprovenImage
+        where that cannot be done; nothing is left under `temporary`.
+    InterruptedError
+        where the source was stopped.
+    """
+    try:
+        if source.cache is not None and (copied := _copy_proven(pin, temporary, source.cache)):
+            return copied
+        return _pull(pin, temporary, source, watch)
+    except OSError as error:
+        _remove(temporary)
+        if isinstance(error, InterruptedError):
+            raise
+        raise LocalIOError(
+            f"cannot write the image of {pin.reference} to {temporary.parent}: {error.strerror or error}",
+            hint="make room there, or choose another folder with --apptainer-prefix",
+        ) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _pull(pin: Pin, temporary: Path, source: Source, watch: Watch) -> Obtained:
+    program = source.program()
+    note = watch.note
+    shared = _shareable(pin, source.cache, program)
+    for attempt in range(1, DISK.pull_attempts + 1):
+        last = attempt == DISK.pull_attempts
+        cache = shared if not last else None
+        try:
+            if cache is None:
+                return _pull_past_cache(pin, temporary, source, watch)
+            return _pull_through_cache(pin, temporary, cache, source, watch)
+        except AttemptFailed as error:
+            if last or error.final or (cache is None and error.again is Again.NEVER):
+                raise
+            note(f"attempt {attempt} failed, trying again: {error.message.splitlines()[0]}")
+            if error.again is not Again.NEVER:
+                pause = DISK.race_backoff if error.again is Again.SOON else DISK.pull_backoff
+                source.stop.wait(pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
+            else:
+                _leave(pin, shared, note)
+                shared = None
+        except _Unproven as reason:
+            note(f"pulling past Apptainer's cache: {reason}")
+            shared = None
+        _remove(temporary)
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _leave(pin: Pin, cache: CacheFolder | None, note: Note) -> None:
+    """Give a cache up that a pull failed with; if damaged layers were why, they are moved aside."""
+    with contextlib.suppress(_Unproven, OSError):
+        if cache is not None:
+            _prove_blobs(pin, cache, note)
+
+
+def _shareable(pin: Pin, cache: CacheFolder | None, program: Apptainer) -> CacheFolder | None:
+    """The cache, where a build through it can be proven and the cache is ours."""
+    provable = pin.scheme == "docker" and pin.manifest is not None and program.keeps_manifests
+    return cache if provable and cache is not None and cache.usable else None
+
+
+def _pull_past_cache(pin: Pin, temporary: Path, source: Source, watch: Watch) -> Obtained:
+    program = source.program()
+    program.pull(pin.url, temporary, use_cache=False, stop=source.stop, downloaded=watch.downloaded)
+    return _examine(pin, temporary, program)
+
+
+def _pull_through_cache(pin: Pin, temporary: Path, cache: CacheFolder, source: Source, watch: Watch) -> Obtained:
+    program = source.program()
+    note = watch.note
+    slot = cache.root / "oci-tmp" / pin.digest.hex
+    try:
+        slot.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with exclusive(
+            slot, waiting=lambda who: note(f"waiting for {who}, which pulls the same image"), stop=source.stop
+        ):
+            if copied := _copy_proven(pin, temporary, cache):
+                return copied
+            _make_room(pin, cache, note)
+            reused = program.pull(pin.url, temporary, use_cache=True, stop=source.stop, downloaded=watch.downloaded)
+            if reused:
+                raise _Unproven("another program put an image into it at the same time")
+            obtained = _examine(pin, temporary, program)
+            _prove_blobs(pin, cache, note)
+            _record_entry(pin, cache, obtained)
+            return obtained
+    except (PermissionError, LocalIOError) as error:
+        raise _Unproven(f"it is not ours to write ({error})") from None
+
+
+def _make_room(pin: Pin, cache: CacheFolder, note: Note) -> None:
+    """Move aside what Apptainer would reuse; nothing of it is proven, or it would have been copied."""
+    for path in cache.candidates(pin):
+        if aside := quarantine(path):
+            note(f"Apptainer's cache has an unproven image under this digest; moved aside as {aside.name}")
+        with contextlib.suppress(FileNotFoundError):
+            records.path_of(path).unlink()
+
+
+def _prove_blobs(pin: Pin, cache: CacheFolder, note: Note) -> None:
+    """That all which Apptainer built from is what the manifest names; what is not is moved aside."""
+    damaged = cache.damaged_blobs(pin.manifest) if pin.manifest is not None else None
+    if damaged is None:
+        raise _Unproven("it does not hold the manifest that the image was built from")
+    for path in damaged:
+        if aside := quarantine(path):
+            note(f"a layer in Apptainer's cache is not what its name says; moved aside as {aside.name}")
+    if damaged:
+        for path in cache.candidates(pin):
+            quarantine(path)
+        raise _Unproven("it holds damaged layers of this image")
+
+
+def _record_entry(pin: Pin, cache: CacheFolder, obtained: Obtained) -> None:
+    """Remember what we pulled into the cache; Apptainer has copied the file from there, so it is the same bytes."""
+    for path in cache.candidates(pin):
+        with contextlib.suppress(OSError):
+            records.store(path, record_of(pin, path, obtained))
+
+
+def _copy_proven(pin: Pin, temporary: Path, cache: CacheFolder) -> Obtained | None:
+    """A copy of an entry of the cache that is provably what `pin` names; None where there is none."""
+    for path in cache.candidates(pin):
+        try:
+            record = records.load(path)
+        except DamagedRecord:
+            continue
+        if record is None or record.refuted or record.digest != pin.digest or record.platform != pin.platform:
+            continue
+        if _copy(path, temporary) != record.sha256:
+            _remove(temporary)
+            continue
+        return Obtained(
+            sha256=record.sha256,
+            size=record.size,
+            apptainer=record.apptainer,
+            obtained_by=records.COPIED,
+            obtained_at=records.now(),
+        )
+    return None
+
+
+def _copy(path: Path, temporary: Path) -> str:
+    """Copy the entry at `path`; the SHA-256 of what was copied, empty where it cannot be read."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(DISK.chunk))
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o777)  # an image can be executed
+        with open(descriptor, "wb", buffering=0) as copy, opened(path) as file:  # noqa: PTH123  a descriptor
+            while count := file.readinto(buffer):  # type: ignore[attr-defined]  # an unbuffered file
+                digest.update(buffer[:count])
+                _write_all(copy.fileno(), buffer[:count])
+    except (NotAFile, FileNotFoundError, PermissionError):
+        _remove(temporary)
+        return ""
+    _close_to_others(temporary)
+    return digest.hexdigest()
+
+
+def _write_all(descriptor: int, content: memoryview) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def _examine(pin: Pin, temporary: Path, program: Apptainer) -> Obtained:
+    """That what was just pulled is what `pin` names, as far as it can say so.
+
+    Raises
+    ------
+    UnprovenImage
+        where it is not.
+    """
+    try:
+        _close_to_others(temporary)
+        image = sif.read(temporary)
+    except FileNotFoundError:
+        raise _refused(pin, "Apptainer says that it pulled it, but made no file") from None
+    except CorruptImage as error:
+        raise _refused(pin, error.message) from None
+    if problem := wrong_architecture(image, pin):
+        raise _refused(pin, problem)
+    if pin.scheme == "docker" and not (image.pulled_digest and pin.names(image.pulled_digest)):
+        raise _refused(pin, f"its label says that it was pulled as {image.pulled_reference or 'something else'}")
+    with opened(temporary) as file:
+        sha256, size = sha256_of(file), os.fstat(file.fileno()).st_size
+    if pin.content is not None and sha256 != pin.content.hex:
+        raise _refused(pin, f"its SHA-256 is {sha256}, which the reference does not name")
+    return Obtained(
+        sha256=sha256, size=size, apptainer=program.version, obtained_by=records.PULLED, obtained_at=records.now()
+    )
+
+
+def _refused(pin: Pin, reason: str) -> FreshnessError:
+    return UnprovenImage(
+        f"what Apptainer pulled for {pin.url} is not that image: {reason}",
+        hint="do not use it; a registry or a mirror in between may serve something else (see registries.conf)",
+    )
+
+
+def record_of(pin: Pin, image: Path, obtained: Obtained) -> Record:
+    """The record of `image`, which was obtained for `pin`; without a stat key, which its first check adds."""
+    return Record(
+        image=image.name,
+        reference=pin.reference,
+        pinned=pin.url,
+        digest=pin.digest,
+        platform=pin.platform,
+        manifest=pin.manifest,
+        sha256=obtained.sha256,
+        size=obtained.size,
+        writable_by_all=writable_by_all(status_of(image).st_mode),
+        apptainer=obtained.apptainer,
+        obtained_at=obtained.obtained_at,
+        obtained_by=obtained.obtained_by,
+    )
+
+
+def _close_to_others(path: Path) -> None:
+    """Let nobody else write to the file; what Apptainer made follows the umask, which may allow that."""
+    path.chmod(path.stat().st_mode & _MODE)
+
+
+def _remove(temporary: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()

@@ -1,0 +1,185 @@
+"""Apptainer, the program: found, asked, stopped."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from snakemake_apptainer_freshness.apptainer import program
+from snakemake_apptainer_freshness.apptainer.program import Apptainer, AttemptFailed
+from snakemake_apptainer_freshness.errors import MissingProgram
+from snakemake_apptainer_freshness.settings import DISK
+from tests.support.fake_apptainer import FakeApptainer
+from tests.support.pins import pin
+
+
+@pytest.fixture
+def fake(tmp_path):
+    return FakeApptainer(tmp_path / "fake")
+
+
+def attempt(fake, destination, stop=None, downloaded=lambda: None):
+    return Apptainer.find(fake.environment).pull(
+        pin().url, destination, use_cache=True, stop=stop or threading.Event(), downloaded=downloaded
+    )
+
+
+def gone(process: int) -> bool:
+    """Whether the process has ended; what is left of one whose parent has not asked yet counts as ended."""
+    status = Path(f"/proc/{process}/stat")
+    return not status.exists() or " Z " in status.read_text()
+
+
+def test_the_program_is_the_one_that_snakemake_would_run(tmp_path):
+    apptainer = FakeApptainer(tmp_path / "a")
+    singularity = FakeApptainer(tmp_path / "s", name="singularity", version="singularity-ce version 4.1.0-jammy")
+    both = {"PATH": f"{singularity.environment['PATH']}{os.pathsep}{apptainer.environment['PATH']}"}
+    assert Apptainer.find(both).version == "apptainer 1.4.5"
+    found = Apptainer.find({"PATH": f"{tmp_path}/s/bin:/usr/bin:/bin"})
+    assert (found.version, found.family, found.release) == ("singularity 4.1.0-jammy", "singularity", (4, 1))
+
+
+@pytest.mark.parametrize(
+    ("said", "version", "keeps_manifests"),
+    [
+        ("apptainer version 1.4.5", "apptainer 1.4.5", True),
+        ("apptainer version 1.3.6-1.el9", "apptainer 1.3.6-1.el9", False),
+        ("apptainer version 2.0.0-rc.1", "apptainer 2.0.0-rc.1", True),
+        ("singularity version 3.8.7-1.el8", "singularity 3.8.7-1.el8", False),
+        ("singularity-ce version 4.3.0", "singularity 4.3.0", False),
+    ],
+)
+def test_versions_are_read_as_they_are_said(tmp_path, said, version, keeps_manifests):
+    found = Apptainer.find(FakeApptainer(tmp_path / "fake", version=said).environment)
+    assert (found.version, found.keeps_manifests) == (version, keeps_manifests)
+
+
+def test_a_missing_program_is_said_with_what_to_do(tmp_path):
+    with pytest.raises(MissingProgram, match=r"neither apptainer nor singularity is on PATH\ninstall"):
+        Apptainer.find({"PATH": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    "said", ["apptainer version 0.1.2", "singularity version 3.7.4", "singularity version 2.6.1-dist"]
+)
+def test_a_program_that_is_too_old_is_said(tmp_path, said):
+    with pytest.raises(MissingProgram, match="at least"):
+        Apptainer.find(FakeApptainer(tmp_path / "fake", version=said).environment)
+
+
+def test_a_program_that_says_nothing_is_not_taken(tmp_path):
+    with pytest.raises(MissingProgram, match="does not say its version"):
+        Apptainer.find(FakeApptainer(tmp_path / "fake", version="hello").environment)
+
+
+def test_a_pull_makes_the_file(fake, tmp_path):
+    content = fake.serve(pin())
+    assert attempt(fake, tmp_path / "image") is False
+    assert (tmp_path / "image").read_bytes() == content
+
+
+def test_a_reused_image_is_noticed_whatever_the_user_silenced(fake, tmp_path):
+    fake.environment["APPTAINER_QUIET"] = "1"
+    fake.behave('[ -n "$APPTAINER_QUIET" ] || echo "INFO:    Using cached SIF image" >&2')
+    assert attempt(fake, tmp_path / "image") is True
+
+
+@pytest.mark.parametrize(
+    "line", ["Extracting OCI image...", "Inserting Singularity configuration...", "Creating SIF file..."]
+)
+def test_the_end_of_the_download_is_told_once_as_soon_as_it_is_seen(fake, tmp_path, line):
+    fake.behave(
+        f"echo 'INFO:    Fetching OCI image...' >&2; sleep 0.1; echo 'INFO:    {line}' >&2;"
+        f"until [ -e {tmp_path}/told ]; do sleep 0.01; done; echo 'INFO:    Creating SIF file...' >&2"
+    )
+    told = []
+    attempt(fake, tmp_path / "image", downloaded=lambda: (told.append(line), (tmp_path / "told").touch()))
+    assert told == [line]
+
+
+def test_only_the_end_of_a_long_output_is_kept(fake, tmp_path):
+    fake.behave("yes 'a long line' | head -c 3000000; echo the end; exit 1")
+    with pytest.raises(AttemptFailed) as caught:
+        attempt(fake, tmp_path / "image")
+    assert "the end" in caught.value.message
+    assert len(caught.value.message) < 1000
+
+
+def test_a_program_that_hangs_is_ended_with_all_that_it_started(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "DISK", DISK._replace(pull_timeout=0.5, grace=0.2))
+    fake.behave(f"trap '' TERM; sleep 300 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/parent; wait; sleep 300")
+    started = time.monotonic()
+    with pytest.raises(AttemptFailed, match="did not end in") as caught:
+        attempt(fake, tmp_path / "image")
+    assert time.monotonic() - started < 10
+    assert caught.value.final
+    assert gone(int((tmp_path / "child").read_text()))
+    assert gone(int((tmp_path / "parent").read_text()))
+
+
+def test_a_program_that_closes_its_output_is_still_watched(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "DISK", DISK._replace(pull_timeout=0.5, grace=0.2))
+    fake.behave("exec >&- 2>&-; sleep 300")
+    with pytest.raises(AttemptFailed, match="did not end in"):
+        attempt(fake, tmp_path / "image")
+
+
+def test_a_grandchild_that_keeps_the_output_open_is_not_waited_for(fake, tmp_path):
+    fake.serve(pin())
+    fake.behave('cp "$image" "$destination"; sleep 5 &')
+    started = time.monotonic()
+    attempt(fake, tmp_path / "image")
+    assert time.monotonic() - started < 3
+
+
+def test_nothing_of_an_ended_program_stays_beside_the_image(fake, tmp_path):
+    """Apptainer 1.4.5 leaves the temporary copy that it writes beside the image, where it is ended meanwhile."""
+    stop = threading.Event()
+    fake.behave(f'echo half > "$(dirname "$destination")/tmp-copy-812401478"; touch {tmp_path}/copying; exec sleep 300')
+    (tmp_path / "images").mkdir()
+    watch = threading.Thread(target=lambda: (_wait_for(tmp_path / "copying"), stop.set()))
+    watch.start()
+    with pytest.raises(InterruptedError):
+        attempt(fake, tmp_path / "images/image", stop)
+    watch.join()
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def _wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.01)
+
+
+def test_a_stop_ends_the_program(fake, tmp_path):
+    stop = threading.Event()
+    fake.behave(f"echo $$ > {tmp_path}/process; exec sleep 300")
+    threading.Timer(0.3, stop.set).start()
+    with pytest.raises(InterruptedError):
+        attempt(fake, tmp_path / "image", stop)
+    assert gone(int((tmp_path / "process").read_text()))
+
+
+@pytest.mark.parametrize("ending", ["exit 0", "exit 1", "kill -9 $$"])
+def test_its_temporary_folder_is_removed_however_it_ends(fake, tmp_path, ending):
+    fake.serve(pin())
+    fake.behave(
+        f'cp "$image" "$destination"; locked="$APPTAINER_TMPDIR/rootfs/locked";'
+        'mkdir -p "$locked/x"; chmod 0 "$locked";'
+        f"{ending}"
+    )
+    try:
+        attempt(fake, tmp_path / "image")
+    except AttemptFailed:
+        assert ending != "exit 0"
+    assert list(fake.temporary.iterdir()) == []
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_said(fake, tmp_path):
+    fake.environment["APPTAINER_TMPDIR"] = str(tmp_path / "none")
+    with pytest.raises(AttemptFailed, match="temporary folder") as caught:
+        attempt(fake, tmp_path / "image")
+    assert "APPTAINER_TMPDIR" in caught.value.hint

@@ -1,0 +1,89 @@
+"""The JSON document, held to its schema."""
+
+import json
+from dataclasses import replace
+
+import jsonschema
+import pytest
+
+from snakemake_apptainer_freshness.audit.render.json import RULES, SCHEMA, lines, results
+from snakemake_apptainer_freshness.audit.results import Kind, Verdict
+from tests.support import audits
+
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+
+
+def document(audit):
+    return json.loads("\n".join(lines(audit)))
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(VALIDATOR.schema)
+
+
+@pytest.mark.parametrize(
+    "audit",
+    [
+        audits.sample(),
+        audits.large(50),
+        replace(audits.sample(), outputs=(), findings=(), images=(), runs=(), edges=()),
+    ],
+    ids=["sample", "large", "empty"],
+)
+def test_every_document_fits_the_schema(audit):
+    VALIDATOR.validate(document(audit))
+
+
+def test_the_schema_knows_every_word():
+    definitions = VALIDATOR.schema["$defs"]
+    assert set(definitions["output"]["properties"]["verdict"]["enum"]) == {str(word) for word in Verdict}
+    assert set(definitions["finding"]["properties"]["kind"]["enum"]) == {str(word) for word in Kind}
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"more": 1}, {"finding": [{}]}], ids=["newer", "unknown", "empty"])
+def test_the_schema_refuses_what_is_not_one(change):
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate(document(audits.sample()) | change)
+
+
+def test_everything_stands_in_it():
+    audit = audits.sample()
+    found = document(audit)
+
+    assert [one["path"] for one in found["output"]] == [one.path for one in audit.outputs]
+    assert [one["text"] for one in found["finding"]] == [one.text for one in audit.findings]
+    assert [one["reference"] for one in found["image"]] == [one.reference for one in audit.images]
+    assert [one["id"] for one in found["run"]] == [one.id for one in audit.runs]
+    assert found["count"] == {word.value: audit.count(word) for word in Verdict}
+    assert (found["answer"], found["note"]) == (audit.answer, list(audit.notes))
+
+
+def test_it_is_ascii_and_has_a_line_for_each_thing():
+    audit = audits.sample()
+    text = list(lines(audit))
+
+    assert all(line.isascii() for line in text)
+    assert sum(line.startswith('{"workdir"') and '"verdict"' in line for line in text) == len(audit.outputs)
+
+
+def test_what_is_not_known_is_null():
+    legacy = next(one for one in document(audits.sample())["output"] if one["path"] == "legacy/old.txt")
+
+    assert (legacy["run"], legacy["digest"], legacy["job"]) == (None, None, None)
+
+
+def test_every_kind_of_finding_has_its_rule_and_each_finding_a_place():
+    audit = audits.sample()
+    found = list(results(audit))
+
+    assert set(RULES) == set(Kind)
+    assert [one.message for one in found] == [one.text for one in audit.findings]
+    assert next(one for one in found if one.rule == "bad-image").uri == "trimmed/a.fq"
+    assert next(one for one in found if one.rule == "run-unfinished").uri.startswith(".snakemake/apptainer-freshness/")
+    assert all(one.uri for one in found)
+
+
+def test_places_of_several_folders_are_whole_paths():
+    audit = replace(audits.sample(), workdirs=(audits.WORKDIR, "/data/other"))
+
+    assert all(one.uri.startswith("/data/") for one in results(audit))

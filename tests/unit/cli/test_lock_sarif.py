@@ -1,0 +1,91 @@
+"""What ``lock`` and ``status`` find, as code hosts read it: each finding at the rule that it is about."""
+
+import json
+
+import pytest
+
+from snakemake_apptainer_freshness.cli.lock_sarif import RULES
+from tests.support import pins
+
+TOOL = "docker://quay.io/team/tool:1.0"
+
+
+@pytest.fixture
+def workflow(place, monkeypatch):
+    """A workflow of one rule, whose container is `TOOL`."""
+    for name in ("SNAKEMAKE_PROFILE", "SNAKEMAKE_APPTAINER_FRESHNESS"):
+        monkeypatch.delenv(name, raising=False)
+    (place.folder / "Snakefile").write_text(
+        f'rule a:\n    output: "a.txt"\n    container: "{TOOL}"\n    shell: "touch {{output}}"\n'
+    )
+    return place
+
+
+def results(place, *arguments, status):
+    answer = place.run(*arguments, "--sarif", "found.sarif")
+    assert answer.status == status
+    document = json.loads((place.folder / "found.sarif").read_text())
+    [run] = document["runs"]
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == list(RULES)
+    return run["results"]
+
+
+def places(result):
+    return [
+        (one["physicalLocation"]["artifactLocation"]["uri"], one["physicalLocation"].get("region", {}).get("startLine"))
+        for one in result["locations"]
+    ]
+
+
+def test_what_is_not_locked_stands_at_its_rule(workflow):
+    [result] = results(workflow, "lock", "--check", status=1)
+    assert (result["ruleId"], result["level"]) == ("not-locked", "error")
+    assert places(result) == [("Snakefile", 1)]
+
+
+def test_an_orphan_stands_at_the_lock(workflow):
+    other = pins.pin()
+    workflow.lock(other)
+    (workflow.folder / "Snakefile").write_text('rule a:\n    output: "a.txt"\n    shell: "touch {output}"\n')
+    [result] = results(workflow, "lock", "--check", status=1)
+    assert result["ruleId"] == "orphan"
+    assert places(result) == [("containers.lock", None)]
+
+
+def test_what_a_policy_forbids_stands_at_its_rule_and_nothing_is_locked(workflow):
+    (workflow.folder / "apptainer-freshness.toml").write_text('[policy.registries]\nallow = ["ghcr.io"]\n')
+    [result] = results(workflow, "lock", status=1)
+    assert result["ruleId"] == "policy"
+    assert "registry quay.io is not allowed" in result["message"]["text"]
+    assert places(result) == [("Snakefile", 1)]
+    assert not (workflow.folder / "containers.lock").exists()
+
+
+def test_what_a_policy_frowns_upon_is_a_warning(workflow):
+    workflow.lock(pins.pin())
+    (workflow.folder / "apptainer-freshness.toml").write_text(
+        '[policy.registries]\nallow = ["ghcr.io"]\nlevel = "warn"\n'
+    )
+    [result] = results(workflow, "lock", "--check", status=0)
+    assert (result["ruleId"], result["level"]) == ("policy", "warning")
+
+
+def test_status_tells_of_images_that_may_not_run_and_of_the_sites_policy(place):
+    place.lock(pins.pin())
+    pins.put(place.prefix, pins.pin(), b"no image")
+    (place.folder / "apptainer-freshness.toml").write_text('[policy.tags]\nrefuse = ["1.*"]\n')
+    found = results(place, "status", "--offline", status=1)
+    assert sorted(one["ruleId"] for one in found) == ["policy", "unproven-image"]
+    assert all(places(one) == [("containers.lock", None)] for one in found)
+
+
+def test_nothing_found_is_an_empty_list(place):
+    place.lock(pins.pin())
+    assert results(place, "status", "--offline", status=0) == []
+
+
+def test_a_file_that_cannot_be_written_is_an_error(place):
+    place.lock(pins.pin())
+    answer = place.run("status", "--offline", "--sarif", "nowhere/found.sarif")
+    assert answer.status == 3
+    assert "cannot write nowhere/found.sarif" in answer.err

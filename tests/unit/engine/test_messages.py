@@ -1,0 +1,92 @@
+"""What a user sees at the start of a run."""
+
+import pytest
+
+from snakemake_apptainer_freshness.engine.messages import Facts, lines
+from snakemake_apptainer_freshness.freshness import UNCHECKED, RemoteFact, RemoteState, Verdict
+from snakemake_apptainer_freshness.lockfile import Change, Entry
+from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
+
+OLD, NEW = ("sha256:" + letter * 64 for letter in "ab")
+
+
+def entry(name, digest):
+    return Entry(reference=name, pinned=f"{name}@{digest}", digest=digest, media_type="x")
+
+
+def verdict(name, state=RemoteState.CURRENT, *, same=False, detail=""):
+    return Verdict(
+        reference=name, remote=RemoteFact(state=state, digest=NEW, detail=detail), disk=None, same_platform=same
+    )
+
+
+def told(*verdicts, changes=(), unpinnable=None, left_alone=(), dryrun=False, **options):
+    facts = Facts(verdicts=verdicts, changes=changes, unpinnable=unpinnable or {}, left_alone=left_alone)
+    return lines(facts, Options(**options), lockfile="containers.lock", dryrun=dryrun)
+
+
+def test_images_that_are_current_take_one_line_together():
+    [line] = told(verdict("a"), verdict("b"))
+
+    assert line.text == "apptainer-freshness: 2 images pinned by containers.lock (mode lock): 2 current"
+    assert not line.problem
+
+
+def test_a_workflow_without_containers_has_nothing_to_pin():
+    assert told()[0].text == "apptainer-freshness: 0 images pinned by containers.lock (mode lock): nothing to pin"
+
+
+def test_what_is_new_is_counted_as_added_and_not_as_asked_about():
+    summary, added = told(
+        Verdict(reference="a", remote=UNCHECKED, disk=None),
+        changes=[Change(reference="a", old=None, new=entry("a", NEW))],
+    )
+
+    assert summary.text.endswith(": 1 added")
+    assert added.text == "  added: a → sha256:bbbbbbbbbbbb"
+
+
+def test_a_dry_run_says_what_would_be_done():
+    change = Change(reference="a", old=entry("a", OLD), new=entry("a", NEW))
+    summary, updated = told(verdict("a"), changes=[change], dryrun=True, mode=Mode.UPDATE)
+
+    assert summary.text.endswith("(mode update): 1 would be updated")
+    assert updated.text == "  would be updated: a sha256:aaaaaaaaaaaa → sha256:bbbbbbbbbbbb"
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (RemoteState.MOVED, "now points at sha256:bbbbbbbbbbbb; the pinned one runs; take the new one with: snakemake"),
+        (RemoteState.UNTAGGED, "the tag is gone from the registry; its pinned digest is still served"),
+        (RemoteState.LOST, "the pinned digest is no longer served"),
+        (RemoteState.UNREACHABLE, "could not ask whether the tag moved: no route"),
+    ],
+)
+def test_what_is_not_current_is_a_warning_of_its_own(state, said):
+    summary, line = told(verdict("a", state, detail="no route"))
+
+    assert summary.text.endswith(f": 1 {state}")
+    assert line.text.startswith(f"  {state}: a: {said}")
+    assert line.problem
+
+
+def test_a_move_that_does_not_change_this_platforms_image_says_so():
+    assert "the image for this platform is the same" in told(verdict("a", RemoteState.MOVED, same=True))[1].text
+
+
+def test_moves_can_be_ignored():
+    assert len(told(verdict("a", RemoteState.MOVED), on_moved=Reaction.IGNORE)) == 1
+
+
+def test_what_cannot_be_pinned_is_told_with_the_reason_unless_that_is_ignored():
+    assert told(unpinnable={"box": "a folder"})[1].text == "  unpinnable: box: a folder"
+    assert len(told(unpinnable={"box": "a folder"}, on_unpinnable=Reaction.IGNORE)) == 1
+
+
+def test_what_a_command_that_runs_no_job_left_alone_is_counted():
+    assert told(left_alone=["a"])[0].text.endswith(": 1 not in the lock")
+
+
+def test_what_a_registry_said_beside_its_answer_is_a_note():
+    assert told(verdict("a", detail="via a mirror"))[1].text == "  note: a: via a mirror"

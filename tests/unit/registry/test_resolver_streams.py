@@ -1,0 +1,158 @@
+"""Blobs of a registry as iterators: restarted, abandoned, redirected, and never with a login for somebody else."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from snakemake_apptainer_freshness.errors import ConnectionFailed, NotFound, PolicyRefused, RegistryError, Unauthorized
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.registry.resolver import Resolver, pulled
+from tests.support.lab import Lab
+from tests.support.replies import Reply
+from tests.support.simulator import Simulator
+
+BLOB = bytes(range(256)) * 2000
+DIGEST = Digest.of(BLOB)
+PATH = f"/v2/team/tool/blobs/{DIGEST}"
+
+
+@pytest.fixture
+def lab(tmp_path):
+    with Lab(tmp_path) as lab:
+        yield lab
+
+
+def fetch(lab: Lab, registry: Simulator) -> bytes:
+    with Resolver(environ=lab.environ, limits=lab.limits) as resolver:
+        return b"".join(resolver.blob(parse(f"docker://{registry.host}/team/tool:1"), DIGEST))
+
+
+def test_pieces_come_in_their_order():
+    def download(sink):
+        sink.restart()
+        for piece in (b"a", b"bc", b"", b"d"):
+            sink(piece)
+
+    assert list(pulled(download)) == [b"a", b"bc", b"d"]
+
+
+def test_a_download_that_begins_anew_gives_each_byte_once():
+    def download(sink):
+        for pieces in ((b"abc", b"de"), (b"abcd",), (b"a", b"bcdefg", b"h")):
+            sink.restart()
+            for piece in pieces:
+                sink(piece)
+
+    assert b"".join(pulled(download)) == b"abcdefgh"
+
+
+def test_the_error_of_a_download_is_raised_after_its_pieces():
+    def download(sink):
+        sink.restart()
+        sink(b"a")
+        raise ConnectionFailed("it broke")
+
+    pieces = pulled(download)
+    assert next(pieces) == b"a"
+    with pytest.raises(ConnectionFailed):
+        next(pieces)
+
+
+def test_a_download_ends_when_nobody_reads_any_more():
+    ended = threading.Event()
+
+    def download(sink):
+        sink.restart()
+        try:
+            while True:
+                sink(bytes(1000))
+        finally:
+            ended.set()
+
+    pieces = pulled(download)
+    next(pieces)
+    pieces.close()
+    assert ended.wait(5)
+
+
+def test_a_download_stays_a_few_pieces_ahead():
+    given = []
+
+    def download(sink):
+        sink.restart()
+        for number in range(1000):
+            sink(b"x")
+            given.append(number)
+
+    pieces = pulled(download)
+    next(pieces)
+    time.sleep(0.2)
+    assert len(given) < 40
+    assert len(list(pieces)) == 999
+
+
+def test_a_blob_is_downloaded(lab):
+    registry = lab.registry("registry.example")
+    registry.serve(PATH, BLOB)
+    assert fetch(lab, registry) == BLOB
+
+
+def test_a_blob_that_is_not_there_is_not_found(lab):
+    registry = lab.registry("registry.example")
+    registry.answer(PATH, Reply(status=404))
+    with pytest.raises(NotFound):
+        fetch(lab, registry)
+
+
+def test_a_blob_that_breaks_off_is_asked_for_again(lab):
+    registry = lab.registry("registry.example")
+    registry.serve(PATH, BLOB)
+    registry.answer(PATH, Reply(body=BLOB, cut=100_000), times=1)
+    assert fetch(lab, registry) == BLOB
+    assert len(registry.asked(PATH)) == 2
+
+
+def test_a_login_is_for_the_registry_and_not_for_its_storage(lab):
+    registry = lab.registry("registry.example", auth="basic", users={"alice": lab.password})
+    storage = lab.registry("thief.example")
+    location = storage.serve("/bucket/blob", BLOB)
+    registry.answer(
+        PATH, lambda request: Reply(status=307, headers=[("Location", location)]) if request.authorization else None
+    )
+    lab.log_in(registry.host)
+
+    assert fetch(lab, registry) == BLOB
+    assert lab.saw_secret(registry)
+    assert not lab.saw_secret(storage)
+
+
+def test_a_private_storage_of_a_public_registry_is_refused(lab):
+    registry = lab.registry("registry.example")
+    inside = lab.registry("inside.example", public=False)
+    registry.answer(PATH, Reply(status=307, headers=[("Location", inside.serve("/x", BLOB))]))
+    with pytest.raises(PolicyRefused):
+        fetch(lab, registry)
+    assert inside.requests == []
+
+
+def test_a_blob_behind_a_login_says_so(lab):
+    registry = lab.registry("registry.example", auth="basic", users={"alice": lab.password})
+    with pytest.raises(Unauthorized):
+        fetch(lab, registry)
+
+
+def test_a_manifest_is_held_to_its_digest(lab):
+    registry = lab.registry("registry.example")
+    digest = Digest.of(b"{}")
+    registry.serve(f"/v2/team/tool/manifests/{digest}", b"{}")
+    lie = Digest.of(b"other")
+    registry.serve(f"/v2/team/tool/manifests/{lie}", b"{}")
+    with Resolver(environ=lab.environ, limits=lab.limits) as resolver:
+        reference = parse(f"docker://{registry.host}/team/tool:1")
+        assert resolver.manifest(reference, digest) == b"{}"
+        with pytest.raises(RegistryError):
+            resolver.manifest(reference, lie)
