@@ -10,6 +10,7 @@ import pytest
 
 from snakemake_apptainer_freshness.actions import fetch as module
 from snakemake_apptainer_freshness.actions.fetch import Result, fetch
+from snakemake_apptainer_freshness.apptainer import program
 from snakemake_apptainer_freshness.errors import LocalIOError, PullFailed, UnprovenImage
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import pull
