@@ -18,17 +18,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.actions.check import look
-from snakemake_apptainer_freshness.actions.image_content import Blobs, Registry
+from snakemake_apptainer_freshness.actions.image_content import Blobs, BlobSource
 from snakemake_apptainer_freshness.actions.prove import PROVEN, Proof, prove
-from snakemake_apptainer_freshness.actions.provenance import Answer, Judgement, Origins, Target, hash_of, targets_of
-from snakemake_apptainer_freshness.actions.workflow import Output, Workflow
+from snakemake_apptainer_freshness.actions.provenance import (
+    Attribution,
+    AttributionResult,
+    Origins,
+    Target,
+    hash_of,
+    targets_of,
+)
+from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, Workflow
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.files import writable_by_all
-from snakemake_apptainer_freshness.common.progress import Bars
+from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.manifest import Index, Kind, Manifest, choose
+from snakemake_apptainer_freshness.image.manifest import Index, Manifest, ManifestKind, choose
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Scheme, parse
 from snakemake_apptainer_freshness.image.tree import NotComparable
@@ -61,10 +68,10 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Adopted:
+class AdoptedOutput:
     """One output, and how its `standing` is known; `url` is what its rule runs now, empty where the lock lacks it."""
 
-    output: Output
+    output: ExistingOutput
     url: str
     standing: Standing
     detail: str
@@ -74,8 +81,8 @@ class Adopted:
 class Adoption:
     """All outputs of a workflow, the project's `memory` with what was proven, and what could not be looked at."""
 
-    outputs: tuple[Adopted, ...]
-    memory: memories.Memory
+    outputs: tuple[AdoptedOutput, ...]
+    memory: memories.TagHistory
     path: Path
     errors: Mapping[str, FreshnessError] = field(default_factory=dict)
     """By the url that made outputs."""
@@ -85,7 +92,7 @@ def adopt(
     workflow: Workflow,
     lock: Lock,
     *,
-    deep: Callable[[], Registry] | None,
+    deep: Callable[[], BlobSource] | None,
     environment: Mapping[str, str] | None = None,
     remember: bool = True,
 ) -> Adoption:
@@ -100,7 +107,7 @@ def adopt(
     memory = memories.load(path)
     memory.learn_entries(lock)
     origins = Origins(workflow.prefix, memory, remember=remember)
-    with Bars() as bars:
+    with ProgressBars() as bars:
         judge = _Judge(workflow=workflow, lock=lock, origins=origins, deep=deep, environment=environment, bars=bars)
         outputs = tuple(judge.of(output) for output in workflow.outputs)
     return Adoption(outputs=outputs, memory=memory, path=path, errors=judge.errors)
@@ -115,7 +122,7 @@ class _Judge:
         workflow: Workflow,
         lock: Lock,
         origins: Origins,
-        deep: Callable[[], Registry] | None,
+        deep: Callable[[], BlobSource] | None,
         environment: Mapping[str, str],
         bars: Any,
     ) -> None:
@@ -130,7 +137,7 @@ class _Judge:
         self._tried: dict[tuple[str, str], Proof | None] = {}
         self.errors: dict[str, FreshnessError] = {}
 
-    def of(self, output: Output) -> Adopted:
+    def of(self, output: ExistingOutput) -> AdoptedOutput:
         """What `output` is."""
         target = self._target(output.reference)
         if not output.recorded_url:
@@ -146,17 +153,17 @@ class _Judge:
         if output.recorded_url == target.url:
             return self._answer(output, target, Standing.CURRENT, "its rule runs it under this name")
         judgement = self._origins.judge(output.recorded_url, output.started, target)
-        if judgement.answer is Answer.UNKNOWN and self._deep is not None:
+        if judgement.answer is Attribution.UNKNOWN and self._deep is not None:
             judgement = self._deepened(output, target) or judgement
         standing = {
-            Answer.SAME: Standing.PROVEN,
-            Answer.OTHER: Standing.OTHER,
-            Answer.UNKNOWN: Standing.UNPROVEN,
+            Attribution.SAME: Standing.PROVEN,
+            Attribution.OTHER: Standing.OTHER,
+            Attribution.UNKNOWN: Standing.UNPROVEN,
         }[judgement.answer]
         return self._answer(output, target, standing, judgement.detail)
 
-    def _answer(self, output: Output, target: Target | None, standing: Standing, detail: str) -> Adopted:
-        return Adopted(output=output, url=target.url if target else "", standing=standing, detail=detail)
+    def _answer(self, output: ExistingOutput, target: Target | None, standing: Standing, detail: str) -> AdoptedOutput:
+        return AdoptedOutput(output=output, url=target.url if target else "", standing=standing, detail=detail)
 
     def _target(self, reference: str) -> Target | None:
         if reference not in self._targets:
@@ -166,7 +173,7 @@ class _Judge:
                 self._targets[reference] = target
         return self._targets.get(reference)
 
-    def _deepened(self, output: Output, target: Target) -> Judgement | None:
+    def _deepened(self, output: ExistingOutput, target: Target) -> AttributionResult | None:
         """What looking deeper says; None where it says no more."""
         url = output.recorded_url
         try:
@@ -186,11 +193,15 @@ class _Judge:
         proof = self._tried[key]
         if proof is None:
             error = self.errors.get(url)
-            return Judgement(answer=Answer.UNKNOWN, detail=f"it cannot be compared: {error.message}") if error else None
+            return (
+                AttributionResult(answer=Attribution.UNKNOWN, detail=f"it cannot be compared: {error.message}")
+                if error
+                else None
+            )
         if proof.state is DiskState.VERIFIED:
             return self._origins.judge(url, output.started, target)
-        answer = Answer.OTHER if proof.state is DiskState.STALE else Answer.UNKNOWN
-        return Judgement(answer=answer, detail=proof.detail)
+        answer = Attribution.OTHER if proof.state is DiskState.STALE else Attribution.UNKNOWN
+        return AttributionResult(answer=answer, detail=proof.detail)
 
     def _try(self, url: str, look: Callable[[], Proof | None]) -> Proof | None:
         self._bars.begin(url)
@@ -217,7 +228,7 @@ class _Judge:
         """Compare the hash of a SIF with that of the one layer of a manifest, which is the file itself."""
         path = str(image)
         document = self._manifest(pin.url, pin.digest, pin.platform)
-        if document is None or document[1].kind is not Kind.SIF:
+        if document is None or document[1].kind is not ManifestKind.SIF:
             detail = f"the manifest that {pin.digest.short} names is not to be had, or of no SIF"
             return Proof(state=DiskState.UNBOUND, path=path, detail=detail)
         if writable_by_all(look(image).mode):
@@ -247,5 +258,5 @@ class _Judge:
             return None
         return (digest, document) if isinstance(document, Manifest) else None
 
-    def _registry(self) -> Registry | None:
+    def _registry(self) -> BlobSource | None:
         return self._deep() if self._deep is not None else None

@@ -34,7 +34,7 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
+class BundledImage:
     """An image in a bundle: what it has to be, its place in the archive, its file and its record here."""
 
     pin: Pin
@@ -44,7 +44,7 @@ class Carried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class LeftOut:
     """A reference whose image cannot be carried, and why."""
 
     reference: str
@@ -52,16 +52,16 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Freight:
+class BundleContent:
     """What a bundle is made of; `lock` are the bytes of the lock file."""
 
     contents: Contents
     lock: bytes
-    images: tuple[Carried, ...]
-    left: tuple[Left, ...]
+    images: tuple[BundledImage, ...]
+    left: tuple[LeftOut, ...]
 
 
-def gather(lock_path: Path, prefix: Path) -> Freight:
+def gather(lock_path: Path, prefix: Path) -> BundleContent:
     """What belongs into the bundle of the lock at `lock_path`, whose images lie in `prefix`.
 
     Raises
@@ -86,11 +86,11 @@ def gather(lock_path: Path, prefix: Path) -> Freight:
         lock=Member(name=archive.LOCK, size=len(content), sha256=hashlib.sha256(content).hexdigest()),
         images=tuple(one.packed for one in images),
     )
-    return Freight(
+    return BundleContent(
         contents=contents,
         lock=content,
         images=images,
-        left=tuple(Left(reference=reference, why=why) for reference, why in left.items()),
+        left=tuple(LeftOut(reference=reference, why=why) for reference, why in left.items()),
     )
 
 
@@ -129,7 +129,7 @@ def _refuse_unproven(bad: list[tuple[Pin, DiskFact]]) -> None:
     )
 
 
-def _carried(pin: Pin, path: Path) -> Carried:
+def _carried(pin: Pin, path: Path) -> BundledImage:
     """The image at `path`, which is verified."""
     record = _record_for(pin, path)
     if record is not None:
@@ -141,7 +141,7 @@ def _carried(pin: Pin, path: Path) -> Carried:
     else:
         raise LocalIOError(f"the record of {path} has gone while it was read", hint="try again")
     packed = Packed(image=Member(name=path.name, size=size, sha256=sha256), record=member)
-    return Carried(pin=pin, packed=packed, path=path, record=content)
+    return BundledImage(pin=pin, packed=packed, path=path, record=content)
 
 
 def _record_for(pin: Pin, path: Path) -> Record | None:
@@ -153,7 +153,7 @@ def _record_for(pin: Pin, path: Path) -> Record | None:
     return record if fits else None
 
 
-def save(freight: Freight, out: BinaryIO, advance: Advance) -> None:
+def save(freight: BundleContent, out: BinaryIO, advance: Advance) -> None:
     """Write the bundle to `out`; what was written is one only once this returns.
 
     Raises
@@ -184,7 +184,7 @@ def _add(out: BinaryIO, name: str, content: bytes) -> None:
     out.write(archive.header(name, len(content)) + content + archive.padding(len(content)))
 
 
-def _add_image(out: BinaryIO, one: Carried, advance: Advance) -> None:
+def _add_image(out: BinaryIO, one: BundledImage, advance: Advance) -> None:
     member, digest, left = one.packed.image, hashlib.sha256(), one.packed.image.size
     out.write(archive.header(member.name, member.size))
     buffer = memoryview(bytearray(DISK.chunk))

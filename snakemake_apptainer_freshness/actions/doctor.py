@@ -28,14 +28,14 @@ from snakemake_apptainer_freshness.actions.folders import (
     total,
 )
 from snakemake_apptainer_freshness.actions.lock_io import read_lock
-from snakemake_apptainer_freshness.actions.machine import KnownLogin, Problem, Variable, Version
-from snakemake_apptainer_freshness.actions.survey import Locked
+from snakemake_apptainer_freshness.actions.machine import KnownLogin, MachineProblem, ProgramVersion, Variable
+from snakemake_apptainer_freshness.actions.survey import LockedPins
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, writable_by_all
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import prefix as image_folder
-from snakemake_apptainer_freshness.store.prefix import Kind
+from snakemake_apptainer_freshness.store.prefix import ItemKind
 
 _HEADER: Final = 128
 """Bytes of a SIF that hold the identity of the build."""
@@ -53,7 +53,7 @@ class Weight(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ailment:
+class DoctorFinding:
     """One thing that was found; `size` is the bytes that it takes, `paths` where it is."""
 
     weight: Weight
@@ -68,12 +68,12 @@ class Ailment:
 class Diagnosis:
     """All that the doctor has found."""
 
-    versions: list[Version]
+    versions: list[ProgramVersion]
     folders: list[Folder]
     variables: list[Variable]
     logins: list[KnownLogin]
     registries: list[str]
-    ailments: list[Ailment]
+    ailments: list[DoctorFinding]
 
 
 def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str] | None = None) -> Diagnosis:
@@ -113,33 +113,35 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
     )
 
 
-def _of_problem(problem: Problem) -> Ailment:
-    return Ailment(weight=Weight.PROBLEM, kind=problem.kind, text=problem.text, hint=problem.hint)
+def _of_problem(problem: MachineProblem) -> DoctorFinding:
+    return DoctorFinding(weight=Weight.PROBLEM, kind=problem.kind, text=problem.text, hint=problem.hint)
 
 
-def _lock(lockfile: Path | None) -> tuple[Locked | None, list[Problem]]:
+def _lock(lockfile: Path | None) -> tuple[LockedPins | None, list[MachineProblem]]:
     if lockfile is None:
         return None, []
     try:
-        return Locked.of(read_lock(lockfile)), []
+        return LockedPins.of(read_lock(lockfile)), []
     except FreshnessError as error:
-        return None, [Problem(kind="lock", text=error.message, hint=error.hint)]
+        return None, [MachineProblem(kind="lock", text=error.message, hint=error.hint)]
 
 
-def _no_program() -> Problem:
-    return Problem(
+def _no_program() -> MachineProblem:
+    return MachineProblem(
         kind="program",
         text="neither apptainer nor singularity can be used from PATH",
         hint="install Apptainer 1.0 or later, or load its environment module",
     )
 
 
-def _found(weight: Weight, kind: str, what: tuple[str, str], files: Iterable[File], hint: str) -> Iterator[Ailment]:
+def _found(
+    weight: Weight, kind: str, what: tuple[str, str], files: Iterable[File], hint: str
+) -> Iterator[DoctorFinding]:
     """One ailment for all of `files`; none where there are none. `what` is a noun, and what follows it."""
     listed = list(files)
     if listed:
         noun, rest = what
-        yield Ailment(
+        yield DoctorFinding(
             weight=weight,
             kind=kind,
             text=f"{len(listed)} {noun}{'' if len(listed) == 1 else 's'} {rest}",
@@ -149,7 +151,7 @@ def _found(weight: Weight, kind: str, what: tuple[str, str], files: Iterable[Fil
         )
 
 
-def _of_folders(folders: Iterable[Folder], environment: Mapping[str, str]) -> Iterator[Ailment]:
+def _of_folders(folders: Iterable[Folder], environment: Mapping[str, str]) -> Iterator[DoctorFinding]:
     for folder in folders:
         if not folder.path:
             continue
@@ -164,9 +166,9 @@ def _of_folders(folders: Iterable[Folder], environment: Mapping[str, str]) -> It
             problems.append(("disk", "has less than 1 GiB free", "make room, or choose a larger disk"))
         for kind, what, hint in problems:
             text = f"the folder for {folder.name}, {folder.path}, {what}"
-            yield Ailment(weight=Weight.PROBLEM, kind=kind, text=text, hint=hint, paths=(folder.path,))
+            yield DoctorFinding(weight=Weight.PROBLEM, kind=kind, text=text, hint=hint, paths=(folder.path,))
     if environment.get("APPTAINER_CACHEDIR") == "":
-        yield Ailment(
+        yield DoctorFinding(
             weight=Weight.PROBLEM,
             kind="environment",
             text="APPTAINER_CACHEDIR is set and empty: Snakemake then keeps its images in the working directory itself",
@@ -174,33 +176,33 @@ def _of_folders(folders: Iterable[Folder], environment: Mapping[str, str]) -> It
         )
 
 
-def _of_prefix(prefix: Path, locked: Locked | None) -> Iterator[Ailment]:
-    by_kind: dict[Kind, list[File]] = {kind: [] for kind in Kind}
+def _of_prefix(prefix: Path, locked: LockedPins | None) -> Iterator[DoctorFinding]:
+    by_kind: dict[ItemKind, list[File]] = {kind: [] for kind in ItemKind}
     names = set()
     if prefix.is_dir() and not os.access(prefix, os.R_OK | os.X_OK):
         yield _of_problem(
-            Problem(kind="permissions", text=f"the image folder {prefix} cannot be read", hint="ask its owner")
+            MachineProblem(kind="permissions", text=f"the image folder {prefix} cannot be read", hint="ask its owner")
         )
     for item in items_in(prefix):
         by_kind[item.kind] += existing([item.path])
         names.add(item.path.name)
-    images = by_kind[Kind.IMAGE]
+    images = by_kind[ItemKind.IMAGE]
     yield from _of_images(images, "the image folder", "apptainer-freshness verify --repair")
     now = time.time()
-    old_locks = [file for file in by_kind[Kind.LOCK] if now - file.status.st_mtime > _STALE_LOCK]
+    old_locks = [file for file in by_kind[ItemKind.LOCK] if now - file.status.st_mtime > _STALE_LOCK]
     yield from _found(
         Weight.SPACE, "stale lock", ("lock", "in the image folder without a sign of life"), old_locks,
         "the next fetch of that image breaks such a lock; nothing to do",
     )  # fmt: skip
-    partial = [file for file in by_kind[Kind.PARTIAL] if now - file.status.st_mtime > DISK.leftover]
+    partial = [file for file in by_kind[ItemKind.PARTIAL] if now - file.status.st_mtime > DISK.leftover]
     yield from _found(
         Weight.SPACE, "leftover", ("unfinished file", "of killed pulls in the image folder"), partial, "delete them"
     )
     yield from _found(
         Weight.SPACE, "quarantined", ("file", "that was moved aside, not being what its pin names"),
-        by_kind[Kind.QUARANTINE], "delete them, once no result that was made with them is in doubt",
+        by_kind[ItemKind.QUARANTINE], "delete them, once no result that was made with them is in doubt",
     )  # fmt: skip
-    orphans = [file for file in by_kind[Kind.RECORD] if file.path.name.removesuffix(".freshness.json") not in names]
+    orphans = [file for file in by_kind[ItemKind.RECORD] if file.path.name.removesuffix(".freshness.json") not in names]
     yield from _found(Weight.SPACE, "orphan record", ("record", "whose image is gone"), orphans, "delete them")
     if locked is not None:
         unused = [file for file in images if file.path.name not in locked.by_name]
@@ -210,7 +212,7 @@ def _of_prefix(prefix: Path, locked: Locked | None) -> Iterator[Ailment]:
         )  # fmt: skip
 
 
-def _of_cache(cache: CacheFolder) -> Iterator[Ailment]:
+def _of_cache(cache: CacheFolder) -> Iterator[DoctorFinding]:
     yield from _of_images(entries_in(cache), "Apptainer's cache", "apptainer-freshness verify --repair")
     leftovers = [left for left in cache.leftovers() if left.age > DISK.leftover]
     yield from _found(
@@ -231,7 +233,7 @@ def _quarantined(folder: Path) -> Iterator[Path]:
         return
 
 
-def _of_images(images: list[File], where: str, mend: str) -> Iterator[Ailment]:
+def _of_images(images: list[File], where: str, mend: str) -> Iterator[DoctorFinding]:
     regular = [file for file in images if stat.S_ISREG(file.status.st_mode)]
     yield from _found(
         Weight.PROBLEM, "not a file", ("link, folder or device", f"in place of an image in {where}"),
@@ -252,7 +254,7 @@ def _of_images(images: list[File], where: str, mend: str) -> Iterator[Ailment]:
     )  # fmt: skip
 
 
-def _duplicates(files: Iterable[File]) -> Iterator[Ailment]:
+def _duplicates(files: Iterable[File]) -> Iterator[DoctorFinding]:
     """Files that are the same build, in whatever folders; only what could be saved is counted."""
     by_size: dict[int, list[File]] = {}
     for file in {(one.status.st_dev, one.status.st_ino): one for one in files}.values():
@@ -278,6 +280,6 @@ def _identity(path: Path) -> bytes:
         return b""
 
 
-def paths_shown(ailment: Ailment) -> tuple[tuple[str, ...], int]:
+def paths_shown(ailment: DoctorFinding) -> tuple[tuple[str, ...], int]:
     """The first paths of an ailment, and how many more there are; none for one that names its folder already."""
     return ailment.paths[:_LISTED], max(0, len(ailment.paths) - _LISTED)

@@ -37,7 +37,7 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import records
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
-from snakemake_apptainer_freshness.store.pull import Obtained, Source, Watch, obtain, record_of
+from snakemake_apptainer_freshness.store.pull import Obtained, PullSource, Watch, obtain, record_of
 
 RUNNABLE: Final = frozenset(state for state in DiskState if state.may_run)
 
@@ -148,7 +148,7 @@ class _Fetcher:
         self._stop = threading.Event()
         self._downloads = threading.Semaphore()
         program = _once(lambda: Apptainer.find(environment))
-        self._source = Source(program=program, cache=CacheFolder.of(environment), stop=self._stop)
+        self._source = PullSource(program=program, cache=CacheFolder.of(environment), stop=self._stop)
 
     def run(self, pins: list[Pin], jobs: int | None) -> Iterator[Result]:
         """The result of each pin, as they come; stops all where it is interrupted."""

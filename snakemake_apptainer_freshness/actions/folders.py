@@ -14,7 +14,7 @@ from pathlib import Path
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.store import prefix as image_folder
-from snakemake_apptainer_freshness.store.prefix import Item, Kind
+from snakemake_apptainer_freshness.store.prefix import FolderItem, ItemKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ def existing(paths: Iterable[Path]) -> Iterator[File]:
             continue
 
 
-def items_in(prefix: Path) -> list[Item]:
+def items_in(prefix: Path) -> list[FolderItem]:
     """All that lies in Snakemake's image folder."""
     try:
         return list(image_folder.survey(prefix))
@@ -108,7 +108,7 @@ def items_in(prefix: Path) -> list[Item]:
 
 def images_in(prefix: Path) -> list[File]:
     """The images in Snakemake's image folder."""
-    return list(existing(item.path for item in items_in(prefix) if item.kind is Kind.IMAGE))
+    return list(existing(item.path for item in items_in(prefix) if item.kind is ItemKind.IMAGE))
 
 
 def entries_in(cache: CacheFolder) -> list[File]:

@@ -36,11 +36,11 @@ from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import claims, records
 from snakemake_apptainer_freshness.store import prefix as image_folder
 from snakemake_apptainer_freshness.store.claims import Registered
-from snakemake_apptainer_freshness.store.prefix import QUARANTINE, Item, Kind
+from snakemake_apptainer_freshness.store.prefix import QUARANTINE, FolderItem, ItemKind
 from snakemake_apptainer_freshness.store.records import DamagedRecord
 
 
-class What(StrEnum):
+class WasteKind(StrEnum):
     """What it is that nobody needs."""
 
     IMAGE = "image"
@@ -56,14 +56,14 @@ class What(StrEnum):
 class Waste:
     """One file that may be freed; `reference` where it is known of which image it is, `why` in one line."""
 
-    what: What
+    what: WasteKind
     file: File
     why: str
     reference: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class NeededImages:
     """What decides which images are needed: the `lock` at hand, the claims in `prefix`, and the `grace` days."""
 
     prefix: Path
@@ -81,7 +81,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class GcPlan:
     """What may be freed, what is foreign and may be freed only where that is asked for, and who was asked."""
 
     waste: list[Waste]
@@ -89,7 +89,7 @@ class Plan:
     registered: list[Registered]
 
 
-def plan(known: Known, caches: Iterable[CacheFolder]) -> Plan:
+def plan(known: NeededImages, caches: Iterable[CacheFolder]) -> GcPlan:
     """What nobody needs; only that a lock is missed from now on is noted, in its claim.
 
     Raises
@@ -104,23 +104,25 @@ def plan(known: Known, caches: Iterable[CacheFolder]) -> Plan:
         claims.remember(one)
     names = known.names(registered)
     items = list(image_folder.survey(known.prefix))
-    images = [waste for item in items if item.kind is Kind.IMAGE and item.image not in names for waste in _image(item)]
+    images = [
+        waste for item in items if item.kind is ItemKind.IMAGE and item.image not in names for waste in _image(item)
+    ]
     others = [waste for item in items for waste in _other(item)]
     run_out = [waste for one in registered if one.has_run_out(known.grace) for waste in _claim(one)]
     cached = [waste for cache in caches for waste in _in_cache(cache)]
-    ours = [waste for waste in images if waste.what is What.IMAGE]
-    foreign = [waste for waste in images if waste.what is What.FOREIGN]
-    return Plan(waste=[*ours, *others, *run_out, *cached], foreign=foreign, registered=registered)
+    ours = [waste for waste in images if waste.what is WasteKind.IMAGE]
+    foreign = [waste for waste in images if waste.what is WasteKind.FOREIGN]
+    return GcPlan(waste=[*ours, *others, *run_out, *cached], foreign=foreign, registered=registered)
 
 
-def _found(what: What, path: Path, why: str, reference: str = "") -> Iterator[Waste]:
+def _found(what: WasteKind, path: Path, why: str, reference: str = "") -> Iterator[Waste]:
     """The file at `path`, if it is there; a folder is nobody's to remove, but for those that pulls make."""
     for file in existing([path]):
-        if what is What.PARTIAL or not stat.S_ISDIR(file.status.st_mode):
+        if what is WasteKind.PARTIAL or not stat.S_ISDIR(file.status.st_mode):
             yield Waste(what=what, file=file, why=why, reference=reference)
 
 
-def _image(item: Item) -> Iterator[Waste]:
+def _image(item: FolderItem) -> Iterator[Waste]:
     with contextlib.suppress(DamagedRecord, OSError):
         record = records.load(item.path)
         if (
@@ -129,9 +131,9 @@ def _image(item: Item) -> Iterator[Waste]:
             and image_folder.image_name(record.pinned) == item.image
             and record.size == item.path.lstat().st_size
         ):
-            yield from _found(What.IMAGE, item.path, "no known lock needs it", record.reference)
+            yield from _found(WasteKind.IMAGE, item.path, "no known lock needs it", record.reference)
             return
-    yield from _found(What.FOREIGN, item.path, "not fetched by us; another workflow may use it", _label(item.path))
+    yield from _found(WasteKind.FOREIGN, item.path, "not fetched by us; another workflow may use it", _label(item.path))
 
 
 _FETCHED: Final = (records.PULLED, records.COPIED, records.BUNDLED)
@@ -146,16 +148,16 @@ def _label(image: Path) -> str:
     return f"docker://{pulled}" if pulled else ""
 
 
-def _other(item: Item) -> Iterator[Waste]:
+def _other(item: FolderItem) -> Iterator[Waste]:
     match item.kind:
-        case Kind.RECORD if not _is_there(item.path.with_name(item.image)):
-            yield from _found(What.RECORD, item.path, "its image is gone")
-        case Kind.QUARANTINE:
-            yield from _found(What.QUARANTINED, item.path, _ASIDE)
-        case Kind.PARTIAL if is_left_behind(item.path.name):
-            yield from _found(What.PARTIAL, item.path, "whoever wrote it was killed")
-        case Kind.PARTIAL:
-            for waste in _found(What.PARTIAL, item.path, "nobody has written to it for a day"):
+        case ItemKind.RECORD if not _is_there(item.path.with_name(item.image)):
+            yield from _found(WasteKind.RECORD, item.path, "its image is gone")
+        case ItemKind.QUARANTINE:
+            yield from _found(WasteKind.QUARANTINED, item.path, _ASIDE)
+        case ItemKind.PARTIAL if is_left_behind(item.path.name):
+            yield from _found(WasteKind.PARTIAL, item.path, "whoever wrote it was killed")
+        case ItemKind.PARTIAL:
+            for waste in _found(WasteKind.PARTIAL, item.path, "nobody has written to it for a day"):
                 if time.time() - waste.file.status.st_mtime > DISK.leftover:
                     yield waste
 
@@ -165,21 +167,21 @@ _ASIDE: Final = "was moved aside, not being what its pin names"
 
 def _claim(one: Registered) -> Iterator[Waste]:
     why = f"its lock {one.claim.lockfile} has been gone since {one.claim.missing_since or 'now'}"
-    yield from _found(What.CLAIM, one.file, why)
+    yield from _found(WasteKind.CLAIM, one.file, why)
 
 
 def _in_cache(cache: CacheFolder) -> Iterator[Waste]:
     old = [left.path for left in cache.leftovers() if left.age > DISK.leftover]
     in_use = _open_files() if old else set()
     for path in old:
-        for waste in _found(What.LEFTOVER, path, "a pull was killed"):
+        for waste in _found(WasteKind.LEFTOVER, path, "a pull was killed"):
             if (waste.file.status.st_dev, waste.file.status.st_ino) not in in_use:
                 yield waste
     for path in _all_in(cache):
         if QUARANTINE in path.name:
-            yield from _found(What.QUARANTINED, path, _ASIDE)
+            yield from _found(WasteKind.QUARANTINED, path, _ASIDE)
         elif path.name.endswith(records.SUFFIX) and not _is_there(_image_of(path)):
-            yield from _found(What.RECORD, path, "its image is gone")
+            yield from _found(WasteKind.RECORD, path, "its image is gone")
 
 
 def _all_in(cache: CacheFolder) -> Iterator[Path]:
@@ -219,7 +221,7 @@ class Freed:
         return not self.kept and self.error is None
 
 
-def free(waste: Iterable[Waste], known: Known) -> Iterator[Freed]:
+def free(waste: Iterable[Waste], known: NeededImages) -> Iterator[Freed]:
     """Delete `waste`, as far as it is still what it was and nobody needs it now.
 
     Raises
@@ -246,14 +248,14 @@ def free(waste: Iterable[Waste], known: Known) -> Iterator[Freed]:
             yield Freed(waste=one, error=error)
 
 
-_LOCKED: Final = (What.IMAGE, What.FOREIGN, What.RECORD)
+_LOCKED: Final = (WasteKind.IMAGE, WasteKind.FOREIGN, WasteKind.RECORD)
 """What a run that fetches an image also writes, under the lock of that image."""
 
 
 def _deleted(one: Waste) -> Freed:
     """Delete one file, whose lock we have where it has one."""
     path = one.file.path
-    if one.what is What.RECORD and _is_there(_image_of(path)):
+    if one.what is WasteKind.RECORD and _is_there(_image_of(path)):
         return Freed(waste=one, kept="its image is there again")
     try:
         now = path.lstat()
@@ -265,7 +267,7 @@ def _deleted(one: Waste) -> Freed:
         remove_tree(path)
         return Freed(waste=one)
     path.unlink()
-    if one.what is What.IMAGE:
+    if one.what is WasteKind.IMAGE:
         records.path_of(path).unlink(missing_ok=True)
     return Freed(waste=one)
 

@@ -18,7 +18,7 @@ from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.blobs import DamagedBlob, checked, hashed, unpacked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.layers import MEDIA_TYPES, Layers
-from snakemake_apptainer_freshness.image.manifest import Descriptor, Index, Kind, Manifest
+from snakemake_apptainer_freshness.image.manifest import Descriptor, Index, Manifest, ManifestKind
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
@@ -28,7 +28,7 @@ from snakemake_apptainer_freshness.settings import DISK, LIMITS, TREE
 T = TypeVar("T")
 
 
-class Registry(Protocol):
+class BlobSource(Protocol):
     """Where manifests and blobs come from that are not in Apptainer's cache; a :class:`Resolver` is one.
 
     Both raise a RegistryError where that cannot be had. Neither is believed.
@@ -46,7 +46,7 @@ class Blobs:
     """Manifests and blobs, from Apptainer's cache or the registry. Whatever is given out is hashed."""
 
     pin: Pin
-    registry: Registry | None
+    registry: BlobSource | None
     cache: CacheFolder | None
     _damaged: set[Digest] = field(default_factory=set)
     """Blobs of the cache that are not to be used again."""
@@ -130,7 +130,7 @@ def image_manifest(pin: Pin, blobs: Blobs) -> tuple[Digest, Manifest]:
             if entry is None:
                 raise NotComparable(f"the index {digest.short} has nothing for {pin.platform}")
             digest, document = entry.digest, blobs.manifest(entry.digest)
-    if not isinstance(document, Manifest) or document.kind is not Kind.IMAGE:
+    if not isinstance(document, Manifest) or document.kind is not ManifestKind.IMAGE:
         raise NotComparable(f"{digest.short} is not the manifest of an image")
     return digest, document
 

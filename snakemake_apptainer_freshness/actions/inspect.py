@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.actions.check import look
-from snakemake_apptainer_freshness.actions.survey import Candidate, Found, Locked, Place, examine
+from snakemake_apptainer_freshness.actions.survey import Candidate, ImageLocation, LockedPins, SurveyedImage, examine
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.sif import Sif
 from snakemake_apptainer_freshness.common.files import NotAFile, opened
@@ -47,7 +47,7 @@ class Inspection:
     `locked` is the pin of the lock that the file belongs to, if one is its. `proven` and `unproven` are sentences.
     """
 
-    found: Found
+    found: SurveyedImage
     content: Sif | None
     record: Record | None
     record_problem: str
@@ -67,9 +67,9 @@ class Inspection:
         return self.content is not None and any(one.type == sif.SIGNATURE for one in self.content.descriptors)
 
 
-def inspect(path: Path, locked: Locked) -> Inspection:
+def inspect(path: Path, locked: LockedPins) -> Inspection:
     """All that is known of the file at `path`."""
-    found = examine(Candidate(place=Place.PATH, path=path), locked)
+    found = examine(Candidate(place=ImageLocation.PATH, path=path), locked)
     assert found is not None  # noqa: S101  only an entry of Apptainer's cache can be left out
     evidence = look(path)
     content = _read(path)
@@ -93,7 +93,7 @@ def _read(path: Path) -> Sif | None:
         return None
 
 
-def _conclude(found: Found, content: Sif | None, record: Record | None) -> tuple[list[str], list[str]]:
+def _conclude(found: SurveyedImage, content: Sif | None, record: Record | None) -> tuple[list[str], list[str]]:
     if content is None:
         return [f"It is not a sound image: {found.fact.detail}."], ["Anything else: what it says cannot be believed."]
     proven, unproven = ["It is a sound SIF: all its parts lie within the file."], []
@@ -122,12 +122,12 @@ def _conclude(found: Found, content: Sif | None, record: Record | None) -> tuple
     return proven, unproven
 
 
-def what_next(found: Found) -> str:
+def what_next(found: SurveyedImage) -> str:
     """What a person can do about the image; empty where there is nothing to do."""
     if found.fact.state is DiskState.VERIFIED:
         return ""
     if found.fact.state is DiskState.BOUND:
         return "a run may use it; to have it proven, fetch it anew by its digest"
-    if found.pin is not None and found.place in (Place.PATH, Place.LOCK) and "@" in found.pin.url:
+    if found.pin is not None and found.place in (ImageLocation.PATH, ImageLocation.LOCK) and "@" in found.pin.url:
         return f"fetch a proven one by its digest: {found.pin.url}"
     return "fetch it anew by a digest, which the lock or the registry can tell: apptainer-freshness resolve REFERENCE"

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.actions.image_content import Blobs, Registry, configuration, image_manifest
+from snakemake_apptainer_freshness.actions.image_content import Blobs, BlobSource, configuration, image_manifest
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidReference, redact
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -41,7 +41,7 @@ class Details:
     platform: str = ""
 
 
-def details(entries: Iterable[Entry], registry: Registry, *, platform: str) -> dict[str, Details]:
+def details(entries: Iterable[Entry], registry: BlobSource, *, platform: str) -> dict[str, Details]:
     """What the images of `entries` for `platform` say of themselves, by the ``pinned`` of each; not all can be had."""
     wanted = {entry.pinned: entry for entry in entries if parse(entry.reference).scheme is Scheme.DOCKER}
     if not wanted:
@@ -55,7 +55,7 @@ def details(entries: Iterable[Entry], registry: Registry, *, platform: str) -> d
     return {pinned: answer for pinned, answer in zip(wanted, answers, strict=True) if answer is not None}
 
 
-def _of(entry: Entry, registry: Registry, cache: CacheFolder | None, platform: str) -> Details | None:
+def _of(entry: Entry, registry: BlobSource, cache: CacheFolder | None, platform: str) -> Details | None:
     try:
         pin = Pin.of(entry, platform=platform)
         pin = replace(pin, digest=pin.manifest or pin.digest)  # the index need not be asked for again

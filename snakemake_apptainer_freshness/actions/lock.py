@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from snakemake_apptainer_freshness.actions.image_content import Registry
+from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, writer
-from snakemake_apptainer_freshness.actions.pinning import Pins, Registries
+from snakemake_apptainer_freshness.actions.pinning import Pins, TagResolver
 from snakemake_apptainer_freshness.actions.policies import Policies, asking
-from snakemake_apptainer_freshness.actions.workflow import Output, Use, Workflow
+from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Workflow
 from snakemake_apptainer_freshness.errors import FreshnessError, NotLocked, PinningFailed, UsageError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -35,7 +35,7 @@ from snakemake_apptainer_freshness.policy import Level, Violation
 from snakemake_apptainer_freshness.settings import Mode
 
 
-class What(StrEnum):
+class EntryChange(StrEnum):
     """What a change does to an entry of the lock."""
 
     ADDED = "added"
@@ -43,7 +43,7 @@ class What(StrEnum):
     REMOVED = "removed"
 
 
-class Fate(StrEnum):
+class PlatformChange(StrEnum):
     """What a change does to one platform's image."""
 
     ADDED = "added"
@@ -53,23 +53,23 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class LockDifference:
     """One changed entry, and what follows: `outputs` are there already, and were made with the `old` one."""
 
-    what: What
+    what: EntryChange
     reference: str
     old: Entry | None
     new: Entry | None
-    platforms: Mapping[str, Fate]
-    uses: tuple[Use, ...]
-    outputs: tuple[Output, ...]
+    platforms: Mapping[str, PlatformChange]
+    uses: tuple[RuleUse, ...]
+    outputs: tuple[ExistingOutput, ...]
 
 
-def difference(change: Change, workflow: Workflow) -> Difference:
+def difference(change: Change, workflow: Workflow) -> LockDifference:
     """What `change` means for `workflow`."""
     old, new = change.old, change.new
-    return Difference(
-        what=What.ADDED if old is None else What.REMOVED if new is None else What.UPDATED,
+    return LockDifference(
+        what=EntryChange.ADDED if old is None else EntryChange.REMOVED if new is None else EntryChange.UPDATED,
         reference=change.reference,
         old=old,
         new=new,
@@ -89,7 +89,7 @@ def _manifest(entry: Entry, platform: str) -> str | None:
     return entry.platforms.get(platform) if entry.platforms else entry.digest
 
 
-def fates(old: Entry, new: Entry) -> dict[str, Fate]:
+def fates(old: Entry, new: Entry) -> dict[str, PlatformChange]:
     """What becomes of each platform's image, sorted; empty where neither of both has platforms."""
     return {
         platform: _fate(_listed(old, new, platform), _listed(new, old, platform))
@@ -104,15 +104,15 @@ def _listed(entry: Entry, other: Entry, platform: str) -> str | None:
     return entry.platforms.get(platform)
 
 
-def _fate(old: str | None, new: str | None) -> Fate:
+def _fate(old: str | None, new: str | None) -> PlatformChange:
     if old == new:
-        return Fate.SAME
+        return PlatformChange.SAME
     if old is None:
-        return Fate.ADDED
-    return Fate.REMOVED if new is None else Fate.CHANGED
+        return PlatformChange.ADDED
+    return PlatformChange.REMOVED if new is None else PlatformChange.CHANGED
 
 
-def made_with(entry: Entry, outputs: Iterable[Output]) -> Iterable[Output]:
+def made_with(entry: Entry, outputs: Iterable[ExistingOutput]) -> Iterable[ExistingOutput]:
     """Those of `outputs` whose record says that they were made with what `entry` pins, by index or by platform."""
     reference = parse(entry.reference)
     pins = {pinned_form(reference, Digest.parse(digest)) for digest in (entry.digest, *entry.platforms.values())}
@@ -120,7 +120,7 @@ def made_with(entry: Entry, outputs: Iterable[Output]) -> Iterable[Output]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class LockRequest:
     """What a person wants of the lock.
 
     `upgrade` has the patterns of references whose pins may move: shell patterns on the whole text. `offline` leaves
@@ -134,7 +134,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class LockPlan:
     """What the lock says `before`, what it should say `after`, and what is between.
 
     `differences` is what was agreed on; `held_back` what has the same image for this platform and was not taken.
@@ -145,8 +145,8 @@ class Plan:
 
     before: Lock
     after: Lock
-    differences: tuple[Difference, ...]
-    held_back: tuple[Difference, ...] = ()
+    differences: tuple[LockDifference, ...]
+    held_back: tuple[LockDifference, ...] = ()
     orphans: tuple[str, ...] = ()
     unclear: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -167,12 +167,12 @@ class Plan:
 
 def lock(
     workflow: Workflow,
-    wish: Wish,
+    wish: LockRequest,
     *,
-    registries: Callable[[], Registries],
-    contents: Callable[[], Registry] | None = None,
+    registries: Callable[[], TagResolver],
+    contents: Callable[[], BlobSource] | None = None,
     waiting: Callable[[str], None] | None = None,
-) -> Plan:
+) -> LockPlan:
     """Make the lock of `workflow` what it should be; what was done. `contents` is as for :func:`plan`.
 
     One writer at a time: `waiting` is told who else writes it, and what he wrote is then taken as what was agreed.
@@ -197,11 +197,11 @@ def lock(
 def plan(
     workflow: Workflow,
     before: Lock,
-    wish: Wish,
+    wish: LockRequest,
     *,
-    registries: Callable[[], Registries],
-    contents: Callable[[], Registry] | None = None,
-) -> Plan:
+    registries: Callable[[], TagResolver],
+    contents: Callable[[], BlobSource] | None = None,
+) -> LockPlan:
     """What the lock of `workflow`, which says `before`, should say.
 
     No registry is asked for anything where a policy forbids a name. `contents` gives what images say of themselves,
@@ -217,7 +217,9 @@ def plan(
     policies = Policies.of(workflow.options, workflow.lockfile)
     named = policies.of_names(workflow.uses)
     if any(one.level is Level.ERROR for one in named):
-        return Plan(before=before, after=before, differences=(), unpinnable={}, failures={}, violations=tuple(named))
+        return LockPlan(
+            before=before, after=before, differences=(), unpinnable={}, failures={}, violations=tuple(named)
+        )
     unnamed = tuple(entry.reference for entry in before if entry.reference not in workflow.uses)
     all_seen = not any(unseen.rule for unseen in workflow.unseen)
     orphans, unclear = (unnamed, ()) if all_seen else ((), unnamed)
@@ -232,7 +234,7 @@ def plan(
         after = after.with_entries(policies.informed([after.entries[text] for text in pins.entries], ask))
     pinned = {text: after.get(text) for text in workflow.uses if text in after.entries or text in pins.unpinnable}
     missing = {text for text, error in failures.items() if isinstance(error, NotLocked)}
-    return Plan(
+    return LockPlan(
         before=before,
         after=after,
         differences=tuple(difference(change, workflow) for change in changes(before, after) if change.moves_pin),
@@ -280,7 +282,7 @@ def _meaning(text: str) -> str:
 
 
 def _pinned(
-    workflow: Workflow, before: Lock, moving: set[str], wish: Wish, registries: Callable[[], Registries]
+    workflow: Workflow, before: Lock, moving: set[str], wish: LockRequest, registries: Callable[[], TagResolver]
 ) -> tuple[Pins, Mapping[str, FreshnessError]]:
     """The pins of all references, those that are `moving` asked for anew; and what could not be pinned."""
     mode = Mode.LOCKED if wish.offline and not wish.upgrade else Mode.LOCK

@@ -60,7 +60,7 @@ _HELPER: Final = "docker-credential-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class ProgramVersion:
     """A package or a program; `version` is empty where it is not there, and `path` then says nothing."""
 
     name: str
@@ -86,7 +86,7 @@ class KnownLogin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class MachineProblem:
     """What is wrong with the machine, and what to do about it."""
 
     kind: str
@@ -94,27 +94,27 @@ class Problem:
     hint: str
 
 
-def versions(environment: Mapping[str, str]) -> list[Version]:
+def versions(environment: Mapping[str, str]) -> list[ProgramVersion]:
     """What is installed, and which version; apptainer is the one that Snakemake would run."""
-    found = [Version(name="python", version=platform.python_version())]
+    found = [ProgramVersion(name="python", version=platform.python_version())]
     for name in _PACKAGES:
         try:
-            found.append(Version(name=name, version=metadata.version(name)))
+            found.append(ProgramVersion(name=name, version=metadata.version(name)))
         except metadata.PackageNotFoundError:
-            found.append(Version(name=name, version=""))
+            found.append(ProgramVersion(name=name, version=""))
     try:
         apptainer = Apptainer.find(environment)
         family, _, number = apptainer.version.partition(" ")
-        found.append(Version(name=family, version=number, path=apptainer.program))
+        found.append(ProgramVersion(name=family, version=number, path=apptainer.program))
     except FreshnessError:
-        found.append(Version(name="apptainer", version=""))
+        found.append(ProgramVersion(name="apptainer", version=""))
     return [*found, *(_program(name, environment) for name in _PROGRAMS)]
 
 
-def _program(name: str, environment: Mapping[str, str]) -> Version:
+def _program(name: str, environment: Mapping[str, str]) -> ProgramVersion:
     path = shutil.which(name, path=environment.get("PATH", os.defpath))
     if path is None:
-        return Version(name=name, version="")
+        return ProgramVersion(name=name, version="")
     said = ""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         result = subprocess.run(
@@ -124,7 +124,7 @@ def _program(name: str, environment: Mapping[str, str]) -> Version:
         said = result.stdout or result.stderr
     words = said.partition("\n")[0].split()
     number = next((word.strip("(),") for word in words if word[:1].isdigit()), "present")
-    return Version(name=name, version=redact(number)[:40], path=path)
+    return ProgramVersion(name=name, version=redact(number)[:40], path=path)
 
 
 def variables(environment: Mapping[str, str]) -> list[Variable]:
@@ -137,7 +137,7 @@ def variables(environment: Mapping[str, str]) -> list[Variable]:
     return [Variable(name=name, value=redact(environment[name]) if name in _SHOWN else None) for name in names]
 
 
-def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[Problem]]:
+def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[MachineProblem]]:
     """Every login that is there, whether Apptainer uses it or not, and what is wrong with them."""
     found, problems = [], []
     if from_environment(environment) is not None:
@@ -147,7 +147,7 @@ def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[Probl
         try:
             file = read(used)
         except InvalidLogin as error:
-            problems.append(Problem(kind="login", text=error.message, hint=error.hint))
+            problems.append(MachineProblem(kind="login", text=error.message, hint=error.hint))
         else:
             found += _in_file(file, str(used), used=True)
             problems += _missing_helpers(file, environment)
@@ -173,36 +173,36 @@ def _host(key: str) -> str:
     return redact((host.rpartition("@")[2] + slash + rest).rstrip("/"))[:200]
 
 
-def _missing_helpers(file: LoginFile, environment: Mapping[str, str]) -> Iterator[Problem]:
+def _missing_helpers(file: LoginFile, environment: Mapping[str, str]) -> Iterator[MachineProblem]:
     for helper in sorted({file.store, *file.helpers.values()} - {""}):
         if shutil.which(_HELPER + helper, path=environment.get("PATH", os.defpath)) is None:
-            yield Problem(
+            yield MachineProblem(
                 kind="login",
                 text=f"{file.path} names the helper {_HELPER}{helper}, which is not on PATH",
                 hint=f"install it, or take it out of {file.path} and log in with: apptainer registry login",
             )
 
 
-def _only_ignored(found: list[KnownLogin]) -> Iterator[Problem]:
+def _only_ignored(found: list[KnownLogin]) -> Iterator[MachineProblem]:
     """Hosts that have a login which Apptainer does not see, and none that it does."""
     seen = {login.host for login in found if login.used}
     if "*" in seen:
         return
     for host, source in {login.host: login.source for login in found if not login.used}.items():
         if host not in seen:
-            yield Problem(
+            yield MachineProblem(
                 kind="login",
                 text=f"the login for {'every host' if host == '*' else host} in {source} is one that Apptainer ignores",
                 hint="log in with: apptainer registry login, or set APPTAINER_AUTH_FILE to a file of that form",
             )
 
 
-def registries(environment: Mapping[str, str]) -> tuple[list[str], list[Problem]]:
+def registries(environment: Mapping[str, str]) -> tuple[list[str], list[MachineProblem]]:
     """What registries.conf says that matters here, a line an entry; and what is wrong with it."""
     try:
         configured = containers_conf.load(environment).registries
     except FreshnessError as error:
-        return [], [Problem(kind="registries.conf", text=error.message, hint=error.hint)]
+        return [], [MachineProblem(kind="registries.conf", text=error.message, hint=error.hint)]
     lines = []
     for one in configured:
         says = ["blocked"] if one.blocked else []
@@ -214,14 +214,14 @@ def registries(environment: Mapping[str, str]) -> tuple[list[str], list[Problem]
     return lines, []
 
 
-def cannot_mount(environment: Mapping[str, str], fuse: Path = FUSE) -> Problem | None:
+def cannot_mount(environment: Mapping[str, str], fuse: Path = FUSE) -> MachineProblem | None:
     """Why Apptainer cannot mount an image here without being told to unpack it; None where it can, or was told."""
     if environment.get("APPTAINER_UNSQUASH", "").lower() in _TRUE:
         return None
     try:
         os.close(os.open(fuse, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        return Problem(
+        return MachineProblem(
             kind="fuse",
             text=f"{fuse} cannot be opened ({error.strerror}), so Apptainer cannot mount an image without privileges",
             hint="set APPTAINER_UNSQUASH=1, which unpacks the image for each run, or ask for access to the device",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from snakemake_apptainer_freshness.common.progress import Bars
+from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import (
     FreshnessError,
     NotLocked,
@@ -28,7 +28,7 @@ from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
 _RESOLVING: Final = "resolving images"
 
 
-class Registries(Protocol):
+class TagResolver(Protocol):
     """Whoever can ask registries: :class:`.registry.resolver.Resolver`, and what stands in for it in tests."""
 
     @property
@@ -57,7 +57,7 @@ class Pins:
     lock: Lock
     lockfile: str
     platform: str
-    registries: Callable[[], Registries]
+    registries: Callable[[], TagResolver]
     quiet: bool = False
     """Draw no progress bar."""
     tolerant: bool = False
@@ -146,7 +146,7 @@ class Pins:
         if not missing:
             return {}
         failures: dict[str, FreshnessError] = {}
-        with Bars(enabled=not self.quiet) as bars:
+        with ProgressBars(enabled=not self.quiet) as bars:
             bars.begin(_RESOLVING, len(missing))
             for reference, answer in self.registries().resolve([parse(texts[0]) for texts in missing.values()]):
                 bars.advance(_RESOLVING)
@@ -190,7 +190,7 @@ class DriftCheck:
     The threads are daemons: a run that ends early does not wait for an answer that nobody wants any more.
     """
 
-    def __init__(self, registries: Callable[[], Registries]) -> None:
+    def __init__(self, registries: Callable[[], TagResolver]) -> None:
         self._registries = registries
         self._threads: list[threading.Thread] = []
         self._facts: dict[str, RemoteFact] = {}

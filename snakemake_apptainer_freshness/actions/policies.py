@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
-from snakemake_apptainer_freshness.actions.image_content import Registry
+from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.labels import Details, details
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidPolicy, LocalIOError, PolicyViolated
 from snakemake_apptainer_freshness.image.reference import Scheme, parse
@@ -131,7 +131,7 @@ def _of_site(path: Path) -> Policy | None:
     return load_site_policy(text, source=str(path))
 
 
-def asking(registry: Callable[[], Registry], *, platform: str) -> Configurations:
+def asking(registry: Callable[[], BlobSource], *, platform: str) -> Configurations:
     """Asks registries, for the image of `platform`."""
 
     def ask(entries: Iterable[Entry]) -> Mapping[str, Details]:

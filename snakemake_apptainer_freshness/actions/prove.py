@@ -27,10 +27,10 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from snakemake_apptainer_freshness.actions.image_content import Blobs, Registry, configuration, image_manifest, merged
+from snakemake_apptainer_freshness.actions.image_content import Blobs, BlobSource, configuration, image_manifest, merged
 from snakemake_apptainer_freshness.apptainer import base_files, sif, unsquashfs
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
-from snakemake_apptainer_freshness.apptainer.compare import Difference, differences
+from snakemake_apptainer_freshness.apptainer.compare import TreeDifference, differences
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.apptainer.sif import Sif
 from snakemake_apptainer_freshness.common.files import (
@@ -85,7 +85,7 @@ def prove(
     pin: Pin,
     image: Path,
     *,
-    registry: Registry | None,
+    registry: BlobSource | None,
     environment: Mapping[str, str] | None = None,
     remember: bool = True,
 ) -> Proof:
@@ -123,7 +123,7 @@ def prove(
 class _Comparison:
     pin: Pin
     image: Path
-    registry: Registry | None
+    registry: BlobSource | None
     environment: Mapping[str, str]
 
     def of(self, file: BinaryIO, *, remember: bool) -> Proof:
@@ -154,7 +154,7 @@ class _Comparison:
             self._finish(file, before, found, digest, refuted=proof.detail, remember=remember)
         return proof
 
-    def _judged(self, found: list[Difference], tree: Node, image: Sif, program: Apptainer) -> Proof:
+    def _judged(self, found: list[TreeDifference], tree: Node, image: Sif, program: Apptainer) -> Proof:
         nodes = [node for _, node in tree.walk()]
         compared = Proof(
             state=DiskState.VERIFIED,
@@ -212,7 +212,7 @@ class _Comparison:
         return False
 
 
-def _sorted(wanted: Node, own: Node, tree: Node) -> Iterator[Difference]:
+def _sorted(wanted: Node, own: Node, tree: Node) -> Iterator[TreeDifference]:
     """All differences, those that are about the layers first."""
     about_apptainer = []
     for difference in differences(wanted, own, tree):

@@ -31,14 +31,14 @@ from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK, PinKind
 from snakemake_apptainer_freshness.store import records
-from snakemake_apptainer_freshness.store.history import Memory, Seen
+from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory
 from snakemake_apptainer_freshness.store.prefix import image_path
 from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
 
 _NANOSECONDS: Final = 1_000_000_000
 
 
-class Answer(StrEnum):
+class Attribution(StrEnum):
     """Whether an output was made by the image that its rule runs now."""
 
     SAME = "same"
@@ -47,10 +47,10 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class AttributionResult:
     """An `answer`, and in one line how it is known, or why it is not."""
 
-    answer: Answer
+    answer: Attribution
     detail: str
 
 
@@ -135,24 +135,24 @@ class Origins:
     Without `remember` nothing is written beside an image, as in a dry run; what is learned is in `memory` alone.
     """
 
-    def __init__(self, prefix: Path, memory: Memory, *, remember: bool) -> None:
+    def __init__(self, prefix: Path, memory: TagHistory, *, remember: bool) -> None:
         self.prefix = prefix
         self.memory = memory
         self._remember = remember
-        self._looked: dict[tuple[str, str], Judgement] = {}
+        self._looked: dict[tuple[str, str], AttributionResult] = {}
 
-    def judge(self, url: str, started: float | None, target: Target) -> Judgement:
+    def judge(self, url: str, started: float | None, target: Target) -> AttributionResult:
         """Whether what `url` ran when a job `started` (seconds since the epoch) is what `target` runs now."""
         try:
             made = parse(url)
         except FreshnessError as error:
-            return Judgement(answer=Answer.UNKNOWN, detail=error.message)
+            return AttributionResult(answer=Attribution.UNKNOWN, detail=error.message)
         if made.digest is not None:
             return self._by_digest(url, made.digest, target)
         if made.scheme is Scheme.FILE or not made.scheme.is_provable:
-            return Judgement(answer=Answer.UNKNOWN, detail="no digest can be found for such a source")
+            return AttributionResult(answer=Attribution.UNKNOWN, detail="no digest can be found for such a source")
         if started is None:
-            return Judgement(answer=Answer.UNKNOWN, detail="Snakemake did not record when it was made")
+            return AttributionResult(answer=Attribution.UNKNOWN, detail="Snakemake did not record when it was made")
         if (known := self._remembered(url, started, target)) is not None:
             return known
         return self._by_file(made, started, target)
@@ -169,7 +169,7 @@ class Origins:
             return
         self._looked.clear()
         self.memory.learn(
-            Seen(
+            ProvenTag(
                 url=url,
                 digest=pin.digest,
                 manifest=pin.manifest,
@@ -182,7 +182,7 @@ class Origins:
             )
         )
 
-    def _by_digest(self, url: str, digest: Digest, target: Target) -> Judgement:
+    def _by_digest(self, url: str, digest: Digest, target: Target) -> AttributionResult:
         how = f"its url names {digest.short}"
         manifest = self.memory.manifest(digest, target.platform)
         if digest in target.digests or manifest is not None:
@@ -193,23 +193,23 @@ class Origins:
             manifest = self.memory.manifest(digest, target.platform)
         return _compared(digest, manifest, target, how)
 
-    def _remembered(self, url: str, started: float, target: Target) -> Judgement | None:
+    def _remembered(self, url: str, started: float, target: Target) -> AttributionResult | None:
         """What the memory says of an output that `url` made; None where it says nothing."""
         for seen in self.memory.images(url):
             if seen.covers(started) and seen.platform == target.platform:
                 return self._by_seen(seen, target)
         return None
 
-    def _by_seen(self, seen: Seen, target: Target) -> Judgement:
+    def _by_seen(self, seen: ProvenTag, target: Target) -> AttributionResult:
         if seen.digest in target.digests:
-            return Judgement(answer=Answer.SAME, detail=seen.proven_by)
+            return AttributionResult(answer=Attribution.SAME, detail=seen.proven_by)
         manifest = seen.manifest or self.memory.manifest(seen.digest, seen.platform)
         return _compared(seen.digest, manifest, target, seen.proven_by)
 
-    def _by_file(self, made: Reference, started: float, target: Target) -> Judgement:
+    def _by_file(self, made: Reference, started: float, target: Target) -> AttributionResult:
         image = image_path(self.prefix, made.text)
         if why_not := self._why_not(image, started):
-            return Judgement(answer=Answer.UNKNOWN, detail=why_not)
+            return AttributionResult(answer=Attribution.UNKNOWN, detail=why_not)
         key = made.text, target.url
         if key not in self._looked:
             self._looked[key] = self._look_at(made.text, image, target)
@@ -226,7 +226,7 @@ class Origins:
             return "its image file was replaced after it was made"
         return ""
 
-    def _look_at(self, url: str, image: Path, target: Target) -> Judgement:
+    def _look_at(self, url: str, image: Path, target: Target) -> AttributionResult:
         """What the file says, with its record, its label, and what was remembered of it."""
         if (seen := self._seen_again(url, image)) is not None:
             return self._by_seen(seen, target)
@@ -239,9 +239,9 @@ class Origins:
                 manifest = pin.manifest or self.memory.manifest(pin.digest, pin.platform)
                 return _compared(pin.digest, manifest, target, fact.detail)
             detail = detail or f"its image is {fact.state}: {fact.detail}"
-        return Judgement(answer=Answer.UNKNOWN, detail=detail)
+        return AttributionResult(answer=Attribution.UNKNOWN, detail=detail)
 
-    def _seen_again(self, url: str, image: Path) -> Seen | None:
+    def _seen_again(self, url: str, image: Path) -> ProvenTag | None:
         """What is remembered of this very file, which is known by its stat key, or else by its hash."""
         known = self.memory.images(url)
         now = look(image).stat
@@ -263,22 +263,24 @@ class Origins:
         """`key`, if the file can be known again by it."""
         return key if self._remember and key.settled(_clock(image.parent)) else None
 
-    def _once_more(self, seen: Seen, key: StatKey | None) -> Seen:
+    def _once_more(self, seen: ProvenTag, key: StatKey | None) -> ProvenTag:
         again = replace(seen, until=time.time(), stat=key)
         self.memory.learn(again)
         return again
 
 
-def _compared(digest: Digest, manifest: Digest | None, target: Target, how: str) -> Judgement:
+def _compared(digest: Digest, manifest: Digest | None, target: Target, how: str) -> AttributionResult:
     """What follows where `digest` made an output, which has `manifest` for this platform; `how` says what is known."""
     if digest in target.digests:
-        return Judgement(answer=Answer.SAME, detail=how)
+        return AttributionResult(answer=Attribution.SAME, detail=how)
     if manifest is not None and manifest in target.digests:
         detail = f"{how}, whose image for {target.platform} is the same"
-        return Judgement(answer=Answer.SAME, detail=detail)
+        return AttributionResult(answer=Attribution.SAME, detail=detail)
     if manifest is not None and target.manifest is not None:
-        return Judgement(answer=Answer.OTHER, detail=f"{how}, which is another image")
-    return Judgement(answer=Answer.UNKNOWN, detail=f"{how}; what that has for {target.platform} is not known")
+        return AttributionResult(answer=Attribution.OTHER, detail=f"{how}, which is another image")
+    return AttributionResult(
+        answer=Attribution.UNKNOWN, detail=f"{how}; what that has for {target.platform} is not known"
+    )
 
 
 def _record_of(image: Path) -> Record | None:

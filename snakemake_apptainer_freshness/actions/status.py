@@ -31,8 +31,8 @@ from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.store.prefix import place_of
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.pinning import Registries
-    from snakemake_apptainer_freshness.actions.workflow import Use, Workflow
+    from snakemake_apptainer_freshness.actions.pinning import TagResolver
+    from snakemake_apptainer_freshness.actions.workflow import RuleUse, Workflow
 
 _DISAGREEING: Final = frozenset({RemoteState.MOVED, RemoteState.UNTAGGED, RemoteState.LOST})
 _REMOTE_RANK: Final = (
@@ -55,13 +55,13 @@ _DISK_RANK: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class StatusRow:
     """One reference. `entry` and `verdict` are None where the lock lacks it; `uses` is None where nobody was asked."""
 
     reference: str
     entry: Entry | None
     verdict: Verdict | None
-    uses: "tuple[Use, ...] | None" = None
+    uses: "tuple[RuleUse, ...] | None" = None
     is_orphan: bool = False
     """No rule names it, and every rule could be seen."""
 
@@ -85,10 +85,10 @@ def status(
     lock: Lock,
     prefix: Path,
     *,
-    registries: "Callable[[], Registries] | None" = None,
+    registries: "Callable[[], TagResolver] | None" = None,
     workflow: "Workflow | None" = None,
     asked: Callable[[], object] = lambda: None,
-) -> list[Row]:
+) -> list[StatusRow]:
     """A row for each reference of the lock, and of `workflow` where that was read; worst first.
 
     Without `registries` nobody is asked. `asked` is called after each answer of a registry.
@@ -105,7 +105,7 @@ def status(
     uses = {} if workflow is None else workflow.uses
     sees_all = workflow is not None and not workflow.unseen
     rows = [
-        Row(
+        StatusRow(
             reference=reference,
             entry=lock.get(reference),
             verdict=verdicts.get(reference),
@@ -138,7 +138,7 @@ def _worst(pins: Iterable[Pin], facts: Mapping[str, DiskFact]) -> DiskFact:
 
 
 def _ask(
-    lock: Lock, registries: "Callable[[], Registries] | None", asked: Callable[[], object]
+    lock: Lock, registries: "Callable[[], TagResolver] | None", asked: Callable[[], object]
 ) -> dict[str, RemoteFact]:
     found: dict[str, RemoteFact] = {}
     if registries is None or not len(lock):
@@ -149,7 +149,7 @@ def _ask(
     return found
 
 
-def _rank(row: Row) -> tuple[int, int, int, str]:
+def _rank(row: StatusRow) -> tuple[int, int, int, str]:
     if row.verdict is None:
         return 0, 0, 0, row.reference
     disk = row.verdict.disk

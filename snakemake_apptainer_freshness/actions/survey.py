@@ -47,7 +47,7 @@ _WORST_FIRST: Final = (
 _DAMAGED: Final = frozenset({DiskState.CORRUPT, DiskState.ALTERED, DiskState.STALE})
 
 
-class Place(StrEnum):
+class ImageLocation(StrEnum):
     """Why an image was looked at."""
 
     LOCK = "lock"
@@ -61,10 +61,10 @@ class Place(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SurveyedImage:
     """One image: what it is to `pin`, or why it can be attributed to none; `size` in bytes, 0 where it is not there."""
 
-    place: Place
+    place: ImageLocation
     fact: DiskFact
     pin: Pin | None = None
     size: int = 0
@@ -79,19 +79,19 @@ class Found:
         """
         if self.fact.state.may_run:
             return False
-        return self.place in (Place.LOCK, Place.PATH) or self.fact.state in _DAMAGED
+        return self.place in (ImageLocation.LOCK, ImageLocation.PATH) or self.fact.state in _DAMAGED
 
     @property
     def is_ours_to_move(self) -> bool:
         """Whether it is damaged, and lies in a folder of images that programs fill and not people."""
-        return self.place in (Place.PREFIX, Place.CACHE) and self.fact.state in _DAMAGED
+        return self.place in (ImageLocation.PREFIX, ImageLocation.CACHE) and self.fact.state in _DAMAGED
 
 
-def worst_first(found: Iterable[Found]) -> list[Found]:
+def worst_first(found: Iterable[SurveyedImage]) -> list[SurveyedImage]:
     """`found` with what a person should look at first at the top."""
 
-    def rank(one: Found) -> tuple[int, int, str, str]:
-        place = list(Place).index(one.place)
+    def rank(one: SurveyedImage) -> tuple[int, int, str, str]:
+        place = list(ImageLocation).index(one.place)
         reference = one.pin.reference if one.pin else "~"
         return _WORST_FIRST.index(one.fact.state), place, reference, one.fact.path
 
@@ -102,13 +102,13 @@ def worst_first(found: Iterable[Found]) -> list[Found]:
 class Candidate:
     """A file to look at; `pin` is what it has to be, where that is known before it is opened."""
 
-    place: Place
+    place: ImageLocation
     path: Path
     pin: Pin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Locked:
+class LockedPins:
     """The pins of a lock, found by what may lead to them."""
 
     pins: tuple[Pin, ...] = ()
@@ -153,22 +153,22 @@ def in_lock(entries: Iterable[Entry], prefix: Path) -> Iterator[Candidate]:
         pins = pins_of(entry)
         there = [pin for pin in pins if image_folder.place_of(prefix, pin.url).is_file()] or pins[:1]
         for pin in there:
-            yield Candidate(place=Place.LOCK, path=image_folder.place_of(prefix, pin.url), pin=pin)
+            yield Candidate(place=ImageLocation.LOCK, path=image_folder.place_of(prefix, pin.url), pin=pin)
 
 
-def in_prefix(prefix: Path, locked: Locked) -> Iterator[Candidate]:
+def in_prefix(prefix: Path, locked: LockedPins) -> Iterator[Candidate]:
     """Every image in Snakemake's folder that the lock does not name; raises LocalIOError where it cannot be listed."""
     for item in image_folder.survey(prefix):
-        if item.kind is image_folder.Kind.IMAGE and item.path.name not in locked.by_name:
-            yield Candidate(place=Place.PREFIX, path=item.path)
+        if item.kind is image_folder.ItemKind.IMAGE and item.path.name not in locked.by_name:
+            yield Candidate(place=ImageLocation.PREFIX, path=item.path)
 
 
 def in_cache(cache: CacheFolder) -> Iterator[Candidate]:
     """Every entry of Apptainer's cache."""
-    yield from (Candidate(place=Place.CACHE, path=path) for path in cache.entries())
+    yield from (Candidate(place=ImageLocation.CACHE, path=path) for path in cache.entries())
 
 
-def examine(candidate: Candidate, locked: Locked, *, full: bool = False) -> Found | None:
+def examine(candidate: Candidate, locked: LockedPins, *, full: bool = False) -> SurveyedImage | None:
     """What one image is; None for a sound entry of Apptainer's cache that can be attributed to nothing."""
     path = candidate.path
     pin = candidate.pin or attribute(candidate, locked)
@@ -182,9 +182,9 @@ def examine(candidate: Candidate, locked: Locked, *, full: bool = False) -> Foun
             fact = DiskFact(state=fact.state, path=fact.path, detail="what is built of such a source does not name it")
     else:
         fact = unattributed(path)
-        if candidate.place is Place.CACHE and fact.state is not DiskState.CORRUPT:
+        if candidate.place is ImageLocation.CACHE and fact.state is not DiskState.CORRUPT:
             return None
-    return Found(place=candidate.place, fact=fact, pin=pin, size=size_of(path))
+    return SurveyedImage(place=candidate.place, fact=fact, pin=pin, size=size_of(path))
 
 
 def size_of(path: Path) -> int:
@@ -230,19 +230,19 @@ def _contents(path: Path) -> tuple[Sif | None, str]:
         return None, f"it cannot be read: {error.strerror}"
 
 
-def attribute(candidate: Candidate, locked: Locked) -> Pin | None:
+def attribute(candidate: Candidate, locked: LockedPins) -> Pin | None:
     """The pin that a file belongs to; None where nothing leads to one."""
     path = candidate.path
     match candidate.place:
-        case Place.CACHE:
+        case ImageLocation.CACHE:
             return _attribute_entry(path, locked)
-        case Place.PREFIX:
+        case ImageLocation.PREFIX:
             return _of_record(look(path).record, path.name) or _of_label(path, name=path.name)
         case _:
             return _attribute_given(path, locked)
 
 
-def _attribute_given(path: Path, locked: Locked) -> Pin | None:
+def _attribute_given(path: Path, locked: LockedPins) -> Pin | None:
     known = locked.by_name.get(path.name) or locked.by_path.get(path.absolute())
     if known is not None:
         return known
@@ -257,7 +257,7 @@ def _attribute_given(path: Path, locked: Locked) -> Pin | None:
     return _of_label(path)
 
 
-def _attribute_entry(path: Path, locked: Locked) -> Pin | None:
+def _attribute_entry(path: Path, locked: LockedPins) -> Pin | None:
     key = f"{path.parent.name}/{path.name}"
     if known := locked.by_key.get(key):
         return known

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.actions.fetch import Report, Result, fetch
-from snakemake_apptainer_freshness.actions.survey import Candidate, Found, Locked, Place, examine
+from snakemake_apptainer_freshness.actions.survey import Candidate, ImageLocation, LockedPins, SurveyedImage, examine
 from snakemake_apptainer_freshness.common.files import exclusive, quarantine
-from snakemake_apptainer_freshness.common.progress import Bars
+from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.reference import Scheme, parse
@@ -39,7 +39,9 @@ _GOODBYE: Final = 0.5
 _BAR: Final = "checking images"
 
 
-def verify(candidates: Iterable[Candidate], locked: Locked, *, full: bool = False) -> tuple[list[Found], int]:
+def verify(
+    candidates: Iterable[Candidate], locked: LockedPins, *, full: bool = False
+) -> tuple[list[SurveyedImage], int]:
     """What each candidate is, in their order; and how many cache entries can be attributed to nothing."""
     answers = _in_parallel(lambda candidate: examine(candidate, locked, full=full), list(candidates))
     found = [answer for answer in answers if answer is not None]
@@ -47,12 +49,12 @@ def verify(candidates: Iterable[Candidate], locked: Locked, *, full: bool = Fals
 
 
 def _in_parallel(
-    work: Callable[[Candidate], Found | None], todo: Sequence[Candidate], *, jobs: int | None = None
-) -> list[Found | None]:
+    work: Callable[[Candidate], SurveyedImage | None], todo: Sequence[Candidate], *, jobs: int | None = None
+) -> list[SurveyedImage | None]:
     """`work` on all of `todo`, a thread a core; raises what it raises."""
     tasks = iter(enumerate(todo))
     taking, stop = threading.Lock(), threading.Event()
-    answers: queue.SimpleQueue[tuple[int, Found | None, BaseException | None]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[int, SurveyedImage | None, BaseException | None]] = queue.SimpleQueue()
 
     def serve() -> None:
         while not stop.is_set():
@@ -80,17 +82,17 @@ def _in_parallel(
 
 
 def _collect(
-    answers: "queue.SimpleQueue[tuple[int, Found | None, BaseException | None]]", count: int
-) -> list[Found | None]:
-    collected: dict[int, Found | None] = {}
+    answers: "queue.SimpleQueue[tuple[int, SurveyedImage | None, BaseException | None]]", count: int
+) -> list[SurveyedImage | None]:
+    collected: dict[int, SurveyedImage | None] = {}
     show_at = time.monotonic() + _PATIENCE
     with contextlib.ExitStack() as stack:
-        bars: Bars | None = None
+        bars: ProgressBars | None = None
         while len(collected) < count:
             try:
                 number, found, error = answers.get(timeout=None if bars else max(0.0, show_at - time.monotonic()))
             except queue.Empty:
-                bars = stack.enter_context(Bars())
+                bars = stack.enter_context(ProgressBars())
                 bars.begin(_BAR, count)
                 for _ in collected:
                     bars.advance(_BAR)
@@ -103,16 +105,18 @@ def _collect(
     return [collected[number] for number in range(count)]
 
 
-def deepen(found: Iterable[Found], registry: "Resolver") -> tuple[list[Found], list[tuple[Found, FreshnessError]]]:
+def deepen(
+    found: Iterable[SurveyedImage], registry: "Resolver"
+) -> tuple[list[SurveyedImage], list[tuple[SurveyedImage, FreshnessError]]]:
     """`found`, after each that is sound and not proven was compared with the layers of what its pin names.
 
     What cannot be compared, since a registry or a program is not to be had, stays as it is and has an error.
     """
     from snakemake_apptainer_freshness.actions.prove import prove
 
-    deeper: list[Found] = []
-    failed: list[tuple[Found, FreshnessError]] = []
-    with Bars() as bars:
+    deeper: list[SurveyedImage] = []
+    failed: list[tuple[SurveyedImage, FreshnessError]] = []
+    with ProgressBars() as bars:
         for one in found:
             deeper.append(one)
             if one.pin is None or not _is_comparable(one):
@@ -127,9 +131,9 @@ def deepen(found: Iterable[Found], registry: "Resolver") -> tuple[list[Found], l
     return deeper, failed
 
 
-def _is_comparable(one: Found) -> bool:
+def _is_comparable(one: SurveyedImage) -> bool:
     return (
-        one.place is not Place.CACHE
+        one.place is not ImageLocation.CACHE
         and one.fact.state in (DiskState.BOUND, DiskState.UNBOUND)
         and one.pin is not None
         and one.pin.scheme == "docker"
@@ -137,7 +141,7 @@ def _is_comparable(one: Found) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mended:
+class Repair:
     """What was done about one image: it was fetched, it was moved `aside`, or neither could be done."""
 
     path: Path
@@ -148,8 +152,13 @@ class Mended:
 
 
 def mend(
-    found: Iterable[Found], locked: Locked, prefix: Path, *, jobs: int | None = None, report: Report | None = None
-) -> list[Mended]:
+    found: Iterable[SurveyedImage],
+    locked: LockedPins,
+    prefix: Path,
+    *,
+    jobs: int | None = None,
+    report: Report | None = None,
+) -> list[Repair]:
     """Fetch what the lock names and is not proven; move aside what else is damaged.
 
     Raises
@@ -158,7 +167,7 @@ def mend(
         where the image folder cannot be made.
     """
     bad = [one for one in found if one.fact.state is not DiskState.VERIFIED]
-    locked_pins = [one.pin for one in bad if one.place is Place.LOCK and one.pin is not None]
+    locked_pins = [one.pin for one in bad if one.place is ImageLocation.LOCK and one.pin is not None]
     wanted = [pin for pin in locked_pins if is_fetchable(pin)]
     mended = [_fetched(result) for result in fetch(wanted, prefix, jobs=jobs, report=report, accept=_PROVEN)]
     mended += [_left_alone(pin) for pin in locked_pins if parse(pin.url).scheme is Scheme.FILE]
@@ -174,8 +183,8 @@ def is_fetchable(pin: Pin) -> bool:
     return parse(pin.reference).scheme.is_provable and parse(pin.url).scheme is not Scheme.FILE
 
 
-def _fetched(result: Result) -> Mended:
-    return Mended(
+def _fetched(result: Result) -> Repair:
+    return Repair(
         path=Path(result.fact.path),
         reference=result.pin.reference,
         fetched=result.error is None,
@@ -184,15 +193,15 @@ def _fetched(result: Result) -> Mended:
     )
 
 
-def _left_alone(pin: Pin) -> Mended:
+def _left_alone(pin: Pin) -> Repair:
     error = LocalIOError(
         f"{pin.reference} is a file of this machine, which no registry can give back",
         hint="put the file back, or accept it as it is now with a run in mode update",
     )
-    return Mended(path=Path(parse(pin.url).path), reference=pin.reference, error=error)
+    return Repair(path=Path(parse(pin.url).path), reference=pin.reference, error=error)
 
 
-def _moved_aside(one: Found, locked: Locked) -> Mended:
+def _moved_aside(one: SurveyedImage, locked: LockedPins) -> Repair:
     """Move one damaged file aside, if it still is damaged once nobody else works on it."""
     path = Path(one.fact.path)
     reference = one.pin.reference if one.pin else ""
@@ -200,15 +209,15 @@ def _moved_aside(one: Found, locked: Locked) -> Mended:
         with exclusive(path):
             again = examine(Candidate(place=one.place, path=path), locked, full=True)
             if again is None or not again.is_ours_to_move:
-                return Mended(path=path, reference=reference)
+                return Repair(path=path, reference=reference)
             aside = quarantine(path)
             with contextlib.suppress(FileNotFoundError):
                 records.path_of(path).unlink()
     except FreshnessError as error:
-        return Mended(path=path, reference=reference, error=error)
+        return Repair(path=path, reference=reference, error=error)
     except OSError as error:
         failed = LocalIOError(
             f"cannot move {path} aside: {error.strerror}", hint=f"make {path.parent} writable, or move it yourself"
         )
-        return Mended(path=path, reference=reference, error=failed)
-    return Mended(path=path, reference=reference, aside=aside)
+        return Repair(path=path, reference=reference, error=failed)
+    return Repair(path=path, reference=reference, aside=aside)

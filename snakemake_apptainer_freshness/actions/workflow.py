@@ -14,7 +14,7 @@ from snakemake_apptainer_freshness.settings import Options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
+class RuleUse:
     """One rule that names a reference, and where its Snakefile says so; `line` is 0 where that is not known."""
 
     rule: str
@@ -31,7 +31,7 @@ class Unseen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class ExistingOutput:
     """An existing output of a job in the DAG whose rule has a container.
 
     `path` is as Snakemake names it. `reference` is what the workflow says now; `recorded_url` is what Snakemake's own
@@ -60,6 +60,6 @@ class Workflow:
     lockfile: Path
     options: Options
     prefix: Path
-    uses: Mapping[str, tuple[Use, ...]]
+    uses: Mapping[str, tuple[RuleUse, ...]]
     unseen: tuple[Unseen, ...]
-    outputs: tuple[Output, ...]
+    outputs: tuple[ExistingOutput, ...]

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from snakemake_apptainer_freshness.image.tree import Kind, Node, shown
+from snakemake_apptainer_freshness.image.tree import FileType, Node, shown
 
 _FREE: Final = frozenset({b".singularity.d/labels.json", b".singularity.d/Singularity"})
 """Inserted files whose content is about the build."""
@@ -33,7 +33,7 @@ _IMPLIED: Final = 0o777
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class TreeDifference:
     """One path at which an image is not what its layers and Apptainer make.
 
     `of_apptainer` says that it is about what Apptainer inserts, and not about a layer.
@@ -47,10 +47,10 @@ class Difference:
         return f"{shown(self.path)}: {self.what}"
 
 
-def differences(layers: Node, inserted: Node, image: Node) -> Iterator[Difference]:
+def differences(layers: Node, inserted: Node, image: Node) -> Iterator[TreeDifference]:
     """Where the tree `image` is not what comes of `layers` with what Apptainer has `inserted`; sorted by path."""
     if what := _compared(layers, image, is_root=True):
-        yield Difference(path=b"", what=what)
+        yield TreeDifference(path=b"", what=what)
     waiting: list[tuple[bytes, Node | None, Node | None, Node | None]] = [(b"", layers, inserted, image)]
     while waiting:
         path, *nodes = waiting.pop()
@@ -59,7 +59,7 @@ def differences(layers: Node, inserted: Node, image: Node) -> Iterator[Differenc
             difference = _judge(path, wanted, own, found)
             if difference is not None:
                 yield difference
-            if difference is not None or found is None or found.kind is not Kind.FOLDER:
+            if difference is not None or found is None or found.kind is not FileType.FOLDER:
                 continue
         waiting += reversed(list(_below(path, *nodes)))
 
@@ -73,9 +73,11 @@ def _below(
         yield prefix + name, sides[0].get(name), sides[1].get(name), sides[2].get(name)
 
 
-def _judge(path: bytes, wanted: Node | None, own: Node | None, found: Node | None) -> Difference | None:
+def _judge(path: bytes, wanted: Node | None, own: Node | None, found: Node | None) -> TreeDifference | None:
     """What is wrong at `path`: `wanted` is what the layers have there, `own` what Apptainer inserts."""
-    by_apptainer = own is not None and (wanted is None or (own.kind is Kind.FILE and wanted.kind is not Kind.LINK))
+    by_apptainer = own is not None and (
+        wanted is None or (own.kind is FileType.FILE and wanted.kind is not FileType.LINK)
+    )
     expected = own if by_apptainer else wanted
     if found is None:
         if wanted is not None and not by_apptainer and _unreadable_folder(wanted):
@@ -87,18 +89,18 @@ def _judge(path: bytes, wanted: Node | None, own: Node | None, found: Node | Non
         what = _compared_to_own(path, expected, found)
     else:
         what = _compared(expected, found)
-    return Difference(path=path, what=what, of_apptainer=by_apptainer) if what else None
+    return TreeDifference(path=path, what=what, of_apptainer=by_apptainer) if what else None
 
 
 def _compared_to_own(path: bytes, own: Node, found: Node) -> str:
     """What is wrong with something that Apptainer inserts."""
     if own.kind is not found.kind:
         return f"is a {found.kind}, Apptainer makes a {own.kind}"
-    if own.kind is Kind.FOLDER:
+    if own.kind is FileType.FOLDER:
         return _wrong_implied_mode(found)
     if path in _FREE:
         return "" if found.mode == own.mode else _other_mode(found, own)
-    if own.kind is Kind.FILE and (own.size, own.sha256) != (found.size, found.sha256):
+    if own.kind is FileType.FILE and (own.size, own.sha256) != (found.size, found.sha256):
         return "is not what Apptainer writes there"
     return _compared(own, found)
 
@@ -111,13 +113,13 @@ def _compared(wanted: Node, found: Node, *, is_root: bool = False) -> str:
         return _wrong_implied_mode(found)
     if found.owner not in (wanted.owner, _ROOT):
         return f"its owner is {found.owner[0]}:{found.owner[1]}, by its layers {wanted.owner[0]}:{wanted.owner[1]}"
-    if wanted.kind is not Kind.LINK and found.mode not in (wanted.mode, wanted.mode | _WRITE * is_root):
+    if wanted.kind is not FileType.LINK and found.mode not in (wanted.mode, wanted.mode | _WRITE * is_root):
         return _other_mode(found, wanted)
     if found.target != wanted.target:
         return f"leads to {_quoted(found.target)}, by its layers to {_quoted(wanted.target)}"
     if found.kind.is_device and found.device != wanted.device:
         return f"is device {found.device[0]}:{found.device[1]}, by its layers {wanted.device[0]}:{wanted.device[1]}"
-    if wanted.kind is not Kind.FILE or (found.size == 0 and not wanted.mode & _READ):
+    if wanted.kind is not FileType.FILE or (found.size == 0 and not wanted.mode & _READ):
         return ""
     if found.size != wanted.size:
         return f"has {found.size} bytes, by its layers {wanted.size}"
@@ -125,11 +127,11 @@ def _compared(wanted: Node, found: Node, *, is_root: bool = False) -> str:
 
 
 def _stands_for_device(wanted: Node, found: Node) -> bool:
-    return wanted.kind.is_device and found.kind is Kind.FILE and found.size == 0
+    return wanted.kind.is_device and found.kind is FileType.FILE and found.size == 0
 
 
 def _unreadable_folder(wanted: Node) -> bool:
-    return wanted.kind is Kind.FOLDER and not wanted.implied and wanted.mode & (_READ | _SEARCH) != _READ | _SEARCH
+    return wanted.kind is FileType.FOLDER and not wanted.implied and wanted.mode & (_READ | _SEARCH) != _READ | _SEARCH
 
 
 def _wrong_implied_mode(found: Node) -> str:

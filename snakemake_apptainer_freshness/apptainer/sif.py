@@ -63,7 +63,7 @@ _RELEASE: Final = re.compile(r"v?(\d{1,6})\.(\d{1,6})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Descriptor:
+class SifDescriptor:
     """One object of a SIF: what it is and where it lies; `offset` and `size` in bytes, within the file."""
 
     type: int
@@ -95,7 +95,7 @@ class Sif:
 
     architecture: str
     version: str
-    descriptors: tuple[Descriptor, ...]
+    descriptors: tuple[SifDescriptor, ...]
     labels: Mapping[str, str]
     definition: str
     partition: Partition | None
@@ -231,7 +231,7 @@ def _read(window: _Window) -> Sif:
     )
 
 
-def _descriptors(window: _Window, header: _Header) -> Iterator[Descriptor]:
+def _descriptors(window: _Window, header: _Header) -> Iterator[SifDescriptor]:
     if not 0 < header.total <= DISK.sif_descriptors:
         raise CorruptImage(f"it claims to have room for {header.total} objects")
     table_size = header.total * _DESCRIPTOR.size
@@ -251,10 +251,10 @@ def _descriptors(window: _Window, header: _Header) -> Iterator[Descriptor]:
         if size and offset < _HEADER.size:
             raise CorruptImage(f"object {number} lies over the header")
         text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
-        yield Descriptor(type=kind, id=identifier, offset=offset, size=size, name=text, extra=extra)
+        yield SifDescriptor(type=kind, id=identifier, offset=offset, size=size, name=text, extra=extra)
 
 
-def _primary(descriptors: tuple[Descriptor, ...]) -> Partition | None:
+def _primary(descriptors: tuple[SifDescriptor, ...]) -> Partition | None:
     found = []
     for descriptor in descriptors:
         if descriptor.type == PARTITION:
@@ -288,7 +288,7 @@ def _squashfs_size(window: _Window, partition: Partition | None) -> int | None:
     return int(used)
 
 
-def _root_index(descriptors: tuple[Descriptor, ...]) -> Digest | None:
+def _root_index(descriptors: tuple[SifDescriptor, ...]) -> Digest | None:
     found = [descriptor for descriptor in descriptors if descriptor.type == ROOT_INDEX]
     if len(found) > 1:
         raise CorruptImage("it has two OCI indexes")
@@ -300,7 +300,7 @@ def _root_index(descriptors: tuple[Descriptor, ...]) -> Digest | None:
     return digest
 
 
-def _labels(window: _Window, descriptors: tuple[Descriptor, ...]) -> Mapping[str, str]:
+def _labels(window: _Window, descriptors: tuple[SifDescriptor, ...]) -> Mapping[str, str]:
     content = _content(window, [d for d in descriptors if d.type == JSON and d.name == _METADATA], _METADATA)
     value = _json(content) if content else None
     for key in ("data", "attributes", "labels"):
@@ -310,12 +310,12 @@ def _labels(window: _Window, descriptors: tuple[Descriptor, ...]) -> Mapping[str
     return {key: text for key, text in value.items() if isinstance(text, str)}
 
 
-def _definition(window: _Window, descriptors: tuple[Descriptor, ...]) -> str:
+def _definition(window: _Window, descriptors: tuple[SifDescriptor, ...]) -> str:
     content = _content(window, [d for d in descriptors if d.type == DEFINITION], "definition file")
     return content.decode("utf-8", "replace")
 
 
-def _content(window: _Window, found: list[Descriptor], what: str) -> bytes:
+def _content(window: _Window, found: list[SifDescriptor], what: str) -> bytes:
     """The one object that was found; empty where there is none."""
     if len(found) > 1:
         raise CorruptImage(f"it has two objects that are its {what}")

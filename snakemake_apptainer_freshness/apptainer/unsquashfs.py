@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from snakemake_apptainer_freshness.errors import MissingProgram, redact
-from snakemake_apptainer_freshness.image.tree import PERMISSIONS, Kind, Node, NotComparable, shown
+from snakemake_apptainer_freshness.image.tree import PERMISSIONS, FileType, Node, NotComparable, shown
 from snakemake_apptainer_freshness.settings import DISK, TREE, TreeLimits
 
 _ENTRY: Final = re.compile(rb"((?:\\[\s\S]|[^\\ \n])+) (?:([DRSIBC]) ([^\n]*)|(L) ((?:\\[\s\S]|[^\\\n])+))\n")
@@ -37,8 +37,14 @@ _DESCRIBED: Final = re.compile(rb"(\d{1,20}) ([0-7]{1,4}) (\d{1,10}) (\d{1,10})(
 _FILE: Final = re.compile(rb"(\d{1,19}) (\d{1,19}) \d")
 _DEVICE: Final = re.compile(rb"(\d{1,10}) (\d{1,10})")
 _ESCAPED: Final = re.compile(rb"\\([\s\S])")
-_KINDS: Final = {b"D": Kind.FOLDER, b"R": Kind.FILE, b"S": Kind.LINK, b"B": Kind.BLOCK, b"C": Kind.CHARACTER}
-_SPECIAL: Final = {b"f": Kind.FIFO, b"s": Kind.SOCKET}
+_KINDS: Final = {
+    b"D": FileType.FOLDER,
+    b"R": FileType.FILE,
+    b"S": FileType.LINK,
+    b"B": FileType.BLOCK,
+    b"C": FileType.CHARACTER,
+}
+_SPECIAL: Final = {b"f": FileType.FIFO, b"s": FileType.SOCKET}
 _DATA: Final = (b"# START OF DATA - DO NOT MODIFY\n", b"#\n")
 _BOUNDED: Final = ("-no-progress", "-no-xattrs", "-da", "16", "-fr", "16")
 """Queues of 16 MiB for data and fragments: it would else take what the machine has."""
@@ -120,7 +126,7 @@ class _Growing:
             raise NotComparable(f"its file system has more than {self._limits.entries} entries")
         node = _find(self.root, _unescaped(rest)) if kind == b"L" else _node(kind, rest)
         if self.root is None:
-            if path != b"/" or node.kind is not Kind.FOLDER:
+            if path != b"/" or node.kind is not FileType.FOLDER:
                 raise NotComparable("unsquashfs does not begin with the root folder")
             self.root = self._folders[b""] = node
             return
@@ -129,7 +135,7 @@ class _Growing:
         if children is None or name in children or name in (b"", b".", b".."):
             raise NotComparable(f"unsquashfs lists {shown(path)} twice, or in no folder")
         children[name] = node
-        if node.kind is Kind.FOLDER:
+        if node.kind is FileType.FOLDER:
             self._folders[path] = node
         elif kind == b"R":
             self._expect_content(path, node)
@@ -165,7 +171,7 @@ def _node(kind: bytes, rest: bytes) -> Node:
     if match is None:
         raise NotComparable("unsquashfs describes a file in an unknown way")
     more = match[5] or b""
-    node = Node(kind=Kind.FILE, mode=int(match[2], 8) & PERMISSIONS, owner=(int(match[3]), int(match[4])))
+    node = Node(kind=FileType.FILE, mode=int(match[2], 8) & PERMISSIONS, owner=(int(match[3]), int(match[4])))
     if kind == b"I":
         if more not in _SPECIAL:
             raise NotComparable("unsquashfs describes a file in an unknown way")
@@ -173,13 +179,13 @@ def _node(kind: bytes, rest: bytes) -> Node:
         return node
     node.kind = _KINDS[kind]
     match node.kind:
-        case Kind.FOLDER:
+        case FileType.FOLDER:
             node.children = {}
-        case Kind.LINK:
+        case FileType.LINK:
             node.target = more
-        case Kind.FILE if said := _FILE.fullmatch(more):
+        case FileType.FILE if said := _FILE.fullmatch(more):
             node.size, node.target = int(said[1]), more  # until its place is checked
-        case Kind.BLOCK | Kind.CHARACTER if said := _DEVICE.fullmatch(more):
+        case FileType.BLOCK | FileType.CHARACTER if said := _DEVICE.fullmatch(more):
             node.device = (int(said[1]), int(said[2]))
         case _:
             raise NotComparable("unsquashfs describes a file in an unknown way")
@@ -191,7 +197,7 @@ def _find(root: Node | None, path: bytes) -> Node:
     node = root
     for name in path.split(b"/"):
         node = node.children.get(name) if node is not None and node.children is not None else None
-    if node is None or node.kind is Kind.FOLDER:
+    if node is None or node.kind is FileType.FOLDER:
         raise NotComparable(f"unsquashfs lists a hard link to {shown(path)}, which is not there")
     return node
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from snakemake_apptainer_freshness.actions.check import check_one, look
 from snakemake_apptainer_freshness.audit.disk import place
-from snakemake_apptainer_freshness.audit.results import ImageAudit, OutputAudit, Sighting
-from snakemake_apptainer_freshness.audit.verdicts import Condition
+from snakemake_apptainer_freshness.audit.results import ImageAudit, ImageSighting, OutputAudit
+from snakemake_apptainer_freshness.audit.verdicts import ImageCondition
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, sha256_of
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskState
@@ -27,7 +27,7 @@ from snakemake_apptainer_freshness.record.run import ImageRecord, Run
 _UNRECORDED: Final = frozenset({DiskState.BOUND, DiskState.UNBOUND})
 
 
-def conditions(workdir: Path, runs: Sequence[Run]) -> dict[str, Condition]:
+def conditions(workdir: Path, runs: Sequence[Run]) -> dict[str, ImageCondition]:
     """What the file of each image is now, by the url that ran."""
     last = {image.pinned: (run.workdir, image) for run in runs for image in run.images if image.path}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -36,8 +36,8 @@ def conditions(workdir: Path, runs: Sequence[Run]) -> dict[str, Condition]:
         return dict(zip(last, found, strict=True))
 
 
-def _condition(image: ImageRecord, path: Path) -> Condition:
-    now = Condition(state="", detail="", path=str(path), ran=image.sha256)
+def _condition(image: ImageRecord, path: Path) -> ImageCondition:
+    now = ImageCondition(state="", detail="", path=str(path), ran=image.sha256)
     if not image.digest:
         return _unpinned(path, now)
     try:
@@ -58,14 +58,14 @@ def _manifest(image: ImageRecord) -> Digest | None:
     return Digest.parse(image.manifest) if image.manifest else None
 
 
-def _unpinned(path: Path, now: Condition) -> Condition:
+def _unpinned(path: Path, now: ImageCondition) -> ImageCondition:
     """An image without a digest: nothing says what it should be."""
     if not path.exists():
         return replace(now, state=DiskState.ABSENT.value, detail="no such file")
     return replace(now, state=DiskState.UNBOUND.value, detail="it names no digest")
 
 
-def _by_record(image: ImageRecord, path: Path, now: Condition) -> Condition:
+def _by_record(image: ImageRecord, path: Path, now: ImageCondition) -> ImageCondition:
     """What the SHA-256 in a run's record says of a file that no ledger speaks for."""
     if not image.sha256:
         return now
@@ -80,7 +80,7 @@ def _by_record(image: ImageRecord, path: Path, now: Condition) -> Condition:
 
 
 def histories(
-    workdir: str, runs: Sequence[Run], outputs: Iterable[OutputAudit], now: Mapping[str, Condition]
+    workdir: str, runs: Sequence[Run], outputs: Iterable[OutputAudit], now: Mapping[str, ImageCondition]
 ) -> tuple[ImageAudit, ...]:
     """Each reference across `runs`, sorted; `outputs` are those that were made with it."""
     made: Counter[str] = Counter()
@@ -89,7 +89,7 @@ def histories(
         if output.reference:
             made[output.reference] += 1
             rules[output.reference].add(output.rule)
-    seen: defaultdict[str, list[tuple[Sighting, str]]] = defaultdict(list)
+    seen: defaultdict[str, list[tuple[ImageSighting, str]]] = defaultdict(list)
     for run in runs:
         jobs = Counter(job.image for job in run.jobs if job.image)
         for job in run.jobs:
@@ -111,8 +111,8 @@ def histories(
     )
 
 
-def _sighting(run: Run, image: ImageRecord, jobs: int) -> Sighting:
-    return Sighting(
+def _sighting(run: Run, image: ImageRecord, jobs: int) -> ImageSighting:
+    return ImageSighting(
         run=run.id,
         at=run.started,
         digest=image.digest,

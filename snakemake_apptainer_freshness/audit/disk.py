@@ -21,7 +21,7 @@ _SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class OutputStatus:
     """One output as it is now.
 
     `elsewhere` says that it lies in a storage of its own (``s3://…``), where nobody looked. `sha256` is what it hashes
@@ -37,20 +37,20 @@ class Seen:
     problem: str = ""
 
 
-_GONE: Final = Seen(exists=False)
-_ELSEWHERE: Final = Seen(exists=True, elsewhere=True)
+_GONE: Final = OutputStatus(exists=False)
+_ELSEWHERE: Final = OutputStatus(exists=True, elsewhere=True)
 
 
-def look(workdir: Path, wanted: Mapping[str, OutputRecord | None]) -> dict[str, Seen]:
+def look(workdir: Path, wanted: Mapping[str, OutputRecord | None]) -> dict[str, OutputStatus]:
     """What each output in `workdir` is now, by its path; each comes with what was recorded of it, if anything was."""
     root = str(workdir)
-    found: dict[str, Seen] = {}
+    found: dict[str, OutputStatus] = {}
     for seen in in_batches(wanted, lambda names: [(name, _look(root, name, wanted[name])) for name in names]):
         found.update(seen)
     return found
 
 
-def touched(seen: Seen, left: OutputRecord) -> bool:
+def touched(seen: OutputStatus, left: OutputRecord) -> bool:
     """Whether the file's times say that somebody touched it since its job ended.
 
     An archive may have cut its time to whole seconds; that is no touch.
@@ -66,7 +66,7 @@ def place(path: str, *, recorded_in: str, workdir: Path) -> Path:
     return Path(path)
 
 
-def _look(root: str, name: str, left: OutputRecord | None) -> Seen:
+def _look(root: str, name: str, left: OutputRecord | None) -> OutputStatus:
     if "://" in name:
         return _ELSEWHERE
     path = os.path.join(root, name)  # noqa: PTH118  a hundred thousand of them
@@ -75,18 +75,22 @@ def _look(root: str, name: str, left: OutputRecord | None) -> Seen:
     except (FileNotFoundError, NotADirectoryError):
         return _GONE
     except (OSError, ValueError) as error:
-        return Seen(exists=True, problem=getattr(error, "strerror", None) or "its name is not one of a file")
-    seen = Seen(exists=True, folder=stat.S_ISDIR(status.st_mode), size=status.st_size, mtime_ns=status.st_mtime_ns)
+        return OutputStatus(exists=True, problem=getattr(error, "strerror", None) or "its name is not one of a file")
+    seen = OutputStatus(
+        exists=True, folder=stat.S_ISDIR(status.st_mode), size=status.st_size, mtime_ns=status.st_mtime_ns
+    )
     if left is None or not left.sha256 or seen.folder or seen.size != left.size or seen.mtime_ns == left.mtime_ns:
         return seen
     return _hashed(path, seen)
 
 
-def _hashed(path: str, seen: Seen) -> Seen:
+def _hashed(path: str, seen: OutputStatus) -> OutputStatus:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(handle, "rb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
             digest = sha256_of(file)
     except OSError as error:
-        return Seen(exists=True, size=seen.size, mtime_ns=seen.mtime_ns, problem=error.strerror or "it cannot be read")
-    return Seen(exists=True, size=seen.size, mtime_ns=seen.mtime_ns, sha256=digest)
+        return OutputStatus(
+            exists=True, size=seen.size, mtime_ns=seen.mtime_ns, problem=error.strerror or "it cannot be read"
+        )
+    return OutputStatus(exists=True, size=seen.size, mtime_ns=seen.mtime_ns, sha256=digest)

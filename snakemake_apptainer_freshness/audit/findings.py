@@ -9,42 +9,49 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from snakemake_apptainer_freshness.audit.results import Finding, ImageAudit, Kind, OutputAudit, Severity, Verdict
-from snakemake_apptainer_freshness.audit.verdicts import BAD, Condition
+from snakemake_apptainer_freshness.audit.results import (
+    AuditFinding,
+    FindingKind,
+    ImageAudit,
+    OutputAudit,
+    OutputVerdict,
+    Severity,
+)
+from snakemake_apptainer_freshness.audit.verdicts import BAD, ImageCondition
 from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, Run
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-SEVERITIES: Final[Mapping[Kind, Severity]] = {
-    Kind.BAD_IMAGE: Severity.ERROR,
-    Kind.OUTPUT_CHANGED: Severity.ERROR,
-    Kind.CHAIN_BROKEN: Severity.ERROR,
-    Kind.RECORD_DAMAGED: Severity.ERROR,
-    Kind.FOREIGN_RECORD: Severity.ERROR,
-    Kind.NOT_REPEATABLE: Severity.ERROR,
-    Kind.MIXED_DIGESTS: Severity.WARNING,
-    Kind.PIN_MOVED: Severity.WARNING,
-    Kind.LOCK_NOT_COMMITTED: Severity.WARNING,
-    Kind.RUN_UNFINISHED: Severity.WARNING,
-    Kind.OUTPUT_MISSING: Severity.WARNING,
-    Kind.UNATTRIBUTABLE: Severity.WARNING,
-    Kind.NO_RECORD: Severity.WARNING,
-    Kind.UNPROVEN: Severity.WARNING,
-    Kind.RUN_UNDER_WAY: Severity.NOTE,
+SEVERITIES: Final[Mapping[FindingKind, Severity]] = {
+    FindingKind.BAD_IMAGE: Severity.ERROR,
+    FindingKind.OUTPUT_CHANGED: Severity.ERROR,
+    FindingKind.CHAIN_BROKEN: Severity.ERROR,
+    FindingKind.RECORD_DAMAGED: Severity.ERROR,
+    FindingKind.FOREIGN_RECORD: Severity.ERROR,
+    FindingKind.NOT_REPEATABLE: Severity.ERROR,
+    FindingKind.MIXED_DIGESTS: Severity.WARNING,
+    FindingKind.PIN_MOVED: Severity.WARNING,
+    FindingKind.LOCK_NOT_COMMITTED: Severity.WARNING,
+    FindingKind.RUN_UNFINISHED: Severity.WARNING,
+    FindingKind.OUTPUT_MISSING: Severity.WARNING,
+    FindingKind.UNATTRIBUTABLE: Severity.WARNING,
+    FindingKind.NO_RECORD: Severity.WARNING,
+    FindingKind.UNPROVEN: Severity.WARNING,
+    FindingKind.RUN_UNDER_WAY: Severity.NOTE,
 }
 """How much each kind matters."""
 
-_OF_OUTPUTS: Final[Mapping[Verdict, tuple[Kind, str]]] = {
-    Verdict.UNATTRIBUTABLE: (Kind.UNATTRIBUTABLE, "cannot be attributed to any digest"),
-    Verdict.NO_RECORD: (Kind.NO_RECORD, "has no record of how it was made"),
-    Verdict.UNPROVEN: (Kind.UNPROVEN, "was made by an image that was not proven"),
+_OF_OUTPUTS: Final[Mapping[OutputVerdict, tuple[FindingKind, str]]] = {
+    OutputVerdict.UNATTRIBUTABLE: (FindingKind.UNATTRIBUTABLE, "cannot be attributed to any digest"),
+    OutputVerdict.NO_RECORD: (FindingKind.NO_RECORD, "has no record of how it was made"),
+    OutputVerdict.UNPROVEN: (FindingKind.UNPROVEN, "was made by an image that was not proven"),
 }
 _SEVERAL: Final = {"has": "have", "was": "were"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class WorkDirectory:
     """What was found in one work directory.
 
     `runs` are its own, oldest first; `foreign` were made in other folders. `broken` has, by the run, what is wrong with
@@ -57,11 +64,11 @@ class Site:
     broken: Sequence[tuple[str, str]] = ()
     outputs: Sequence[OutputAudit] = ()
     images: Sequence[ImageAudit] = ()
-    conditions: Mapping[str, Condition]
+    conditions: Mapping[str, ImageCondition]
     changed: Mapping[str, str]
 
 
-def find(site: Site) -> list[Finding]:
+def find(site: WorkDirectory) -> list[AuditFinding]:
     """Everything in `site` that should be looked at, the worst first."""
     found = [
         finding
@@ -72,9 +79,11 @@ def find(site: Site) -> list[Finding]:
     return sorted(found, key=lambda one: order.index(one.severity))
 
 
-def of(kind: Kind, text: str, workdir: str, subjects: Iterable[str], severity: Severity | None = None) -> Finding:
+def of(
+    kind: FindingKind, text: str, workdir: str, subjects: Iterable[str], severity: Severity | None = None
+) -> AuditFinding:
     """A finding of `kind`, as severe as its kind is."""
-    return Finding(
+    return AuditFinding(
         kind=kind, severity=severity or SEVERITIES[kind], text=text, workdir=workdir, subjects=tuple(subjects)
     )
 
@@ -82,17 +91,17 @@ def of(kind: Kind, text: str, workdir: str, subjects: Iterable[str], severity: S
 # --- Images --------------------------------------------------------------------------------------------------------
 
 
-def _bad_now(site: Site) -> Iterator[Finding]:
+def _bad_now(site: WorkDirectory) -> Iterator[AuditFinding]:
     made = _grouped((one for one in site.outputs if one.pinned), lambda one: one.pinned)
     references = {image.pinned: image.reference for run in site.runs for image in run.images}
     for url, now in site.conditions.items():
         if now.bad and url in references:
             outputs = [one.path for one in made.get(url, ()) if one.sif_sha256 in ("", now.ran) or not now.ran]
             text = f"the file of {references[url]} is {now.state}: {now.detail} ({now.path})"
-            yield of(Kind.BAD_IMAGE, text, site.workdir, outputs or [references[url]])
+            yield of(FindingKind.BAD_IMAGE, text, site.workdir, outputs or [references[url]])
 
 
-def _bad_then(site: Site) -> Iterator[Finding]:
+def _bad_then(site: WorkDirectory) -> Iterator[AuditFinding]:
     images = {run.id: {image.pinned: image for image in run.images} for run in site.runs}
 
     def was(output: OutputAudit) -> tuple[str, str, str] | None:
@@ -104,10 +113,10 @@ def _bad_then(site: Site) -> Iterator[Finding]:
         if key is not None:
             run, reference, state = key
             text = f"run {run} used a file of {reference} that was {state} then"
-            yield of(Kind.BAD_IMAGE, text, site.workdir, (one.path for one in outputs))
+            yield of(FindingKind.BAD_IMAGE, text, site.workdir, (one.path for one in outputs))
 
 
-def _mixed(site: Site) -> Iterator[Finding]:
+def _mixed(site: WorkDirectory) -> Iterator[AuditFinding]:
     """Rules whose outputs were made with several digests, unless one run did that by the references of its rules."""
     together = _references_together(site.runs)
     for rule, outputs in _grouped((one for one in site.outputs if one.digest and one.run), lambda o: o.rule).items():
@@ -119,7 +128,7 @@ def _mixed(site: Site) -> Iterator[Finding]:
         if several or not any(set(of_reference) <= references for references in together.get(rule, ())):
             shown = ", ".join(f"{short(digest)} ({len(some)})" for digest, some in sorted(digests.items()))
             text = f"the outputs of rule {rule} were made with {len(digests)} digests: {shown}"
-            yield of(Kind.MIXED_DIGESTS, text, site.workdir, (one.path for one in outputs))
+            yield of(FindingKind.MIXED_DIGESTS, text, site.workdir, (one.path for one in outputs))
 
 
 def _references_together(runs: Sequence[Run]) -> dict[str, list[set[str]]]:
@@ -131,7 +140,7 @@ def _references_together(runs: Sequence[Run]) -> dict[str, list[set[str]]]:
     return found
 
 
-def _moved(site: Site) -> Iterator[Finding]:
+def _moved(site: WorkDirectory) -> Iterator[AuditFinding]:
     last: dict[str, tuple[Run, ImageRecord]] = {}
     for run in site.runs:
         for image in run.images:
@@ -149,43 +158,45 @@ def _moved(site: Site) -> Iterator[Finding]:
             if same:
                 text += "; the image for this platform is the same"
             severity = Severity.NOTE if same else None
-            yield of(Kind.PIN_MOVED, text, site.workdir, [image.reference, earlier.id, run.id], severity)
+            yield of(FindingKind.PIN_MOVED, text, site.workdir, [image.reference, earlier.id, run.id], severity)
 
 
 # --- Runs and their records ------------------------------------------------------------------------------------------
 
 
-def _records(site: Site) -> Iterator[Finding]:
+def _records(site: WorkDirectory) -> Iterator[AuditFinding]:
     for run in site.runs:
         if run.problem:
-            yield of(Kind.RECORD_DAMAGED, f"the record of run {run.id}: {run.problem}", site.workdir, [run.id])
+            yield of(FindingKind.RECORD_DAMAGED, f"the record of run {run.id}: {run.problem}", site.workdir, [run.id])
     for run_id, text in site.broken:
-        yield of(Kind.CHAIN_BROKEN, f"the chain of records is broken at run {run_id}: {text}", site.workdir, [run_id])
+        yield of(
+            FindingKind.CHAIN_BROKEN, f"the chain of records is broken at run {run_id}: {text}", site.workdir, [run_id]
+        )
     for folder, runs in _grouped(site.foreign, lambda run: run.workdir).items():
         text = f"{counted(runs, 'record')} {be(runs)} of another work directory, {folder}, and left out"
-        yield of(Kind.FOREIGN_RECORD, text, site.workdir, (run.id for run in runs))
+        yield of(FindingKind.FOREIGN_RECORD, text, site.workdir, (run.id for run in runs))
 
 
-def _runs(site: Site) -> Iterator[Finding]:
+def _runs(site: WorkDirectory) -> Iterator[AuditFinding]:
     for run in site.runs:
         if run.ending is Ending.RUNNING:
-            yield of(Kind.RUN_UNDER_WAY, f"run {run.id} is under way on {run.host}", site.workdir, [run.id])
+            yield of(FindingKind.RUN_UNDER_WAY, f"run {run.id} is under way on {run.host}", site.workdir, [run.id])
         elif run.ending is Ending.UNKNOWN and not run.problem:
             text = f"run {run.id} has no end in its record: it was killed, or its machine stopped"
-            yield of(Kind.RUN_UNFINISHED, text, site.workdir, [run.id])
+            yield of(FindingKind.RUN_UNFINISHED, text, site.workdir, [run.id])
 
 
-def _locks(site: Site) -> Iterator[Finding]:
+def _locks(site: WorkDirectory) -> Iterator[AuditFinding]:
     runs = [run for run in site.runs if run.lock is not None and run.lock.committed is False]
     if runs:
         text = f"{counted(runs, 'run')} used a lock that was never committed, or not as it was"
-        yield of(Kind.LOCK_NOT_COMMITTED, text, site.workdir, (run.id for run in runs))
+        yield of(FindingKind.LOCK_NOT_COMMITTED, text, site.workdir, (run.id for run in runs))
 
 
 # --- Outputs -------------------------------------------------------------------------------------------------------
 
 
-def _by_verdict(site: Site) -> Iterator[Finding]:
+def _by_verdict(site: WorkDirectory) -> Iterator[AuditFinding]:
     chosen = (one for one in site.outputs if one.verdict in _OF_OUTPUTS)
     for (verdict, rule, reference), outputs in _grouped(
         chosen, lambda one: (one.verdict, one.rule, one.reference)
@@ -197,18 +208,18 @@ def _by_verdict(site: Site) -> Iterator[Finding]:
         yield of(kind, f"{_named(outputs, rule)} {said}{by}", site.workdir, (one.path for one in outputs))
 
 
-def _changed(site: Site) -> Iterator[Finding]:
+def _changed(site: WorkDirectory) -> Iterator[AuditFinding]:
     chosen = (one for one in site.outputs if one.path in site.changed)
     for rule, outputs in _grouped(chosen, lambda one: one.rule).items():
         how = f": {site.changed[outputs[0].path]}" if len(outputs) == 1 else ""
         text = f"{_named(outputs, rule)} changed since {'it was' if len(outputs) == 1 else 'they were'} made{how}"
-        yield of(Kind.OUTPUT_CHANGED, text, site.workdir, (one.path for one in outputs))
+        yield of(FindingKind.OUTPUT_CHANGED, text, site.workdir, (one.path for one in outputs))
 
 
-def _missing(site: Site) -> Iterator[Finding]:
+def _missing(site: WorkDirectory) -> Iterator[AuditFinding]:
     for rule, outputs in _grouped(filter(_is_missed, site.outputs), lambda one: one.rule).items():
         text = f"{_named(outputs, rule)} {be(outputs)} no longer there"
-        yield of(Kind.OUTPUT_MISSING, text, site.workdir, (one.path for one in outputs))
+        yield of(FindingKind.OUTPUT_MISSING, text, site.workdir, (one.path for one in outputs))
 
 
 def _is_missed(output: OutputAudit) -> bool:

@@ -22,18 +22,18 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.audit import conditions, findings, verdicts
-from snakemake_apptainer_freshness.audit.findings import Site, counted
-from snakemake_apptainer_freshness.audit.outputs import Judging
+from snakemake_apptainer_freshness.audit.findings import WorkDirectory, counted
+from snakemake_apptainer_freshness.audit.outputs import OutputJudge
 from snakemake_apptainer_freshness.audit.replay import Asker, Replayed
 from snakemake_apptainer_freshness.audit.results import (
     Audit,
+    AuditFinding,
     Edge,
-    Finding,
+    FindingKind,
     ImageAudit,
-    Kind,
     OutputAudit,
+    OutputVerdict,
     Severity,
-    Verdict,
 )
 from snakemake_apptainer_freshness.audit.selection import EVERYTHING, Selection
 from snakemake_apptainer_freshness.errors import UsageError
@@ -76,16 +76,22 @@ def _anything_here(folder: Path, runs: Sequence[Run], metadata: Metadata) -> boo
     return not paths or any(path in metadata.outputs or (folder / path).exists() for path in paths)
 
 
-_GOOD: Final = (Verdict.PROVEN, Verdict.NO_CONTAINER)
+_GOOD: Final = (OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER)
 _SHORT: Final = {
-    Verdict.BAD_IMAGE: "made by a bad image",
-    Verdict.CHANGED: "changed since",
-    Verdict.UNATTRIBUTABLE: "made by a tag that cannot be attributed",
-    Verdict.NO_RECORD: "without a record",
-    Verdict.UNPROVEN: "made by an unproven image",
+    OutputVerdict.BAD_IMAGE: "made by a bad image",
+    OutputVerdict.CHANGED: "changed since",
+    OutputVerdict.UNATTRIBUTABLE: "made by a tag that cannot be attributed",
+    OutputVerdict.NO_RECORD: "without a record",
+    OutputVerdict.UNPROVEN: "made by an unproven image",
 }
 _OF_OUTPUTS: Final = frozenset(
-    {Kind.OUTPUT_CHANGED, Kind.UNATTRIBUTABLE, Kind.NO_RECORD, Kind.UNPROVEN, Kind.BAD_IMAGE}
+    {
+        FindingKind.OUTPUT_CHANGED,
+        FindingKind.UNATTRIBUTABLE,
+        FindingKind.NO_RECORD,
+        FindingKind.UNPROVEN,
+        FindingKind.BAD_IMAGE,
+    }
 )
 """What the counts of the verdicts say already."""
 
@@ -107,8 +113,8 @@ def _outputs(audit: Audit) -> str:
     if not audit.outputs:
         return f"No output is known of {counted(audit.runs, 'run')}"
     every = counted(audit.outputs, "output")
-    bad = [f"{counts[word]:,} {_SHORT[word]}" for word in Verdict if counts[word] and word not in _GOOD]
-    proven, without = counts[Verdict.PROVEN], counts[Verdict.NO_CONTAINER]
+    bad = [f"{counts[word]:,} {_SHORT[word]}" for word in OutputVerdict if counts[word] and word not in _GOOD]
+    proven, without = counts[OutputVerdict.PROVEN], counts[OutputVerdict.NO_CONTAINER]
     beside = f", {without:,} without a container as {'its rule says' if without == 1 else 'their rules say'}"
     if bad:
         return f"{proven:,} of {every} made by a proven image{beside if without else ''}; to look at: {', '.join(bad)}"
@@ -169,7 +175,7 @@ def audit(
 
 
 def _put_together(sites: "Sequence[_Work]", ask: Asker | None, notes: Sequence[str]) -> Audit:
-    found: list[Finding] = []
+    found: list[AuditFinding] = []
     replays: list[Replayed] = []
     histories: list[ImageAudit] = []
     for work in sites:
@@ -204,7 +210,7 @@ def _put_together(sites: "Sequence[_Work]", ask: Asker | None, notes: Sequence[s
 class _Work:
     """One work directory as it is judged; `chosen` are its runs that the selection is about."""
 
-    site: Site
+    site: WorkDirectory
     chosen: Sequence[Run]
     edges: Sequence[Edge]
     selection: Selection
@@ -217,10 +223,10 @@ class _Work:
         own, foreign = whose(folder, runs, metadata)
         if (made_in := next((run.workdir for run in reversed(own) if run.workdir), "")) and not same(made_in, folder):
             notes.append(f"{folder} was moved or copied: its newest run was recorded in {made_in}")
-        judging = Judging(folder=folder, runs=own, metadata=metadata, selection=selection)
+        judging = OutputJudge(folder=folder, runs=own, metadata=metadata, selection=selection)
         outputs = judging.outputs()
         chosen = selection.runs(own, outputs)
-        site = Site(
+        site = WorkDirectory(
             workdir=str(folder),
             runs=own,
             foreign=foreign,
@@ -233,7 +239,7 @@ class _Work:
         notes += judging.notes()
         return cls(site=site, chosen=chosen, edges=_edges(str(folder), metadata, outputs), selection=selection)
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[AuditFinding]:
         """The findings that the selection is about."""
         return self.selection.findings(findings.find(self.site), self.chosen, self.site)
 

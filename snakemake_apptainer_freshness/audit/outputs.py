@@ -10,18 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from snakemake_apptainer_freshness.audit import conditions, verdicts
-from snakemake_apptainer_freshness.audit.disk import Seen, look
+from snakemake_apptainer_freshness.audit.disk import OutputStatus, look
 from snakemake_apptainer_freshness.audit.findings import be, counted
-from snakemake_apptainer_freshness.audit.results import OutputAudit, Verdict
+from snakemake_apptainer_freshness.audit.results import OutputAudit, OutputVerdict
 from snakemake_apptainer_freshness.audit.selection import Selection
-from snakemake_apptainer_freshness.audit.verdicts import Condition, Judged, Maker
+from snakemake_apptainer_freshness.audit.verdicts import ImageCondition, Maker, VerdictWithReason
 from snakemake_apptainer_freshness.record import journal
 from snakemake_apptainer_freshness.record.metadata import MadeBy, Metadata
 from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, JobRecord, JobResult, OutputRecord, Run
 
 
 @dataclass(slots=True, kw_only=True)
-class Judging:
+class OutputJudge:
     """Judges each output of one work directory; `changed` has those that changed since and how."""
 
     folder: Path
@@ -29,11 +29,11 @@ class Judging:
     metadata: Metadata
     selection: Selection
     broken: Sequence[journal.Break] = ()
-    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    conditions: Mapping[str, ImageCondition] = field(default_factory=dict)
     changed: dict[str, str] = field(default_factory=dict)
     _images: Mapping[str, Mapping[str, ImageRecord]] = field(default_factory=dict)
     _doubted: frozenset[str] = frozenset()
-    _known: dict[tuple[str, str, str, str], Judged] = field(default_factory=dict)
+    _known: dict[tuple[str, str, str, str], VerdictWithReason] = field(default_factory=dict)
     _being_made: int = 0
     _elsewhere: int = 0
     _unseen: list[str] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Judging:
         return found
 
     def _judge(
-        self, path: str, seen: Seen, maker: Maker | None, open_job: tuple[Run, JobRecord] | None
+        self, path: str, seen: OutputStatus, maker: Maker | None, open_job: tuple[Run, JobRecord] | None
     ) -> OutputAudit | None:
         """The verdict on one output; None where there is none to judge, or it is just being made."""
         how = verdicts.changed(maker.left, seen) if maker else ""
@@ -91,14 +91,14 @@ class Judging:
             return self._without_us(path, seen, again=True)
         return self._of_maker(path, seen, maker, how)
 
-    def _of_maker(self, path: str, seen: Seen, maker: Maker, how: str) -> OutputAudit:
+    def _of_maker(self, path: str, seen: OutputStatus, maker: Maker, how: str) -> OutputAudit:
         """An output that `maker` made; `how` it changed since."""
         job = maker.job
         image = self._images[maker.run.id].get(job.image)
         verdict, why = self._by_image(maker, image)
         if how:
             self.changed[path] = how
-            verdict, why = verdicts.worst((verdict, why), (Verdict.CHANGED, how))
+            verdict, why = verdicts.worst((verdict, why), (OutputVerdict.CHANGED, how))
         if seen.problem:
             why += f"; the output could not be looked at: {seen.problem}"
         made = self.metadata.outputs.get(path)
@@ -122,7 +122,7 @@ class Judging:
             inputs=made.inputs if made else (),
         )
 
-    def _by_image(self, maker: Maker, image: ImageRecord | None) -> Judged:
+    def _by_image(self, maker: Maker, image: ImageRecord | None) -> VerdictWithReason:
         """What the image says of all that jobs like this one made in this run; thought through once."""
         run, job = maker.run, maker.job
         key = (run.id, job.image, job.disk, job.reference)
@@ -131,7 +131,7 @@ class Judging:
             self._known[key] = verdicts.by_image(maker, image, now, believed=run.id not in self._doubted)
         return self._known[key]
 
-    def _without_us(self, path: str, seen: Seen, *, again: bool) -> OutputAudit:
+    def _without_us(self, path: str, seen: OutputStatus, *, again: bool) -> OutputAudit:
         """An output that a run without a record made, as far as Snakemake's metadata knows it."""
         made = self.metadata.outputs.get(path)
         verdict, why = verdicts.without_us(made, again=again)
@@ -153,7 +153,7 @@ class Judging:
             inputs=made.inputs,
         )
 
-    def _of_open_job(self, path: str, seen: Seen, run: Run, job: JobRecord) -> OutputAudit | None:
+    def _of_open_job(self, path: str, seen: OutputStatus, run: Run, job: JobRecord) -> OutputAudit | None:
         """An output whose last job of ours did not finish: a later one without us may have."""
         if not seen.exists:
             return None
@@ -164,7 +164,7 @@ class Judging:
         return OutputAudit(
             workdir=str(self.folder),
             path=path,
-            verdict=Verdict.NO_RECORD,
+            verdict=OutputVerdict.NO_RECORD,
             why=f"the last job that was to make it, in run {run.id}, {ended}: nothing says what this file is",
             rule=job.rule,
             exists=True,

@@ -12,8 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from snakemake_apptainer_freshness.audit import findings
-from snakemake_apptainer_freshness.audit.findings import Site, counted, short
-from snakemake_apptainer_freshness.audit.results import Finding, ImageAudit, ImageReplay, Kind, Replay, Verdict
+from snakemake_apptainer_freshness.audit.findings import WorkDirectory, counted, short
+from snakemake_apptainer_freshness.audit.results import (
+    AuditFinding,
+    FindingKind,
+    ImageAudit,
+    ImageReplay,
+    OutputVerdict,
+    Replay,
+)
 from snakemake_apptainer_freshness.errors import FreshnessError, NotFound
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -29,7 +36,7 @@ Key = tuple[str, str]
 """A reference, and the digest that it was run with."""
 
 
-class Registries(Protocol):
+class TagChecker(Protocol):
     """Whoever asks registries: :class:`.registry.resolver.Resolver`."""
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
@@ -49,7 +56,7 @@ class Replayed:
     """
 
     images: tuple[ImageAudit, ...]
-    findings: list[Finding]
+    findings: list[AuditFinding]
     reasons: tuple[str, ...]
     asked: int
     unreachable: bool = False
@@ -71,15 +78,15 @@ class Replayed:
         return Replay(possible=True, because=f"because {whose} still served for this platform, or proven on this disk")
 
 
-Asker = Callable[[Site], Replayed]
+Asker = Callable[[WorkDirectory], Replayed]
 
 
-def asker(registries: Registries, platform: Platform) -> Asker:
+def asker(registries: TagChecker, platform: Platform) -> Asker:
     """Whoever asks `registries` whether a work directory's outputs could be made again on `platform`."""
     return lambda site: _replay(site, registries, platform)
 
 
-def _replay(site: Site, registries: Registries, platform: Platform) -> Replayed:
+def _replay(site: WorkDirectory, registries: TagChecker, platform: Platform) -> Replayed:
     images = _images(site)
     served = _served(registries, images)
     answers = {key: _answer(site, image, served[key], registries, platform) for key, image in images.items()}
@@ -93,14 +100,14 @@ def _replay(site: Site, registries: Registries, platform: Platform) -> Replayed:
     )
 
 
-def _images(site: Site) -> dict[Key, ImageRecord]:
+def _images(site: WorkDirectory) -> dict[Key, ImageRecord]:
     """The newest record of each image that an output in `site` was made with."""
     recorded = {(image.reference, image.digest): image for run in site.runs for image in run.images if image.digest}
     needed = {(output.reference, output.digest) for output in site.outputs if output.digest}
     return {key: recorded[key] for key in sorted(needed) if key in recorded}
 
 
-def _served(registries: Registries, images: Mapping[Key, ImageRecord]) -> dict[Key, RemoteFact]:
+def _served(registries: TagChecker, images: Mapping[Key, ImageRecord]) -> dict[Key, RemoteFact]:
     """What registries say of each digest, all asked at once."""
     found: dict[Key, RemoteFact] = {}
     entries: dict[Key, Entry] = {}
@@ -118,7 +125,7 @@ def _served(registries: Registries, images: Mapping[Key, ImageRecord]) -> dict[K
 
 
 def _answer(
-    site: Site, image: ImageRecord, fact: RemoteFact, registries: Registries, platform: Platform
+    site: WorkDirectory, image: ImageRecord, fact: RemoteFact, registries: TagChecker, platform: Platform
 ) -> ImageReplay:
     now = site.conditions.get(image.pinned)
     on_disk = now is not None and now.state == DiskState.VERIFIED
@@ -135,7 +142,7 @@ def _answer(
     return replace(answer, same_platform=same, detail=detail or answer.detail)
 
 
-def _same_platform(image: ImageRecord, registries: Registries, platform: Platform) -> tuple[bool | None, str]:
+def _same_platform(image: ImageRecord, registries: TagChecker, platform: Platform) -> tuple[bool | None, str]:
     """Whether a pull of the image on `platform` would get the manifest that ran, and what is wrong."""
     reference = parse_reference(image.reference)
     if reference.scheme not in (Scheme.DOCKER, Scheme.ORAS):
@@ -160,8 +167,8 @@ def _with_answer(image: ImageAudit, answers: Mapping[Key, ImageReplay]) -> Image
     return image if last is None else replace(image, replay=answers[image.reference, last])
 
 
-def _finding(site: Site, key: Key, answer: ImageReplay) -> Finding:
-    return findings.of(Kind.NOT_REPEATABLE, _reason(key, answer), site.workdir, [key[0]])
+def _finding(site: WorkDirectory, key: Key, answer: ImageReplay) -> AuditFinding:
+    return findings.of(FindingKind.NOT_REPEATABLE, _reason(key, answer), site.workdir, [key[0]])
 
 
 def _reason(key: Key, answer: ImageReplay) -> str:
@@ -175,9 +182,9 @@ def _reason(key: Key, answer: ImageReplay) -> str:
     return f"{image} would not be the image that ran{detail}"
 
 
-def _unknown(site: Site) -> Iterator[str]:
+def _unknown(site: WorkDirectory) -> Iterator[str]:
     unnamed = sorted({one.reference for one in site.outputs if one.reference and not one.digest})
     if unnamed:
         yield f"{', '.join(unnamed)} {'names' if len(unnamed) == 1 else 'name'} no digest"
-    if unknown := [one for one in site.outputs if one.verdict is Verdict.NO_RECORD]:
+    if unknown := [one for one in site.outputs if one.verdict is OutputVerdict.NO_RECORD]:
         yield f"how {counted(unknown, 'output')} {'was' if len(unknown) == 1 else 'were'} made was not recorded"

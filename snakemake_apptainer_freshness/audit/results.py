@@ -11,7 +11,7 @@ from enum import StrEnum
 from snakemake_apptainer_freshness.record.run import JobRecord, Run
 
 
-class Verdict(StrEnum):
+class OutputVerdict(StrEnum):
     """What can be said of one output; the worst first."""
 
     BAD_IMAGE = "bad image"
@@ -30,14 +30,14 @@ class Verdict(StrEnum):
     """Made by an image that was proven to be what the lock named."""
 
 
-SENTENCES: Mapping[Verdict, str] = {
-    Verdict.PROVEN: "made by a proven image",
-    Verdict.UNPROVEN: "made by a pinned but unproven image",
-    Verdict.UNATTRIBUTABLE: "made by a tag that cannot be attributed",
-    Verdict.NO_CONTAINER: "made without a container",
-    Verdict.BAD_IMAGE: "made by an image that was bad then or is known bad now",
-    Verdict.CHANGED: "changed since it was made",
-    Verdict.NO_RECORD: "no record of how it was made",
+SENTENCES: Mapping[OutputVerdict, str] = {
+    OutputVerdict.PROVEN: "made by a proven image",
+    OutputVerdict.UNPROVEN: "made by a pinned but unproven image",
+    OutputVerdict.UNATTRIBUTABLE: "made by a tag that cannot be attributed",
+    OutputVerdict.NO_CONTAINER: "made without a container",
+    OutputVerdict.BAD_IMAGE: "made by an image that was bad then or is known bad now",
+    OutputVerdict.CHANGED: "changed since it was made",
+    OutputVerdict.NO_RECORD: "no record of how it was made",
 }
 """Each verdict in plain words."""
 
@@ -50,7 +50,7 @@ class Severity(StrEnum):
     NOTE = "note"
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What a finding is about."""
 
     MIXED_DIGESTS = "mixed-digests"
@@ -80,13 +80,13 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class AuditFinding:
     """One fact that an auditor should look at; `text` is one plain sentence, `subjects` what it is about.
 
     `subjects` are outputs, references or run identifiers, whole; a rendering may fold them.
     """
 
-    kind: Kind
+    kind: FindingKind
     severity: Severity
     text: str
     workdir: str
@@ -104,7 +104,7 @@ class OutputAudit:
 
     workdir: str
     path: str
-    verdict: Verdict
+    verdict: OutputVerdict
     why: str
     rule: str = ""
     exists: bool = True
@@ -122,7 +122,7 @@ class OutputAudit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class ImageSighting:
     """One image in one run: what was agreed, what the tag pointed at, what lay on the disk."""
 
     run: str
@@ -146,7 +146,7 @@ class ImageAudit:
 
     workdir: str
     reference: str
-    sightings: tuple[Sighting, ...]
+    sightings: tuple[ImageSighting, ...]
     rules: tuple[str, ...] = ()
     outputs: int = 0
     now: str = ""
@@ -204,12 +204,12 @@ class Audit:
     runs: tuple[Run, ...]
     images: tuple[ImageAudit, ...]
     outputs: tuple[OutputAudit, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     edges: tuple[Edge, ...] = ()
     replay: Replay | None = None
     notes: Sequence[str] = field(default_factory=tuple)
     """What could not be looked at, and why: nothing is hidden."""
 
-    def count(self, verdict: Verdict) -> int:
+    def count(self, verdict: OutputVerdict) -> int:
         """How many outputs have `verdict`."""
         return sum(output.verdict is verdict for output in self.outputs)

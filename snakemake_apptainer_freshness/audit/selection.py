@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from snakemake_apptainer_freshness.audit.findings import Site
-from snakemake_apptainer_freshness.audit.results import Finding, Kind, OutputAudit
+from snakemake_apptainer_freshness.audit.findings import WorkDirectory
+from snakemake_apptainer_freshness.audit.results import AuditFinding, FindingKind, OutputAudit
 from snakemake_apptainer_freshness.audit.verdicts import seconds
 from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.record.run import OutputRecord, Run
@@ -68,7 +68,7 @@ class Selection:
             and (makers is None or run.id in makers)
         ]
 
-    def findings(self, found: Iterable[Finding], runs: Sequence[Run], site: Site) -> list[Finding]:
+    def findings(self, found: Iterable[AuditFinding], runs: Sequence[Run], site: WorkDirectory) -> list[AuditFinding]:
         """Those findings that are about a chosen output or run, or an image that one of them used."""
         if self.is_everything:
             return list(found)
@@ -77,10 +77,11 @@ class Selection:
         return [
             one
             for one in found
-            if about.intersection(one.subjects) or (one.kind is Kind.BAD_IMAGE and used.intersection(one.subjects))
+            if about.intersection(one.subjects)
+            or (one.kind is FindingKind.BAD_IMAGE and used.intersection(one.subjects))
         ]
 
-    def check(self, sites: Sequence[Site]) -> None:
+    def check(self, sites: Sequence[WorkDirectory]) -> None:
         """Raise a UsageError where what is chosen is not there."""
         runs = [run.id for site in sites for run in site.runs]
         chosen = {run for run in runs if run.startswith(self.run)}

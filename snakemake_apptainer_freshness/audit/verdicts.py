@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from snakemake_apptainer_freshness.audit.disk import Seen, touched
-from snakemake_apptainer_freshness.audit.results import Verdict
+from snakemake_apptainer_freshness.audit.disk import OutputStatus, touched
+from snakemake_apptainer_freshness.audit.results import OutputVerdict
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.record.metadata import MadeBy
 from snakemake_apptainer_freshness.record.run import ImageRecord, JobRecord, OutputRecord, Run
@@ -36,11 +36,11 @@ _SLACK: Final = 2.0
 _ROUNDING: Final = 0.01
 """Seconds that a time may lose as a floating-point number, and on its way through a file system."""
 
-Judged = tuple[Verdict, str]
+VerdictWithReason = tuple[OutputVerdict, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class ImageCondition:
     """One image file as it is now: a word of :class:`~.freshness.DiskState`, how it is known, and its proven SHA-256.
 
     `ran` is the SHA-256 that the last run recorded of it.
@@ -67,64 +67,69 @@ class Maker:
     left: OutputRecord
 
 
-def by_image(maker: Maker, image: ImageRecord | None, now: Condition | None, *, believed: bool) -> Judged:
+def by_image(
+    maker: Maker, image: ImageRecord | None, now: ImageCondition | None, *, believed: bool
+) -> VerdictWithReason:
     """What the image says of all that one job made; `believed` says whether its run's record can be."""
     judged = _by_image(maker.job, image, now)
-    if believed or judged[0] not in (Verdict.PROVEN, Verdict.NO_CONTAINER):
+    if believed or judged[0] not in (OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER):
         return judged
     doubt = f"; but the record of its run was altered afterwards, so nothing proves that ({judged[1]})"
-    if judged[0] is Verdict.NO_CONTAINER:
-        return Verdict.NO_RECORD, f"its record says that no container was used{doubt}"
-    return Verdict.UNPROVEN, f"its record says that its image was proven{doubt}"
+    if judged[0] is OutputVerdict.NO_CONTAINER:
+        return OutputVerdict.NO_RECORD, f"its record says that no container was used{doubt}"
+    return OutputVerdict.UNPROVEN, f"its record says that its image was proven{doubt}"
 
 
-def _by_image(job: JobRecord, image: ImageRecord | None, now: Condition | None) -> Judged:
+def _by_image(job: JobRecord, image: ImageRecord | None, now: ImageCondition | None) -> VerdictWithReason:
     if not job.image:
         if job.reference:
-            return Verdict.NO_CONTAINER, f"its rule names {job.reference}, and its job ran without a container"
-        return Verdict.NO_CONTAINER, "its rule has no container"
+            return OutputVerdict.NO_CONTAINER, f"its rule names {job.reference}, and its job ran without a container"
+        return OutputVerdict.NO_CONTAINER, "its rule has no container"
     if image is None:
-        return Verdict.UNPROVEN, f"its record names the image {job.image}, and does not say what it was"
+        return OutputVerdict.UNPROVEN, f"its record names the image {job.image}, and does not say what it was"
     state = job.disk or image.disk
     was = f"was {state}" if state else "was not looked at"
     was += " just before it ran" if job.disk else " when the run started"
     if image.proof and state == image.disk:
         was += f": {image.proof}"
     if state in BAD:
-        return Verdict.BAD_IMAGE, f"its image {was}"
+        return OutputVerdict.BAD_IMAGE, f"its image {was}"
     if now is not None and now.bad and _same_file(image, now):
-        return Verdict.BAD_IMAGE, f"its image is {now.state} now: {now.detail}; it {was}"
+        return OutputVerdict.BAD_IMAGE, f"its image is {now.state} now: {now.detail}; it {was}"
     if not image.digest:
-        return Verdict.UNATTRIBUTABLE, f"{image.pinned} names no digest, so it cannot be said which image ran"
+        return OutputVerdict.UNATTRIBUTABLE, f"{image.pinned} names no digest, so it cannot be said which image ran"
     return _if_sound(image, now, state, was)
 
 
-def _if_sound(image: ImageRecord, now: Condition | None, state: str, was: str) -> Judged:
+def _if_sound(image: ImageRecord, now: ImageCondition | None, state: str, was: str) -> VerdictWithReason:
     """What is said where nothing is known to be bad: `was` says what the image was."""
     if state == DiskState.VERIFIED:
-        return Verdict.PROVEN, f"its image {was}"
+        return OutputVerdict.PROVEN, f"its image {was}"
     if now is not None and now.state == DiskState.VERIFIED and image.sha256 and now.sha256 == image.sha256:
-        return Verdict.PROVEN, f"its image {was}; the same file is verified now"
+        return OutputVerdict.PROVEN, f"its image {was}; the same file is verified now"
     if state == DiskState.UNBOUND:
-        return Verdict.UNATTRIBUTABLE, f"its image {was}"
-    return Verdict.UNPROVEN, f"its image {was}"
+        return OutputVerdict.UNATTRIBUTABLE, f"its image {was}"
+    return OutputVerdict.UNPROVEN, f"its image {was}"
 
 
-def _same_file(image: ImageRecord, now: Condition) -> bool:
+def _same_file(image: ImageRecord, now: ImageCondition) -> bool:
     """Whether the file that is bad now is, as far as is known, the one that `image` describes."""
     return not image.sha256 or not now.ran or image.sha256 == now.ran
 
 
-def without_us(made: MadeBy | None, *, again: bool) -> Judged:
+def without_us(made: MadeBy | None, *, again: bool) -> VerdictWithReason:
     """The verdict on an output that no run of ours made, or that was made `again` without us."""
     if made is None:
-        return Verdict.NO_RECORD, "no run that was recorded made it, and Snakemake's metadata does not know it"
+        return OutputVerdict.NO_RECORD, "no run that was recorded made it, and Snakemake's metadata does not know it"
     who = "a later run without a record made it again" if again else "a run without a record made it"
     if not made.container:
-        return Verdict.NO_RECORD, f"{who}, and Snakemake's metadata says of no container"
+        return OutputVerdict.NO_RECORD, f"{who}, and Snakemake's metadata says of no container"
     if digest_in(made.container):
-        return Verdict.UNPROVEN, f"{who}; Snakemake's metadata names {made.container}, and nothing proves what ran"
-    return Verdict.UNATTRIBUTABLE, f"{who}; Snakemake's metadata names {made.container}, which is no digest"
+        return (
+            OutputVerdict.UNPROVEN,
+            f"{who}; Snakemake's metadata names {made.container}, and nothing proves what ran",
+        )
+    return OutputVerdict.UNATTRIBUTABLE, f"{who}; Snakemake's metadata names {made.container}, which is no digest"
 
 
 def digest_in(url: str) -> str:
@@ -136,7 +141,7 @@ def digest_in(url: str) -> str:
     return f"sha256:{name[7:]}" if name.startswith("sha256.") else ""
 
 
-def changed(left: OutputRecord, seen: Seen) -> str:
+def changed(left: OutputRecord, seen: OutputStatus) -> str:
     """How the output differs from what its job left; empty where it does not, or nobody can say."""
     if not seen.exists or seen.elsewhere or seen.folder or seen.problem or not left.mtime_ns:
         return ""
@@ -164,10 +169,10 @@ def seconds(time: str) -> float:
         return 0.0
 
 
-ORDER: Final[Mapping[Verdict, int]] = {verdict: place for place, verdict in enumerate(Verdict)}
+ORDER: Final[Mapping[OutputVerdict, int]] = {verdict: place for place, verdict in enumerate(OutputVerdict)}
 """The worst first."""
 
 
-def worst(*judged: Judged) -> Judged:
+def worst(*judged: VerdictWithReason) -> VerdictWithReason:
     """The worst verdict, and why."""
     return min(judged, key=lambda one: ORDER[one[0]])

@@ -12,7 +12,7 @@ from snakemake_apptainer_freshness.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from snakemake_apptainer_freshness.actions.adopt import Adopted, Adoption
+    from snakemake_apptainer_freshness.actions.adopt import AdoptedOutput, Adoption
     from snakemake_apptainer_freshness.actions.workflow import Workflow
 
 _SHOWN: Final = 3
@@ -104,15 +104,15 @@ def _show(workflow: "Workflow", adoption: "Adoption", *, as_json: bool, dry_run:
     output.note(_summary(adoption, dry_run=dry_run))
 
 
-def _groups(adoption: "Adoption") -> "list[list[Adopted]]":
+def _groups(adoption: "Adoption") -> "list[list[AdoptedOutput]]":
     """Outputs that one thing is to be said of, those first that a person should look at."""
-    groups: dict[tuple[Any, ...], list[Adopted]] = {}
+    groups: dict[tuple[Any, ...], list[AdoptedOutput]] = {}
     for one in adoption.outputs:
         groups.setdefault((one.standing, one.output.recorded_url, one.url, one.detail), []).append(one)
     return sorted(groups.values(), key=lambda same: same[0].standing.stays)
 
 
-def _grouped(same: "Sequence[Adopted]") -> tuple[str, ...]:
+def _grouped(same: "Sequence[AdoptedOutput]") -> tuple[str, ...]:
     first = same[0]
     paths = [one.output.path for one in same]
     more = f", … and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
@@ -134,7 +134,7 @@ def _summary(adoption: "Adoption", *, dry_run: bool) -> str:
     return f"{output.counted(len(adoption.outputs), 'output')}: {told}; {will}{rest}"
 
 
-def _as_json(one: "Adopted") -> dict[str, Any]:
+def _as_json(one: "AdoptedOutput") -> dict[str, Any]:
     return {
         "path": one.output.path,
         "rule": one.output.rule,

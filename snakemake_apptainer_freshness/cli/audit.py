@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from snakemake_apptainer_freshness.audit.replay import Asker
-    from snakemake_apptainer_freshness.audit.results import Audit, Finding, OutputAudit
+    from snakemake_apptainer_freshness.audit.results import Audit, AuditFinding, OutputAudit
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 _SHOWN: Final = 30
@@ -115,15 +115,15 @@ def _folder(path: Path) -> Path:
 
 def _failing(word: str) -> "Callable[[Audit], bool]":
     """Whether an audit has what `word` names, or worse."""
-    from snakemake_apptainer_freshness.audit.results import Severity, Verdict
+    from snakemake_apptainer_freshness.audit.results import OutputVerdict, Severity
 
     said = word.strip().lower().replace("-", " ")
-    severities, verdicts = list(Severity), list(Verdict)
+    severities, verdicts = list(Severity), list(OutputVerdict)
     if said in severities:
         bad_severities = severities[: severities.index(Severity(said)) + 1]
         return lambda audit: any(one.severity in bad_severities for one in audit.findings)
     if said in verdicts:
-        bad = verdicts[: verdicts.index(Verdict(said)) + 1]
+        bad = verdicts[: verdicts.index(OutputVerdict(said)) + 1]
         return lambda audit: any(one.verdict in bad for one in audit.outputs)
     allowed = ", ".join([*severities, *(verdict.replace(" ", "-") for verdict in verdicts)])
     raise UsageError(f"--fail-on cannot be {word!r}", hint=f"it is one of {allowed}")
@@ -132,11 +132,11 @@ def _failing(word: str) -> "Callable[[Audit], bool]":
 def _audit(folders: list[Path], selection: object, *, replay: bool) -> "Audit":
     from snakemake_apptainer_freshness.audit.judge import audit
     from snakemake_apptainer_freshness.audit.selection import Selection
-    from snakemake_apptainer_freshness.common.progress import Bars
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.engine.persistence import read
 
     assert isinstance(selection, Selection)  # noqa: S101  its class is loaded late
-    with _resolver(wanted=replay) as resolver, Bars() as bars, _collector_paused():
+    with _resolver(wanted=replay) as resolver, ProgressBars() as bars, _collector_paused():
         bars.begin("auditing")
         found = audit(folders, read_metadata=read, selection=selection, ask=_asker(resolver))
     for warning in resolver.warnings if resolver else ():
@@ -249,17 +249,17 @@ def _plain(outputs: "Iterable[OutputAudit]", *, several: bool) -> Iterator[str]:
 
 
 def _print_at_terminal(audit: "Audit") -> None:
-    from snakemake_apptainer_freshness.audit.results import SENTENCES, Verdict
+    from snakemake_apptainer_freshness.audit.results import SENTENCES, OutputVerdict
 
     output.line(audit.answer)
     output.line()
     output.table(
-        ("outputs", "verdict"), [(f"{n:,}", f"{word}: {SENTENCES[Verdict(word)]}") for word, n in _counts(audit)]
+        ("outputs", "verdict"), [(f"{n:,}", f"{word}: {SENTENCES[OutputVerdict(word)]}") for word, n in _counts(audit)]
     )
     if audit.findings:
         output.line()
         output.table(("severity", "finding"), [(one.severity.value, _folded(one)) for one in audit.findings])
-    bad = [one for one in audit.outputs if one.verdict not in (Verdict.PROVEN, Verdict.NO_CONTAINER)]
+    bad = [one for one in audit.outputs if one.verdict not in (OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER)]
     if bad:
         output.line()
         shown = [(one.verdict.value, f"{_place(one, audit)}\n  {one.why}") for one in bad[:_SHOWN]]
@@ -274,17 +274,17 @@ def _print_at_terminal(audit: "Audit") -> None:
 
 
 def _counts(audit: "Audit") -> list[tuple[str, int]]:
-    from snakemake_apptainer_freshness.audit.results import Verdict
+    from snakemake_apptainer_freshness.audit.results import OutputVerdict
 
     counts = Counter(one.verdict for one in audit.outputs)
-    return [(verdict.value, counts[verdict]) for verdict in Verdict if counts[verdict]]
+    return [(verdict.value, counts[verdict]) for verdict in OutputVerdict if counts[verdict]]
 
 
-def _finding(finding: "Finding") -> tuple[str, ...]:
+def _finding(finding: "AuditFinding") -> tuple[str, ...]:
     return finding.severity.value, finding.kind.value, finding.text
 
 
-def _folded(finding: "Finding") -> str:
+def _folded(finding: "AuditFinding") -> str:
     shown = [subject for subject in finding.subjects if subject not in finding.text]
     more = f"\n  … and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
     return "\n  ".join([f"{finding.kind.value}: {finding.text}", *shown[:_SHOWN]]) + more

@@ -23,7 +23,7 @@ from snakemake_apptainer_freshness.cli.common import (
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.bundle import Freight
+    from snakemake_apptainer_freshness.actions.bundle import BundleContent
     from snakemake_apptainer_freshness.actions.unpack import Loaded
 
 _PIPE: Final = "-"
@@ -51,7 +51,7 @@ def save_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
     """
     from snakemake_apptainer_freshness.actions.bundle import gather, save
     from snakemake_apptainer_freshness.actions.fetch import stopping_cleanly
-    from snakemake_apptainer_freshness.common.progress import Bars
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
 
     if file == _PIPE and (as_json or sys.stdout.isatty()):
         raise UsageError("'-' writes the bundle to standard output: send that into a file or a pipe, without --json")
@@ -59,7 +59,7 @@ def save_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
     if file != _PIPE and Path(file).resolve() == path.resolve():
         raise UsageError(f"cannot save the bundle as {file}: that is the lock", hint="name another file")
     freight = gather(path, image_folder(prefix))
-    with stopping_cleanly(threading.Event()), _written(file) as out, Bars() as bars:
+    with stopping_cleanly(threading.Event()), _written(file) as out, ProgressBars() as bars:
         bars.begin(_SAVING, sum(one.packed.image.size for one in freight.images))
         save(freight, out, lambda count: bars.advance(_SAVING, count))
     if as_json:
@@ -112,10 +112,10 @@ def load_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
     Exit status: 0 where all is in place, 2 where the bundle cannot be used.
     """
     from snakemake_apptainer_freshness.actions.unpack import Loader
-    from snakemake_apptainer_freshness.common.progress import Bars
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
 
     path, folder = _lock_place(lockfile), image_folder(prefix, may_be_made=True)
-    with _read(file) as source, Bars() as bars:
+    with _read(file) as source, ProgressBars() as bars:
         loader = Loader(source, lock_path=path, prefix=folder)
         contents = loader.begin()
         bars.begin(_LOADING, sum(one.image.size for one in contents.images))
@@ -163,7 +163,7 @@ def _read(file: str) -> Iterator[BinaryIO]:
         yield source
 
 
-def _print_saved(freight: "Freight", file: str, lockfile: Path) -> None:
+def _print_saved(freight: "BundleContent", file: str, lockfile: Path) -> None:
     output.document(
         bundle=file,
         lockfile=str(lockfile),

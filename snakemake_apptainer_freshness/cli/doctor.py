@@ -15,7 +15,7 @@ from snakemake_apptainer_freshness.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.doctor import Ailment, Diagnosis
+    from snakemake_apptainer_freshness.actions.doctor import Diagnosis, DoctorFinding
     from snakemake_apptainer_freshness.actions.folders import Folder
 
 
@@ -94,7 +94,7 @@ def _state(folder: "Folder") -> str:
     return ", ".join(says)
 
 
-def _tell(ailment: "Ailment") -> None:
+def _tell(ailment: "DoctorFinding") -> None:
     from snakemake_apptainer_freshness.actions.doctor import paths_shown
 
     takes = f" ({output.size(ailment.size)})" if ailment.size else ""

@@ -18,7 +18,7 @@ from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.settings import DISK
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.gc import Freed, Plan, Waste
+    from snakemake_apptainer_freshness.actions.gc import Freed, GcPlan, Waste
     from snakemake_apptainer_freshness.store.claims import Registered
 
 
@@ -48,13 +48,13 @@ def command(lockfile: Path | None, prefix: str | None, grace: int, *, foreign: b
     Exit status: 0 where there is nothing to free, or all of it was freed; 1 where something can be freed; 3 where
     something could not be deleted.
     """
-    from snakemake_apptainer_freshness.actions.gc import Known, free, plan
+    from snakemake_apptainer_freshness.actions.gc import NeededImages, free, plan
     from snakemake_apptainer_freshness.actions.lock_io import read_lock
     from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
     from snakemake_apptainer_freshness.lockfile import Lock
 
     path, folder = find_lock(lockfile), image_folder(prefix)
-    known = Known(prefix=folder, lock=Lock() if path is None else read_lock(path), grace=grace)
+    known = NeededImages(prefix=folder, lock=Lock() if path is None else read_lock(path), grace=grace)
     caches = {cache.root: cache for family in ("apptainer", "singularity") if (cache := CacheFolder.of(family=family))}
     found = plan(known, caches.values())
     if path is None and not found.registered:
@@ -74,7 +74,7 @@ def command(lockfile: Path | None, prefix: str | None, grace: int, *, foreign: b
     return max((error.exit_status for error in errors), default=int(bool(waste) and not yes))
 
 
-def _print(found: "Plan", done: "list[Freed]", *, waste: "list[Waste]", deleted: bool, grace: int) -> None:
+def _print(found: "GcPlan", done: "list[Freed]", *, waste: "list[Waste]", deleted: bool, grace: int) -> None:
     kept = {one.waste.file.path: one.kept for one in done if one.kept}
     listed = [*found.waste, *found.foreign]
     output.table(
@@ -125,7 +125,7 @@ def _total(waste: "list[Waste]") -> int:
 
 
 def _print_json(
-    found: "Plan",
+    found: "GcPlan",
     done: "list[Freed]",
     *,
     waste: "list[Waste]",

@@ -29,11 +29,11 @@ def command(image: Path, lockfile: Path | None, *, as_json: bool) -> int:
     """
     from snakemake_apptainer_freshness.actions.inspect import inspect
     from snakemake_apptainer_freshness.actions.lock_io import read_lock
-    from snakemake_apptainer_freshness.actions.survey import Locked
+    from snakemake_apptainer_freshness.actions.survey import LockedPins
     from snakemake_apptainer_freshness.lockfile import Lock
 
     path = find_lock(lockfile)
-    locked = Locked.of(Lock() if path is None else read_lock(path))
+    locked = LockedPins.of(Lock() if path is None else read_lock(path))
     try:
         if image.is_file():  # a FIFO would make us wait
             image.open("rb").close()

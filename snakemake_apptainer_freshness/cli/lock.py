@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from snakemake_apptainer_freshness.actions.labels import Details
-    from snakemake_apptainer_freshness.actions.lock import Difference, Plan
-    from snakemake_apptainer_freshness.actions.workflow import Output, Use, Workflow
+    from snakemake_apptainer_freshness.actions.lock import LockDifference, LockPlan
+    from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Workflow
     from snakemake_apptainer_freshness.lockfile import Entry
     from snakemake_apptainer_freshness.policy import Violation
     from snakemake_apptainer_freshness.registry.resolver import Resolver
@@ -30,7 +30,7 @@ _SHOWN: Final = 3
 _SHORT: Final = len("sha256:") + 12
 
 
-def show(workflow: "Workflow", planned: "Plan", details: "Mapping[str, Details]") -> None:
+def show(workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Details]") -> None:
     """Print a row for everything that is not simply as it was agreed."""
     rows: list[tuple[str, ...]] = []
     rows += [(one.what.value, one.reference, *_cells(one, details)) for one in planned.differences]
@@ -46,7 +46,7 @@ def show(workflow: "Workflow", planned: "Plan", details: "Mapping[str, Details]"
     output.table(("what", "image"), rows)
 
 
-def _cells(one: "Difference", details: "Mapping[str, Details]") -> Iterator[str]:
+def _cells(one: "LockDifference", details: "Mapping[str, Details]") -> Iterator[str]:
     """What there is to say of one changed entry."""
     if one.old and one.new:
         yield f"{one.old.digest[:_SHORT]} → {one.new.digest[:_SHORT]}"
@@ -76,13 +76,13 @@ def rules_of(workflow: "Workflow", reference: str) -> str:
     return _rules(workflow.uses.get(reference, ()))
 
 
-def _rules(uses: "Sequence[Use]") -> str:
+def _rules(uses: "Sequence[RuleUse]") -> str:
     if not uses:
         return ""
     return f"{'rule' if len(uses) == 1 else 'rules'} {_some([_at(use) for use in uses])}"
 
 
-def _made(outputs: "Sequence[Output]") -> str:
+def _made(outputs: "Sequence[ExistingOutput]") -> str:
     if not outputs:
         return ""
     made = output.counted(len(outputs), "output that is there was", "outputs that are there were")
@@ -94,7 +94,7 @@ def _some(texts: Sequence[str]) -> str:
     return ", ".join(texts[:_SHOWN]) + more
 
 
-def _at(use: "Use") -> str:
+def _at(use: "RuleUse") -> str:
     return f"{use.rule} ({path_from_here(use.snakefile)}:{use.line})"
 
 
@@ -110,7 +110,7 @@ def told(workflow: "Workflow", one: "Violation") -> str:
     return f"policy {one.level}: {named}: {one.text} ({path_from_here(one.source)})"
 
 
-def summary(lockfile: str, planned: "Plan", *, written: bool) -> str:
+def summary(lockfile: str, planned: "LockPlan", *, written: bool) -> str:
     """One line about the whole of it."""
     would = "" if written else "would be "
     removed = {one.reference for one in planned.differences if one.new is None}
@@ -128,7 +128,7 @@ def summary(lockfile: str, planned: "Plan", *, written: bool) -> str:
 
 
 def document_of(
-    workflow: "Workflow", planned: "Plan", details: "Mapping[str, Details]", *, written: bool
+    workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Details]", *, written: bool
 ) -> dict[str, Any]:
     """The plan as one document."""
     return {
@@ -154,7 +154,7 @@ def document_of(
     }
 
 
-def _change(workflow: "Workflow", one: "Difference", details: "Mapping[str, Details]") -> dict[str, Any]:
+def _change(workflow: "Workflow", one: "LockDifference", details: "Mapping[str, Details]") -> dict[str, Any]:
     return {
         "what": one.what.value,
         "reference": one.reference,
@@ -223,7 +223,7 @@ def command(
     Exit status: 0 where the lock is as it should be, else that of the worst error: 1 with --check where it is not, or
     where a policy forbids an image, 3 a registry or file could not be reached.
     """
-    from snakemake_apptainer_freshness.actions.lock import Wish, lock, plan
+    from snakemake_apptainer_freshness.actions.lock import LockRequest, lock, plan
     from snakemake_apptainer_freshness.actions.lock_io import read_lock
     from snakemake_apptainer_freshness.engine.query import read
     from snakemake_apptainer_freshness.registry.resolver import Resolver
@@ -232,7 +232,7 @@ def command(
         raise UsageError("--upgrade takes all images, --upgrade-image some", hint="give one of them")
     if take_same_platform and not (upgrade or patterns):
         raise UsageError("--take-same-platform says what an upgrade takes", hint="add --upgrade or --upgrade-image")
-    wish = Wish(
+    wish = LockRequest(
         upgrade=("*",) if upgrade else patterns, take_same_platform=take_same_platform, prune=prune, offline=check
     )
     workflow = read(arguments, with_outputs=bool(wish.upgrade or prune))
@@ -267,7 +267,7 @@ def _tell_wait(path: Path) -> "Callable[[str], None]":
     return lambda holder: output.note(f"waiting for {holder}, which is writing {path}")
 
 
-def _details(planned: "Plan", registries: "Resolver") -> "Mapping[str, Details]":
+def _details(planned: "LockPlan", registries: "Resolver") -> "Mapping[str, Details]":
     """What the images of an upgrade say of themselves; for new ones there is nothing to compare."""
     from snakemake_apptainer_freshness.actions.labels import details
     from snakemake_apptainer_freshness.image.platform import Platform
@@ -278,7 +278,7 @@ def _details(planned: "Plan", registries: "Resolver") -> "Mapping[str, Details]"
 
 
 def _show(
-    workflow: "Workflow", planned: "Plan", details: "Mapping[str, Details]", *, written: bool, as_json: bool
+    workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Details]", *, written: bool, as_json: bool
 ) -> None:
     if as_json:
         output.document(**document_of(workflow, planned, details, written=written and bool(planned.differences)))

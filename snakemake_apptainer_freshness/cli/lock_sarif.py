@@ -9,9 +9,9 @@ from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.lock import Plan
-    from snakemake_apptainer_freshness.actions.status import Row
-    from snakemake_apptainer_freshness.actions.workflow import Use, Workflow
+    from snakemake_apptainer_freshness.actions.lock import LockPlan
+    from snakemake_apptainer_freshness.actions.status import StatusRow
+    from snakemake_apptainer_freshness.actions.workflow import RuleUse, Workflow
     from snakemake_apptainer_freshness.policy import Violation
 
 RULES: Final = {
@@ -47,7 +47,7 @@ def write(path: Path, results: Iterable[SarifResult]) -> None:
         raise LocalIOError(f"cannot write {path}: {error.strerror}", hint="name a file that can be written") from error
 
 
-def of_plan(workflow: "Workflow", planned: "Plan") -> Iterator[SarifResult]:
+def of_plan(workflow: "Workflow", planned: "LockPlan") -> Iterator[SarifResult]:
     """What ``lock`` found."""
     lock = _shown(str(workflow.lockfile))
     for text in planned.missing:
@@ -62,7 +62,7 @@ def of_plan(workflow: "Workflow", planned: "Plan") -> Iterator[SarifResult]:
         yield _of_policy(one, workflow.uses.get(one.reference, ()), lock)
 
 
-def of_rows(rows: "Sequence[Row]", violations: "Iterable[Violation]", lockfile: Path) -> Iterator[SarifResult]:
+def of_rows(rows: "Sequence[StatusRow]", violations: "Iterable[Violation]", lockfile: Path) -> Iterator[SarifResult]:
     """What ``status`` found."""
     lock = _shown(str(lockfile))
     uses_of = {row.reference: row.uses or () for row in rows}
@@ -84,12 +84,12 @@ def of_rows(rows: "Sequence[Row]", violations: "Iterable[Violation]", lockfile: 
             yield _at(uses, lock, "unproven-image", "error", f"the image of {text} is {disk.state}: {disk.detail}")
 
 
-def _of_policy(one: "Violation", uses: "Iterable[Use]", lock: str) -> SarifResult:
+def _of_policy(one: "Violation", uses: "Iterable[RuleUse]", lock: str) -> SarifResult:
     level = {"warn": "warning"}.get(one.level.value, one.level.value)
     return _at(uses, lock, "policy", level, f"{one.reference}: {one.text} ({_shown(one.source)})")
 
 
-def _at(uses: "Iterable[Use]", lock: str, rule: str, level: str, message: str) -> SarifResult:
+def _at(uses: "Iterable[RuleUse]", lock: str, rule: str, level: str, message: str) -> SarifResult:
     places = [(_shown(use.snakefile), use.line) for use in uses] or [(lock, 0)]
     (uri, line), *others = places
     related = [other for other, _ in others]

@@ -19,7 +19,7 @@ from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.fetch import Progress, Result
-    from snakemake_apptainer_freshness.common.progress import Bars
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.lockfile import Entry, Lock
 
 
@@ -51,7 +51,7 @@ def command(
     """
     from snakemake_apptainer_freshness.actions.fetch import fetch
     from snakemake_apptainer_freshness.actions.verify import is_fetchable
-    from snakemake_apptainer_freshness.common.progress import Bars
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.pin import Pin
     from snakemake_apptainer_freshness.settings import PinKind
 
@@ -70,7 +70,7 @@ def command(
             pins.append(wanted)
         else:
             output.note(f"{entry.reference}: left to the run, which takes it from this machine")
-    with Bars() as bars:
+    with ProgressBars() as bars:
         lines = _Lines(silent=as_json or bars_are_drawn())
         results = fetch(pins, folder, jobs=jobs, report=Steps(bars, lines.done))
     errors += [(result.pin.reference, result.error) for result in results if result.error is not None]
@@ -95,7 +95,7 @@ def bars_are_drawn() -> bool:
 class Steps:
     """Shows what is done for each image: a bar while it is fetched; notes as lines of their own."""
 
-    def __init__(self, bars: "Bars", done: "Any" = None) -> None:
+    def __init__(self, bars: "ProgressBars", done: "Any" = None) -> None:
         self._bars = bars
         self._done = done
 

@@ -19,7 +19,7 @@ from snakemake_apptainer_freshness.cli.common import (
 from snakemake_apptainer_freshness.errors import UsageError
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.status import Row
+    from snakemake_apptainer_freshness.actions.status import StatusRow
     from snakemake_apptainer_freshness.actions.workflow import Workflow
     from snakemake_apptainer_freshness.lockfile import Lock
     from snakemake_apptainer_freshness.policy import Violation
@@ -120,22 +120,22 @@ def _violations(lock: "Lock", path: Path, workflow: "Workflow | None") -> "list[
 
 def _gather(
     lock: "Lock", folder: Path, workflow: "Workflow | None", *, offline: bool
-) -> "tuple[list[Row], tuple[str, ...]]":
+) -> "tuple[list[StatusRow], tuple[str, ...]]":
     from snakemake_apptainer_freshness.actions.status import status
 
     if offline:
         return status(lock, folder, workflow=workflow), ()
-    from snakemake_apptainer_freshness.common.progress import Bars
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
-    with Resolver() as resolver, Bars() as bars:
+    with Resolver() as resolver, ProgressBars() as bars:
         bars.begin(_ASKING, len(lock))
         asked: Callable[[], object] = lambda: bars.advance(_ASKING)  # noqa: E731  a name for what it does
         rows = status(lock, folder, registries=lambda: resolver, workflow=workflow, asked=asked)
         return rows, resolver.warnings
 
 
-def _print(rows: "list[Row]", workflow: "Workflow | None") -> None:
+def _print(rows: "list[StatusRow]", workflow: "Workflow | None") -> None:
     with_rules = workflow is not None
     titles = ("image", "lock", "registry", "disk", *(("rules",) if with_rules else ()), "how")
     output.table(titles, [_cells(row, with_rules=with_rules) for row in rows])
@@ -150,7 +150,7 @@ def _print(rows: "list[Row]", workflow: "Workflow | None") -> None:
     )
 
 
-def _cells(row: "Row", *, with_rules: bool) -> tuple[str, ...]:
+def _cells(row: "StatusRow", *, with_rules: bool) -> tuple[str, ...]:
     verdict = row.verdict
     locked = "missing" if row.entry is None else "orphan" if row.is_orphan else row.entry.digest[:_SHORT]
     remote = "" if verdict is None else verdict.remote.state.value
@@ -159,7 +159,7 @@ def _cells(row: "Row", *, with_rules: bool) -> tuple[str, ...]:
     return (row.reference, locked, remote, disk, *rules, _how(row))
 
 
-def _how(row: "Row") -> str:
+def _how(row: "StatusRow") -> str:
     """What there is to say where something is not as agreed, in one line."""
     verdict = row.verdict
     if verdict is None:
@@ -177,7 +177,7 @@ def _how(row: "Row") -> str:
     return "; ".join(told)
 
 
-def _as_json(row: "Row") -> dict[str, Any]:
+def _as_json(row: "StatusRow") -> dict[str, Any]:
     entry, verdict = row.entry, row.verdict
     disk = None if verdict is None else verdict.disk
     return {

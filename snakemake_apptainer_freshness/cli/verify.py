@@ -21,8 +21,8 @@ from snakemake_apptainer_freshness.cli.common import (
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.survey import Candidate, Found, Locked
-    from snakemake_apptainer_freshness.actions.verify import Mended
+    from snakemake_apptainer_freshness.actions.survey import Candidate, LockedPins, SurveyedImage
+    from snakemake_apptainer_freshness.actions.verify import Repair
     from snakemake_apptainer_freshness.errors import FreshnessError
     from snakemake_apptainer_freshness.lockfile import Lock
 
@@ -78,14 +78,14 @@ def command(
         )
     if jobs and not repair:
         raise UsageError("--jobs is for --repair: it says how many images are fetched at once")
-    from snakemake_apptainer_freshness.actions.survey import Locked
+    from snakemake_apptainer_freshness.actions.survey import LockedPins
 
     lock_path, lock = _lock(paths, lockfile)
     folder = image_folder(prefix)
-    locked = Locked.of(lock)
+    locked = LockedPins.of(lock)
     candidates = list(_given(paths) if paths else _everything(lock, folder, locked))
     answer = _look(candidates, locked, full=full, deep=deep)
-    mended: list[Mended] = []
+    mended: list[Repair] = []
     if repair and lock_path is not None:
         register(folder, lock_path, lock)
     if repair and (mended := _mend(answer.found, locked, folder, jobs=jobs)):
@@ -104,9 +104,9 @@ def command(
 class _Answer:
     """What was found, worst first; `unattributed` entries of the cache are left out, `failed` could not be compared."""
 
-    found: "list[Found]"
+    found: "list[SurveyedImage]"
     unattributed: int
-    failed: "list[tuple[Found, FreshnessError]]"
+    failed: "list[tuple[SurveyedImage, FreshnessError]]"
 
 
 def _lock(paths: tuple[Path, ...], lockfile: Path | None) -> "tuple[Path | None, Lock]":
@@ -119,7 +119,7 @@ def _lock(paths: tuple[Path, ...], lockfile: Path | None) -> "tuple[Path | None,
     return path, Lock() if path is None else read_lock(path)
 
 
-def _everything(lock: "Lock", folder: Path, locked: "Locked") -> "list[Candidate]":
+def _everything(lock: "Lock", folder: Path, locked: "LockedPins") -> "list[Candidate]":
     from snakemake_apptainer_freshness.actions.survey import in_cache, in_lock, in_prefix
     from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 
@@ -130,7 +130,7 @@ def _everything(lock: "Lock", folder: Path, locked: "Locked") -> "list[Candidate
 
 def _given(paths: tuple[Path, ...]) -> "list[Candidate]":
     """The files that were given, and the images in the folders; a link is followed, since a person gave it."""
-    from snakemake_apptainer_freshness.actions.survey import Candidate, Place
+    from snakemake_apptainer_freshness.actions.survey import Candidate, ImageLocation
 
     found: dict[Path, None] = {}
     for path in paths:
@@ -146,15 +146,15 @@ def _given(paths: tuple[Path, ...]) -> "list[Candidate]":
                 f"there is no image in {path}", hint=f"images are recognised by their names: {', '.join(_SUFFIXES)}"
             )
         found |= dict.fromkeys(file.resolve() for file in files)
-    return [Candidate(place=Place.PATH, path=path) for path in found]
+    return [Candidate(place=ImageLocation.PATH, path=path) for path in found]
 
 
-def _look(candidates: "Iterable[Candidate]", locked: "Locked", *, full: bool, deep: bool) -> _Answer:
+def _look(candidates: "Iterable[Candidate]", locked: "LockedPins", *, full: bool, deep: bool) -> _Answer:
     from snakemake_apptainer_freshness.actions.survey import worst_first
     from snakemake_apptainer_freshness.actions.verify import deepen, verify
 
     found, unattributed = verify(candidates, locked, full=full)
-    failed: list[tuple[Found, FreshnessError]] = []
+    failed: list[tuple[SurveyedImage, FreshnessError]] = []
     if deep:
         from snakemake_apptainer_freshness.registry.resolver import Resolver
 
@@ -163,16 +163,16 @@ def _look(candidates: "Iterable[Candidate]", locked: "Locked", *, full: bool, de
     return _Answer(found=worst_first(found), unattributed=unattributed, failed=failed)
 
 
-def _mend(found: "list[Found]", locked: "Locked", folder: Path, *, jobs: int | None) -> "list[Mended]":
+def _mend(found: "list[SurveyedImage]", locked: "LockedPins", folder: Path, *, jobs: int | None) -> "list[Repair]":
     from snakemake_apptainer_freshness.actions.verify import mend
     from snakemake_apptainer_freshness.cli.pull import Steps
-    from snakemake_apptainer_freshness.common.progress import Bars
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
 
-    with Bars() as bars:
+    with ProgressBars() as bars:
         return mend(found, locked, folder, jobs=jobs, report=Steps(bars))
 
 
-def _print(answer: _Answer, mended: "list[Mended]") -> None:
+def _print(answer: _Answer, mended: "list[Repair]") -> None:
     found, unattributed = answer.found, answer.unattributed
     for done in mended:
         output.note(_told(done))
@@ -193,7 +193,7 @@ def _print(answer: _Answer, mended: "list[Mended]") -> None:
         output.note(f"fetch what the lock names with: apptainer-freshness {verb}")
 
 
-def _named(one: "Found") -> str:
+def _named(one: "SurveyedImage") -> str:
     """What an image is called, and where it lies unless that is where it belongs."""
     if one.place.value == "lock" and not one.is_finding:
         return _name(one)
@@ -201,7 +201,7 @@ def _named(one: "Found") -> str:
     return f"{_name(one)}\n  {where}{_near(one.fact.path)}"
 
 
-def _name(one: "Found") -> str:
+def _name(one: "SurveyedImage") -> str:
     return one.pin.reference if one.pin else "-"
 
 
@@ -212,7 +212,7 @@ def _near(path: str) -> str:
     return f"~{short.removeprefix(home)}" if short.startswith(f"{home}/") else short
 
 
-def _told(one: "Mended") -> str:
+def _told(one: "Repair") -> str:
     what = one.reference or str(one.path)
     if one.error is not None:
         return f"error: {what}: {one.error.message}" + (f" ({one.error.hint})" if one.error.hint else "")
@@ -222,7 +222,7 @@ def _told(one: "Mended") -> str:
     return f"{what}: {moved or 'it is sound now, and stays'}"
 
 
-def _print_json(answer: _Answer, mended: "list[Mended]", *, lockfile: Path | None, prefix: Path | None) -> None:
+def _print_json(answer: _Answer, mended: "list[Repair]", *, lockfile: Path | None, prefix: Path | None) -> None:
     output.document(
         lockfile=str(lockfile) if lockfile else None,
         prefix=str(prefix) if prefix else None,
@@ -245,7 +245,7 @@ def _print_json(answer: _Answer, mended: "list[Mended]", *, lockfile: Path | Non
     )
 
 
-def _as_json(one: "Found") -> dict[str, Any]:
+def _as_json(one: "SurveyedImage") -> dict[str, Any]:
     pin = one.pin
     return {
         "reference": pin.reference if pin else None,

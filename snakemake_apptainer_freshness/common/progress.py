@@ -14,7 +14,7 @@ from snakemake_apptainer_freshness.errors import redact
 _WIDTH: Final = 24
 
 
-class Bars:
+class ProgressBars:
     """Bars on `stream` (default: standard error) within a ``with`` block; none unless `enabled` and it is a terminal.
 
     May be told from any thread. rich is loaded for a terminal alone.

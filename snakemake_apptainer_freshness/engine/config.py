@@ -26,14 +26,14 @@ PINS_OFF: Final = "off"
 """Stands in place of pins where the main process found the flag turned off."""
 
 
-class Asked(NamedTuple):
+class CommandLineFlag(NamedTuple):
     """What stood on the command line: the flag's value (None: nothing), and a main process's pins (None: nothing)."""
 
     flag: object = None
     pins: str | None = None
 
 
-def take_from_command_line(settings: Any) -> Asked:
+def take_from_command_line(settings: Any) -> CommandLineFlag:
     """Take our keys out of Snakemake's ``ConfigSettings``, and say what they were.
 
     ``config_args``, which Snakemake puts into the command of every job, stays as it is.
@@ -46,7 +46,7 @@ def take_from_command_line(settings: Any) -> Asked:
         del overwrite[CONFIG_KEY]
         overwrite.update(_flag_in_files(settings.configfiles))
     pins = command_line.get(PINS_KEY)
-    return Asked(flag=command_line.get(CONFIG_KEY), pins=None if pins is None else str(pins))
+    return CommandLineFlag(flag=command_line.get(CONFIG_KEY), pins=None if pins is None else str(pins))
 
 
 def _flag_in_files(paths: Any) -> Mapping[str, Any]:
@@ -60,7 +60,7 @@ def _flag_in_files(paths: Any) -> Mapping[str, Any]:
     return found
 
 
-def is_wanted(workflow: Any, asked: Asked) -> bool:
+def is_wanted(workflow: Any, asked: CommandLineFlag) -> bool:
     """Whether anything at all names us; cheap, and asked of every workflow."""
     return (
         asked.pins is not None
@@ -75,7 +75,7 @@ def is_visible(settings: Any) -> bool:
     return bool(os.environ.get(ENVIRONMENT_VARIABLE)) or CONFIG_KEY in getattr(settings, "overwrite_config", {})
 
 
-def options(workflow: Any, asked: Asked) -> "Options":
+def options(workflow: Any, asked: CommandLineFlag) -> "Options":
     """The options of this workflow.
 
     Raises

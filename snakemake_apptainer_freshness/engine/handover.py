@@ -32,7 +32,7 @@ _LONGEST_JSON: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Luggage:
+class Handover:
     """What a job's process has to know: the `pins` of the main process by reference, and how it is to treat images."""
 
     pins: Mapping[str, Pinned]
@@ -42,7 +42,7 @@ class Luggage:
     """What the main process calls its run in its record; empty where it keeps none."""
 
 
-def encode(luggage: Luggage) -> str:
+def encode(luggage: Handover) -> str:
     """`luggage` as one word.
 
     Raises
@@ -62,7 +62,7 @@ def encode(luggage: Luggage) -> str:
     return text
 
 
-def decode(text: str) -> Luggage:
+def decode(text: str) -> Handover:
     """The luggage that :func:`encode` made `text` of.
 
     Raises
@@ -72,7 +72,7 @@ def decode(text: str) -> Luggage:
     """
     try:
         table = json.loads(_unpacked(text))
-        return Luggage(
+        return Handover(
             pins={reference: _pinned(reference, *pin) for reference, pin in table["pins"].items()},
             mode=Mode(table["mode"]),
             on_unverified=OnUnverified(table["on_unverified"]),

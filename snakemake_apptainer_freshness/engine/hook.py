@@ -16,7 +16,7 @@ from snakemake_apptainer_freshness.registry.apart import ApartResolver
 from snakemake_apptainer_freshness.settings import Mode, Options
 
 
-def build_dag(workflow: Any, asked: config.Asked, build: Callable[[], Any]) -> Any:
+def build_dag(workflow: Any, asked: config.CommandLineFlag, build: Callable[[], Any]) -> Any:
     """Build the DAG of `workflow` with `build`, its containers pinned; `asked` is what the command line said."""
     from snakemake_interface_executor_plugins.settings import ExecMode
 
@@ -62,7 +62,7 @@ def _asking(workflow: Any, options: Options) -> ApartResolver:
     return asking
 
 
-def _for_job(workflow: Any, asked: config.Asked) -> Session | None:
+def _for_job(workflow: Any, asked: config.CommandLineFlag) -> Session | None:
     if asked.pins == config.PINS_OFF or not _uses_apptainer(workflow):
         return None
     if asked.pins is not None:
@@ -78,7 +78,7 @@ def _for_job(workflow: Any, asked: config.Asked) -> Session | None:
             from snakemake_apptainer_freshness.engine import notes
 
             folder = notes.folder_for(workflow, luggage.run)
-            images.watcher = notes.Leaving(workflow, folder, images.guarded).found
+            images.watcher = notes.NoteWriter(workflow, folder, images.guarded).found
         return Session(workflow, JobPins(luggage.pins), images)
     if config.options(workflow, asked).mode is Mode.OFF:
         return None

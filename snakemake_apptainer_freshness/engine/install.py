@@ -43,7 +43,7 @@ def _hooked(get_workflow: Callable[..., Any]) -> Callable[..., Any]:
     return with_hook
 
 
-def _attach(workflow: Any, asked: config.Asked) -> None:
+def _attach(workflow: Any, asked: config.CommandLineFlag) -> None:
     """Make the first thing that needs the DAG look for the flag.
 
     By then the workflow is parsed, so that the flag may stand in any of its configuration files, and nothing of ours is
@@ -78,7 +78,7 @@ def _attach_report(workflow: Any) -> None:
     workflow.create_report = create_report_asked_for
 
 
-def _refuse_on_check(workflow: Any, asked: config.Asked) -> None:
+def _refuse_on_check(workflow: Any, asked: config.CommandLineFlag) -> None:
     check = getattr(workflow, "check", None)
 
     def refusing_check(*args: Any, **kwargs: Any) -> Any:

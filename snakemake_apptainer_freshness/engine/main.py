@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, write_lock
-from snakemake_apptainer_freshness.actions.pinning import DriftCheck, Pins, Registries
+from snakemake_apptainer_freshness.actions.pinning import DriftCheck, Pins, TagResolver
 from snakemake_apptainer_freshness.engine import cleanup, config, handover, images, messages
 from snakemake_apptainer_freshness.engine.messages import errors_told, tell, wants_progress
-from snakemake_apptainer_freshness.engine.policy import Policing
+from snakemake_apptainer_freshness.engine.policy import PolicyCheck
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.engine.session import Session
 from snakemake_apptainer_freshness.errors import TagMoved
@@ -41,7 +41,7 @@ class MainSession(Session):
         self._options = options
         self._path = config.lock_path(workflow, options)
         self._asking = asking
-        self._registries: Registries = asking
+        self._registries: TagResolver = asking
         self._drift = DriftCheck(lambda: self._registries)
         self._untold: list[str] = []
         self._warned: set[str] = set()
@@ -60,7 +60,7 @@ class MainSession(Session):
         self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs)
         super().__init__(workflow, self._main_pins, provider)
         self._policing = (
-            Policing(options, self._path, place=self.place_of, registry=asking.resolver) if self._runs_jobs else None
+            PolicyCheck(options, self._path, place=self.place_of, registry=asking.resolver) if self._runs_jobs else None
         )
         if not self._runs_jobs:
             cleanup.protect(workflow, self._main_pins.lock)
@@ -103,7 +103,7 @@ class MainSession(Session):
         if self._recorder is not None:
             run = self._recorder.run
             self._recorder.met(pins.table())
-        luggage = handover.Luggage(pins=pins.table(), mode=options.mode, on_unverified=options.on_unverified, run=run)
+        luggage = handover.Handover(pins=pins.table(), mode=options.mode, on_unverified=options.on_unverified, run=run)
         handover.hand_over(self.workflow.config_settings, handover.encode(luggage))
         self._untold += references
         if self._built and references:

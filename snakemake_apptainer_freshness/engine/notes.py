@@ -49,7 +49,7 @@ def single(jobs: Iterable[Any]) -> Iterator[Any]:
             yield job
 
 
-class Leaving:
+class NoteWriter:
     """Has the jobs of this process leave their notes in `folder`."""
 
     def __init__(self, workflow: Any, folder: Path, guarded: Container[str]) -> None:

@@ -22,7 +22,7 @@ from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_smal
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
 from snakemake_apptainer_freshness.errors import redact
 from snakemake_apptainer_freshness.record.command import kept
-from snakemake_apptainer_freshness.record.run import LockUsed, Run, Source, Versions
+from snakemake_apptainer_freshness.record.run import LockUsed, Run, Versions, WorkflowSource
 from snakemake_apptainer_freshness.settings import RECORDS, Options
 
 
@@ -43,7 +43,7 @@ def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Op
             apptainer=_apptainer(),
             python=platform.python_version(),
         ),
-        source=Source(snakefile=redact(str(workflow.main_snakefile))),
+        source=WorkflowSource(snakefile=redact(str(workflow.main_snakefile))),
         mode=str(options.mode),
         options={key: value for key, value in chosen.items() if len(value) <= RECORDS.text},
         lock=lock,

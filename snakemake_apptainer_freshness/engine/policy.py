@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 
-class Policing:
+class PolicyCheck:
     """Holds what a run names and pins to the policies that hold for it.
 
     `place` gives the rule of a reference and its line in the Snakefile, `registry` whoever asks registries.

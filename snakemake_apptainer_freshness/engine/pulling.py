@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 
 from snakemake_apptainer_freshness.actions.fetch import Progress, Result, Stage, fetch
-from snakemake_apptainer_freshness.common.progress import Bars
+from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.engine.messages import Line, tell
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.pin import Pin
@@ -21,7 +21,7 @@ def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> list[Result]:
     FreshnessError
         where one cannot be had; the others are there.
     """
-    with Bars(enabled=bars) as drawn:
+    with ProgressBars(enabled=bars) as drawn:
         results = fetch(pins, prefix, report=functools.partial(_report, bars=drawn))
     failed = [(result.pin, result.error) for result in results if result.error is not None]
     if failed:
@@ -29,7 +29,7 @@ def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> list[Result]:
     return results
 
 
-def _report(progress: Progress, bars: Bars) -> None:
+def _report(progress: Progress, bars: ProgressBars) -> None:
     """One line an image for what is being done, and a bar on a terminal while it is."""
     match progress.stage:
         case Stage.PULLING:

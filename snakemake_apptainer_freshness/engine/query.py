@@ -31,8 +31,8 @@ from snakemake.api import SNAKEFILE_CHOICES, SnakemakeApi, resolve_snakefile
 from snakemake.exceptions import format_exception_to_string
 
 from snakemake_apptainer_freshness import install
-from snakemake_apptainer_freshness.actions.workflow import Output, Unseen, Use, Workflow
-from snakemake_apptainer_freshness.common.progress import Bars
+from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Unseen, Workflow
+from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.engine import config
 from snakemake_apptainer_freshness.engine.directives import job_references, static_references
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
@@ -117,7 +117,7 @@ def _bar() -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    with open(os.dup(sys.stderr.fileno()), "w") as stream, Bars(stream=stream) as bars:  # noqa: PTH123  a descriptor
+    with open(os.dup(sys.stderr.fileno()), "w") as stream, ProgressBars(stream=stream) as bars:  # noqa: PTH123  a descriptor
         bars.begin(_BAR)
         yield
 
@@ -247,13 +247,13 @@ def _original(rule: Any, wildcards: Any) -> Any:
     return type(rule).expand_container_img(rule, wildcards)
 
 
-def _uses(workflow: Any, jobs: Sequence[Any]) -> Mapping[str, tuple[Use, ...]]:
+def _uses(workflow: Any, jobs: Sequence[Any]) -> Mapping[str, tuple[RuleUse, ...]]:
     found: dict[str, set[tuple[str, str, int]]] = {}
     for reference, rule in (*static_references(workflow.rules), *job_references(jobs, _original)):
         line = workflow.linemaps.get(rule.snakefile, {}).get(rule.lineno, rule.lineno) or 0
         found.setdefault(str(reference), set()).add((str(rule.name), str(rule.snakefile), line))
     return {
-        reference: tuple(Use(rule=rule, snakefile=file, line=line) for rule, file, line in sorted(found[reference]))
+        reference: tuple(RuleUse(rule=rule, snakefile=file, line=line) for rule, file, line in sorted(found[reference]))
         for reference in sorted(found)
     }
 
@@ -276,7 +276,7 @@ def _unseen(workflow: Any, jobs: Sequence[Any], problem: str) -> Iterator[Unseen
             yield Unseen(rule=rule.name, why="its container depends on a job, and no job of it is in the DAG")
 
 
-def _outputs(persistence: Any, jobs: Sequence[Any]) -> Iterator[Output]:
+def _outputs(persistence: Any, jobs: Sequence[Any]) -> Iterator[ExistingOutput]:
     for job in sorted(jobs, key=lambda job: str(job.rule.name)):
         reference = _original(job.rule, job.wildcards_dict) if job.rule.container_img else None
         if not isinstance(reference, str) or not reference:
@@ -284,7 +284,7 @@ def _outputs(persistence: Any, jobs: Sequence[Any]) -> Iterator[Output]:
         for file in sorted(job.output):
             if os.path.lexists(file):
                 record = persistence.metadata(file) or {}
-                yield Output(
+                yield ExistingOutput(
                     path=str(file),
                     rule=str(job.rule.name),
                     reference=str(reference),

@@ -35,7 +35,7 @@ from snakemake_apptainer_freshness.record import events
 from snakemake_apptainer_freshness.record.events import Table
 from snakemake_apptainer_freshness.record.git import commit_of
 from snakemake_apptainer_freshness.record.journal import SUFFIX, this_process
-from snakemake_apptainer_freshness.record.run import Ending, JobRecord, JobResult, OutputRecord, Source
+from snakemake_apptainer_freshness.record.run import Ending, JobRecord, JobResult, OutputRecord, WorkflowSource
 from snakemake_apptainer_freshness.record.writer import Journal, new_id, newest_hash
 from snakemake_apptainer_freshness.settings import RECORDS, Options
 
@@ -157,7 +157,7 @@ class Recorder:
 
     def _ask_repository(self, lock: bytes | None) -> None:
         commit = commit_of(Path(self._workflow.main_snakefile), self._lock, lock)
-        source = Source(snakefile="", commit=commit.name, dirty=commit.dirty)
+        source = WorkflowSource(snakefile="", commit=commit.name, dirty=commit.dirty)
         self._write([events.repository(source, lock_committed=commit.lock_committed)])
 
     def _begin_jobs(self, jobs: Iterable[Any]) -> None:

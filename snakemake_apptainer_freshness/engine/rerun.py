@@ -111,17 +111,17 @@ class Reruns:
         if self._options.rerun is not Rerun.CONTENT:
             self._note(job, url, "")
             return self._options.rerun is Rerun.ALWAYS
-        from snakemake_apptainer_freshness.actions.provenance import Answer
+        from snakemake_apptainer_freshness.actions.provenance import Attribution
 
         target = self._target(job.container_img_url)
         if target is None or not url:
             return True
         started = record.get("starttime") or record.get("endtime")
         judgement = self._origins().judge(url, started, target)
-        if judgement.answer is Answer.SAME:
+        if judgement.answer is Attribution.SAME:
             self._kept.add(str(file))
             return False
-        if judgement.answer is Answer.UNKNOWN and target.is_meant_by(url):
+        if judgement.answer is Attribution.UNKNOWN and target.is_meant_by(url):
             self._note(job, url, judgement.detail)
         return True
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from snakemake_apptainer_freshness.actions.pinning import Pins, Registries
+from snakemake_apptainer_freshness.actions.pinning import Pins, TagResolver
 from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, RemoteFact, RemoteState
@@ -18,10 +18,10 @@ from snakemake_apptainer_freshness.store import records
 from snakemake_apptainer_freshness.store.records import DamagedRecord
 
 
-class Heard:
+class TimedResolver:
     """Whoever asks registries, with a note of when each answer came."""
 
-    def __init__(self, registries: Registries) -> None:
+    def __init__(self, registries: TagResolver) -> None:
         self._registries = registries
         self.at: dict[str, str] = {}
         """When the registry answered about a reference (in its full form)."""
@@ -30,11 +30,11 @@ class Heard:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """As :class:`~.actions.pinning.Registries` has it."""
+        """As :class:`~.actions.pinning.TagResolver` has it."""
         return self._registries.warnings
 
     def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
-        """As :class:`~.actions.pinning.Registries` has it."""
+        """As :class:`~.actions.pinning.TagResolver` has it."""
         for reference, answer in self._registries.resolve(references):
             if isinstance(answer, Entry):
                 self.at[str(reference)] = now()
@@ -42,7 +42,7 @@ class Heard:
             yield reference, answer
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
-        """As :class:`~.actions.pinning.Registries` has it."""
+        """As :class:`~.actions.pinning.TagResolver` has it."""
         for entry, fact in self._registries.check(entries):
             self.at[str(parse(entry.reference))] = now()
             yield entry, fact
@@ -58,11 +58,11 @@ class Witnesses:
     pins: Pins
     remote: Callable[[], Mapping[str, RemoteFact]]
     disk: Mapping[str, DiskFact]
-    heard: Heard | None = None
+    heard: TimedResolver | None = None
 
-    def listening(self, registries: Registries) -> Registries:
+    def listening(self, registries: TagResolver) -> TagResolver:
         """`registries`, whose answers are heard from now on."""
-        self.heard = Heard(registries)
+        self.heard = TimedResolver(registries)
         return self.heard
 
     def record(self, reference: str, pinned: Pinned) -> ImageRecord:

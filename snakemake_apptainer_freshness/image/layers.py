@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final, cast
 
-from snakemake_apptainer_freshness.image.tree import PERMISSIONS, Kind, Node, NotComparable, shown
+from snakemake_apptainer_freshness.image.tree import PERMISSIONS, FileType, Node, NotComparable, shown
 from snakemake_apptainer_freshness.settings import TREE, TreeLimits
 
 MEDIA_TYPES: Final = frozenset(
@@ -46,13 +46,13 @@ _OPAQUE: Final = b".wh..wh..opq"
 _MOST_LINKS: Final = 255
 """Symbolic links that are followed for one path, as in filepath-securejoin."""
 _KINDS: Final = {
-    tarfile.REGTYPE: Kind.FILE,
-    tarfile.AREGTYPE: Kind.FILE,
-    tarfile.DIRTYPE: Kind.FOLDER,
-    tarfile.SYMTYPE: Kind.LINK,
-    tarfile.CHRTYPE: Kind.CHARACTER,
-    tarfile.BLKTYPE: Kind.BLOCK,
-    tarfile.FIFOTYPE: Kind.FIFO,
+    tarfile.REGTYPE: FileType.FILE,
+    tarfile.AREGTYPE: FileType.FILE,
+    tarfile.DIRTYPE: FileType.FOLDER,
+    tarfile.SYMTYPE: FileType.LINK,
+    tarfile.CHRTYPE: FileType.CHARACTER,
+    tarfile.BLKTYPE: FileType.BLOCK,
+    tarfile.FIFOTYPE: FileType.FIFO,
 }
 
 
@@ -119,7 +119,7 @@ class Layers:
         node.layer = self._number
         children = self._make(folder)
         there = children.get(name)
-        if there is not None and there.kind is Kind.FOLDER and node.kind is Kind.FOLDER:
+        if there is not None and there.kind is FileType.FOLDER and node.kind is FileType.FOLDER:
             node.children = there.children
         children[name] = node
 
@@ -133,7 +133,7 @@ class Layers:
         *above, name = _cleaned(_bytes(entry.linkname)) or [b""]
         target = [*self._resolved(above), name]
         node = self._find(target)
-        if node is None or node.kind is Kind.FOLDER or target == path:
+        if node is None or node.kind is FileType.FOLDER or target == path:
             raise NotComparable(f"a layer has a hard link to {shown(_bytes(entry.linkname))}, which is not there")
         return replace(node)
 
@@ -176,7 +176,7 @@ class Layers:
                 continue
             above = nodes[-1]
             node = above.children.get(part) if above is not None and above.children is not None else None
-            if node is None or node.kind is not Kind.LINK:
+            if node is None or node.kind is not FileType.LINK:
                 names.append(part)
                 nodes.append(node)
                 continue
@@ -277,13 +277,13 @@ def _node(entry: tarfile.TarInfo, tape: _Tape) -> Node:
         raise NotComparable(f"a layer has an entry of type {entry.type!r}, {shown(_bytes(entry.name))}")
     node = Node(kind=kind, mode=entry.mode & PERMISSIONS, owner=(entry.uid, entry.gid))
     match kind:
-        case Kind.FILE:
+        case FileType.FILE:
             node.size, node.sha256 = entry.size, _hashed(entry.size, tape)
-        case Kind.FOLDER:
+        case FileType.FOLDER:
             node.children = {}
-        case Kind.LINK:
+        case FileType.LINK:
             node.target = _bytes(entry.linkname)
-        case Kind.CHARACTER | Kind.BLOCK:
+        case FileType.CHARACTER | FileType.BLOCK:
             node.device = (entry.devmajor, entry.devminor)
     return node
 

@@ -90,7 +90,7 @@ _DEFAULT_PLATFORM: Final = Platform(os="linux", architecture="amd64")
 _UNKNOWN_PLATFORM: Final = Platform(os="unknown", architecture="unknown")
 
 
-class Kind(StrEnum):
+class ManifestKind(StrEnum):
     """What a manifest is of."""
 
     IMAGE = "image"
@@ -132,16 +132,16 @@ class Manifest:
     subject: Descriptor | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ManifestKind:
         """What this is a manifest of, and so which of Apptainer's sources can pull it."""
         if self.config is None:
-            return Kind.SCHEMA1
+            return ManifestKind.SCHEMA1
         if self.sif_layer is not None:
-            return Kind.SIF
+            return ManifestKind.SIF
         # Docker before 1.10 called configurations application/octet-stream: their type proves nothing.
         if self.media_type == DOCKER_MANIFEST or self.config.media_type in (OCI_CONFIG, DOCKER_CONFIG):
-            return Kind.IMAGE
-        return Kind.ARTIFACT
+            return ManifestKind.IMAGE
+        return ManifestKind.ARTIFACT
 
     @property
     def sif_layer(self) -> Descriptor | None:

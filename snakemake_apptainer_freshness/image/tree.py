@@ -16,7 +16,7 @@ _LONGEST_SHOWN: Final = 200
 PERMISSIONS: Final = 0o7777
 
 
-class Kind(StrEnum):
+class FileType(StrEnum):
     """What stands at a path."""
 
     FILE = "file"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
     @property
     def is_device(self) -> bool:
         """Whether it has device numbers."""
-        return self in (Kind.CHARACTER, Kind.BLOCK)
+        return self in (FileType.CHARACTER, FileType.BLOCK)
 
 
 class NotComparable(Exception):
@@ -45,7 +45,7 @@ class Node:
     what is in it. `layer` is the number of the last layer that touched the path, or what is in it.
     """
 
-    kind: Kind
+    kind: FileType
     mode: int = 0
     owner: tuple[int, int] = (0, 0)
     size: int = 0
@@ -59,7 +59,7 @@ class Node:
     @classmethod
     def made_folder(cls, layer: int = 0) -> Self:
         """A folder that nothing describes."""
-        return cls(kind=Kind.FOLDER, mode=0o755, children={}, implied=True, layer=layer)
+        return cls(kind=FileType.FOLDER, mode=0o755, children={}, implied=True, layer=layer)
 
     def walk(self) -> "Iterator[tuple[bytes, Node]]":
         """Every path below this folder, without a leading slash; folders before what is in them."""

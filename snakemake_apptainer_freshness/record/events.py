@@ -29,8 +29,8 @@ from snakemake_apptainer_freshness.record.run import (
     LockUsed,
     OutputRecord,
     Run,
-    Source,
     Versions,
+    WorkflowSource,
 )
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
@@ -38,19 +38,19 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
 Table = Mapping[str, Any]
 
 
-class Newer(ValueError):
+class NewerVersion(ValueError):
     """A head of a version that this program does not know; the text is that version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class MainProcess:
     """The main process of a run on its host; `ticks` is when it was started, in the kernel's own count since boot."""
 
     pid: int
     ticks: int
 
 
-def head(run: Run, process: Process) -> Table:
+def head(run: Run, process: MainProcess) -> Table:
     """The head of the record of `run`, which `process` makes."""
     return {
         "id": run.id,
@@ -75,7 +75,7 @@ def image(record: ImageRecord) -> Table:
     return {"event": "image"} | {key: value for key, value in asdict(record).items() if value}
 
 
-def repository(source: Source, *, lock_committed: bool | None) -> Table:
+def repository(source: WorkflowSource, *, lock_committed: bool | None) -> Table:
     """That the workflow is `source`, and whether the lock's bytes are in that commit."""
     return {"event": "repository", "commit": source.commit, "dirty": source.dirty, "lock_committed": lock_committed}
 
@@ -125,17 +125,17 @@ def run_ended(ending: Ending, at: str) -> Table:
 
 
 @dataclass(slots=True)
-class Reading:
+class RecordReader:
     """A record that is being read: its head, then its events in their order."""
 
     run: Run
-    process: Process
+    process: MainProcess
     _images: list[ImageRecord] = field(default_factory=list)
     _jobs: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
     """The fields of each :class:`JobRecord`, by number and attempt."""
 
     @classmethod
-    def of(cls, table: object) -> "Reading":
+    def of(cls, table: object) -> "RecordReader":
         """Begin with a record's first line, which `table` is.
 
         Raises
@@ -148,7 +148,7 @@ class Reading:
         if not isinstance(table, dict) or type(version := table.get("version")) is not int:
             raise Damaged("it has no version")
         if version != VERSION:
-            raise Newer(str(version)[:20])
+            raise NewerVersion(str(version)[:20])
         checked = Checked(table.get("run"), _HEAD)
         versions = Checked(checked.table["versions"], _VERSIONS)
         process = Checked(checked.table["process"], _PROCESS)
@@ -161,13 +161,13 @@ class Reading:
             command=tuple(checked.texts("command")),
             config_sha256=checked.hex("config_sha256"),
             versions=Versions(**{key: versions.text(key) for key in _VERSIONS}),
-            source=Source(snakefile=checked.text("snakefile")),
+            source=WorkflowSource(snakefile=checked.text("snakefile")),
             mode=checked.text("mode"),
             options=checked.mapping("options"),
             lock=_lock(checked.table["lock"]),
             previous=checked.hex("previous"),
         )
-        return cls(run, Process(pid=process.number("pid"), ticks=process.number("ticks")))
+        return cls(run, MainProcess(pid=process.number("pid"), ticks=process.number("ticks")))
 
     def add(self, table: object) -> None:
         """Take the next event.
@@ -291,9 +291,9 @@ _OUTPUT: Final = frozenset({"size", "mtime_ns", "sha256"}) | _OUTPUT_OPTIONAL
 _RESULTS: Final = {str(word): word for word in (JobResult.FINISHED, JobResult.FAILED)}
 _ENDINGS: Final = {str(word): word for word in (Ending.FINISHED, Ending.FAILED, Ending.INTERRUPTED)}
 _EVENTS: Final[Mapping[str, Any]] = {
-    "image": Reading._image,  # noqa: SLF001  the class's own table
-    "repository": Reading._repository,  # noqa: SLF001
-    "job-started": Reading._job_started,  # noqa: SLF001
-    "job-ended": Reading._job_ended,  # noqa: SLF001
-    "run-ended": Reading._run_ended,  # noqa: SLF001
+    "image": RecordReader._image,  # noqa: SLF001  the class's own table
+    "repository": RecordReader._repository,  # noqa: SLF001
+    "job-started": RecordReader._job_started,  # noqa: SLF001
+    "job-ended": RecordReader._job_ended,  # noqa: SLF001
+    "run-ended": RecordReader._run_ended,  # noqa: SLF001
 }

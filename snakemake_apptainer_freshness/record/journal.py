@@ -24,8 +24,8 @@ from snakemake_apptainer_freshness.common.files import HOST, NotAFile, opened
 from snakemake_apptainer_freshness.common.tables import Damaged
 from snakemake_apptainer_freshness.common.times import RUN
 from snakemake_apptainer_freshness.errors import InvalidRecord, LocalIOError
-from snakemake_apptainer_freshness.record.events import Newer, Process, Reading
-from snakemake_apptainer_freshness.record.run import VERSION, Ending, Run, Source, Versions
+from snakemake_apptainer_freshness.record.events import MainProcess, NewerVersion, RecordReader
+from snakemake_apptainer_freshness.record.run import VERSION, Ending, Run, Versions, WorkflowSource
 from snakemake_apptainer_freshness.settings import RECORDS
 
 FOLDER: Final = Path(".snakemake", "apptainer-freshness", "runs")
@@ -113,7 +113,7 @@ def _parse(path: Path, file: BinaryIO) -> Run:
     lines = _lines(file, sha256)
     try:
         reading = head_of(next(lines, b""))
-    except Newer as error:
+    except NewerVersion as error:
         raise InvalidRecord(
             f"cannot use the run record {path}: it has version {error}, this program knows version {VERSION}",
             hint="upgrade snakemake-apptainer-freshness",
@@ -145,9 +145,9 @@ def _lines(file: BinaryIO, sha256: "hashlib._Hash") -> Iterator[bytes]:
 _CUT: Final = "it is cut short"
 
 
-def head_of(line: bytes) -> Reading:
+def head_of(line: bytes) -> RecordReader:
     """What the first line of a record says; raises as :meth:`.Reading.of` does."""
-    return Reading.of(_loaded(_whole(line) + b"]}"))
+    return RecordReader.of(_loaded(_whole(line) + b"]}"))
 
 
 def _whole(line: bytes) -> bytes:
@@ -156,7 +156,7 @@ def _whole(line: bytes) -> bytes:
     return line.rstrip()
 
 
-def _add_events(reading: Reading, lines: Iterator[bytes]) -> list[str]:
+def _add_events(reading: RecordReader, lines: Iterator[bytes]) -> list[str]:
     """Give the events of `lines` to `reading`; what is wrong with them."""
     damage = []
     closed = False
@@ -208,7 +208,7 @@ def _only_named(path: Path, problem: str, sha256: str) -> Run:
         command=(),
         config_sha256="",
         versions=Versions(snakemake="", freshness="", apptainer="", python=""),
-        source=Source(snakefile=""),
+        source=WorkflowSource(snakefile=""),
         mode="",
         file=str(path),
         sha256=sha256,
@@ -227,18 +227,18 @@ def goes_on(path: Path) -> bool:
     with opened(path) as raw, io.BufferedReader(cast("io.RawIOBase", raw)) as file:
         try:
             reading = head_of(file.readline(RECORDS.line))
-        except (Damaged, Newer):
+        except (Damaged, NewerVersion):
             return False
         file.seek(max(0, os.fstat(raw.fileno()).st_size - _TAIL))
         return _RUN_ENDED not in file.read(_TAIL) and _lives(reading.process, reading.run.host)
 
 
-def this_process() -> Process:
+def this_process() -> MainProcess:
     """This process, as the head of a record names it."""
-    return Process(pid=os.getpid(), ticks=_ticks(os.getpid()) or 0)
+    return MainProcess(pid=os.getpid(), ticks=_ticks(os.getpid()) or 0)
 
 
-def _lives(process: Process, host: str) -> bool:
+def _lives(process: MainProcess, host: str) -> bool:
     return host == HOST and process.pid > 0 and _ticks(process.pid) == process.ticks
 
 

@@ -46,7 +46,7 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class WorkflowSource:
     """The workflow: its main Snakefile, and the commit of the repository it lies in (empty: in none).
 
     `dirty` says whether the repository had changes that were not committed; None where that could not be asked.
@@ -153,7 +153,7 @@ class Run:
     command: tuple[str, ...]
     config_sha256: str
     versions: Versions
-    source: Source
+    source: WorkflowSource
     mode: str
     options: Mapping[str, str] = field(default_factory=dict)
     lock: LockUsed | None = None

@@ -30,8 +30,8 @@ from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.addresses import ANYWHERE, Zone
-from snakemake_apptainer_freshness.registry.containers_conf import Place
-from snakemake_apptainer_freshness.registry.retry import Patience
+from snakemake_apptainer_freshness.registry.containers_conf import Repository
+from snakemake_apptainer_freshness.registry.retry import RetryPolicy
 from snakemake_apptainer_freshness.registry.tokens import Authorizations
 from snakemake_apptainer_freshness.registry.transport import (
     FORBIDDEN,
@@ -39,8 +39,8 @@ from snakemake_apptainer_freshness.registry.transport import (
     OK,
     REDIRECTS,
     UNAUTHORIZED,
-    Answer,
-    Ask,
+    HttpRequest,
+    HttpResponse,
     Transport,
 )
 from snakemake_apptainer_freshness.registry.urls import Origin, Url
@@ -77,7 +77,7 @@ class Client:
     def __init__(
         self,
         transport: Transport,
-        patience: Patience,
+        patience: RetryPolicy,
         *,
         limits: Limits,
         authorizations: Authorizations,
@@ -90,7 +90,7 @@ class Client:
         self._scheme_locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def head(self, place: Place, name: str) -> Digest | None:
+    def head(self, place: Repository, name: str) -> Digest | None:
         """The digest that the registry says `name` (a tag or a digest) has; None where it does not say, or not well.
 
         Raises
@@ -106,7 +106,7 @@ class Client:
             return self.fetch(place, name).digest
         return _digest(answer.headers.get("docker-content-digest", ""))
 
-    def fetch(self, place: Place, name: str) -> Document:
+    def fetch(self, place: Repository, name: str) -> Document:
         """What the registry serves as `name`, a tag or a digest.
 
         Raises
@@ -125,7 +125,7 @@ class Client:
         digest = verified(place, wanted, answer.body)
         return Document(digest=digest, body=answer.body, content_type=answer.headers.get("content-type"))
 
-    def blob(self, place: Place, digest: Digest, sink: Sink) -> None:
+    def blob(self, place: Repository, digest: Digest, sink: Sink) -> None:
         """Give `sink` the bytes of a blob, piece by piece. They are not checked: whoever takes them hashes them.
 
         Raises
@@ -141,14 +141,14 @@ class Client:
         if answer.status != OK:
             raise self._failure(place, str(digest), answer)
 
-    def _ask(self, place: Place, method: str, name: str) -> Answer:
+    def _ask(self, place: Repository, method: str, name: str) -> HttpResponse:
         path = f"/v2/{place.repository}/manifests/{name}"
         limit = self._limits.manifest_size
         return self._with_scheme(place, lambda origin: self._authorized(place, origin, method, path, limit))
 
     # --- https or http ---------------------------------------------------------------------------------------------
 
-    def _with_scheme(self, place: Place, ask: Callable[[Origin], Answer]) -> Answer:
+    def _with_scheme(self, place: Repository, ask: Callable[[Origin], HttpResponse]) -> HttpResponse:
         """The answer by https; for an insecure place by http where https fails, which is found out once."""
         if not place.insecure:
             return ask(urls.origin_of("https", place.api_host))
@@ -159,24 +159,24 @@ class Client:
                 self._schemes[place.api_host] = self._find_scheme(place)
         return ask(urls.origin_of(self._schemes[place.api_host], place.api_host))
 
-    def _find_scheme(self, place: Place) -> str:
+    def _find_scheme(self, place: Repository) -> str:
         origin = urls.origin_of("https", place.api_host)
         try:
-            self._transport.send(Ask(method="HEAD", url=Url(origin=origin, target="/v2/"), limit=0))
+            self._transport.send(HttpRequest(method="HEAD", url=Url(origin=origin, target="/v2/"), limit=0))
         except (TLSFailed, ConnectionFailed):
             return "http"
         return "https"
 
     def _authorized(
         self,
-        place: Place,
+        place: Repository,
         origin: Origin,
         method: str,
         path: str,
         limit: int,
         *,
         sink: Sink | None = None,
-    ) -> Answer:
+    ) -> HttpResponse:
         said = self._authorizations.current(place, origin)
         answer = self._follow(origin, method, path, said, limit, sink=sink)
         if answer.status == OK and not said:
@@ -197,8 +197,8 @@ class Client:
         limit: int,
         *,
         sink: Sink | None = None,
-    ) -> Answer:
-        ask = Ask(
+    ) -> HttpResponse:
+        ask = HttpRequest(
             method=method,
             url=Url(origin=origin, target=path),
             headers={
@@ -219,12 +219,12 @@ class Client:
             ask = self._redirected(ask, urls.join(ask.url, location), origin)
         raise PolicyRefused(f"{origin} redirects more than {self._limits.redirects} times")
 
-    def _send(self, ask: Ask, sink: Sink | None) -> Answer:
+    def _send(self, ask: HttpRequest, sink: Sink | None) -> HttpResponse:
         if sink is not None:
             sink.restart()
         return self._transport.send(ask)
 
-    def _redirected(self, ask: Ask, target: Url, origin: Origin) -> Ask:
+    def _redirected(self, ask: HttpRequest, target: Url, origin: Origin) -> HttpRequest:
         if target.origin == ask.url.origin:
             return replace(ask, url=target)
         if ask.url.origin.scheme == "https" and target.origin.scheme != "https":
@@ -234,7 +234,7 @@ class Client:
 
     # --- what went wrong -------------------------------------------------------------------------------------------
 
-    def _failure(self, place: Place, name: str, answer: Answer) -> RegistryError:
+    def _failure(self, place: Repository, name: str, answer: HttpResponse) -> RegistryError:
         what = f"{place}@{name}" if ":" in name else f"{place}:{name}"
         if answer.status == NOT_FOUND:
             return self._not_found(place, name, what, answer)
@@ -242,7 +242,7 @@ class Client:
             return self._authorizations.refused(place, what, answer)
         return DamagedAnswer(f"{what}: the registry answered with status {answer.status}")
 
-    def _not_found(self, place: Place, name: str, what: str, answer: Answer) -> NotFound:
+    def _not_found(self, place: Repository, name: str, what: str, answer: HttpResponse) -> NotFound:
         """Which is missing, the repository or the tag; the one page of tags that tells is asked for once."""
         spelling = "check the spelling, or whether it was deleted"
         if "NAME_UNKNOWN" in _error_codes(answer.body):
@@ -258,7 +258,7 @@ class Client:
         hint = f"tags like it: {', '.join(near)}" if near else spelling
         return NotFound(f"{what}: the registry has no tag of this name", hint=hint)
 
-    def _first_tags(self, place: Place) -> list[str] | None:
+    def _first_tags(self, place: Repository) -> list[str] | None:
         """The first tags of a repository; None where it does not exist. Further pages are not asked for."""
         path = f"/v2/{place.repository}/tags/list?n={_TAGS}"
         try:
@@ -273,7 +273,7 @@ class Client:
             return []
 
 
-def verified(place: Place, wanted: Digest | None, body: bytes) -> Digest:
+def verified(place: Repository, wanted: Digest | None, body: bytes) -> Digest:
     """The digest of `body`, which was served as `wanted`, if under a digest at all.
 
     Raises

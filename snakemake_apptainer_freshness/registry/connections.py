@@ -96,7 +96,7 @@ class Backend(httpcore.NetworkBackend):
         raise failure or httpcore.ConnectError("no address")
 
 
-class Names:
+class HostNames:
     """The addresses of host names, each looked up once a minute, by one thread at a time."""
 
     def __init__(self, timeout: float) -> None:

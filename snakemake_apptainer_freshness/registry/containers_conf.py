@@ -36,7 +36,7 @@ ALL, DIGEST_ONLY, TAG_ONLY = "all", "digest-only", "tag-only"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Repository:
     """Where a repository is asked for: a host as it stands in a reference, and the repository there."""
 
     host: str
@@ -63,7 +63,7 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registry:
+class RegistryConf:
     """One ``[[registry]]``. `location` is empty where a wildcard keeps the host."""
 
     prefix: str
@@ -94,15 +94,15 @@ class Registry:
 class RegistriesConf:
     """All entries; `everything_insecure` is Apptainer's ``--no-https``."""
 
-    registries: tuple[Registry, ...] = ()
+    registries: tuple[RegistryConf, ...] = ()
     everything_insecure: bool = False
 
-    def find(self, name: str) -> Registry | None:
+    def find(self, name: str) -> RegistryConf | None:
         """The entry with the longest prefix that `name` lies under."""
         found = [registry for registry in self.registries if registry.matches(name)]
         return max(found, key=lambda registry: len(registry.prefix), default=None)
 
-    def places(self, host: str, repository: str, *, by_digest: bool) -> tuple[Place, ...]:
+    def places(self, host: str, repository: str, *, by_digest: bool) -> tuple[Repository, ...]:
         """Where ``host/repository`` is asked for, in order; `by_digest` where a digest is wanted, not a tag.
 
         Raises
@@ -115,7 +115,7 @@ class RegistriesConf:
         name = f"{host}/{repository}"
         registry = self.find(name)
         if registry is None:
-            return (Place(host=host, repository=repository, insecure=self.everything_insecure),)
+            return (Repository(host=host, repository=repository, insecure=self.everything_insecure),)
         if registry.blocked:
             raise PolicyRefused(
                 f"{name}: the registry {registry.prefix} is blocked in registries.conf",
@@ -129,19 +129,19 @@ class RegistriesConf:
             for location, insecure in [*endpoints, (registry.location, registry.insecure)]
         )
 
-    def download_place(self, host: str, repository: str) -> Place:
+    def download_place(self, host: str, repository: str) -> Repository:
         """Where Apptainer would download ``host/repository`` from."""
         registry = self.find(host)
         if registry is None or not registry.mirrors:
-            return Place(host=host, repository=repository, insecure=self.everything_insecure)
+            return Repository(host=host, repository=repository, insecure=self.everything_insecure)
         mirror = registry.mirrors[0]
         return self._place(f"{mirror.location}/{repository}", insecure=mirror.insecure)
 
-    def _place(self, name: str, *, insecure: bool) -> Place:
+    def _place(self, name: str, *, insecure: bool) -> Repository:
         host, slash, repository = name.partition("/")
         if not slash or not repository or not host:
             raise InvalidRegistriesConf(f"registries.conf leads to {name!r}, which is no repository")
-        return Place(host=host, repository=repository, insecure=insecure or self.everything_insecure)
+        return Repository(host=host, repository=repository, insecure=insecure or self.everything_insecure)
 
 
 def load(environ: Mapping[str, str], *, system_folder: Path = SYSTEM_FOLDER) -> RegistriesConf:
@@ -159,13 +159,13 @@ def load(environ: Mapping[str, str], *, system_folder: Path = SYSTEM_FOLDER) -> 
     else:
         files = [system_folder / "registries.conf", *_drop_ins(system_folder)]
         files += _drop_ins(user_folder) if user_folder is not None else []
-    by_prefix: dict[str, Registry] = {}
+    by_prefix: dict[str, RegistryConf] = {}
     for path in files:
         by_prefix.update({registry.prefix: registry for registry in _read(path)})
     return RegistriesConf(registries=tuple(by_prefix.values()), everything_insecure=no_https(environ))
 
 
-def parse(text: str, source: str) -> tuple[Registry, ...]:
+def parse(text: str, source: str) -> tuple[RegistryConf, ...]:
     """The entries that `text` spells; `source` names the file, for errors.
 
     Raises
@@ -189,7 +189,7 @@ def parse(text: str, source: str) -> tuple[Registry, ...]:
     return found
 
 
-def _format_1(document: Mapping[str, Any], source: str) -> tuple[Registry, ...]:
+def _format_1(document: Mapping[str, Any], source: str) -> tuple[RegistryConf, ...]:
     def listed(key: str) -> list[str]:
         table = document.get(key, {})
         names = table.get("registries", []) if isinstance(table, dict) else None
@@ -199,13 +199,13 @@ def _format_1(document: Mapping[str, Any], source: str) -> tuple[Registry, ...]:
 
     insecure, blocked = listed("insecure"), listed("block")
     return tuple(
-        Registry(prefix=name, location=name, insecure=name in insecure, blocked=name in blocked)
+        RegistryConf(prefix=name, location=name, insecure=name in insecure, blocked=name in blocked)
         for name in dict.fromkeys([*insecure, *blocked])
         if name
     )
 
 
-def _registry(table: Mapping[str, Any], source: str) -> Registry:
+def _registry(table: Mapping[str, Any], source: str) -> RegistryConf:
     location = _location(_value(table, "location", str, source), source)
     prefix = _location(_value(table, "prefix", str, source), source) or location
     if not prefix:
@@ -214,7 +214,7 @@ def _registry(table: Mapping[str, Any], source: str) -> Registry:
         raise _invalid(source, f"the [[registry]] of prefix {prefix!r} needs a location")
     digest_only = _value(table, "mirror-by-digest-only", bool, source)
     mirrors = _tables(table.get("mirror", []), "registry.mirror", source)
-    return Registry(
+    return RegistryConf(
         prefix=prefix,
         location=location,
         insecure=_value(table, "insecure", bool, source),
@@ -239,8 +239,8 @@ def _mirror(table: Mapping[str, Any], source: str, *, digest_only: bool) -> Mirr
     )
 
 
-def _refuse_conflicts(registries: Iterable[Registry], source: str) -> None:
-    seen: dict[str, Registry] = {}
+def _refuse_conflicts(registries: Iterable[RegistryConf], source: str) -> None:
+    seen: dict[str, RegistryConf] = {}
     for registry in registries:
         name = registry.location or registry.prefix
         other = seen.setdefault(name, registry)
@@ -267,7 +267,7 @@ def _location(text: str, source: str) -> str:
     return text.rstrip("/")
 
 
-def _read(path: Path) -> tuple[Registry, ...]:
+def _read(path: Path) -> tuple[RegistryConf, ...]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_SIZE + 1)

@@ -38,7 +38,7 @@ from typing import Any, Final
 
 from snakemake_apptainer_freshness.errors import InvalidLogin
 from snakemake_apptainer_freshness.registry.challenge import Login
-from snakemake_apptainer_freshness.registry.containers_conf import Place
+from snakemake_apptainer_freshness.registry.containers_conf import Repository
 from snakemake_apptainer_freshness.settings import LIMITS, Limits
 
 TOKEN_USER: Final = "<token>"  # noqa: S105  a marker: where it stands, the secret is an identity token
@@ -158,7 +158,7 @@ class Credentials:
         self._answers: dict[tuple[str, str], Login | None] = {}
         self._lock = threading.Lock()
 
-    def find(self, place: Place) -> Login | None:
+    def find(self, place: Repository) -> Login | None:
         """The login that Apptainer would use for `place`.
 
         Raises
@@ -168,7 +168,7 @@ class Credentials:
         """
         return from_environment(self._environ) or self._usable(self._read(), place)
 
-    def elsewhere(self, place: Place) -> str:
+    def elsewhere(self, place: Repository) -> str:
         """Where there is a login for `place` that does not help Apptainer, as the end of a sentence; or nothing."""
         try:
             file = self._read()
@@ -196,12 +196,12 @@ class Credentials:
                 self._file = LoginFile() if path is None else read(path)
             return self._file
 
-    def _usable(self, file: LoginFile, place: Place) -> Login | None:
+    def _usable(self, file: LoginFile, place: Repository) -> Login | None:
         """A login that serves both of Apptainer's libraries: one resolves, the other one downloads."""
         login = self._for_resolving(file, place)
         return login if login is not None and self._for_download(file, place) is not None else None
 
-    def _for_resolving(self, file: LoginFile, place: Place) -> Login | None:
+    def _for_resolving(self, file: LoginFile, place: Repository) -> Login | None:
         """By containers/image (``pkg/docker/config``, ``findCredentialsInFile``), which knows no ``credsStore``."""
         if place.host in file.helpers:
             return self._ask(file.helpers[place.host], place.host)
@@ -211,7 +211,7 @@ class Credentials:
         wanted = "index.docker.io" if place.host == "docker.io" else place.host
         return _by_host(file, wanted)
 
-    def _for_download(self, file: LoginFile, place: Place) -> Login | None:
+    def _for_download(self, file: LoginFile, place: Repository) -> Login | None:
         """By docker/cli (``config/configfile``), asked by Apptainer's keychain for the repository, then the host."""
         hub = place.host == "docker.io"
         repository = f"index.docker.io/{place.repository}" if hub else str(place)
@@ -229,7 +229,7 @@ class Credentials:
             return self._answers[helper, key]
 
 
-def _parents(place: Place) -> tuple[str, ...]:
+def _parents(place: Repository) -> tuple[str, ...]:
     """``host/team/tool``, ``host/team``, ``host``."""
     parts = place.repository.split("/")
     return tuple("/".join([place.host, *parts[:count]]) for count in range(len(parts), -1, -1))

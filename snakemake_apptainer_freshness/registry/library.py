@@ -31,8 +31,15 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.credentials import config_folder
-from snakemake_apptainer_freshness.registry.retry import Patience
-from snakemake_apptainer_freshness.registry.transport import FORBIDDEN, NOT_FOUND, OK, UNAUTHORIZED, Ask, Transport
+from snakemake_apptainer_freshness.registry.retry import RetryPolicy
+from snakemake_apptainer_freshness.registry.transport import (
+    FORBIDDEN,
+    NOT_FOUND,
+    OK,
+    UNAUTHORIZED,
+    HttpRequest,
+    Transport,
+)
 from snakemake_apptainer_freshness.registry.urls import Url
 from snakemake_apptainer_freshness.settings import Limits
 
@@ -53,7 +60,7 @@ class LibrarySource:
     def __init__(
         self,
         transport: Transport,
-        patience: Patience,
+        patience: RetryPolicy,
         *,
         limits: Limits,
         environ: Mapping[str, str],
@@ -122,7 +129,7 @@ class LibrarySource:
         base, token = self._library(reference)
         path = quote(f"/v1/images/{reference.repository}:{tag}", safe="/:")
         target = f"{base.target.rstrip('/')}{path}?arch={quote(Platform.here().architecture)}"
-        ask = Ask(
+        ask = HttpRequest(
             method="GET",
             url=Url(origin=base.origin, target=target),
             headers={"Authorization": f"Bearer {token}"} if token else {},
@@ -161,7 +168,7 @@ class LibrarySource:
     def _library_of(self, reference: Reference, uri: str) -> Url:
         """The library that the remote `uri` names in its own configuration."""
         url = urls.parse(f"https://{uri}/assets/config/config.prod.json")
-        ask = Ask(method="GET", url=url, limit=_LARGEST_CONFIGURATION)
+        ask = HttpRequest(method="GET", url=url, limit=_LARGEST_CONFIGURATION)
         answer = self._patience.ask(url.origin, lambda: self._transport.send(ask))
         try:
             library = json.loads(answer.body)["libraryAPI"]["uri"] if answer.status == OK else None

@@ -13,13 +13,13 @@ from snakemake_apptainer_freshness.freshness import RemoteFact
 from snakemake_apptainer_freshness.image.reference import Reference, Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import containers_conf
-from snakemake_apptainer_freshness.registry.containers_conf import Place, RegistriesConf
+from snakemake_apptainer_freshness.registry.containers_conf import RegistriesConf, Repository
 from snakemake_apptainer_freshness.settings import Limits
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.registry.retry import Patience
-    from snakemake_apptainer_freshness.registry.sources import RegistrySource, Source
-    from snakemake_apptainer_freshness.registry.tokens import Answerer
+    from snakemake_apptainer_freshness.registry.retry import RetryPolicy
+    from snakemake_apptainer_freshness.registry.sources import ReferenceSource, RegistrySource
+    from snakemake_apptainer_freshness.registry.tokens import Authenticator
     from snakemake_apptainer_freshness.registry.transport import Transport
 
 TOKEN_HOSTS: Final = "APPTAINER_FRESHNESS_TOKEN_HOSTS"  # noqa: S105  a variable's name
@@ -34,12 +34,12 @@ class Network:
         self._environ = environ
         self._limits = limits
         self._lock = threading.Lock()
-        self._sources: dict[Scheme, Source] = {}
+        self._sources: dict[Scheme, ReferenceSource] = {}
         self._transport: Transport | None = None
-        self._patience: Patience | None = None
+        self._patience: RetryPolicy | None = None
         self._conf: RegistriesConf | None = None
         self._registry: RegistrySource | None = None
-        self._answerer: Answerer | None = None
+        self._answerer: Authenticator | None = None
         self._warnings: dict[str, None] = {}
 
     @property
@@ -80,14 +80,14 @@ class Network:
         assert isinstance(source, RegistrySource)  # noqa: S101  of these two schemes
         return source
 
-    def _source(self, reference: Reference) -> "Source":
+    def _source(self, reference: Reference) -> "ReferenceSource":
         with self._lock:
             source = self._sources.get(reference.scheme)
             if source is None:
                 source = self._sources[reference.scheme] = self._make(reference.scheme)
             return source
 
-    def _make(self, scheme: Scheme) -> "Source":
+    def _make(self, scheme: Scheme) -> "ReferenceSource":
         """Whoever answers for references of `scheme`; each imports what it alone needs."""
         match scheme:
             case Scheme.DOCKER | Scheme.ORAS:
@@ -106,7 +106,7 @@ class Network:
 
                 return FileSource(limits=self._limits)
 
-    def _make_registry(self) -> "Source":
+    def _make_registry(self) -> "ReferenceSource":
         from snakemake_apptainer_freshness.registry.client import Client
         from snakemake_apptainer_freshness.registry.sources import RegistrySource
         from snakemake_apptainer_freshness.registry.tokens import Authorizations
@@ -120,14 +120,14 @@ class Network:
             self._registry = RegistrySource(client, self._places, self._warn)
         return self._registry
 
-    def _make_answerer(self) -> "Answerer":
+    def _make_answerer(self) -> "Authenticator":
         from snakemake_apptainer_freshness.registry.credentials import Credentials
-        from snakemake_apptainer_freshness.registry.tokens import Answerer
+        from snakemake_apptainer_freshness.registry.tokens import Authenticator
 
         with self._lock:
             if self._answerer is None:
                 transport, patience = self._connect()
-                self._answerer = Answerer(
+                self._answerer = Authenticator(
                     transport,
                     patience,
                     limits=self._limits,
@@ -136,23 +136,23 @@ class Network:
                 )
             return self._answerer
 
-    def _connect(self) -> "tuple[Transport, Patience]":
+    def _connect(self) -> "tuple[Transport, RetryPolicy]":
         """The one transport and the one patience of this run."""
-        from snakemake_apptainer_freshness.registry.retry import Patience
+        from snakemake_apptainer_freshness.registry.retry import RetryPolicy
         from snakemake_apptainer_freshness.registry.tls import Trusts
         from snakemake_apptainer_freshness.registry.transport import Transport
 
         if self._transport is None or self._patience is None:
             self._transport = Transport(limits=self._limits, environ=self._environ, trust=Trusts(self._environ).of)
-            self._patience = Patience(self._limits)
+            self._patience = RetryPolicy(self._limits)
         return self._transport, self._patience
 
-    def _places(self, reference: Reference) -> tuple[Place, ...]:
+    def _places(self, reference: Reference) -> tuple[Repository, ...]:
         assert self._conf is not None  # noqa: S101  made before any source that asks for it
         if reference.scheme is Scheme.ORAS:
             # Apptainer's oras:// does not read registries.conf (internal/pkg/client/oras).
             insecure = self._conf.everything_insecure or containers_conf.is_local(reference.host)
-            return (Place(host=reference.host, repository=reference.repository, insecure=insecure),)
+            return (Repository(host=reference.host, repository=reference.repository, insecure=insecure),)
         by_digest = reference.digest is not None
         places = self._conf.places(reference.host, reference.repository, by_digest=by_digest)
         if warning := self._difference(reference, places[0]):
@@ -162,7 +162,7 @@ class Network:
     def _warn(self, warning: str) -> None:
         self._warnings[warning] = None
 
-    def _difference(self, reference: Reference, asked: Place) -> str:
+    def _difference(self, reference: Reference, asked: Repository) -> str:
         """That Apptainer asks one host for the digest and downloads from another, where it does."""
         assert self._conf is not None  # noqa: S101
         download = self._conf.download_place(reference.host, reference.repository)

@@ -38,7 +38,7 @@ from snakemake_apptainer_freshness.errors import (
     RegistryError,
     ServerFailed,
 )
-from snakemake_apptainer_freshness.registry.transport import Answer
+from snakemake_apptainer_freshness.registry.transport import HttpResponse
 from snakemake_apptainer_freshness.registry.urls import Origin
 from snakemake_apptainer_freshness.settings import Limits
 
@@ -52,7 +52,7 @@ _LONGEST_RESET: Final = 86_400.0  # what is larger is no number of seconds, but 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class QuotaHeader:
     """What one answer says: requests that are left, seconds until it is `whole` again, None where it is not said."""
 
     left: int
@@ -60,7 +60,7 @@ class Told:
     whole: int | None
 
 
-def read(headers: Mapping[str, str]) -> Told | None:
+def read(headers: Mapping[str, str]) -> QuotaHeader | None:
     """What `headers` say about an allowance; None where they say nothing that is understood."""
     left = _FIELD.fullmatch(headers.get("ratelimit-remaining", "").strip())
     if left is None:
@@ -68,7 +68,7 @@ def read(headers: Mapping[str, str]) -> Told | None:
     reset = headers.get("ratelimit-reset", "").strip()
     seconds = float(reset) if re.fullmatch(r"[0-9]{1,9}", reset, re.ASCII) else TOO_LONG
     whole = _FIELD.fullmatch(headers.get("ratelimit-limit", "").strip())
-    return Told(
+    return QuotaHeader(
         left=int(left[1]),
         reset=seconds if seconds <= _LONGEST_RESET else TOO_LONG,
         whole=None if whole is None else int(whole[1]),
@@ -132,7 +132,7 @@ class Stopped(Exception):
     """Nobody waits for the answer any more."""
 
 
-class NothingLeft(RateLimited):
+class QuotaExhausted(RateLimited):
     """The host allows no more of the requests that it counts; what it does not count may still be asked."""
 
 
@@ -177,7 +177,7 @@ class _Host:
     allowance: Allowance = field(default_factory=Allowance)
 
 
-class Patience:
+class RetryPolicy:
     """The one place that waits. Shared by all threads of a run."""
 
     def __init__(self, limits: Limits) -> None:
@@ -191,7 +191,7 @@ class Patience:
         """End all waiting, now and later."""
         self._stop.set()
 
-    def ask(self, origin: Origin, send: Callable[[], Answer]) -> Answer:
+    def ask(self, origin: Origin, send: Callable[[], HttpResponse]) -> HttpResponse:
         """The answer of `send`, which asks `origin`, asked again where that can help.
 
         Raises
@@ -201,18 +201,18 @@ class Patience:
         """
         host = self._host(origin.netloc)
 
-        def send_and_hear() -> Answer:
+        def send_and_hear() -> HttpResponse:
             answer = send()
             host.allowance.hear(answer.headers)
             return answer
 
         return self._ask(origin, host, send_and_hear)
 
-    def ask_counted(self, origin: Origin, send: Callable[[], Answer]) -> Answer:
+    def ask_counted(self, origin: Origin, send: Callable[[], HttpResponse]) -> HttpResponse:
         """As :meth:`ask`, for a request that registries count: not started where none is left."""
         host = self._host(origin.netloc)
 
-        def take_and_send() -> Answer:
+        def take_and_send() -> HttpResponse:
             self._wait_for_allowance(origin, host.allowance)
             try:
                 answer = send()
@@ -223,7 +223,7 @@ class Patience:
 
         return self._ask(origin, host, take_and_send)
 
-    def _ask(self, origin: Origin, host: "_Host", send: Callable[[], Answer]) -> Answer:
+    def _ask(self, origin: Origin, host: "_Host", send: Callable[[], HttpResponse]) -> HttpResponse:
         try:
             try:
                 return self._attempt(origin, host, send)
@@ -231,14 +231,16 @@ class Patience:
                 if not _is_passing(error):
                     raise
                 return self._ask_again(origin, host, send, error)
-        except NothingLeft:
+        except QuotaExhausted:
             raise
         except (ConnectionFailed, RateLimited) as error:
             # ServerFailed is left out: one broken repository does not make a broken registry.
             host.failure, host.failed_until = error, time.monotonic() + self._limits.retry_after
             raise
 
-    def _ask_again(self, origin: Origin, host: "_Host", send: Callable[[], Answer], failure: RegistryError) -> Answer:
+    def _ask_again(
+        self, origin: Origin, host: "_Host", send: Callable[[], HttpResponse], failure: RegistryError
+    ) -> HttpResponse:
         """What :meth:`ask` does once the first attempt has failed with `failure`.
 
         Most runs never get here, and none of them pays for tenacity (15 ms, and 0.1 ms a request).
@@ -247,7 +249,7 @@ class Patience:
 
         failures = [failure]
 
-        def attempt() -> Answer:
+        def attempt() -> HttpResponse:
             if failures:
                 raise failures.pop()  # tenacity counts the attempts, so it has to see the first one
             return self._attempt(origin, host, send)
@@ -259,14 +261,14 @@ class Patience:
             sleep=self._sleep,
             reraise=True,
         )
-        answer: Answer = retrying(attempt)
+        answer: HttpResponse = retrying(attempt)
         return answer
 
     def _host(self, name: str) -> _Host:
         with self._lock:
             return self._hosts.setdefault(name, _Host())
 
-    def _attempt(self, origin: Origin, host: _Host, send: Callable[[], Answer]) -> Answer:
+    def _attempt(self, origin: Origin, host: _Host, send: Callable[[], HttpResponse]) -> HttpResponse:
         if self._stop.is_set():
             raise Stopped
         if host.failure is not None and time.monotonic() < host.failed_until:
@@ -287,7 +289,7 @@ class Patience:
     def _wait_for_allowance(self, origin: Origin, allowance: Allowance) -> None:
         while wait := allowance.take(_POLL):
             if wait > min(self._limits.retry_after, self._budget.left()):
-                raise _limited(NothingLeft, origin, allowance.limit)
+                raise _limited(QuotaExhausted, origin, allowance.limit)
             self._sleep(wait)
 
     def _next_wait(self, state: "RetryCallState") -> float:
@@ -316,7 +318,7 @@ class Patience:
 def _is_passing(error: BaseException) -> bool:
     if isinstance(error, NameNotFound | ProxyRefused):
         return False
-    return isinstance(error, ConnectionFailed | RateLimited | ServerFailed) and not isinstance(error, NothingLeft)
+    return isinstance(error, ConnectionFailed | RateLimited | ServerFailed) and not isinstance(error, QuotaExhausted)
 
 
 def _again(failure: RegistryError) -> RegistryError:
@@ -324,7 +326,7 @@ def _again(failure: RegistryError) -> RegistryError:
     return type(failure)(failure.message, hint=failure.hint)
 
 
-def _rate_limited(origin: Origin, answer: Answer) -> RateLimited:
+def _rate_limited(origin: Origin, answer: HttpResponse) -> RateLimited:
     error = _limited(RateLimited, origin, limit_in_words(answer.headers))
     error.retry_after = _retry_after(answer.headers.get("retry-after", ""))
     return error
@@ -337,7 +339,7 @@ def _limited(kind: type[RateLimited], origin: Origin, limit: str) -> RateLimited
     )
 
 
-def _server_failed(origin: Origin, answer: Answer) -> ServerFailed:
+def _server_failed(origin: Origin, answer: HttpResponse) -> ServerFailed:
     error = ServerFailed(
         f"{origin.netloc} failed with status {answer.status}", hint="try again later, or look at its status page"
     )

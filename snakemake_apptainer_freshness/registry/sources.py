@@ -33,19 +33,19 @@ from snakemake_apptainer_freshness.errors import (
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.manifest import Index, Kind, Manifest
+from snakemake_apptainer_freshness.image.manifest import Index, Manifest, ManifestKind
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry.client import Client, Document, Sink
-from snakemake_apptainer_freshness.registry.containers_conf import Place
+from snakemake_apptainer_freshness.registry.containers_conf import Repository
 from snakemake_apptainer_freshness.settings import LIMITS
 
 _WRONG_KIND: Final = {
-    Kind.SIF: "it is a SIF file, which docker:// cannot pull: write oras://",
-    Kind.IMAGE: "it is a container image, which oras:// cannot pull: write docker://",
-    Kind.ARTIFACT: "it is an artifact (a signature, a chart, …), not an image",
-    Kind.SCHEMA1: "it is in Docker's first format (schema 1), which Apptainer cannot pull: push it again",
+    ManifestKind.SIF: "it is a SIF file, which docker:// cannot pull: write oras://",
+    ManifestKind.IMAGE: "it is a container image, which oras:// cannot pull: write docker://",
+    ManifestKind.ARTIFACT: "it is an artifact (a signature, a chart, …), not an image",
+    ManifestKind.SCHEMA1: "it is in Docker's first format (schema 1), which Apptainer cannot pull: push it again",
 }
 
 
@@ -63,7 +63,7 @@ def entry(reference: Reference, document: Document, fetch: Callable[[Digest], Do
     hints = {}
     if reference.scheme is Scheme.ORAS:
         hints["layer"] = str(_sif_layer(reference, parsed, fetch))
-    elif isinstance(parsed, Manifest) and parsed.kind is not Kind.IMAGE:
+    elif isinstance(parsed, Manifest) and parsed.kind is not ManifestKind.IMAGE:
         raise Unpullable(f"{reference.text}: {_WRONG_KIND[parsed.kind]}")
     return Entry(
         reference=reference.text,
@@ -142,14 +142,14 @@ def _sif_layer(reference: Reference, parsed: Manifest | Index, fetch: Callable[[
         parsed = manifest.parse(document.body, document.content_type)
     if isinstance(parsed, Manifest) and parsed.sif_layer is not None:
         return parsed.sif_layer.digest
-    kind = parsed.kind if isinstance(parsed, Manifest) else Kind.ARTIFACT
+    kind = parsed.kind if isinstance(parsed, Manifest) else ManifestKind.ARTIFACT
     raise Unpullable(f"{reference.text}: {_WRONG_KIND[kind]}")
 
 
 T = TypeVar("T")
 
 
-class Source(Protocol):
+class ReferenceSource(Protocol):
     """How one kind of reference is asked about. Errors mean that nobody can say."""
 
     def resolve(self, reference: Reference) -> Entry:
@@ -163,7 +163,7 @@ class RegistrySource:
     """References of OCI registries. `places` says where one is asked for; the first place that has it counts."""
 
     def __init__(
-        self, client: Client, places: Callable[[Reference], Iterable[Place]], warn: Callable[[str], None]
+        self, client: Client, places: Callable[[Reference], Iterable[Repository]], warn: Callable[[str], None]
     ) -> None:
         self._client = client
         self._places = places
@@ -188,7 +188,7 @@ class RegistrySource:
         pin = Digest.parse(entry.digest)
         missing: list[RemoteFact] = []
 
-        def ask(place: Place) -> RemoteFact:
+        def ask(place: Repository) -> RemoteFact:
             fact = self._check_at(place, reference, pin)
             if fact.state not in (RemoteState.CURRENT, RemoteState.MOVED):
                 missing.append(fact)
@@ -208,7 +208,7 @@ class RegistrySource:
         """Give `sink` the blob `digest` of the repository of `reference`, as :meth:`Client.blob` does."""
         self._first(reference, lambda place: self._client.blob(place, digest, sink))
 
-    def _first(self, reference: Reference, ask: Callable[[Place], T]) -> T:
+    def _first(self, reference: Reference, ask: Callable[[Repository], T]) -> T:
         failures: list[RegistryError] = []
         for place in self._places(reference):
             try:
@@ -222,18 +222,18 @@ class RegistrySource:
             return answer
         raise failures[-1] if len(failures) == 1 else _all_failed(failures)
 
-    def _resolve_with_platform_at(self, place: Place, reference: Reference) -> Entry:
+    def _resolve_with_platform_at(self, place: Repository, reference: Reference) -> Entry:
         pinned, document = self._resolve_at(place, reference)
         if pinned.platforms or reference.scheme is not Scheme.DOCKER:
             return pinned
         of = platform(document, lambda digest, sink: self._client.blob(place, digest, sink))
         return pinned if of is None else replace(pinned, platforms={of: pinned.digest})
 
-    def _resolve_at(self, place: Place, reference: Reference) -> tuple[Entry, Document]:
+    def _resolve_at(self, place: Repository, reference: Reference) -> tuple[Entry, Document]:
         document = self._client.fetch(place, str(reference.digest or reference.tag))
         return entry(reference, document, lambda digest: self._client.fetch(place, str(digest))), document
 
-    def _check_at(self, place: Place, reference: Reference, pin: Digest) -> RemoteFact:
+    def _check_at(self, place: Repository, reference: Reference, pin: Digest) -> RemoteFact:
         if reference.tag is None:
             state = RemoteState.CURRENT if self._is_served(place, pin) else RemoteState.LOST
             return RemoteFact(state=state)
@@ -250,7 +250,7 @@ class RegistrySource:
         state = RemoteState.MOVED if self._is_served(place, pin) else RemoteState.LOST
         return RemoteFact(state=state, digest=str(document.digest), platforms=platforms(document))
 
-    def _is_served(self, place: Place, digest: Digest) -> bool:
+    def _is_served(self, place: Repository, digest: Digest) -> bool:
         try:
             self._client.head(place, str(digest))
         except NotFound:

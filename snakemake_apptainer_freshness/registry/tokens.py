@@ -23,16 +23,16 @@ from typing import Final
 from snakemake_apptainer_freshness.errors import DamagedAnswer, Denied, PolicyRefused, RegistryError, Unauthorized
 from snakemake_apptainer_freshness.registry import challenge, urls
 from snakemake_apptainer_freshness.registry.challenge import Challenge, Login
-from snakemake_apptainer_freshness.registry.containers_conf import Place
+from snakemake_apptainer_freshness.registry.containers_conf import Repository
 from snakemake_apptainer_freshness.registry.credentials import Credentials
-from snakemake_apptainer_freshness.registry.retry import Patience
+from snakemake_apptainer_freshness.registry.retry import RetryPolicy
 from snakemake_apptainer_freshness.registry.transport import (
     FORBIDDEN,
     OK,
     REDIRECTS,
     UNAUTHORIZED,
-    Answer,
-    Ask,
+    HttpRequest,
+    HttpResponse,
     Transport,
 )
 from snakemake_apptainer_freshness.registry.urls import Origin
@@ -61,13 +61,13 @@ class Authorization:
         return time.monotonic() < self.expires
 
 
-class Answerer:
+class Authenticator:
     """Answers challenges, from any thread. `token_hosts` are hosts of token services that the user lets see logins."""
 
     def __init__(
         self,
         transport: Transport,
-        patience: Patience,
+        patience: RetryPolicy,
         *,
         limits: Limits,
         credentials: Credentials,
@@ -80,7 +80,7 @@ class Answerer:
         self._token_hosts = token_hosts
 
     def answer(
-        self, place: Place, challenges: tuple[Challenge, ...], *, registry: Origin, answered_by: Origin
+        self, place: Repository, challenges: tuple[Challenge, ...], *, registry: Origin, answered_by: Origin
     ) -> Authorization:
         """What to say to `registry` about `place` after `challenges`, which `answered_by` sent.
 
@@ -106,13 +106,13 @@ class Answerer:
         except Unauthorized as error:
             raise Unauthorized(error.message, hint=self.hint(place)) from None
 
-    def hint(self, place: Place) -> str:
+    def hint(self, place: Repository) -> str:
         """What a person can do who has no login for `place` that works."""
         hint = f"log in: apptainer registry login --username NAME docker://{place.host}"
         elsewhere = self._credentials.elsewhere(place)
         return f"{hint} ({elsewhere})" if elsewhere else hint
 
-    def _carry_out(self, place: Place, login: Login | None, decision: challenge.Decision) -> Authorization:
+    def _carry_out(self, place: Repository, login: Login | None, decision: challenge.Decision) -> Authorization:
         match decision:
             case challenge.Basic(login=shown):
                 return Authorization(value=_basic(shown), login=login)
@@ -124,7 +124,7 @@ class Answerer:
                 expires = asked + lifetime - min(EARLY, lifetime / 2)
                 return Authorization(value=f"Bearer {token}", expires=expires, login=login, withheld=decision.withheld)
 
-    def _fetch_token(self, place: Place, decision: challenge.FetchToken) -> tuple[str, float]:
+    def _fetch_token(self, place: Repository, decision: challenge.FetchToken) -> tuple[str, float]:
         """A token, and its life in seconds."""
         headers, content = {"Accept": "application/json"}, b""
         if decision.form is not None:
@@ -132,7 +132,7 @@ class Answerer:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         elif decision.login is not None and decision.login.username:
             headers["Authorization"] = _basic(decision.login)
-        ask = Ask(
+        ask = HttpRequest(
             method="POST" if content else "GET",
             url=decision.url,
             headers=headers,
@@ -177,14 +177,14 @@ class _Session:
 class Authorizations:
     """What is said to each registry, for each repository. Thread-safe. `answerer` gives whoever answers challenges."""
 
-    def __init__(self, answerer: "Callable[[], Answerer]") -> None:
+    def __init__(self, answerer: "Callable[[], Authenticator]") -> None:
         self._answerer = answerer
         self._sessions: dict[tuple[Origin, str], _Session] = {}
         self._challenges: dict[Origin, tuple[Challenge, ...]] = {}
         self._open: set[Origin] = set()
         self._lock = threading.Lock()
 
-    def current(self, place: Place, origin: Origin) -> str:
+    def current(self, place: Repository, origin: Origin) -> str:
         """What to say first to `origin` about `place`; nothing where that may do."""
         session = self._session(place, origin)
         if known := session.current():
@@ -198,7 +198,7 @@ class Authorizations:
         """Note that `origin` serves some repositories to anybody."""
         self._open.add(origin)
 
-    def fresh(self, place: Place, origin: Origin, answer: Answer, *, stale: str) -> str:
+    def fresh(self, place: Repository, origin: Origin, answer: HttpResponse, *, stale: str) -> str:
         """What to say after the 401 `answer` to what was said before, `stale`.
 
         Raises
@@ -214,7 +214,7 @@ class Authorizations:
         session = self._session(place, origin)
         return self._answer(place, session, challenges, (origin, answer.url.origin), stale=stale)
 
-    def refused(self, place: Place, what: str, answer: Answer) -> RegistryError:
+    def refused(self, place: Repository, what: str, answer: HttpResponse) -> RegistryError:
         """The error for a 401 or 403 in `answer`, that stayed.
 
         Registries hide what one may not see: absent and forbidden look the same from outside.
@@ -235,13 +235,13 @@ class Authorizations:
             hint="check the spelling, and ask the owner of the repository for access",
         )
 
-    def _session(self, place: Place, origin: Origin) -> _Session:
+    def _session(self, place: Repository, origin: Origin) -> _Session:
         with self._lock:
             return self._sessions.setdefault((origin, place.repository), _Session())
 
     def _answer(
         self,
-        place: Place,
+        place: Repository,
         session: _Session,
         challenges: "tuple[Challenge, ...]",
         origins: tuple[Origin, Origin],

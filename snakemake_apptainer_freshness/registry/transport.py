@@ -34,7 +34,7 @@ from snakemake_apptainer_freshness.errors import (
 )
 from snakemake_apptainer_freshness.registry import addresses, proxies
 from snakemake_apptainer_freshness.registry.addresses import Zone
-from snakemake_apptainer_freshness.registry.connections import DEADLINE, Backend, Names, vet
+from snakemake_apptainer_freshness.registry.connections import DEADLINE, Backend, HostNames, vet
 from snakemake_apptainer_freshness.registry.tls import Trust
 from snakemake_apptainer_freshness.registry.urls import Origin, Url
 from snakemake_apptainer_freshness.settings import Limits
@@ -83,7 +83,7 @@ _NO_CONTENT: Final = httpx.ByteStream(b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class HttpRequest:
     """A request. `limit` caps the body in bytes; `zones` is where the address may lie."""
 
     method: str
@@ -99,7 +99,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpResponse:
     """A whole answer; the keys of `headers` are in lower case."""
 
     status: int
@@ -129,7 +129,7 @@ class _Connection(httpx.HTTPTransport):
         connection: Any = self._pool
         return not (connection.is_closed() or connection.has_expired())
 
-    def ask(self, ask: Ask, headers: Mapping[str, str], timeout: Mapping[str, float]) -> httpx.Response:
+    def ask(self, ask: HttpRequest, headers: Mapping[str, str], timeout: Mapping[str, float]) -> httpx.Response:
         """The answer to `ask`, up to its head."""
         options: dict[str, Any] = {"content": ask.content} if ask.content else {"stream": _NO_CONTENT}
         extensions: dict[str, Any] = {"timeout": timeout}
@@ -153,7 +153,7 @@ class Transport:
         self._trust = trust
         self._idle: dict[tuple[Origin, frozenset[Zone]], list[_Connection]] = {}
         self._closed = False
-        self._names = Names(limits.connect_timeout)
+        self._names = HostNames(limits.connect_timeout)
         self._contexts: dict[Trust, ssl.SSLContext] = {}
         self._lock = threading.Lock()
 
@@ -180,7 +180,7 @@ class Transport:
         found = self._names.of(origin.host)
         return min(addresses.zone(a) for text in found if (a := addresses.literal(text)) is not None)
 
-    def send(self, ask: Ask) -> Answer:
+    def send(self, ask: HttpRequest) -> HttpResponse:
         """The whole answer to `ask`, whatever its status.
 
         Raises
@@ -211,7 +211,7 @@ class Transport:
             )
         return answer
 
-    def _exchange(self, connection: _Connection, ask: Ask) -> Answer:
+    def _exchange(self, connection: _Connection, ask: HttpRequest) -> HttpResponse:
         limits = self._limits
         headers = {
             "Host": ask.url.origin.netloc,
@@ -228,9 +228,9 @@ class Transport:
             body = _read_body(response, found, ask)
         finally:
             response.close()
-        return Answer(status=response.status_code, url=ask.url, headers=found, challenges=challenges, body=body)
+        return HttpResponse(status=response.status_code, url=ask.url, headers=found, challenges=challenges, body=body)
 
-    def _take(self, ask: Ask) -> _Connection:
+    def _take(self, ask: HttpRequest) -> _Connection:
         """A connection to the origin that `ask` goes to, which nobody else uses."""
         origin = ask.url.origin
         while (connection := self._pop(ask)) is not None:
@@ -243,12 +243,12 @@ class Transport:
         trust = self._trust(origin) if origin.scheme == "https" else None
         return _Connection(self._make_pool(proxy, trust, ask.zones), origin, proxied=proxy is not None)
 
-    def _pop(self, ask: Ask) -> _Connection | None:
+    def _pop(self, ask: HttpRequest) -> _Connection | None:
         with self._lock:
             idle = self._idle.get((ask.url.origin, ask.zones))
             return idle.pop() if idle else None
 
-    def _put_back(self, ask: Ask, connection: _Connection) -> None:
+    def _put_back(self, ask: HttpRequest, connection: _Connection) -> None:
         with self._lock:
             if not self._closed:
                 self._idle.setdefault((ask.url.origin, ask.zones), []).append(connection)
@@ -299,7 +299,7 @@ def _read_head(response: httpx.Response) -> tuple[dict[str, str], tuple[str, ...
     return headers, tuple(challenges)
 
 
-def _read_body(response: httpx.Response, headers: Mapping[str, str], ask: Ask) -> bytes:
+def _read_body(response: httpx.Response, headers: Mapping[str, str], ask: HttpRequest) -> bytes:
     _refuse_compressed(headers, ask)
     pieces = cast("httpx.SyncByteStream", response.stream)
     if ask.sink is not None and response.status_code == OK:
@@ -319,7 +319,7 @@ def _read_body(response: httpx.Response, headers: Mapping[str, str], ask: Ask) -
     return bytes(body)
 
 
-def _refuse_compressed(headers: Mapping[str, str], ask: Ask) -> None:
+def _refuse_compressed(headers: Mapping[str, str], ask: HttpRequest) -> None:
     if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise DamagedAnswer(f"{ask.url.origin} sent a compressed answer, which was not asked for")
 

@@ -23,14 +23,14 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry, pinned_form
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.addresses import ANYWHERE, Zone
-from snakemake_apptainer_freshness.registry.retry import Patience
+from snakemake_apptainer_freshness.registry.retry import RetryPolicy
 from snakemake_apptainer_freshness.registry.transport import (
     FORBIDDEN,
     OK,
     REDIRECTS,
     UNAUTHORIZED,
-    Answer,
-    Ask,
+    HttpRequest,
+    HttpResponse,
     Transport,
 )
 from snakemake_apptainer_freshness.registry.urls import Url
@@ -46,7 +46,7 @@ _LONGEST_HINT: Final = 256
 class WebSource:
     """References that are web addresses."""
 
-    def __init__(self, transport: Transport, patience: Patience, *, limits: Limits) -> None:
+    def __init__(self, transport: Transport, patience: RetryPolicy, *, limits: Limits) -> None:
         self._transport = transport
         self._patience = patience
         self._limits = limits
@@ -83,7 +83,7 @@ class WebSource:
         state = RemoteState.CURRENT if str(digest) == entry.digest else RemoteState.MOVED
         return RemoteFact(state=state, digest=str(digest))
 
-    def _download(self, reference: Reference) -> tuple[Digest, Answer]:
+    def _download(self, reference: Reference) -> tuple[Digest, HttpResponse]:
         """The hash of the file as it is now, and the answer that it came with."""
         hashing = _Hashing()
         answer = self._ask(reference, "GET", hashing)
@@ -94,7 +94,7 @@ class WebSource:
             )
         return Digest(algorithm="sha256", hex=hashing.hasher.hexdigest()), answer
 
-    def _ask(self, reference: Reference, method: str, sink: "_Hashing | None" = None) -> Answer:
+    def _ask(self, reference: Reference, method: str, sink: "_Hashing | None" = None) -> HttpResponse:
         url = urls.parse(reference.text)
         home = url.origin
         zones = ANYWHERE
@@ -111,12 +111,14 @@ class WebSource:
             url = target
         raise PolicyRefused(f"{home} redirects more than {self._limits.redirects} times")
 
-    def _send(self, method: str, url: Url, zones: frozenset[Zone], sink: "_Hashing | None") -> Answer:
+    def _send(self, method: str, url: Url, zones: frozenset[Zone], sink: "_Hashing | None") -> HttpResponse:
         timeout = None
         if sink is not None:
             sink.restart()
             timeout = self._limits.download_timeout
-        ask = Ask(method=method, url=url, limit=self._limits.error_size, zones=zones, sink=sink, timeout=timeout)
+        ask = HttpRequest(
+            method=method, url=url, limit=self._limits.error_size, zones=zones, sink=sink, timeout=timeout
+        )
         return self._transport.send(ask)
 
 
@@ -141,7 +143,7 @@ def looks_like_image(start: bytes) -> bool:
     return b"SIF_MAGIC" in start[:IMAGE_START] or b"hsqs" in start[:IMAGE_START]
 
 
-def _usable(answer: Answer, reference: Reference) -> Answer:
+def _usable(answer: HttpResponse, reference: Reference) -> HttpResponse:
     if answer.status == OK:
         return answer
     if answer.status in (404, 410):
@@ -153,7 +155,7 @@ def _usable(answer: Answer, reference: Reference) -> Answer:
     raise DamagedAnswer(f"{reference.text}: the server answered with status {answer.status}")
 
 
-def _hints(answer: Answer) -> dict[str, str]:
+def _hints(answer: HttpResponse) -> dict[str, str]:
     """What the server says of the file's version, where that fits into a lock."""
     found = {"etag": answer.headers.get("etag", ""), "last_modified": answer.headers.get("last-modified", "")}
     return {key: text for key, text in found.items() if text and text.isprintable() and len(text) <= _LONGEST_HINT}

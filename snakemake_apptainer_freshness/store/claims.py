@@ -32,7 +32,7 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import records
-from snakemake_apptainer_freshness.store.prefix import CLAIM, Kind, image_name, survey
+from snakemake_apptainer_freshness.store.prefix import CLAIM, ItemKind, image_name, survey
 
 VERSION: Final = 1
 
@@ -182,7 +182,7 @@ def registered(prefix: Path) -> Iterator[Registered]:
         where the folder or a claim cannot be read.
     """
     for item in survey(prefix):
-        if item.kind is not Kind.CLAIM:
+        if item.kind is not ItemKind.CLAIM:
             continue
         try:
             claim = Claim.loads(read_small(item.path, DISK.claim_size))

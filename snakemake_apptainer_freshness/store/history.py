@@ -46,7 +46,7 @@ _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ProvenTag:
     """That the image file of `url` was what `digest` names, from `since` to `until` (seconds since the epoch).
 
     `manifest` is the manifest of `platform` in it, where that is known. `sha256` is the file's, where it was hashed;
@@ -103,13 +103,13 @@ class Seen:
         return self.url, str(self.digest), self.platform, self.since
 
 
-class Memory:
+class TagHistory:
     """What is remembered of one project; `problem` says why its file could not be used, if it could not."""
 
     def __init__(self, *, problem: str = "") -> None:
         self.problem = problem
         self._manifests: dict[tuple[str, str], str] = {}
-        self._images: dict[tuple[str, str, str, float], Seen] = {}
+        self._images: dict[tuple[str, str, str, float], ProvenTag] = {}
         self._news = False
 
     @property
@@ -122,7 +122,7 @@ class Memory:
         known = self._manifests.get((str(digest), platform))
         return Digest.parse(known) if known else None
 
-    def images(self, url: str) -> list[Seen]:
+    def images(self, url: str) -> list[ProvenTag]:
         """What the image file of `url` was, at one time or another."""
         return [seen for seen in self._images.values() if seen.url == url]
 
@@ -139,7 +139,7 @@ class Memory:
         for entry in entries:
             self.learn_manifests(entry.digest, entry.platforms or {here: entry.digest})
 
-    def learn(self, seen: Seen) -> None:
+    def learn(self, seen: ProvenTag) -> None:
         """Remember an image; one that is known was seen once more."""
         known = self._images.get(seen.key)
         if known is not None:
@@ -180,13 +180,13 @@ class Memory:
                     key = str(Digest.parse(digest)), str(Platform.parse(platform))
                     found._manifests[key] = str(Digest.parse(manifest))
             for row in table["images"]:
-                seen = Seen.from_dict(row)
+                seen = ProvenTag.from_dict(row)
                 found._images[seen.key] = seen
         except (ValueError, TypeError, KeyError, AttributeError, FreshnessError):
             return cls(problem="it is damaged")
         return found
 
-    def merged_into(self, other: "Memory") -> "Memory":
+    def merged_into(self, other: "TagHistory") -> "TagHistory":
         """`other` with all that this one knows."""
         for (digest, platform), manifest in self._manifests.items():
             other.learn_manifests(digest, {platform: manifest})
@@ -200,23 +200,23 @@ def path_in(folder: Path) -> Path:
     return folder / PLACE
 
 
-def load(path: Path) -> Memory:
+def load(path: Path) -> TagHistory:
     """The memory in the file `path`; an empty one where there is none, or none that proves anything."""
     try:
         if writable_by_all(status_of(path).st_mode):
-            return Memory(problem="anyone may write to it")
-        return Memory.loads(read_small(path, _LARGEST))
+            return TagHistory(problem="anyone may write to it")
+        return TagHistory.loads(read_small(path, _LARGEST))
     except FileNotFoundError:
-        return Memory()
+        return TagHistory()
     except NotAFile as error:
-        return Memory(problem=f"it is {error}")
+        return TagHistory(problem=f"it is {error}")
     except OSError as error:
-        return Memory(problem=f"it cannot be read: {error.strerror}")
+        return TagHistory(problem=f"it cannot be read: {error.strerror}")
     except ValueError:
-        return Memory(problem="it is too large to be one")
+        return TagHistory(problem="it is too large to be one")
 
 
-def save(path: Path, memory: Memory) -> None:
+def save(path: Path, memory: TagHistory) -> None:
     """Bring what `memory` learned into the file `path`; what another process wrote meanwhile is kept.
 
     A file that could not be used is moved aside, not overwritten.
@@ -235,7 +235,7 @@ def save(path: Path, memory: Memory) -> None:
             if there.problem:
                 with contextlib.suppress(FileNotFoundError):
                     path.rename(path.with_name(f"{path.name}.unusable"))
-                there = Memory()
+                there = TagHistory()
             replace_own(path, memory.merged_into(there).dumps())
     except OSError as error:
         raise LocalIOError(

@@ -30,7 +30,7 @@ CLAIM: Final = ".freshness-claim-{}.json"
 _CLAIM: Final = re.compile(re.escape(CLAIM).replace(r"\{\}", "[0-9a-f]{32}"), re.ASCII)
 
 
-class Kind(StrEnum):
+class ItemKind(StrEnum):
     """What a file in the image folder is."""
 
     IMAGE = "image"
@@ -48,11 +48,11 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class FolderItem:
     """One file in the image folder; `urls` are the references that it belongs to, of those that were asked about."""
 
     path: Path
-    kind: Kind
+    kind: ItemKind
     image: str = ""
     urls: tuple[str, ...] = ()
 
@@ -87,7 +87,7 @@ def place_of(prefix: Path, url: str) -> Path:
     return Path(reference.path).expanduser().absolute() if reference.scheme is Scheme.FILE else image_path(prefix, url)
 
 
-def survey(prefix: Path, urls: Iterable[str] = ()) -> Iterator[Item]:
+def survey(prefix: Path, urls: Iterable[str] = ()) -> Iterator[FolderItem]:
     """All that lies in the image folder, sorted by name; `urls` are the pinned references of the locks in use.
 
     Raises
@@ -106,25 +106,25 @@ def survey(prefix: Path, urls: Iterable[str] = ()) -> Iterator[Item]:
         raise LocalIOError(f"cannot list the image folder {prefix}: {error.strerror}") from error
     for name in found:
         kind, image = _kind(name)
-        yield Item(path=prefix / name, kind=kind, image=image, urls=tuple(names.get(image, ())))
+        yield FolderItem(path=prefix / name, kind=kind, image=image, urls=tuple(names.get(image, ())))
 
 
-def _kind(name: str) -> tuple[Kind, str]:
+def _kind(name: str) -> tuple[ItemKind, str]:
     """What the file `name` is, and of which image."""
     if name.startswith(OURS):
         if _CLAIM.fullmatch(name):
-            return Kind.CLAIM, ""
-        return (Kind.INDEX if name == INDEX else Kind.PARTIAL), ""
+            return ItemKind.CLAIM, ""
+        return (ItemKind.INDEX if name == INDEX else ItemKind.PARTIAL), ""
     image = name.lstrip(".")[:37]
     if _IMAGE.fullmatch(image) is None:
-        return Kind.FOREIGN, ""
+        return ItemKind.FOREIGN, ""
     rest = name.lstrip(".")[37:]
     if not rest:
-        return (Kind.IMAGE, image) if name == image else (Kind.FOREIGN, "")
+        return (ItemKind.IMAGE, image) if name == image else (ItemKind.FOREIGN, "")
     if QUARANTINE in rest:
-        return Kind.QUARANTINE, image
+        return ItemKind.QUARANTINE, image
     if PARTIAL in rest:
-        return Kind.PARTIAL, image
+        return ItemKind.PARTIAL, image
     if rest == records.SUFFIX:
-        return Kind.RECORD, image
-    return (Kind.LOCK, image) if rest.startswith(LOCK) else (Kind.FOREIGN, "")
+        return ItemKind.RECORD, image
+    return (ItemKind.LOCK, image) if rest.startswith(LOCK) else (ItemKind.FOREIGN, "")

@@ -77,7 +77,7 @@ class _Unproven(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class PullSource:
     """Where images come from: the program, found when it is first needed, and its cache, if there is one to use."""
 
     program: Callable[[], Apptainer]
@@ -85,7 +85,7 @@ class Source:
     stop: threading.Event
 
 
-def obtain(pin: Pin, temporary: Path, source: Source, watch: Watch) -> Obtained:
+def obtain(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtained:
     """Put the image of `pin` under the name `temporary`, which must not be there, and prove it.
 
     Raises
@@ -112,7 +112,7 @@ def obtain(pin: Pin, temporary: Path, source: Source, watch: Watch) -> Obtained:
         raise
 
 
-def _pull(pin: Pin, temporary: Path, source: Source, watch: Watch) -> Obtained:
+def _pull(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtained:
     program = source.program()
     note = watch.note
     shared = _shareable(pin, source.cache, program)
@@ -153,13 +153,13 @@ def _shareable(pin: Pin, cache: CacheFolder | None, program: Apptainer) -> Cache
     return cache if provable and cache is not None and cache.usable else None
 
 
-def _pull_past_cache(pin: Pin, temporary: Path, source: Source, watch: Watch) -> Obtained:
+def _pull_past_cache(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtained:
     program = source.program()
     program.pull(pin.url, temporary, use_cache=False, stop=source.stop, downloaded=watch.downloaded)
     return _examine(pin, temporary, program)
 
 
-def _pull_through_cache(pin: Pin, temporary: Path, cache: CacheFolder, source: Source, watch: Watch) -> Obtained:
+def _pull_through_cache(pin: Pin, temporary: Path, cache: CacheFolder, source: PullSource, watch: Watch) -> Obtained:
     program = source.program()
     note = watch.note
     slot = cache.root / "oci-tmp" / pin.digest.hex

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snakemake_apptainer_freshness import lockfile
-from snakemake_apptainer_freshness.engine.handover import Luggage, encode
+from snakemake_apptainer_freshness.engine.handover import Handover, encode
 from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 from tests.bench.timing import Command, Run, in_turn, median, ratio, table
@@ -135,7 +135,7 @@ def job_start(bench: Bench, folder: Path) -> int:
             calls[case] = replace(bench.command(bench.installed, *prefix, "--force", "a.txt"), folder=place)
         flag = ("--config", "apptainer_freshness=lock")
         replace(calls["pinned"], arguments=[*calls["pinned"].arguments, *flag]).run()
-        luggage = Luggage(
+        luggage = Handover(
             pins={f"{name}:1.0": Pinned(url=f"{name}@{digest}", digest=digest)},
             mode=Mode.LOCK,
             on_unverified=OnUnverified.REPAIR,

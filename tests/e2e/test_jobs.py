@@ -124,7 +124,7 @@ def test_a_job_that_got_no_pins_does_not_run(repository, workspace):
 
 
 def test_a_container_function_that_changes_its_mind_is_refused_in_the_job(repository, workspace):
-    from snakemake_apptainer_freshness.engine.handover import Luggage, encode
+    from snakemake_apptainer_freshness.engine.handover import Handover, encode
     from snakemake_apptainer_freshness.lockfile import Pinned
     from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 
@@ -132,7 +132,7 @@ def test_a_container_function_that_changes_its_mind_is_refused_in_the_job(reposi
     slow_workflow(tool, workspace)
     digest = "sha256:" + "a" * 64
     table = {"docker://q.io/x:1": Pinned(url=f"docker://q.io/x@{digest}", digest=digest)}
-    pins = encode(Luggage(pins=table, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR))
+    pins = encode(Handover(pins=table, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR))
     result = workspace.snakemake(
         "--mode", "subprocess", "first.txt", "--config", f"apptainer_freshness_pins={pins}", fails=True
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from snakemake_apptainer_freshness.errors import InvalidLogin
 from snakemake_apptainer_freshness.registry import credentials
-from snakemake_apptainer_freshness.registry.containers_conf import Place
+from snakemake_apptainer_freshness.registry.containers_conf import Repository
 from snakemake_apptainer_freshness.registry.credentials import Credentials
 
 SECRET = "canary-secret"
@@ -53,7 +53,7 @@ def test_what_was_stored_for_a_host_is_found_for_it_and_for_no_other(host, usern
         return
     finder = Credentials({})
     finder._file = file
-    login = finder.find(Place(host=host, repository="team/tool"))
+    login = finder.find(Repository(host=host, repository="team/tool"))
     assert (login.username, login.password) == (username, password)
-    assert finder.find(Place(host="x" + host, repository="team/tool")) is None
-    assert finder.find(Place(host=host + ".evil", repository="team/tool")) is None
+    assert finder.find(Repository(host="x" + host, repository="team/tool")) is None
+    assert finder.find(Repository(host=host + ".evil", repository="team/tool")) is None

@@ -16,7 +16,7 @@ import snakemake_apptainer_freshness
 from snakemake_apptainer_freshness.common.tables import Damaged
 from snakemake_apptainer_freshness.errors import InvalidRecord
 from snakemake_apptainer_freshness.record import events
-from snakemake_apptainer_freshness.record.events import Newer, Reading
+from snakemake_apptainer_freshness.record.events import NewerVersion, RecordReader
 from snakemake_apptainer_freshness.record.journal import chain, folder_of, read_all
 from snakemake_apptainer_freshness.record.run import JobRecord, JobResult, OutputRecord
 from tests.support import journals
@@ -65,10 +65,10 @@ def through_json(table):
 def is_accepted(document):
     """Whether the reader takes all of `document`, whose jobs end as they started."""
     try:
-        reading = Reading.of({key: value for key, value in document.items() if key != "events"})
+        reading = RecordReader.of({key: value for key, value in document.items() if key != "events"})
         for event in document["events"]:
             reading.add(event)
-    except (Damaged, Newer):
+    except (Damaged, NewerVersion):
         return False
     return True
 
@@ -77,7 +77,7 @@ def is_accepted(document):
 def test_what_is_written_is_read_and_fits_the_schema(jobs):
     tables = [event for job in jobs for event in (events.job_started(job), events.job_ended(job))]
     document = through_json(head() | {"events": tables})
-    reading = Reading.of({key: document[key] for key in ("version", "run")})
+    reading = RecordReader.of({key: document[key] for key in ("version", "run")})
     for table in document["events"]:
         reading.add(table)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from snakemake_apptainer_freshness.image.blobs import unpacked
 from snakemake_apptainer_freshness.image.layers import Layers
-from snakemake_apptainer_freshness.image.tree import Kind, NotComparable
+from snakemake_apptainer_freshness.image.tree import FileType, NotComparable
 from tests.support.proofs import Entry, file, folder, symlink, tar
 
 NAMES = st.sampled_from(["a", "b", "c", "é"])
@@ -72,9 +72,9 @@ def told(layers: Layers) -> dict[str, tuple]:
     found: dict[str, tuple] = {}
     for path, node in layers.root.walk():
         match node.kind:
-            case Kind.FOLDER:
+            case FileType.FOLDER:
                 found[path.decode()] = ("folder", None if node.implied else node.mode)
-            case Kind.LINK:
+            case FileType.LINK:
                 found[path.decode()] = ("symbolic link", node.target.decode())
             case _:
                 found[path.decode()] = ("file", node.mode, node.sha256)

@@ -70,7 +70,7 @@ def test_a_manifest_is_read_as_it_was_written(document):
     assert isinstance(found, Manifest)
     assert [str(layer.digest) for layer in found.layers] == [layer["digest"] for layer in document["layers"]]
     assert found.config.size == document["config"]["size"]
-    assert found.kind in manifest.Kind
+    assert found.kind in manifest.ManifestKind
 
 
 @given(INDEXES)

@@ -13,16 +13,16 @@ from typing import Any
 
 from snakemake_apptainer_freshness.audit.results import (
     Audit,
+    AuditFinding,
     Edge,
-    Finding,
+    FindingKind,
     ImageAudit,
     ImageReplay,
-    Kind,
+    ImageSighting,
     OutputAudit,
+    OutputVerdict,
     Replay,
     Severity,
-    Sighting,
-    Verdict,
 )
 from snakemake_apptainer_freshness.record.run import (
     Ending,
@@ -32,8 +32,8 @@ from snakemake_apptainer_freshness.record.run import (
     LockUsed,
     OutputRecord,
     Run,
-    Source,
     Versions,
+    WorkflowSource,
 )
 
 WORKDIR = "/data/projects/rna"
@@ -123,7 +123,7 @@ def run(number: int = 1, *jobs: JobRecord, images: tuple[ImageRecord, ...] = (),
         command=("snakemake", "--cores", "8", "--sdm", "apptainer", "--config", "apptainer_freshness=true"),
         config_sha256=sha256("config"),
         versions=Versions(snakemake="9.27.1", freshness="0.1.0", apptainer="1.4.5", python="3.11.2"),
-        source=Source(snakefile=f"{WORKDIR}/workflow/Snakefile", commit="4f1c" * 10, dirty=False),
+        source=WorkflowSource(snakefile=f"{WORKDIR}/workflow/Snakefile", commit="4f1c" * 10, dirty=False),
         mode="lock",
         options={"mode": "lock", "on_moved": "warn", "on_unverified": "repair"},
         lock=LockUsed(path=f"{WORKDIR}/workflow/containers.lock", sha256=sha256("lock"), committed=True),
@@ -136,7 +136,7 @@ def run(number: int = 1, *jobs: JobRecord, images: tuple[ImageRecord, ...] = (),
     return replace(made, **changes)
 
 
-def audited(path: str, verdict: Verdict, why: str, made: Run, by: JobRecord, **changes: Any) -> OutputAudit:
+def audited(path: str, verdict: OutputVerdict, why: str, made: Run, by: JobRecord, **changes: Any) -> OutputAudit:
     """The output `path` of the job `by` of the run `made`."""
     ran = next((one for one in made.images if one.pinned == by.image), None)
     found = OutputAudit(
@@ -159,9 +159,9 @@ def audited(path: str, verdict: Verdict, why: str, made: Run, by: JobRecord, **c
     return replace(found, **changes)
 
 
-def sighting(made: Run, ran: ImageRecord) -> Sighting:
+def sighting(made: Run, ran: ImageRecord) -> ImageSighting:
     """The image `ran` in the run `made`."""
-    return Sighting(
+    return ImageSighting(
         run=made.id,
         at=made.started,
         digest=ran.digest,
@@ -200,7 +200,7 @@ def sample() -> Audit:
         job(3, "report", "report/index.html"),
         images=(moved, busybox),
         lock=LockUsed(path=f"{WORKDIR}/workflow/containers.lock", sha256=sha256("lock 2"), committed=False),
-        source=Source(snakefile=f"{WORKDIR}/workflow/Snakefile", commit="4f1c" * 10, dirty=True),
+        source=WorkflowSource(snakefile=f"{WORKDIR}/workflow/Snakefile", commit="4f1c" * 10, dirty=True),
         ended="",
         ending=Ending.UNKNOWN,
         problem="it has no end: the run was killed, or its machine stopped",
@@ -216,13 +216,13 @@ def sample() -> Audit:
         previous=sha256("somebody else's record"),
     )
     outputs = _outputs(first, second, third)
-    counts = {word: sum(one.verdict is word for one in outputs) for word in Verdict}
+    counts = {word: sum(one.verdict is word for one in outputs) for word in OutputVerdict}
     return Audit(
         made_at="2026-11-23T10:00:00Z",
         workdirs=(WORKDIR,),
         answer=(
-            f"{counts[Verdict.PROVEN]} of {len(outputs)} outputs were made by a proven image; "
-            f"{counts[Verdict.BAD_IMAGE]} by one that was bad then or is known bad now."
+            f"{counts[OutputVerdict.PROVEN]} of {len(outputs)} outputs were made by a proven image; "
+            f"{counts[OutputVerdict.BAD_IMAGE]} by one that was bad then or is known bad now."
         ),
         runs=(first, second, third),
         images=_images(first, second, third),
@@ -248,29 +248,30 @@ def _outputs(first: Run, second: Run, third: Run) -> tuple[OutputAudit, ...]:
     late, plot, report = second.jobs
     proven = "the image was verified when the run started: its SHA-256 is the one recorded on 2026-03-02T07:59:58Z"
     hostile = [
-        audited(path, Verdict.PROVEN, proven, first, count, inputs=("quants/a.sf", "quants/b.sf"))
+        audited(path, OutputVerdict.PROVEN, proven, first, count, inputs=("quants/a.sf", "quants/b.sf"))
         for path in (QUOTED, SCRIPT, RIGHT_TO_LEFT, BAD_BYTES, LINE_BREAK)
     ]
     altered = "its image was verified when it ran, but the file is altered now"
     made = [
-        audited("trimmed/a.fq", Verdict.BAD_IMAGE, altered, first, trim, inputs=("reads/a.fq",)),
-        audited("trimmed/b.fq", Verdict.BAD_IMAGE, altered, first, trim, exists=False, size=0),
-        audited("quants/a.sf", Verdict.CHANGED, "its SHA-256 is not the one recorded when its job ended", first,
+        audited("trimmed/a.fq", OutputVerdict.BAD_IMAGE, altered, first, trim, inputs=("reads/a.fq",)),
+        audited("trimmed/b.fq", OutputVerdict.BAD_IMAGE, altered, first, trim, exists=False, size=0),
+        audited("quants/a.sf", OutputVerdict.CHANGED, "its SHA-256 is not the one recorded when its job ended", first,
                 quantify, inputs=("trimmed/a.fq",)),
-        audited("quants/b.sf", Verdict.UNPROVEN, "its image was bound: its label says that it was pulled by its digest",
+        audited("quants/b.sf", OutputVerdict.UNPROVEN, "its image was bound: its label says that it was "
+                "pulled by its digest",
                 first, quantify, inputs=("trimmed/b.fq",)),
         *hostile,
-        audited("quants/c.sf", Verdict.PROVEN, proven, second, late, inputs=("trimmed/a.fq",)),
-        audited("plots/summary.pdf", Verdict.UNATTRIBUTABLE, f"it was made by {BUSYBOX}, a tag without a digest",
+        audited("quants/c.sf", OutputVerdict.PROVEN, proven, second, late, inputs=("trimmed/a.fq",)),
+        audited("plots/summary.pdf", OutputVerdict.UNATTRIBUTABLE, f"it was made by {BUSYBOX}, a tag without a digest",
                 second, plot, inputs=(QUOTED,)),
-        audited("report/index.html", Verdict.NO_CONTAINER, "its rule has no container", second, report,
+        audited("report/index.html", OutputVerdict.NO_CONTAINER, "its rule has no container", second, report,
                 inputs=("plots/summary.pdf",)),
-        audited("quants/d.sf", Verdict.PROVEN, proven, third, third.jobs[0], inputs=("trimmed/a.fq",)),
-        OutputAudit(workdir=WORKDIR, path="legacy/old.txt", verdict=Verdict.NO_RECORD, rule="legacy", size=17,
+        audited("quants/d.sf", OutputVerdict.PROVEN, proven, third, third.jobs[0], inputs=("trimmed/a.fq",)),
+        OutputAudit(workdir=WORKDIR, path="legacy/old.txt", verdict=OutputVerdict.NO_RECORD, rule="legacy", size=17,
                     why="no run that we recorded made it; Snakemake's metadata says no container",
                     made_at="2025-12-24T18:00:00Z"),
     ]  # fmt: skip
-    order = list(Verdict)
+    order = list(OutputVerdict)
     return tuple(sorted(made, key=lambda one: (order.index(one.verdict), one.workdir, one.path)))
 
 
@@ -297,33 +298,37 @@ def _images(first: Run, second: Run, third: Run) -> tuple[ImageAudit, ...]:
     )  # fmt: skip
 
 
-def _findings(first: Run, second: Run, third: Run) -> tuple[Finding, ...]:
-    def found(kind: Kind, severity: Severity, text: str, *subjects: str) -> Finding:
-        return Finding(kind=kind, severity=severity, text=text, workdir=WORKDIR, subjects=subjects)
+def _findings(first: Run, second: Run, third: Run) -> tuple[AuditFinding, ...]:
+    def found(kind: FindingKind, severity: Severity, text: str, *subjects: str) -> AuditFinding:
+        return AuditFinding(kind=kind, severity=severity, text=text, workdir=WORKDIR, subjects=subjects)
 
     error, warning, note = Severity.ERROR, Severity.WARNING, Severity.NOTE
     return (
-        found(Kind.BAD_IMAGE, error, f"the file of {FASTP} is altered: its SHA-256 is no longer the recorded one",
+        found(FindingKind.BAD_IMAGE, error, f"the file of {FASTP} is altered: its SHA-256 is "
+              "no longer the recorded one",
               "trimmed/a.fq", "trimmed/b.fq"),
-        found(Kind.OUTPUT_CHANGED, error, "1 output changed since it was made", "quants/a.sf"),
-        found(Kind.CHAIN_BROKEN, error, f"the record before run {third.id} was altered or removed", third.id),
-        found(Kind.RECORD_DAMAGED, error, f"the record of run {second.id} is cut short", second.id),
-        found(Kind.FOREIGN_RECORD, error, "the record of run 20260101T000000.000000Z was made in /data/other",
+        found(FindingKind.OUTPUT_CHANGED, error, "1 output changed since it was made", "quants/a.sf"),
+        found(FindingKind.CHAIN_BROKEN, error, f"the record before run {third.id} was altered or removed", third.id),
+        found(FindingKind.RECORD_DAMAGED, error, f"the record of run {second.id} is cut short", second.id),
+        found(FindingKind.FOREIGN_RECORD, error, "the record of run 20260101T000000.000000Z was made in /data/other",
               "20260101T000000.000000Z"),
-        found(Kind.NOT_REPEATABLE, error, f"the digest of {SALMON} is no longer served, and it is not on this disk",
+        found(FindingKind.NOT_REPEATABLE, error, f"the digest of {SALMON} is no longer served, "
+              "and it is not on this disk",
               SALMON),
-        found(Kind.MIXED_DIGESTS, warning, "the outputs of rule quantify were made with 2 digests",
+        found(FindingKind.MIXED_DIGESTS, warning, "the outputs of rule quantify were made with 2 digests",
               "quants/a.sf", "quants/b.sf", "quants/c.sf", "quants/d.sf"),
-        found(Kind.PIN_MOVED, warning, f"the pin of {SALMON} moved between runs {second.id} and {third.id}", SALMON),
-        found(Kind.LOCK_NOT_COMMITTED, warning, "1 run used a lock that was never committed", second.id),
-        found(Kind.RUN_UNFINISHED, warning, f"the record of run {second.id} has no end", second.id),
-        found(Kind.UNATTRIBUTABLE, warning, f"1 output of rule plot was made by {BUSYBOX}, a tag without a digest",
+        found(FindingKind.PIN_MOVED, warning, f"the pin of {SALMON} moved between runs {second.id} and {third.id}",
+              SALMON),
+        found(FindingKind.LOCK_NOT_COMMITTED, warning, "1 run used a lock that was never committed", second.id),
+        found(FindingKind.RUN_UNFINISHED, warning, f"the record of run {second.id} has no end", second.id),
+        found(FindingKind.UNATTRIBUTABLE, warning, f"1 output of rule plot was made by {BUSYBOX}, "
+              "a tag without a digest",
               "plots/summary.pdf"),
-        found(Kind.NO_RECORD, warning, "nothing says how 1 output was made", "legacy/old.txt"),
-        found(Kind.UNPROVEN, warning, "1 output of rule quantify was made by an image that was not proven",
+        found(FindingKind.NO_RECORD, warning, "nothing says how 1 output was made", "legacy/old.txt"),
+        found(FindingKind.UNPROVEN, warning, "1 output of rule quantify was made by an image that was not proven",
               "quants/b.sf"),
-        found(Kind.OUTPUT_MISSING, warning, "1 recorded output is no longer there", "trimmed/b.fq"),
-        found(Kind.RUN_UNDER_WAY, note, f"run {third.id} still goes on", third.id),
+        found(FindingKind.OUTPUT_MISSING, warning, "1 recorded output is no longer there", "trimmed/b.fq"),
+        found(FindingKind.RUN_UNDER_WAY, note, f"run {third.id} still goes on", third.id),
     )  # fmt: skip
 
 
@@ -336,7 +341,7 @@ def large(outputs: int = 10_000) -> Audit:
         ran = images[number % 2]
         path = f"results/sample{number // 4:06d}/part{number % 4}.tsv"
         by = job(number, f"rule{number % 4}", path, ran=ran, wildcards={"sample": f"sample{number // 4:06d}"})
-        verdict = list(Verdict)[number % 1000] if number % 1000 < len(Verdict) - 1 else Verdict.PROVEN
+        verdict = list(OutputVerdict)[number % 1000] if number % 1000 < len(OutputVerdict) - 1 else OutputVerdict.PROVEN
         made.append(audited(path, verdict, f"it is {verdict}", runs[number % 50], by))
     empty = sample()
     return replace(
@@ -354,5 +359,6 @@ def large(outputs: int = 10_000) -> Audit:
             )
             for ran in images
         ),
-        answer=f"{sum(one.verdict is Verdict.PROVEN for one in made)} of {outputs} outputs were made by a proven image",
+        answer=f"{sum(one.verdict is OutputVerdict.PROVEN for one in made)} of {outputs} outputs "
+        "were made by a proven image",
     )

@@ -17,8 +17,8 @@ from snakemake_apptainer_freshness.record.run import (
     LockUsed,
     OutputRecord,
     Run,
-    Source,
     Versions,
+    WorkflowSource,
 )
 
 DIGEST = "sha256:" + "d" * 64
@@ -62,14 +62,14 @@ RUN = Run(
     command=("snakemake", "--cores", "1"),
     config_sha256=HEX,
     versions=Versions(snakemake="9.27.1", freshness="0.1.0", apptainer="1.4.5", python="3.11.7"),
-    source=Source(snakefile="/data/Snakefile", commit="c" * 40, dirty=False),
+    source=WorkflowSource(snakefile="/data/Snakefile", commit="c" * 40, dirty=False),
     mode="lock",
     options={"on_moved": "warn"},
     lock=LockUsed(path="/data/containers.lock", sha256=HEX, committed=True),
     images=(IMAGE,),
     jobs=(JOB,),
 )
-DEAD = events.Process(pid=2**22 + 1, ticks=1)
+DEAD = events.MainProcess(pid=2**22 + 1, ticks=1)
 """A process that no Linux has."""
 
 

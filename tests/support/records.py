@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_apptainer_freshness.record import events, journal
-from snakemake_apptainer_freshness.record.events import Process
+from snakemake_apptainer_freshness.record.events import MainProcess
 from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, JobResult, OutputRecord, Run
 from snakemake_apptainer_freshness.record.writer import Journal
 from snakemake_apptainer_freshness.store.prefix import image_path
@@ -23,13 +23,13 @@ AGE = 3600
 NAME_MAX = 255
 
 
-def write(workdir: Path, *runs: Run, chained: bool = True, process: Process | None = None) -> list[Run]:
+def write(workdir: Path, *runs: Run, chained: bool = True, process: MainProcess | None = None) -> list[Run]:
     """Write the records of `runs`, one chained to the other, as runs in `workdir` do it; they are read back."""
     previous = ""
     for run in runs:
         made = replace(run, previous=previous if chained else run.previous)
         path = journal.folder_of(workdir) / f"{run.id}{journal.SUFFIX}"
-        written = Journal(path, events.head(made, process or Process(pid=0, ticks=0)))
+        written = Journal(path, events.head(made, process or MainProcess(pid=0, ticks=0)))
         written.append(_events(made))
         written.close()
         previous = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from snakemake_apptainer_freshness.audit.results import Verdict
+from snakemake_apptainer_freshness.audit.results import OutputVerdict
 
 BROADEST: Final = 4
 NODE: Final = 184.0
@@ -278,20 +278,20 @@ LETTERS: Final = 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class GraphNode:
     """A rule: its images, how many outputs it made, and the worst verdict of these (None: it made none)."""
 
     name: str
     images: tuple[str, ...]
     outputs: int
-    verdict: Verdict | None
+    verdict: OutputVerdict | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
     """A rule in the drawing, by its upper left corner; `hue` numbers its image, None where it has none."""
 
-    node: Node
+    node: GraphNode
     x: float
     y: float
     title: str
@@ -310,7 +310,7 @@ class Drawing:
     height: float
 
 
-def drawing(nodes: Sequence[Node], edges: Iterable[tuple[str, str]]) -> Drawing:
+def drawing(nodes: Sequence[GraphNode], edges: Iterable[tuple[str, str]]) -> Drawing:
     """The drawing of `nodes`, which `edges` name by their names."""
     known = list(edges)
     placed = layout([node.name for node in nodes], known)

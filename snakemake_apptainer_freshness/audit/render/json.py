@@ -12,7 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.audit.results import Audit, Finding, ImageAudit, Kind, OutputAudit, Verdict
+from snakemake_apptainer_freshness.audit.results import (
+    Audit,
+    AuditFinding,
+    FindingKind,
+    ImageAudit,
+    OutputAudit,
+    OutputVerdict,
+)
 from snakemake_apptainer_freshness.common.sarif import SarifResult
 from snakemake_apptainer_freshness.record.run import Run
 
@@ -22,21 +29,21 @@ VERSION: Final = 1
 SCHEMA: Final = Path(__file__).parents[2] / "schemas" / "audit.schema.json"
 
 RULES: Final[Mapping[str, str]] = {
-    Kind.BAD_IMAGE: "An image file was bad when it ran, or is not what was recorded any more.",
-    Kind.OUTPUT_CHANGED: "An output changed since it was made.",
-    Kind.CHAIN_BROKEN: "A record was altered or removed after the next one was made.",
-    Kind.RECORD_DAMAGED: "The record of a run is damaged or cut short.",
-    Kind.FOREIGN_RECORD: "A record was made in another work directory.",
-    Kind.NOT_REPEATABLE: "A digest is no longer served, and its image is not on this disk either.",
-    Kind.MIXED_DIGESTS: "Outputs of one rule were made with different digests.",
-    Kind.PIN_MOVED: "The pin of an image moved between two runs.",
-    Kind.LOCK_NOT_COMMITTED: "A run used a lock that was never committed.",
-    Kind.RUN_UNFINISHED: "The record of a run has no end.",
-    Kind.RUN_UNDER_WAY: "A run is under way.",
-    Kind.OUTPUT_MISSING: "A recorded output is no longer there.",
-    Kind.UNATTRIBUTABLE: "An output was made by a tag that cannot be attributed to any digest.",
-    Kind.NO_RECORD: "Nothing says how an output was made.",
-    Kind.UNPROVEN: "An output was made by a pinned image that was not proven.",
+    FindingKind.BAD_IMAGE: "An image file was bad when it ran, or is not what was recorded any more.",
+    FindingKind.OUTPUT_CHANGED: "An output changed since it was made.",
+    FindingKind.CHAIN_BROKEN: "A record was altered or removed after the next one was made.",
+    FindingKind.RECORD_DAMAGED: "The record of a run is damaged or cut short.",
+    FindingKind.FOREIGN_RECORD: "A record was made in another work directory.",
+    FindingKind.NOT_REPEATABLE: "A digest is no longer served, and its image is not on this disk either.",
+    FindingKind.MIXED_DIGESTS: "Outputs of one rule were made with different digests.",
+    FindingKind.PIN_MOVED: "The pin of an image moved between two runs.",
+    FindingKind.LOCK_NOT_COMMITTED: "A run used a lock that was never committed.",
+    FindingKind.RUN_UNFINISHED: "The record of a run has no end.",
+    FindingKind.RUN_UNDER_WAY: "A run is under way.",
+    FindingKind.OUTPUT_MISSING: "A recorded output is no longer there.",
+    FindingKind.UNATTRIBUTABLE: "An output was made by a tag that cannot be attributed to any digest.",
+    FindingKind.NO_RECORD: "Nothing says how an output was made.",
+    FindingKind.UNPROVEN: "An output was made by a pinned image that was not proven.",
 }
 """Each kind of finding in one sentence."""
 
@@ -49,7 +56,7 @@ def lines(audit: Audit) -> Iterator[str]:
     yield f'"made_at": {_dumped(audit.made_at)},'
     yield f'"workdir": {_dumped(list(audit.workdirs))},'
     yield f'"answer": {_dumped(audit.answer)},'
-    yield f'"count": {_dumped({verdict.value: counts[verdict] for verdict in Verdict})},'
+    yield f'"count": {_dumped({verdict.value: counts[verdict] for verdict in OutputVerdict})},'
     replay = audit.replay
     yield f'"replay": {_dumped({"possible": replay.possible, "because": replay.because} if replay else None)},'
     yield f'"note": {_dumped(list(audit.notes))},'
@@ -101,7 +108,7 @@ def _list(name: str, items: Iterable[Mapping[str, Any]], *, last: bool = False) 
 _dumped = json.JSONEncoder(separators=(", ", ": ")).encode
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: AuditFinding) -> dict[str, Any]:
     return {
         "kind": finding.kind.value,
         "severity": finding.severity.value,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from snakemake_apptainer_freshness.audit.results import SENTENCES, Audit, Finding, OutputAudit
+from snakemake_apptainer_freshness.audit.results import SENTENCES, Audit, AuditFinding, OutputAudit
 from snakemake_apptainer_freshness.common.text import unicode
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
 from snakemake_apptainer_freshness.image.reference import parse
@@ -198,7 +198,7 @@ class _Crate:
             action["containerImage"] = _unique(used)
         self._crate.root_dataset.append_to("mentions", action)
 
-    def _finding(self, number: int, finding: Finding) -> None:
+    def _finding(self, number: int, finding: AuditFinding) -> None:
         comment = self._add(
             "Comment",
             f"#finding-{number}",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from snakemake_apptainer_freshness.audit.results import Sighting, Verdict
+from snakemake_apptainer_freshness.audit.results import ImageSighting, OutputVerdict
 from snakemake_apptainer_freshness.freshness import RemoteState
 
 MOST_COLUMNS: Final = 36
@@ -38,7 +38,7 @@ _WITHOUT_POINTER: Final[Mapping[str, str]] = {
 class Segment:
     """A part of a bar: one verdict's share, from `x` on, of a whole of 1000."""
 
-    verdict: Verdict
+    verdict: OutputVerdict
     x: float
     width: float
 
@@ -85,7 +85,7 @@ class Column:
     first: str
     last: str
     anchor: str
-    sighting: Sighting | None
+    sighting: ImageSighting | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ RunMark = tuple[str, str, str]
 """A run's identifier, start and anchor."""
 
 
-def bar(counts: Mapping[Verdict, int]) -> Bar:
+def bar(counts: Mapping[OutputVerdict, int]) -> Bar:
     """The shares of `counts`; every verdict that occurs is wide enough to be seen."""
     total = sum(counts.values())
     if not total:
@@ -120,7 +120,7 @@ def bar(counts: Mapping[Verdict, int]) -> Bar:
     return Bar(segments=tuple(segments))
 
 
-def timeline(sightings: Sequence[Sighting], runs: Sequence[RunMark]) -> Timeline:
+def timeline(sightings: Sequence[ImageSighting], runs: Sequence[RunMark]) -> Timeline:
     """The picture of an image with these `sightings`, among all `runs` of its work directory, oldest first."""
     groups = _groups(sightings, runs)
     column = min(WIDEST, max(NARROWEST, (WIDTH - GUTTER) / max(len(groups), 1)))
@@ -136,7 +136,9 @@ def timeline(sightings: Sequence[Sighting], runs: Sequence[RunMark]) -> Timeline
     )
 
 
-def _groups(sightings: Sequence[Sighting], runs: Sequence[RunMark]) -> list[list[tuple[RunMark, Sighting | None]]]:
+def _groups(
+    sightings: Sequence[ImageSighting], runs: Sequence[RunMark]
+) -> list[list[tuple[RunMark, ImageSighting | None]]]:
     """The runs of each column, with what they saw."""
     seen = {sighting.run: sighting for sighting in sightings}
     known = {run[0] for run in runs}
@@ -148,13 +150,13 @@ def _groups(sightings: Sequence[Sighting], runs: Sequence[RunMark]) -> list[list
     return [list(group) for _, group in groupby(pairs, key=lambda pair: _state(pair[1]))]
 
 
-def _state(sighting: Sighting | None) -> tuple[str, ...]:
+def _state(sighting: ImageSighting | None) -> tuple[str, ...]:
     if sighting is None:
         return ()
     return (sighting.digest, sighting.remote, sighting.points_at, sighting.disk)
 
 
-def _columns(groups: Sequence[list[tuple[RunMark, Sighting | None]]], width: float) -> Iterable[Column]:
+def _columns(groups: Sequence[list[tuple[RunMark, ImageSighting | None]]], width: float) -> Iterable[Column]:
     every = max(1, round(LABEL_WIDTH / width + 0.4))
     days = {group[0][0][1][:10] for group in groups}
     shown = slice(11, 16) if len(days) == 1 < len(groups) else slice(10)  # of one day, the times tell runs apart
@@ -173,7 +175,7 @@ def _columns(groups: Sequence[list[tuple[RunMark, Sighting | None]]], width: flo
         )
 
 
-def _keys(sightings: Iterable[Sighting]) -> dict[str, Key]:
+def _keys(sightings: Iterable[ImageSighting]) -> dict[str, Key]:
     """A letter for each digest, in the order in which they were seen."""
     digests = dict.fromkeys(digest for one in sightings for digest in (one.digest, one.points_at) if digest)
     return {
@@ -190,7 +192,7 @@ def _letter(number: int) -> str:
 _State = tuple[Key | None, str] | None
 
 
-def _pointer(sighting: Sighting | None, keys: Mapping[str, Key]) -> _State:
+def _pointer(sighting: ImageSighting | None, keys: Mapping[str, Key]) -> _State:
     if sighting is None:
         return None
     if sighting.points_at:
@@ -198,7 +200,7 @@ def _pointer(sighting: Sighting | None, keys: Mapping[str, Key]) -> _State:
     return None, _WITHOUT_POINTER.get(sighting.remote, sighting.remote)
 
 
-def _pin(sighting: Sighting | None, keys: Mapping[str, Key]) -> _State:
+def _pin(sighting: ImageSighting | None, keys: Mapping[str, Key]) -> _State:
     if sighting is None:
         return None
     return (keys[sighting.digest], "") if sighting.digest else (None, "no pin")

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Final
 
-from snakemake_apptainer_freshness.audit.render.graph import Drawing, Node, drawing
+from snakemake_apptainer_freshness.audit.render.graph import Drawing, GraphNode, drawing
 from snakemake_apptainer_freshness.audit.render.timeline import Bar, Timeline, bar, timeline
 from snakemake_apptainer_freshness.audit.results import (
     SENTENCES,
     Audit,
-    Finding,
+    AuditFinding,
     ImageAudit,
+    ImageSighting,
     OutputAudit,
+    OutputVerdict,
     Severity,
-    Sighting,
-    Verdict,
 )
 from snakemake_apptainer_freshness.record.run import OutputRecord, Run
 
@@ -38,7 +38,7 @@ Anchors = Mapping[tuple[str, str], str]
 class Count:
     """How many outputs have one verdict."""
 
-    verdict: Verdict
+    verdict: OutputVerdict
     sentence: str
     outputs: int
 
@@ -55,7 +55,7 @@ class Subject:
 class ShownFinding:
     """A finding with its subjects as links."""
 
-    finding: Finding
+    finding: AuditFinding
     subjects: tuple[Subject, ...]
 
 
@@ -67,14 +67,14 @@ class ShownImage:
     image: ImageAudit
     picture: Timeline
     moves: int
-    spells: tuple["Spell", ...]
+    spells: tuple["RunSpan", ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spell:
+class RunSpan:
     """Consecutive runs that saw an image alike: how many, the last one's start, and their jobs; `like` is the first."""
 
-    like: Sighting
+    like: ImageSighting
     last: str
     runs: int
     jobs: int
@@ -90,7 +90,7 @@ class ShownRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ShownOutput:
     """One output below its chain. `why` is empty where the chain says it for all; `made` is it as its job left it."""
 
     anchor: str
@@ -103,18 +103,18 @@ class Row:
 class Chain:
     """What one verdict rests on, and the outputs that share it; `run` links to the run, where it is known."""
 
-    verdict: Verdict
+    verdict: OutputVerdict
     like: OutputAudit
     """Any one of its outputs: what makes up the chain is equal in all."""
     why: str
     run: str
     image: str
-    rows: tuple[Row, ...]
+    rows: tuple[ShownOutput, ...]
     unfolded: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ShownFolder:
     """One work directory: its counts, its findings, its runs, its rules drawn."""
 
     workdir: str
@@ -136,7 +136,7 @@ class View:
     bar: Bar
     findings: Mapping[Severity, tuple[ShownFinding, ...]]
     images: tuple[ShownImage, ...]
-    places: tuple[Place, ...]
+    places: tuple[ShownFolder, ...]
     runs: tuple[ShownRun, ...]
     chains: tuple[Chain, ...]
     rules: tuple[str, ...]
@@ -162,7 +162,7 @@ def view(audit: Audit) -> View:
     )
 
 
-def counts_of(counts: Iterable[Count]) -> Mapping[Verdict, int]:
+def counts_of(counts: Iterable[Count]) -> Mapping[OutputVerdict, int]:
     """`counts` as a mapping."""
     return {count.verdict: count.outputs for count in counts}
 
@@ -180,13 +180,13 @@ def _anchors(audit: Audit) -> Anchors:
 
 
 def _counts(outputs: Sequence[OutputAudit]) -> tuple[Count, ...]:
-    numbers = dict.fromkeys(Verdict, 0)
+    numbers = dict.fromkeys(OutputVerdict, 0)
     for output in outputs:
         numbers[output.verdict] += 1
     return tuple(Count(verdict=word, sentence=SENTENCES[word], outputs=count) for word, count in numbers.items())
 
 
-def _finding(finding: Finding, anchors: Anchors) -> ShownFinding:
+def _finding(finding: AuditFinding, anchors: Anchors) -> ShownFinding:
     subjects = (Subject(text=text, anchor=anchors.get((finding.workdir, text), "")) for text in finding.subjects)
     return ShownFinding(finding=finding, subjects=tuple(subjects))
 
@@ -207,13 +207,13 @@ def _images(audit: Audit, anchors: Anchors) -> Iterable[ShownImage]:
         )
 
 
-def _spells(sightings: Iterable[Sighting]) -> Iterable[Spell]:
-    def seen(one: Sighting) -> tuple[str, ...]:
+def _spells(sightings: Iterable[ImageSighting]) -> Iterable[RunSpan]:
+    def seen(one: ImageSighting) -> tuple[str, ...]:
         return (one.digest, one.remote, one.points_at, one.disk, one.proof, one.sha256)
 
     for _, group in groupby(sightings, key=seen):
         alike = list(group)
-        yield Spell(like=alike[0], last=alike[-1].at, runs=len(alike), jobs=sum(one.jobs for one in alike))
+        yield RunSpan(like=alike[0], last=alike[-1].at, runs=len(alike), jobs=sum(one.jobs for one in alike))
 
 
 def _runs(audit: Audit, anchors: Anchors) -> Iterable[ShownRun]:
@@ -225,7 +225,7 @@ def _runs(audit: Audit, anchors: Anchors) -> Iterable[ShownRun]:
         yield ShownRun(anchor=anchors[key], run=run, outputs=made.get(key, 0))
 
 
-def _places(audit: Audit) -> Iterable[Place]:
+def _places(audit: Audit) -> Iterable[ShownFolder]:
     outputs: dict[str, list[OutputAudit]] = {}
     for output in audit.outputs:
         outputs.setdefault(output.workdir, []).append(output)
@@ -233,7 +233,7 @@ def _places(audit: Audit) -> Iterable[Place]:
         here = outputs.get(workdir, [])
         counts = _counts(here)
         edges = [(edge.before, edge.after) for edge in audit.edges if edge.workdir == workdir]
-        yield Place(
+        yield ShownFolder(
             workdir=workdir,
             anchor=f"place-{number}",
             counts=counts,
@@ -245,9 +245,9 @@ def _places(audit: Audit) -> Iterable[Place]:
         )
 
 
-def _nodes(outputs: Iterable[OutputAudit], edges: Iterable[tuple[str, str]]) -> list[Node]:
+def _nodes(outputs: Iterable[OutputAudit], edges: Iterable[tuple[str, str]]) -> list[GraphNode]:
     """Every rule that made an output or that an edge names, with its images and its worst verdict."""
-    order = list(Verdict)
+    order = list(OutputVerdict)
     rules: dict[str, list[OutputAudit]] = {}
     for output in outputs:
         if output.rule:
@@ -256,7 +256,7 @@ def _nodes(outputs: Iterable[OutputAudit], edges: Iterable[tuple[str, str]]) -> 
         for rule in edge:
             rules.setdefault(rule, [])
     return [
-        Node(
+        GraphNode(
             name=rule,
             images=tuple(sorted({one.reference for one in made if one.reference})),
             outputs=len(made),
@@ -271,13 +271,13 @@ def _chains(outputs: Sequence[OutputAudit], anchors: Anchors) -> Iterable[Chain]
     for number, one in enumerate(outputs):
         key = (one.verdict, one.workdir, one.rule, one.run, one.reference, one.pinned, one.digest, one.manifest)
         found.setdefault((*key, one.sif_sha256), []).append((number, one))
-    order = {verdict: place for place, verdict in enumerate(Verdict)}
+    order = {verdict: place for place, verdict in enumerate(OutputVerdict)}
     few = len(outputs) < OPEN_ROWS
     for members in sorted(found.values(), key=lambda them: (order[them[0][1].verdict], *_sorting(them[0][1]))):
         like = members[0][1]
         reasons = {one.why for _, one in members}
         shared = like.why if len(reasons) == 1 else ""
-        good = like.verdict in (Verdict.PROVEN, Verdict.NO_CONTAINER)
+        good = like.verdict in (OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER)
         yield Chain(
             verdict=like.verdict,
             like=like,
@@ -293,7 +293,7 @@ def _sorting(output: OutputAudit) -> tuple[str, ...]:
     return (output.workdir, output.rule, output.run, output.reference, output.digest, output.sif_sha256)
 
 
-def _rows(members: Iterable[tuple[int, OutputAudit]], shared: str) -> Iterable[Row]:
+def _rows(members: Iterable[tuple[int, OutputAudit]], shared: str) -> Iterable[ShownOutput]:
     jobs: dict[int, dict[str, OutputRecord]] = {}
     for number, output in members:
         made = None
@@ -302,4 +302,4 @@ def _rows(members: Iterable[tuple[int, OutputAudit]], shared: str) -> Iterable[R
             if not left:
                 left.update((one.path, one) for one in output.job.outputs)
             made = left.get(output.path)
-        yield Row(anchor=f"output-{number}", output=output, made=made, why="" if shared else output.why)
+        yield ShownOutput(anchor=f"output-{number}", output=output, made=made, why="" if shared else output.why)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from snakemake_apptainer_freshness.actions.adopt import adopt
-from snakemake_apptainer_freshness.actions.workflow import Output, Workflow
+from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, Workflow
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.errors import ConnectionFailed
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -68,7 +68,9 @@ class Project:
         return image
 
     def made(self, url, path="a.txt", reference=TAG, started=NOW):
-        self.outputs.append(Output(path=path, rule="read", reference=reference, recorded_url=url, started=started))
+        self.outputs.append(
+            ExistingOutput(path=path, rule="read", reference=reference, recorded_url=url, started=started)
+        )
 
     def adopt(self, *, deep=True):
         workflow = Workflow(

@@ -21,7 +21,7 @@ from snakemake_apptainer_freshness.errors import LocalIOError, MissingProgram, P
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import pull, records
-from snakemake_apptainer_freshness.store.prefix import Kind, image_path, survey
+from snakemake_apptainer_freshness.store.prefix import ItemKind, image_path, survey
 from tests.support import sifs
 from tests.support.fake_apptainer import COPY, FakeApptainer, python
 from tests.support.pins import DIGEST, MANIFEST, REPOSITORY, pin, put, record
@@ -346,5 +346,5 @@ def test_every_kind_of_file_that_a_fetch_makes_is_known_to_the_survey(fake, pref
     put(prefix, pin(), b"garbage")
     fake.serve(pin())
     fetch([pin()], prefix, environment=fake.environment)
-    assert Kind.FOREIGN not in {item.kind for item in survey(prefix)}
+    assert ItemKind.FOREIGN not in {item.kind for item in survey(prefix)}
     assert module.PARTIAL == ".partial-"

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from snakemake_apptainer_freshness.actions import gc as module
-from snakemake_apptainer_freshness.actions.gc import Known, What, free, plan
+from snakemake_apptainer_freshness.actions.gc import NeededImages, WasteKind, free, plan
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.files import HOST, exclusive
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
@@ -49,7 +49,7 @@ class Folder:
 
     @property
     def known(self):
-        return Known(prefix=self.prefix, lock=self.lock, grace=30)
+        return NeededImages(prefix=self.prefix, lock=self.lock, grace=30)
 
     @property
     def plan(self):
@@ -86,7 +86,7 @@ def test_an_image_that_the_lock_names_stays_and_one_that_it_named_may_go(folder)
     folder.lock = Lock.of([entry_of(NEW)])
     old, new = folder.fetched(OLD), folder.fetched(NEW)
 
-    assert folder.waste == {(What.IMAGE, old)}
+    assert folder.waste == {(WasteKind.IMAGE, old)}
     assert all(one.is_done for one in folder.free())
     assert sorted(folder.prefix.iterdir()) == [new, records.path_of(new)]
 
@@ -103,7 +103,7 @@ def test_an_image_without_a_record_is_foreign_and_goes_only_where_that_is_asked_
     image = put(folder.prefix, OLD)
 
     assert [(one.what, one.file.path, one.reference) for one in folder.plan.foreign] == [
-        (What.FOREIGN, image, f"{OLD.url}")
+        (WasteKind.FOREIGN, image, f"{OLD.url}")
     ]
     assert folder.free() == []
     assert [one.is_done for one in folder.free(foreign=True)] == [True]
@@ -131,15 +131,15 @@ def test_what_lies_around_is_found(folder):
     name = image_path(folder.prefix, OLD.url).name
     dead = f".partial-{HOST}-{dead_process()}-00000000"
     found = {
-        (What.RECORD, folder.file(f"{name}.freshness.json")),
-        (What.QUARANTINED, folder.file(f"{name}.quarantine-20260101T000000Z-00000000")),
-        (What.PARTIAL, folder.file(f"{name}{dead}")),
-        (What.PARTIAL, folder.file(f"{name}.freshness.json{dead}")),
-        (What.PARTIAL, folder.file(f".freshness-clock-{HOST}-{dead_process()}-00000000")),
-        (What.PARTIAL, folder.file(f"{name}.partial-elsewhere-1-00000000", age=2 * DAY)),
-        (What.LEFTOVER, folder.file("tmp_1", age=2 * DAY, root=folder.cache.root / "oci-tmp")),
-        (What.QUARANTINED, folder.file(f"{'a' * 64}.quarantine-x", root=folder.cache.root / "oci-tmp")),
-        (What.RECORD, folder.file(f"{'a' * 64}.freshness.json", root=folder.cache.root / "oci-tmp")),
+        (WasteKind.RECORD, folder.file(f"{name}.freshness.json")),
+        (WasteKind.QUARANTINED, folder.file(f"{name}.quarantine-20260101T000000Z-00000000")),
+        (WasteKind.PARTIAL, folder.file(f"{name}{dead}")),
+        (WasteKind.PARTIAL, folder.file(f"{name}.freshness.json{dead}")),
+        (WasteKind.PARTIAL, folder.file(f".freshness-clock-{HOST}-{dead_process()}-00000000")),
+        (WasteKind.PARTIAL, folder.file(f"{name}.partial-elsewhere-1-00000000", age=2 * DAY)),
+        (WasteKind.LEFTOVER, folder.file("tmp_1", age=2 * DAY, root=folder.cache.root / "oci-tmp")),
+        (WasteKind.QUARANTINED, folder.file(f"{'a' * 64}.quarantine-x", root=folder.cache.root / "oci-tmp")),
+        (WasteKind.RECORD, folder.file(f"{'a' * 64}.freshness.json", root=folder.cache.root / "oci-tmp")),
     }
 
     assert folder.waste == found
@@ -178,7 +178,7 @@ def test_an_old_leftover_that_a_process_still_writes_is_not_found(folder):
     path = folder.file("tmp_1", age=2 * DAY, root=folder.cache.root / "oci-tmp")
     with path.open("rb"):
         assert folder.waste == set()
-    assert folder.waste == {(What.LEFTOVER, path)}
+    assert folder.waste == {(WasteKind.LEFTOVER, path)}
 
 
 def test_the_claim_of_a_lock_that_was_gone_for_long_goes_with_its_images(folder):
@@ -189,7 +189,7 @@ def test_the_claim_of_a_lock_that_was_gone_for_long_goes_with_its_images(folder)
     [claim] = folder.prefix.glob(".freshness-claim-*.json")
     claim.write_text(claim.read_text().replace('"missing_since": "2', '"missing_since": "1'))
 
-    assert folder.waste == {(What.IMAGE, image), (What.CLAIM, claim)}
+    assert folder.waste == {(WasteKind.IMAGE, image), (WasteKind.CLAIM, claim)}
     assert all(one.is_done for one in folder.free())
     assert list(folder.prefix.iterdir()) == []
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.lock import Fate, What, Wish, lock, plan
+from snakemake_apptainer_freshness.actions.lock import EntryChange, LockRequest, PlatformChange, lock, plan
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, writer
-from snakemake_apptainer_freshness.actions.workflow import Unseen, Use, Workflow
+from snakemake_apptainer_freshness.actions.workflow import RuleUse, Unseen, Workflow
 from snakemake_apptainer_freshness.errors import InvalidLock, InvalidReference, NotFound, Unpinnable, UsageError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -19,7 +19,7 @@ from snakemake_apptainer_freshness.settings import DISK, Options, Reaction
 OLD, NEW, HERE, OTHER = ("sha256:" + letter * 64 for letter in "abcd")
 PLATFORM = str(Platform.here())
 A, B, GONE = "docker://q.io/a:1", "docker://q.io/b:1", "docker://q.io/gone:1"
-UPGRADE = Wish(upgrade=("*",))
+UPGRADE = LockRequest(upgrade=("*",))
 
 
 def entry(text, digest, here=HERE, **changes):
@@ -56,7 +56,7 @@ class World:
 @pytest.fixture
 def workflow(tmp_path):
     def make(*references, **changes):
-        use = Use(rule="r", snakefile=str(tmp_path / "Snakefile"), line=1)
+        use = RuleUse(rule="r", snakefile=str(tmp_path / "Snakefile"), line=1)
         made = Workflow(
             snakefile=tmp_path / "Snakefile",
             workdir=tmp_path,
@@ -74,7 +74,7 @@ def workflow(tmp_path):
 
 def planned(workflow, *locked, wish=None, world=None):
     world = world or World()
-    return plan(workflow, Lock.of(locked), wish or Wish(), registries=lambda: world)
+    return plan(workflow, Lock.of(locked), wish or LockRequest(), registries=lambda: world)
 
 
 def test_what_is_missing_is_added_and_no_pin_moves(workflow):
@@ -83,12 +83,12 @@ def test_what_is_missing_is_added_and_no_pin_moves(workflow):
 
     assert world.asked == [B]
     assert found.after == Lock.of([entry(A, OLD), entry(B, NEW, OTHER)])
-    assert [(one.what, one.reference) for one in found.differences] == [(What.ADDED, B)]
+    assert [(one.what, one.reference) for one in found.differences] == [(EntryChange.ADDED, B)]
 
 
 def test_a_check_asks_nobody_and_names_what_is_missing(workflow):
     world = World()
-    found = planned(workflow(A, B), entry(A, OLD), wish=Wish(offline=True), world=world)
+    found = planned(workflow(A, B), entry(A, OLD), wish=LockRequest(offline=True), world=world)
 
     assert world.asked == []
     assert (found.missing, found.differences, found.is_as_agreed) == ((B,), (), False)
@@ -96,8 +96,8 @@ def test_a_check_asks_nobody_and_names_what_is_missing(workflow):
 
 
 def test_a_complete_lock_is_as_agreed(workflow):
-    assert planned(workflow(A), entry(A, OLD), wish=Wish(offline=True)).is_as_agreed
-    assert not planned(workflow(A), entry(A, OLD), entry(GONE, OLD), wish=Wish(offline=True)).is_as_agreed
+    assert planned(workflow(A), entry(A, OLD), wish=LockRequest(offline=True)).is_as_agreed
+    assert not planned(workflow(A), entry(A, OLD), entry(GONE, OLD), wish=LockRequest(offline=True)).is_as_agreed
 
 
 def test_another_spelling_of_a_locked_image_gets_its_pin(workflow):
@@ -109,18 +109,18 @@ def test_another_spelling_of_a_locked_image_gets_its_pin(workflow):
 
 
 def test_an_upgrade_moves_the_pins_that_it_names_and_no_other(workflow):
-    found = planned(workflow(A, B), entry(A, OLD), entry(B, OLD), wish=Wish(upgrade=("*/b:*",)))
+    found = planned(workflow(A, B), entry(A, OLD), entry(B, OLD), wish=LockRequest(upgrade=("*/b:*",)))
 
     [one] = found.differences
-    assert (one.what, one.reference, one.old.digest, one.new.digest) == (What.UPDATED, B, OLD, NEW)
-    assert one.platforms == {PLATFORM: Fate.CHANGED}
+    assert (one.what, one.reference, one.old.digest, one.new.digest) == (EntryChange.UPDATED, B, OLD, NEW)
+    assert one.platforms == {PLATFORM: PlatformChange.CHANGED}
     assert found.after.get(A).digest == OLD
 
 
 def test_an_upgrade_moves_every_spelling_of_an_image_so_that_the_lock_does_not_contradict_itself(workflow):
     spellings = ["docker://ubuntu", "docker://docker.io/library/ubuntu:latest"]
     locked = [entry(text, OLD) for text in spellings]
-    found = planned(workflow(spellings[0]), *locked, wish=Wish(upgrade=("docker://ubuntu",)))
+    found = planned(workflow(spellings[0]), *locked, wish=LockRequest(upgrade=("docker://ubuntu",)))
 
     assert {one.digest for one in found.after} == {NEW}
     assert len(found.after) == 2
@@ -132,7 +132,7 @@ def test_an_index_with_the_same_image_for_this_platform_is_held_back(workflow):
 
     assert (found.differences, found.after) == ((), found.before)
     [held] = found.held_back
-    assert (held.old.digest, held.new.digest, held.platforms) == (OLD, NEW, {PLATFORM: Fate.SAME})
+    assert (held.old.digest, held.new.digest, held.platforms) == (OLD, NEW, {PLATFORM: PlatformChange.SAME})
     assert found.is_as_agreed
 
 
@@ -146,7 +146,7 @@ def test_a_new_spelling_of_what_is_held_back_gets_the_old_pin(workflow):
 
 
 def test_it_is_taken_where_that_is_asked_for(workflow):
-    wish = Wish(upgrade=("*",), take_same_platform=True)
+    wish = LockRequest(upgrade=("*",), take_same_platform=True)
     found = planned(workflow(A), entry(A, OLD), wish=wish, world=World(entry(A, NEW, HERE)))
 
     assert found.after.get(A).digest == NEW
@@ -179,16 +179,16 @@ def test_other_hints_for_the_same_image_change_nothing(workflow):
 
 def test_orphans_are_told_and_removed_where_that_is_wished(workflow):
     kept = planned(workflow(A), entry(A, OLD), entry(GONE, OLD))
-    pruned = planned(workflow(A), entry(A, OLD), entry(GONE, OLD), wish=Wish(prune=True))
+    pruned = planned(workflow(A), entry(A, OLD), entry(GONE, OLD), wish=LockRequest(prune=True))
 
     assert (kept.orphans, kept.differences) == ((GONE,), ())
-    assert [(one.what, one.reference) for one in pruned.differences] == [(What.REMOVED, GONE)]
+    assert [(one.what, one.reference) for one in pruned.differences] == [(EntryChange.REMOVED, GONE)]
     assert list(pruned.after.entries) == [A]
 
 
 def test_nothing_is_an_orphan_while_a_rule_could_not_be_seen(workflow):
     unseen = (Unseen(rule="dynamic", why="no job"),)
-    found = planned(workflow(A, unseen=unseen), entry(A, OLD), entry(GONE, OLD), wish=Wish(prune=True))
+    found = planned(workflow(A, unseen=unseen), entry(A, OLD), entry(GONE, OLD), wish=LockRequest(prune=True))
 
     assert (found.orphans, found.unclear, found.differences) == ((), (GONE,), ())
     assert found.is_as_agreed
@@ -213,7 +213,7 @@ def test_an_upgrade_of_all_includes_what_unseen_rules_may_name(workflow):
 @pytest.mark.parametrize(("pattern", "meant"), [("salmon", " (did you mean '*salmon*'?)"), ("*gone*", "")])
 def test_a_pattern_that_matches_nothing_is_an_error_that_helps(workflow, pattern, meant):
     with pytest.raises(UsageError) as caught:
-        planned(workflow("docker://q.io/salmon:1"), entry(GONE, OLD), wish=Wish(upgrade=(pattern,)))
+        planned(workflow("docker://q.io/salmon:1"), entry(GONE, OLD), wish=LockRequest(upgrade=(pattern,)))
 
     assert caught.value.message == f"the pattern {pattern} matches no image of this workflow{meant}"
 
@@ -235,7 +235,7 @@ def test_one_that_cannot_be_pinned_stops_no_other_and_keeps_its_entry(workflow):
 def test_what_has_no_digest_is_told_or_refused_as_the_options_say(workflow, offline):
     hub = "shub://team/tool"
     world = World(broken={hub: Unpinnable("has no digest")})
-    wish = Wish(offline=offline)
+    wish = LockRequest(offline=offline)
 
     assert list(planned(workflow(hub), wish=wish, world=world).unpinnable) == [hub]
     strict = planned(workflow(hub, options=Options(on_unpinnable=Reaction.ERROR)), wish=wish, world=world)
@@ -262,9 +262,9 @@ def test_local_images_are_looked_for_in_the_workflows_folder(workflow, tmp_path)
 
 def test_the_lock_is_written_once_and_then_left_alone(workflow):
     flow, world = workflow(A), World()
-    first = lock(flow, Wish(), registries=lambda: world)
+    first = lock(flow, LockRequest(), registries=lambda: world)
     status = flow.lockfile.stat()
-    second = lock(flow, Wish(), registries=lambda: world)
+    second = lock(flow, LockRequest(), registries=lambda: world)
 
     assert read_lock(flow.lockfile) == first.after == second.after
     assert flow.lockfile.stat().st_mtime_ns == status.st_mtime_ns
@@ -285,7 +285,7 @@ def test_a_second_writer_waits_is_told_and_sees_what_the_first_wrote(workflow, m
     thread = threading.Thread(target=first)
     thread.start()
     holding.wait(10)
-    found = lock(flow, Wish(), registries=lambda: world, waiting=lambda who: (told.append(who), go.set()))
+    found = lock(flow, LockRequest(), registries=lambda: world, waiting=lambda who: (told.append(who), go.set()))
     thread.join()
 
     assert told
@@ -303,7 +303,7 @@ def test_an_interruption_leaves_the_lock_as_it_was_and_no_other_file(workflow, t
     flow.lockfile.write_text(dumps(Lock.of([entry(A, OLD)])))
     before = flow.lockfile.read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        lock(flow, Wish(), registries=Interrupted)
+        lock(flow, LockRequest(), registries=Interrupted)
 
     assert flow.lockfile.read_bytes() == before
     assert list(tmp_path.iterdir()) == [flow.lockfile]
@@ -313,6 +313,6 @@ def test_a_lock_of_a_newer_version_is_not_touched(workflow):
     flow = workflow(A)
     flow.lockfile.write_text("version = 2\n")
     with pytest.raises(InvalidLock, match="has version 2"):
-        lock(flow, Wish(), registries=World)
+        lock(flow, LockRequest(), registries=World)
 
     assert flow.lockfile.read_text() == "version = 2\n"

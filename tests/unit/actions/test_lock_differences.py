@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.lock import Fate, What, difference, fates
-from snakemake_apptainer_freshness.actions.workflow import Output, Use, Workflow
+from snakemake_apptainer_freshness.actions.lock import EntryChange, PlatformChange, difference, fates
+from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Workflow
 from snakemake_apptainer_freshness.lockfile import Change, Entry
 from snakemake_apptainer_freshness.settings import Options
 
 OLD, NEW, ONE, TWO, THREE = ("sha256:" + letter * 64 for letter in "abcde")
 TOOL = "docker://quay.io/team/tool:1"
-USES = (Use(rule="align", snakefile="/w/Snakefile", line=3),)
+USES = (RuleUse(rule="align", snakefile="/w/Snakefile", line=3),)
 
 
 def entry(digest, **platforms):
@@ -25,7 +25,9 @@ def entry(digest, **platforms):
 
 
 def workflow(*urls):
-    outputs = [Output(path=f"{n}.txt", rule="align", reference=TOOL, recorded_url=url) for n, url in enumerate(urls)]
+    outputs = [
+        ExistingOutput(path=f"{n}.txt", rule="align", reference=TOOL, recorded_url=url) for n, url in enumerate(urls)
+    ]
     return Workflow(
         snakefile=Path("/w/Snakefile"),
         workdir=Path("/w"),
@@ -42,18 +44,26 @@ def test_each_platform_has_its_fate():
     old, new = entry(OLD, amd64=ONE, arm64=TWO, ppc64le=THREE), entry(NEW, amd64=ONE, arm64=THREE, s390x=ONE)
 
     assert fates(old, new) == {
-        "linux/amd64": Fate.SAME,
-        "linux/arm64": Fate.CHANGED,
-        "linux/ppc64le": Fate.REMOVED,
-        "linux/s390x": Fate.ADDED,
+        "linux/amd64": PlatformChange.SAME,
+        "linux/arm64": PlatformChange.CHANGED,
+        "linux/ppc64le": PlatformChange.REMOVED,
+        "linux/s390x": PlatformChange.ADDED,
     }
 
 
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        (entry(ONE), entry(NEW, amd64=ONE, arm64=TWO), {"linux/amd64": Fate.SAME, "linux/arm64": Fate.ADDED}),
-        (entry(OLD, amd64=ONE, arm64=TWO), entry(ONE), {"linux/amd64": Fate.SAME, "linux/arm64": Fate.REMOVED}),
+        (
+            entry(ONE),
+            entry(NEW, amd64=ONE, arm64=TWO),
+            {"linux/amd64": PlatformChange.SAME, "linux/arm64": PlatformChange.ADDED},
+        ),
+        (
+            entry(OLD, amd64=ONE, arm64=TWO),
+            entry(ONE),
+            {"linux/amd64": PlatformChange.SAME, "linux/arm64": PlatformChange.REMOVED},
+        ),
         (entry(OLD), entry(NEW), {}),
     ],
     ids=["index around it", "out of the index", "lone"],
@@ -64,7 +74,11 @@ def test_a_lone_manifest_is_recognised_in_an_index(old, new, expected):
 
 @pytest.mark.parametrize(
     ("old", "new", "what"),
-    [(None, entry(NEW), What.ADDED), (entry(OLD), entry(NEW), What.UPDATED), (entry(OLD), None, What.REMOVED)],
+    [
+        (None, entry(NEW), EntryChange.ADDED),
+        (entry(OLD), entry(NEW), EntryChange.UPDATED),
+        (entry(OLD), None, EntryChange.REMOVED),
+    ],
 )
 def test_a_change_adds_updates_or_removes(old, new, what):
     found = difference(Change(reference=TOOL, old=old, new=new), workflow())

@@ -11,7 +11,7 @@ from snakemake_apptainer_freshness.actions.provenance import Origins, Target, ta
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store import records
-from snakemake_apptainer_freshness.store.history import Memory, Seen
+from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
 
@@ -36,7 +36,7 @@ def target(digest=pins.DIGEST, manifest=pins.MANIFEST, kind=PinKind.INDEX):
 class Project:
     def __init__(self, prefix):
         self.prefix = prefix
-        self.memory = Memory()
+        self.memory = TagHistory()
         self.prefix.mkdir()
 
     def origins(self):
@@ -160,7 +160,7 @@ def test_an_image_that_was_replaced_after_the_job_started_is_not_what_made_the_o
 
 def test_what_is_remembered_speaks_of_its_time_alone(project):
     project.memory.learn(
-        Seen(
+        ProvenTag(
             url=TAG,
             digest=pins.DIGEST,
             manifest=pins.MANIFEST,
@@ -232,7 +232,7 @@ def test_nothing_is_written_beside_an_image_where_nothing_is_to_be_remembered(pr
     assert Origins(project.prefix, project.memory, remember=False).judge(TAG, NOW, target()).answer == "same"
     assert records.path_of(image).read_bytes() == before
     assert project.judge(TAG).answer == "same"
-    project.memory = Memory()
+    project.memory = TagHistory()
     assert project.judge(TAG).answer == "same"
     assert records.path_of(image).read_bytes() != before
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_apptainer_freshness.actions.status import status
-from snakemake_apptainer_freshness.actions.workflow import Unseen, Use, Workflow
+from snakemake_apptainer_freshness.actions.workflow import RuleUse, Unseen, Workflow
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteFact, RemoteState
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.settings import Options
@@ -44,7 +44,7 @@ class World:
 
 
 def workflow(*references, unseen=()):
-    uses = {text: (Use(rule="a", snakefile="/w/Snakefile", line=3),) for text in references}
+    uses = {text: (RuleUse(rule="a", snakefile="/w/Snakefile", line=3),) for text in references}
     return Workflow(
         snakefile=Path("/w/Snakefile"),
         workdir=Path("/w"),

@@ -7,20 +7,20 @@ from dataclasses import replace
 import pytest
 
 from snakemake_apptainer_freshness.apptainer.compare import differences
-from snakemake_apptainer_freshness.image.tree import Kind, Node
+from snakemake_apptainer_freshness.image.tree import FileType, Node
 
 ONE, TWO = b"\x01" * 32, b"\x02" * 32
-FILE = Node(kind=Kind.FILE, mode=0o640, owner=(10, 20), size=3, sha256=ONE)
+FILE = Node(kind=FileType.FILE, mode=0o640, owner=(10, 20), size=3, sha256=ONE)
 EMPTY = replace(FILE, size=0, sha256=b"\0" * 32)
-LINK = Node(kind=Kind.LINK, mode=0o777, target=b"there")
-DEVICE = Node(kind=Kind.CHARACTER, mode=0o666, device=(1, 3))
-PIPE = Node(kind=Kind.FIFO, mode=0o600)
-OWN = Node(kind=Kind.FILE, mode=0o755, size=5, sha256=TWO)
+LINK = Node(kind=FileType.LINK, mode=0o777, target=b"there")
+DEVICE = Node(kind=FileType.CHARACTER, mode=0o666, device=(1, 3))
+PIPE = Node(kind=FileType.FIFO, mode=0o600)
+OWN = Node(kind=FileType.FILE, mode=0o755, size=5, sha256=TWO)
 
 
 def folder(mode: int = 0o755, *, implied: bool = False, **children: Node) -> Node:
     return Node(
-        kind=Kind.FOLDER,
+        kind=FileType.FOLDER,
         mode=mode,
         implied=implied,
         children={name.replace("_", ".").encode(): node for name, node in children.items()},
@@ -51,7 +51,7 @@ def test_what_is_the_same_is_no_difference(node):
         (FILE, EMPTY, "/x: has 0 bytes, by its layers 3"),
         (LINK, replace(LINK, target=b"else"), "/x: leads to 'else', by its layers to 'there'"),
         (DEVICE, replace(DEVICE, device=(1, 5)), "/x: is device 1:5, by its layers 1:3"),
-        (DEVICE, replace(DEVICE, kind=Kind.BLOCK), "/x: is a block device, its layers have a character device"),
+        (DEVICE, replace(DEVICE, kind=FileType.BLOCK), "/x: is a block device, its layers have a character device"),
         (DEVICE, replace(EMPTY, mode=0o777, owner=(0, 0)), "/x: has mode 0777, by its layers 0666"),
         (DEVICE, replace(FILE, mode=0o666), "/x: is a file, its layers have a character device"),
         (PIPE, EMPTY, "/x: is a file, its layers have a FIFO"),
@@ -142,13 +142,13 @@ def test_the_mode_of_an_inserted_folder_is_the_umasks():
 def test_the_labels_may_have_any_content_and_no_other_mode():
     inserted = folder(_singularity_d=folder(labels_json=OWN))
     inserted = Node(
-        kind=Kind.FOLDER,
+        kind=FileType.FOLDER,
         mode=0o755,
         children={b".singularity.d": folder(labels_json=OWN)},
     )
 
     def image(node: Node) -> Node:
-        return Node(kind=Kind.FOLDER, mode=0o755, children={b".singularity.d": folder(labels_json=node)})
+        return Node(kind=FileType.FOLDER, mode=0o755, children={b".singularity.d": folder(labels_json=node)})
 
     assert found(folder(), image(replace(OWN, size=9, sha256=ONE)), inserted) == []
     assert found(folder(), image(replace(OWN, mode=0o777)), inserted) != []

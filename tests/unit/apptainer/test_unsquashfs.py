@@ -11,7 +11,7 @@ import pytest
 
 from snakemake_apptainer_freshness.apptainer import unsquashfs
 from snakemake_apptainer_freshness.errors import MissingProgram
-from snakemake_apptainer_freshness.image.tree import Kind, Node, NotComparable
+from snakemake_apptainer_freshness.image.tree import FileType, Node, NotComparable
 from snakemake_apptainer_freshness.settings import TreeLimits
 from tests.support import programs
 
@@ -57,12 +57,12 @@ def test_files_folders_and_links_are_what_they_are(folder):
     tree = read(packed(folder))
 
     assert set(tree) == {b"a", b"d", b"d/empty", b"d/link", b"pipe"}
-    assert (tree[b"a"].kind, tree[b"a"].mode, tree[b"a"].size) == (Kind.FILE, 0o4751, 7)
+    assert (tree[b"a"].kind, tree[b"a"].mode, tree[b"a"].size) == (FileType.FILE, 0o4751, 7)
     assert tree[b"a"].sha256 == hashlib.sha256(b"content").digest()
-    assert (tree[b"d"].kind, tree[b"d"].mode) == (Kind.FOLDER, 0o700)
+    assert (tree[b"d"].kind, tree[b"d"].mode) == (FileType.FOLDER, 0o700)
     assert tree[b"d/empty"].sha256 == hashlib.sha256(b"").digest()
-    assert (tree[b"d/link"].kind, tree[b"d/link"].target) == (Kind.LINK, b"../a b\\c")
-    assert tree[b"pipe"].kind is Kind.FIFO
+    assert (tree[b"d/link"].kind, tree[b"d/link"].target) == (FileType.LINK, b"../a b\\c")
+    assert tree[b"pipe"].kind is FileType.FIFO
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from snakemake_apptainer_freshness.audit.findings import SEVERITIES
-from snakemake_apptainer_freshness.audit.results import Kind, Severity
+from snakemake_apptainer_freshness.audit.results import FindingKind, Severity
 from snakemake_apptainer_freshness.record.run import Ending, LockUsed
 from tests.support import audits, records
 from tests.unit.audit.conftest import kinds, verdicts
@@ -15,7 +15,7 @@ def with_digest(image, word, **changes):
 
 
 def test_every_kind_has_a_severity():
-    assert set(SEVERITIES) == set(Kind)
+    assert set(SEVERITIES) == set(FindingKind)
 
 
 def test_a_pin_that_moved_is_found_with_what_it_did(work):
@@ -29,10 +29,10 @@ def test_a_pin_that_moved_is_found_with_what_it_did(work):
     found = work.audit()
 
     assert kinds(found) == {"pin-moved": 1, "mixed-digests": 1}
-    moved = next(one for one in found.findings if one.kind is Kind.PIN_MOVED)
+    moved = next(one for one in found.findings if one.kind is FindingKind.PIN_MOVED)
     assert moved.subjects[0] == image.reference
     assert "sha256:d1d1d1d1d1d1" in moved.text
-    mixed = next(one for one in found.findings if one.kind is Kind.MIXED_DIGESTS)
+    mixed = next(one for one in found.findings if one.kind is FindingKind.MIXED_DIGESTS)
     assert mixed.subjects == ("a", "b")
 
 
@@ -51,7 +51,7 @@ def test_an_index_that_moved_and_has_the_same_image_for_this_platform_is_a_note(
 
     [moved] = work.audit().findings
 
-    assert (moved.kind, moved.severity) == (Kind.PIN_MOVED, Severity.NOTE)
+    assert (moved.kind, moved.severity) == (FindingKind.PIN_MOVED, Severity.NOTE)
 
 
 def test_a_tag_that_moved_while_the_pin_stayed_is_no_finding(work):
@@ -88,7 +88,7 @@ def test_a_lock_that_was_never_committed_is_found_once_for_all_runs(work):
 
     [found] = work.audit().findings
 
-    assert found.kind is Kind.LOCK_NOT_COMMITTED
+    assert found.kind is FindingKind.LOCK_NOT_COMMITTED
     assert len(found.subjects) == 2
 
 
@@ -109,7 +109,7 @@ def test_an_image_that_was_bad_then_is_found_by_its_run(work):
 
     [found] = work.audit().findings
 
-    assert (found.kind, found.subjects) == (Kind.BAD_IMAGE, ("a",))
+    assert (found.kind, found.subjects) == (FindingKind.BAD_IMAGE, ("a",))
     assert "that was corrupt then" in found.text
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from snakemake_apptainer_freshness.audit.disk import Seen
-from snakemake_apptainer_freshness.audit.results import Verdict
+from snakemake_apptainer_freshness.audit.disk import OutputStatus
+from snakemake_apptainer_freshness.audit.results import OutputVerdict
 from snakemake_apptainer_freshness.audit.verdicts import (
-    Condition,
+    ImageCondition,
     Maker,
     by_image,
     changed,
@@ -31,23 +31,23 @@ def verdict(image, now=None, *, believed=True, **changes):
 
 
 def now(state, **changes):
-    return Condition(state=state, detail="as it is", path="/x.simg", ran=audits.image().sha256, **changes)
+    return ImageCondition(state=state, detail="as it is", path="/x.simg", ran=audits.image().sha256, **changes)
 
 
 def test_a_verified_image_proves():
-    assert verdict(audits.image(), now("verified"))[0] is Verdict.PROVEN
+    assert verdict(audits.image(), now("verified"))[0] is OutputVerdict.PROVEN
 
 
 def test_the_word_of_the_jobs_own_process_counts_more_than_that_of_the_run():
-    assert verdict(audits.image(), disk="altered")[0] is Verdict.BAD_IMAGE
-    assert verdict(audits.image(disk="bound"), disk="verified")[0] is Verdict.PROVEN
+    assert verdict(audits.image(), disk="altered")[0] is OutputVerdict.BAD_IMAGE
+    assert verdict(audits.image(disk="bound"), disk="verified")[0] is OutputVerdict.PROVEN
 
 
 @pytest.mark.parametrize("state", ["stale", "altered", "corrupt"])
 def test_an_image_that_was_bad_then_is_bad_whatever_it_is_now(state):
     judged, why = verdict(audits.image(disk=state), now("verified"))
 
-    assert judged is Verdict.BAD_IMAGE
+    assert judged is OutputVerdict.BAD_IMAGE
     assert f"was {state} just before it ran" in why
 
 
@@ -55,65 +55,65 @@ def test_an_image_that_was_bad_then_is_bad_whatever_it_is_now(state):
 def test_an_image_that_is_bad_now_is_bad_though_it_was_proven_then(state):
     judged, why = verdict(audits.image(), now(state))
 
-    assert judged is Verdict.BAD_IMAGE
+    assert judged is OutputVerdict.BAD_IMAGE
     assert f"is {state} now" in why
     assert "was verified" in why
 
 
 def test_a_file_that_took_the_place_of_the_one_that_ran_says_nothing_of_it():
-    assert verdict(audits.image(sha256="77" * 32), now("altered"))[0] is Verdict.PROVEN
+    assert verdict(audits.image(sha256="77" * 32), now("altered"))[0] is OutputVerdict.PROVEN
 
 
 def test_an_image_that_is_gone_now_was_what_it_was():
-    assert verdict(audits.image(), now("absent"))[0] is Verdict.PROVEN
+    assert verdict(audits.image(), now("absent"))[0] is OutputVerdict.PROVEN
 
 
 @pytest.mark.parametrize("state", ["bound", "absent", ""])
 def test_what_nobody_proved_is_unproven(state):
-    assert verdict(audits.image(disk=state))[0] is Verdict.UNPROVEN
+    assert verdict(audits.image(disk=state))[0] is OutputVerdict.UNPROVEN
 
 
 def test_a_proof_of_the_very_file_that_ran_holds_for_what_it_made():
     bound = audits.image(disk="bound")
 
-    assert verdict(bound, now("verified", sha256=bound.sha256))[0] is Verdict.PROVEN
-    assert verdict(bound, now("verified", sha256="77" * 32))[0] is Verdict.UNPROVEN
+    assert verdict(bound, now("verified", sha256=bound.sha256))[0] is OutputVerdict.PROVEN
+    assert verdict(bound, now("verified", sha256="77" * 32))[0] is OutputVerdict.UNPROVEN
 
 
 @pytest.mark.parametrize("image", [audits.image(disk="unbound"), audits.image(digest="", disk="unbound")])
 def test_a_tag_that_ran_cannot_be_attributed(image):
-    assert verdict(image)[0] is Verdict.UNATTRIBUTABLE
+    assert verdict(image)[0] is OutputVerdict.UNATTRIBUTABLE
 
 
 def test_without_a_container_there_is_nothing_to_prove():
-    assert verdict(None)[0] is Verdict.NO_CONTAINER
+    assert verdict(None)[0] is OutputVerdict.NO_CONTAINER
 
 
 def test_an_image_that_the_record_does_not_describe_is_unproven():
     found = by_image(maker(audits.image()), None, None, believed=True)
 
-    assert found[0] is Verdict.UNPROVEN
+    assert found[0] is OutputVerdict.UNPROVEN
 
 
 def test_an_altered_record_proves_nothing_good_and_everything_bad():
-    assert verdict(audits.image(), believed=False)[0] is Verdict.UNPROVEN
-    assert verdict(None, believed=False)[0] is Verdict.NO_RECORD
-    assert verdict(audits.image(disk="altered"), believed=False)[0] is Verdict.BAD_IMAGE
+    assert verdict(audits.image(), believed=False)[0] is OutputVerdict.UNPROVEN
+    assert verdict(None, believed=False)[0] is OutputVerdict.NO_RECORD
+    assert verdict(audits.image(disk="altered"), believed=False)[0] is OutputVerdict.BAD_IMAGE
 
 
 @pytest.mark.parametrize(
     ("container", "expected"),
     [
-        ("docker://quay.io/team/tool@sha256:" + "ab" * 32, Verdict.UNPROVEN),
-        ("library://team/tool:sha256." + "ab" * 32, Verdict.UNPROVEN),
-        ("docker://quay.io/team/tool:1.0", Verdict.UNATTRIBUTABLE),
-        ("tool.sif", Verdict.UNATTRIBUTABLE),
-        ("", Verdict.NO_RECORD),
+        ("docker://quay.io/team/tool@sha256:" + "ab" * 32, OutputVerdict.UNPROVEN),
+        ("library://team/tool:sha256." + "ab" * 32, OutputVerdict.UNPROVEN),
+        ("docker://quay.io/team/tool:1.0", OutputVerdict.UNATTRIBUTABLE),
+        ("tool.sif", OutputVerdict.UNATTRIBUTABLE),
+        ("", OutputVerdict.NO_RECORD),
     ],
 )
 def test_a_run_without_us_is_known_by_what_snakemake_wrote(container, expected):
     assert without_us(MadeBy(rule="count", container=container), again=False)[0] is expected
-    assert without_us(None, again=False)[0] is Verdict.NO_RECORD
+    assert without_us(None, again=False)[0] is OutputVerdict.NO_RECORD
 
 
 def test_digests_are_found_in_urls():
@@ -124,7 +124,7 @@ def test_digests_are_found_in_urls():
 
 
 def seen(**changes):
-    return Seen(**{"exists": True, "size": 4, "mtime_ns": LEFT.mtime_ns} | changes)
+    return OutputStatus(**{"exists": True, "size": 4, "mtime_ns": LEFT.mtime_ns} | changes)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def seen(**changes):
         (seen(mtime_ns=1_772_438_400_000_000_000), ""),
         (seen(mtime_ns=1, folder=True), ""),
         (seen(mtime_ns=1, size=9, elsewhere=True), ""),
-        (Seen(exists=False), ""),
+        (OutputStatus(exists=False), ""),
     ],
     ids=["untouched", "size", "touched, same", "touched, other", "touched, unknown", "from an archive", "folder",
          "remote", "gone"],
@@ -162,5 +162,5 @@ def test_metadata_of_a_later_job_says_that_it_was_made_again():
 
 
 def test_the_worst_verdict_counts():
-    assert worst((Verdict.PROVEN, "a"), (Verdict.CHANGED, "b")) == (Verdict.CHANGED, "b")
-    assert worst((Verdict.BAD_IMAGE, "a"), (Verdict.CHANGED, "b")) == (Verdict.BAD_IMAGE, "a")
+    assert worst((OutputVerdict.PROVEN, "a"), (OutputVerdict.CHANGED, "b")) == (OutputVerdict.CHANGED, "b")
+    assert worst((OutputVerdict.BAD_IMAGE, "a"), (OutputVerdict.CHANGED, "b")) == (OutputVerdict.BAD_IMAGE, "a")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.workflow import Output, Unseen, Workflow
+from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, Unseen, Workflow
 from snakemake_apptainer_freshness.engine import query
 from snakemake_apptainer_freshness.settings import Options
 from tests.support import pins
@@ -19,7 +19,7 @@ def project(place, monkeypatch):
 
     def make(*recorded, unseen=()):
         outputs = [
-            Output(path=f"{number}.txt", rule="read", reference=TAG, recorded_url=url, started=time.time())
+            ExistingOutput(path=f"{number}.txt", rule="read", reference=TAG, recorded_url=url, started=time.time())
             for number, url in enumerate(recorded)
         ]
         read = Workflow(

@@ -8,8 +8,8 @@ import pytest
 
 from snakemake_apptainer_freshness import cli
 from snakemake_apptainer_freshness.actions.labels import Details
-from snakemake_apptainer_freshness.actions.lock import Plan, difference
-from snakemake_apptainer_freshness.actions.workflow import Output, Unseen, Use, Workflow
+from snakemake_apptainer_freshness.actions.lock import LockPlan, difference
+from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Unseen, Workflow
 from snakemake_apptainer_freshness.cli import lock
 from snakemake_apptainer_freshness.errors import NotFound
 from snakemake_apptainer_freshness.lockfile import Change, Entry, Lock
@@ -117,9 +117,11 @@ def entry(digest, **platforms):
 
 
 def workflow(**changes):
-    uses = tuple(Use(rule=name, snakefile=str(Path.cwd() / "Snakefile"), line=n) for n, name in enumerate("abcd", 1))
+    uses = tuple(
+        RuleUse(rule=name, snakefile=str(Path.cwd() / "Snakefile"), line=n) for n, name in enumerate("abcd", 1)
+    )
     recorded = entry(OLD).pinned
-    outputs = tuple(Output(path=f"{n}.txt", rule="a", reference=TOOL, recorded_url=recorded) for n in range(5))
+    outputs = tuple(ExistingOutput(path=f"{n}.txt", rule="a", reference=TOOL, recorded_url=recorded) for n in range(5))
     return Workflow(
         **{
             "snakefile": Path.cwd() / "Snakefile",
@@ -138,7 +140,7 @@ def workflow(**changes):
 def everything(flow):
     """A plan with one of each."""
     change = Change(reference=TOOL, old=entry(OLD, amd64=OLD, arm64=OLD), new=entry(NEW, amd64=NEW, arm64=OLD))
-    return Plan(
+    return LockPlan(
         before=Lock(),
         after=Lock(),
         differences=(difference(change, flow), difference(Change(reference="gone", old=entry(OLD), new=None), flow)),

@@ -13,8 +13,8 @@ import pytest
 
 from snakemake_apptainer_freshness import cli, schemas
 from snakemake_apptainer_freshness.actions import adopt, doctor, fetch, gc, survey
-from snakemake_apptainer_freshness.actions.lock import Fate, What
-from snakemake_apptainer_freshness.actions.workflow import Output, Unseen, Workflow
+from snakemake_apptainer_freshness.actions.lock import EntryChange, PlatformChange
+from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, Unseen, Workflow
 from snakemake_apptainer_freshness.cli import output
 from snakemake_apptainer_freshness.cli.lock import document_of
 from snakemake_apptainer_freshness.engine import query
@@ -106,14 +106,14 @@ def test_every_verb_with_json_has_a_definition():
     [
         ("remote_state", RemoteState),
         ("disk_state", DiskState),
-        ("place", survey.Place),
+        ("place", survey.ImageLocation),
         ("fetch_action", fetch.Action),
         ("standing", adopt.Standing),
         ("presence", claims.Presence),
-        ("waste_kind", gc.What),
+        ("waste_kind", gc.WasteKind),
         ("weight", doctor.Weight),
-        ("entry_change", What),
-        ("fate", Fate),
+        ("entry_change", EntryChange),
+        ("fate", PlatformChange),
         ("policy_rule", Rule),
         ("policy_level", Level),
     ],
@@ -247,7 +247,7 @@ def test_adopt(place, monkeypatch):
     tag = pins.pin().reference
     made = [f"docker://{pins.REPOSITORY}@{pins.MANIFEST}", tag, ""]
     outputs = [
-        Output(path=f"{number}.txt", rule="read", reference=tag, recorded_url=url, started=time.time())
+        ExistingOutput(path=f"{number}.txt", rule="read", reference=tag, recorded_url=url, started=time.time())
         for number, url in enumerate(made)
     ]
     read = Workflow(

@@ -304,7 +304,7 @@ def test_hashing_that_takes_its_time_shows_a_bar(monkeypatch, tmp_path):
 
     release = threading.Event()
     monkeypatch.setattr(action, "_PATIENCE", 0.01)
-    monkeypatch.setattr(action, "Bars", Drawn)
+    monkeypatch.setattr(action, "ProgressBars", Drawn)
     threading.Timer(0.1, release.set).start()
     action._in_parallel(lambda _: release.wait(5) and None, ["a", "b"])
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from snakemake_apptainer_freshness.common.progress import Bars
+from snakemake_apptainer_freshness.common.progress import ProgressBars
 from tests.support.fake_apptainer import python
 
 
@@ -23,7 +23,7 @@ def _wide(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
 
 
-def story(bars: Bars) -> None:
+def story(bars: ProgressBars) -> None:
     with bars:
         bars.begin("asking registries", 2)
         bars.advance("asking registries")
@@ -36,7 +36,7 @@ def story(bars: Bars) -> None:
 
 def test_on_a_terminal_each_thing_has_a_bar():
     stream = Terminal()
-    story(Bars(stream=stream))
+    story(ProgressBars(stream=stream))
     said = stream.getvalue()
     assert "asking registries" in said
     assert "docker://quay.io/team/tool:1.0 [x]" in said
@@ -46,12 +46,12 @@ def test_on_a_terminal_each_thing_has_a_bar():
 
 @pytest.mark.parametrize(("stream", "enabled"), [(io.StringIO(), True), (Terminal(), False)])
 def test_where_nobody_watches_nothing_is_drawn(stream, enabled):
-    story(Bars(stream=stream, enabled=enabled))
+    story(ProgressBars(stream=stream, enabled=enabled))
     assert stream.getvalue() == ""
 
 
 def test_bars_may_be_told_from_any_thread():
-    with Bars(stream=Terminal()) as bars:
+    with ProgressBars(stream=Terminal()) as bars:
         threads = [threading.Thread(target=lambda n=n: (bars.begin(str(n)), bars.end(str(n)))) for n in range(20)]
         for thread in threads:
             thread.start()
@@ -61,7 +61,7 @@ def test_bars_may_be_told_from_any_thread():
 
 
 def test_a_bar_may_advance_by_many_steps_at_once():
-    with Bars(stream=Terminal()) as bars:
+    with ProgressBars(stream=Terminal()) as bars:
         bars.begin("loading", 1000)
         bars.advance("loading", 999)
         bars.advance("loading")
@@ -70,8 +70,8 @@ def test_a_bar_may_advance_by_many_steps_at_once():
 
 def test_rich_is_loaded_for_a_terminal_alone():
     code = (
-        "import io, sys; from snakemake_apptainer_freshness.common.progress import Bars\n"
-        "with Bars(stream=io.StringIO()) as bars: bars.begin('x')\n"
+        "import io, sys; from snakemake_apptainer_freshness.common.progress import ProgressBars\n"
+        "with ProgressBars(stream=io.StringIO()) as bars: bars.begin('x')\n"
         "sys.exit('rich' in sys.modules)"
     )
     assert subprocess.run(python(code), check=False).returncode == 0

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
-from snakemake_apptainer_freshness.engine.handover import Luggage, decode, encode, hand_over
+from snakemake_apptainer_freshness.engine.handover import Handover, decode, encode, hand_over
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 from snakemake_apptainer_freshness.lockfile import Pinned
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
@@ -26,11 +26,11 @@ PINS = {
 }
 
 
-LUGGAGE = Luggage(pins=PINS, mode=Mode.FROZEN, on_unverified=OnUnverified.WARN)
+LUGGAGE = Handover(pins=PINS, mode=Mode.FROZEN, on_unverified=OnUnverified.WARN)
 
 
 def packed(pins):
-    return encode(Luggage(pins=pins, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR))
+    return encode(Handover(pins=pins, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR))
 
 
 def word(pins):

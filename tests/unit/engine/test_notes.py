@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from snakemake_apptainer_freshness.engine.notes import Leaving, Note, take
+from snakemake_apptainer_freshness.engine.notes import Note, NoteWriter, take
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 
 URL = "docker://q.io/tool@sha256:" + "d" * 64
@@ -35,7 +35,7 @@ def started(tmp_path):
     def start(*jobs, folder=tmp_path):
         registered = []
         workflow = types.SimpleNamespace(dag=types.SimpleNamespace(register_running=registered.append))
-        leaving = Leaving(workflow, folder, {URL})
+        leaving = NoteWriter(workflow, folder, {URL})
         workflow.dag.register_running(list(jobs))
         assert registered == [list(jobs)]
         return leaving

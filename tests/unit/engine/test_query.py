@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.workflow import Output, Unseen, Use
+from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Unseen
 from snakemake_apptainer_freshness.engine.query import read
 from snakemake_apptainer_freshness.errors import InvalidSettings, UsageError
 from snakemake_apptainer_freshness.settings import Mode, PinKind
@@ -76,8 +76,8 @@ def test_static_references_are_those_of_all_rules_and_dynamic_ones_those_of_the_
 
     snakefile = str(folder / "Snakefile")
     assert found.uses == {
-        A: (Use(rule="a", snakefile=snakefile, line=4),),
-        B: (Use(rule="b", snakefile=snakefile, line=8),),
+        A: (RuleUse(rule="a", snakefile=snakefile, line=4),),
+        B: (RuleUse(rule="b", snakefile=snakefile, line=8),),
     }
     assert found.unseen == (Unseen(rule="c", why=NOT_IN_THE_DAG),)
     assert (found.snakefile, found.workdir) == (folder / "Snakefile", folder)
@@ -132,7 +132,7 @@ def test_modules_config_files_profiles_and_the_directory_mean_what_they_mean_in_
     write("full.yaml", f"image: {A}\napptainer_freshness: {{pin: platform, lockfile: ../shared.lock}}\n")
     found = read(["--apptainer-prefix", "images"])
 
-    assert found.uses == {A: (Use(rule="other_a", snakefile=str(folder / "other" / "Snakefile"), line=1),)}
+    assert found.uses == {A: (RuleUse(rule="other_a", snakefile=str(folder / "other" / "Snakefile"), line=1),)}
     assert found.options.pin is PinKind.PLATFORM
     assert found.lockfile == folder / ".." / "shared.lock"
     assert found.workdir == folder / "elsewhere"
@@ -180,7 +180,7 @@ def test_with_the_flag_on_the_dag_is_that_of_a_run_and_the_references_are_the_wo
     found = read(["--config", "apptainer_freshness=true"], with_outputs=True)
 
     assert B in found.uses
-    assert found.outputs == (Output(path="b.1.txt", rule="b", reference=B, recorded_url=pinned),)
+    assert found.outputs == (ExistingOutput(path="b.1.txt", rule="b", reference=B, recorded_url=pinned),)
 
 
 @pytest.mark.parametrize("backend", ["file", "db"])
@@ -189,7 +189,7 @@ def test_outputs_are_those_that_are_there_whatever_keeps_the_records(folder, bac
     arguments = ["--persistence-backend", backend, "b.1.txt", "b.2.txt"]
     (folder / "b.2.txt").touch()
 
-    expected = Output(path="b.2.txt", rule="b", reference=B.replace(":1", ":2"), recorded_url="")
+    expected = ExistingOutput(path="b.2.txt", rule="b", reference=B.replace(":1", ":2"), recorded_url="")
     assert read(arguments, with_outputs=True).outputs == (expected,)
     assert read(arguments).outputs == ()
 

@@ -11,7 +11,7 @@ import pytest
 from snakemake_apptainer_freshness.image.blobs import DamagedBlob, checked, unpacked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.layers import Layers
-from snakemake_apptainer_freshness.image.tree import Kind, Node, NotComparable, shown
+from snakemake_apptainer_freshness.image.tree import FileType, Node, NotComparable, shown
 from tests.support.proofs import Entry, file, folder, hardlink, symlink, tar
 
 
@@ -36,7 +36,7 @@ def contains(node: Node, content: str) -> bool:
 
 def test_a_file_has_its_mode_owner_size_and_hash():
     node = at(merged(tar(file("a", "content", 0o4750, owner=(12, 34)))), "a")
-    assert (node.kind, node.mode, node.owner) == (Kind.FILE, 0o4750, (12, 34))
+    assert (node.kind, node.mode, node.owner) == (FileType.FILE, 0o4750, (12, 34))
     assert contains(node, "content")
 
 
@@ -49,10 +49,10 @@ def test_links_devices_and_pipes_are_what_they_are():
             Entry(name="p", type=tarfile.FIFOTYPE),
         )
     )
-    assert (at(root, "link").kind, at(root, "link").target) == (Kind.LINK, b"some/where")
-    assert (at(root, "c").kind, at(root, "c").device) == (Kind.CHARACTER, (1, 3))
-    assert (at(root, "b").kind, at(root, "b").device) == (Kind.BLOCK, (8, 1))
-    assert at(root, "p").kind is Kind.FIFO
+    assert (at(root, "link").kind, at(root, "link").target) == (FileType.LINK, b"some/where")
+    assert (at(root, "c").kind, at(root, "c").device) == (FileType.CHARACTER, (1, 3))
+    assert (at(root, "b").kind, at(root, "b").device) == (FileType.BLOCK, (8, 1))
+    assert at(root, "p").kind is FileType.FIFO
 
 
 def test_names_need_not_be_text():
@@ -78,7 +78,7 @@ def test_what_is_no_folder_replaces_a_folder_with_all_in_it(upper):
 
 
 def test_a_folder_replaces_a_file():
-    assert at(merged(tar(file("a")), tar(folder("a"))), "a").kind is Kind.FOLDER
+    assert at(merged(tar(file("a")), tar(folder("a"))), "a").kind is FileType.FOLDER
 
 
 def test_a_folder_that_no_entry_describes_is_implied():
@@ -162,7 +162,7 @@ def test_a_path_through_a_dangling_link_makes_its_target():
 def test_the_last_part_of_a_path_is_not_followed():
     root = merged(tar(file("a", "old"), symlink("b", "a")), tar(file("b", "new")))
     assert contains(at(root, "a"), "old")
-    assert at(root, "b").kind is Kind.FILE
+    assert at(root, "b").kind is FileType.FILE
 
 
 @pytest.mark.parametrize("name", ["./a", "/a", "a/", "b/../a", "//a", "../a"])

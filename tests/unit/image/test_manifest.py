@@ -5,7 +5,7 @@ import pytest
 from snakemake_apptainer_freshness.errors import DamagedAnswer
 from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.manifest import Index, Kind, Manifest, choose, parse, platforms
+from snakemake_apptainer_freshness.image.manifest import Index, Manifest, ManifestKind, choose, parse, platforms
 from snakemake_apptainer_freshness.image.platform import Platform
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -97,34 +97,34 @@ def test_the_document_and_the_header_agree_on_the_type_of_an_index(own, header, 
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
-        ({}, Kind.IMAGE),
-        ({"config": descriptor("c", manifest.DOCKER_CONFIG)}, Kind.IMAGE),
+        ({}, ManifestKind.IMAGE),
+        ({"config": descriptor("c", manifest.DOCKER_CONFIG)}, ManifestKind.IMAGE),
         (
             {
                 "mediaType": manifest.DOCKER_MANIFEST,
                 "config": descriptor("c", "application/octet-stream"),
             },
-            Kind.IMAGE,
+            ManifestKind.IMAGE,
         ),
-        ({"layers": []}, Kind.IMAGE),
-        ({"layers": None}, Kind.IMAGE),
-        ({"config": descriptor("c", "application/vnd.oci.empty.v1+json")}, Kind.ARTIFACT),
-        ({"config": descriptor("c", "application/vnd.cncf.helm.config.v1+json")}, Kind.ARTIFACT),
-        ({"layers": [descriptor("1", manifest.SIF_LAYER)]}, Kind.SIF),
-        ({"layers": [descriptor("1", manifest.SIF_LAYER_OLD)]}, Kind.SIF),
+        ({"layers": []}, ManifestKind.IMAGE),
+        ({"layers": None}, ManifestKind.IMAGE),
+        ({"config": descriptor("c", "application/vnd.oci.empty.v1+json")}, ManifestKind.ARTIFACT),
+        ({"config": descriptor("c", "application/vnd.cncf.helm.config.v1+json")}, ManifestKind.ARTIFACT),
+        ({"layers": [descriptor("1", manifest.SIF_LAYER)]}, ManifestKind.SIF),
+        ({"layers": [descriptor("1", manifest.SIF_LAYER_OLD)]}, ManifestKind.SIF),
         (
             {
                 "config": descriptor("c", "application/vnd.sylabs.sif.config.v1+json"),
                 "layers": [descriptor("1", manifest.SIF_LAYER)],
             },
-            Kind.SIF,
+            ManifestKind.SIF,
         ),
         (
             {
                 "config": descriptor("c", "application/vnd.sylabs.sif.config.v1+json"),
                 "layers": [descriptor("1", manifest.SIF_LAYER), descriptor("2", manifest.SIF_LAYER)],
             },
-            Kind.ARTIFACT,
+            ManifestKind.ARTIFACT,
         ),
     ],
 )
@@ -149,7 +149,7 @@ def test_the_layer_that_is_the_sif_file_is_found():
 def test_schema_1_is_recognised_and_called_by_its_name(document, header):
     found = read(document, header)
     assert isinstance(found, Manifest)
-    assert (found.kind, found.config, found.layers) == (Kind.SCHEMA1, None, ())
+    assert (found.kind, found.config, found.layers) == (ManifestKind.SCHEMA1, None, ())
 
 
 def test_schema_1_is_not_asked_for_and_all_others_are():

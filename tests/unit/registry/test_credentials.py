@@ -5,11 +5,11 @@ import pytest
 
 from snakemake_apptainer_freshness.errors import InvalidLogin
 from snakemake_apptainer_freshness.registry import credentials
-from snakemake_apptainer_freshness.registry.containers_conf import Place
+from snakemake_apptainer_freshness.registry.containers_conf import Repository
 from snakemake_apptainer_freshness.registry.credentials import Credentials
 
-PLACE = Place(host="quay.io", repository="team/tool")
-HUB = Place(host="docker.io", repository="library/alpine")
+PLACE = Repository(host="quay.io", repository="team/tool")
+HUB = Repository(host="docker.io", repository="library/alpine")
 
 
 def auth(user, password="secret"):
@@ -87,7 +87,7 @@ def test_what_apptainer_ignores_is_not_used_but_named(home, variable):
     environ = {"HOME": str(home), variable: str(home / value)}
     assert Credentials(environ).find(PLACE) is None
     assert variable in Credentials(environ).elsewhere(PLACE)
-    assert Credentials(environ).elsewhere(Place(host="other.io", repository="x")) == ""
+    assert Credentials(environ).elsewhere(Repository(host="other.io", repository="x")) == ""
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_the_most_specific_key_counts(home):
     auths = {"quay.io": auth("host"), "quay.io/team": auth("team"), "quay.io/team/tool": auth("tool")}
     write(home / ".docker/config.json", {"auths": auths})
     assert find(home) == "tool"
-    assert find(home, Place(host="quay.io", repository="team/other")) == "team"
-    assert find(home, Place(host="quay.io", repository="x")) == "host"
+    assert find(home, Repository(host="quay.io", repository="team/other")) == "team"
+    assert find(home, Repository(host="quay.io", repository="x")) == "host"
 
 
 def test_docker_hub_has_one_key_only(home):
@@ -148,7 +148,7 @@ def test_a_helper_is_asked_for_its_host(home):
     environ = helper(home, "echo", script)
     write(home / ".docker/config.json", {"credHelpers": {"quay.io": "echo"}, "auths": {"quay.io": auth("file")}})
     assert find(home, **environ) == "quay.io"
-    assert find(home, Place(host="other.io", repository="x"), **environ) is None
+    assert find(home, Repository(host="other.io", repository="x"), **environ) is None
 
 
 def test_a_store_serves_the_download_alone_and_needs_a_login_for_resolving_beside_it(home):
@@ -171,7 +171,7 @@ def test_a_helper_is_asked_once_for_each_key(home):
     environ = {"HOME": str(home), **helper(home, "s", script)}
     write(home / ".docker/config.json", {"credHelpers": {"quay.io": "s"}})
     finder = Credentials(environ)
-    assert finder.find(PLACE) == finder.find(Place(host="quay.io", repository="other"))
+    assert finder.find(PLACE) == finder.find(Repository(host="quay.io", repository="other"))
     assert (home / "count").read_text(encoding="utf-8") == "x\n"
 
 

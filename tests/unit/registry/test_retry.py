@@ -17,8 +17,8 @@ from snakemake_apptainer_freshness.errors import (
     TLSFailed,
 )
 from snakemake_apptainer_freshness.registry import retry, urls
-from snakemake_apptainer_freshness.registry.retry import Budget, Patience, Stopped
-from snakemake_apptainer_freshness.registry.transport import Answer, ConnectTimedOut
+from snakemake_apptainer_freshness.registry.retry import Budget, RetryPolicy, Stopped
+from snakemake_apptainer_freshness.registry.transport import ConnectTimedOut, HttpResponse
 from snakemake_apptainer_freshness.settings import Limits
 
 URL = urls.parse("https://registry.example/")
@@ -38,13 +38,13 @@ class Script:
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         if isinstance(step, Exception):
             raise step
-        return Answer(status=step, url=URL, headers=self.headers)
+        return HttpResponse(status=step, url=URL, headers=self.headers)
 
 
 @pytest.mark.parametrize("failure", [ConnectionFailed("x"), ConnectTimedOut("x"), 429, 500, 503], ids=str)
 def test_what_may_pass_is_asked_again(failure):
     script = Script(failure, 200)
-    assert Patience(LIMITS).ask(URL.origin, script).status == 200
+    assert RetryPolicy(LIMITS).ask(URL.origin, script).status == 200
     assert script.count == 2
 
 
@@ -54,14 +54,14 @@ def test_what_may_pass_is_asked_again(failure):
 def test_what_stays_wrong_is_not_asked_again(failure):
     script = Script(failure)
     with pytest.raises(type(failure)):
-        Patience(LIMITS).ask(URL.origin, script)
+        RetryPolicy(LIMITS).ask(URL.origin, script)
     assert script.count == 1
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 404, 410])
 def test_other_answers_are_answers(status):
     script = Script(status)
-    assert Patience(LIMITS).ask(URL.origin, script).status == status
+    assert RetryPolicy(LIMITS).ask(URL.origin, script).status == status
     assert script.count == 1
 
 
@@ -69,16 +69,16 @@ def test_other_answers_are_answers(status):
 def test_attempts_are_counted(status, error):
     script = Script(status)
     with pytest.raises(error):
-        Patience(LIMITS).ask(URL.origin, script)
+        RetryPolicy(LIMITS).ask(URL.origin, script)
     assert script.count == LIMITS.attempts
 
 
 def waits(monkeypatch, script, limits=LIMITS):
     """How long a patience would have waited before each attempt."""
     slept = []
-    monkeypatch.setattr(Patience, "_sleep", lambda _, seconds: slept.append(seconds) if seconds > 0 else None)
+    monkeypatch.setattr(RetryPolicy, "_sleep", lambda _, seconds: slept.append(seconds) if seconds > 0 else None)
     with contextlib.suppress(RateLimited, ServerFailed):
-        Patience(limits).ask(URL.origin, script)
+        RetryPolicy(limits).ask(URL.origin, script)
     return slept
 
 
@@ -111,7 +111,7 @@ def test_a_retry_after_that_is_not_understood_says_nothing(value):
 
 def test_a_host_that_failed_for_good_is_not_asked_again_soon():
     one, two = Script(ConnectionFailed("dead")), Script(200)
-    mind = Patience(LIMITS)
+    mind = RetryPolicy(LIMITS)
     for script in (one, two):
         with pytest.raises(ConnectionFailed, match="dead"):
             mind.ask(URL.origin, script)
@@ -120,14 +120,14 @@ def test_a_host_that_failed_for_good_is_not_asked_again_soon():
 
 
 def test_a_broken_repository_does_not_make_a_broken_host():
-    mind = Patience(LIMITS)
+    mind = RetryPolicy(LIMITS)
     with pytest.raises(ServerFailed):
         mind.ask(URL.origin, Script(500))
     assert mind.ask(URL.origin, Script(200)).status == 200
 
 
 def test_stopping_ends_a_wait_at_once():
-    mind = Patience(Limits(backoff=30, retry_after=60, run_budget=60))
+    mind = RetryPolicy(Limits(backoff=30, retry_after=60, run_budget=60))
     threading.Timer(0.05, mind.stop).start()
     started = time.monotonic()
     with pytest.raises(Stopped):
@@ -154,5 +154,5 @@ def test_waiting_at_the_same_time_is_counted_once():
 def test_the_limit_is_told_in_words():
     hub = urls.parse("https://registry-1.docker.io/").origin
     with pytest.raises(RateLimited, match=r"100 requests in 6 h") as error:
-        Patience(LIMITS).ask(hub, Script(429, retry_after="99", ratelimit_limit="100;w=21600"))
+        RetryPolicy(LIMITS).ask(hub, Script(429, retry_after="99", ratelimit_limit="100;w=21600"))
     assert "docker://docker.io" in error.value.hint

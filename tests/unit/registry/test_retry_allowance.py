@@ -8,7 +8,7 @@ from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry.resolver import Resolver
-from snakemake_apptainer_freshness.registry.retry import TOO_LONG, Allowance, NothingLeft, Told, read
+from snakemake_apptainer_freshness.registry.retry import TOO_LONG, Allowance, QuotaExhausted, QuotaHeader, read
 from tests.support.attacks import honest
 from tests.support.lab import QUICK, manifest
 from tests.support.replies import Reply
@@ -25,12 +25,15 @@ def headers(left, **more):
     [
         ({}, None),
         ({"ratelimit-limit": "100;w=21600"}, None),
-        (headers("76;w=21600", limit="100;w=21600"), Told(left=76, reset=TOO_LONG, whole=100)),
-        (headers(0, reset=7), Told(left=0, reset=7.0, whole=None)),
-        (headers(3, limit=10, reset=1_900_000_000), Told(left=3, reset=TOO_LONG, whole=10)),  # a date, not seconds
+        (headers("76;w=21600", limit="100;w=21600"), QuotaHeader(left=76, reset=TOO_LONG, whole=100)),
+        (headers(0, reset=7), QuotaHeader(left=0, reset=7.0, whole=None)),
+        (
+            headers(3, limit=10, reset=1_900_000_000),
+            QuotaHeader(left=3, reset=TOO_LONG, whole=10),
+        ),  # a date, not seconds
         (headers("-1"), None),
         (headers("9" * 30), None),
-        (headers(1, limit="many", reset="soon"), Told(left=1, reset=TOO_LONG, whole=None)),
+        (headers(1, limit="many", reset="soon"), QuotaHeader(left=1, reset=TOO_LONG, whole=None)),
     ],
 )
 def test_what_headers_say(given, told):
@@ -106,7 +109,7 @@ def test_what_is_not_counted_is_still_asked(lab):
     with Resolver(environ=lab.environ, limits=lab.limits) as resolver:
         assert {fact.state for _, fact in resolver.check(entries)} == {RemoteState.CURRENT}  # and so it is known
         registry.clear()
-        assert {type(answer) for _, answer in resolver.resolve(map(parse, texts))} == {NothingLeft}
+        assert {type(answer) for _, answer in resolver.resolve(map(parse, texts))} == {QuotaExhausted}
         assert {fact.state for _, fact in resolver.check(entries)} == {RemoteState.CURRENT}
     assert {request.method for request in registry.requests} == {"HEAD"}
 

@@ -6,7 +6,7 @@ import pytest
 from snakemake_apptainer_freshness.errors import ConnectionFailed, DamagedAnswer, TLSFailed
 from snakemake_apptainer_freshness.registry import tls, urls
 from snakemake_apptainer_freshness.registry.tls import Trust, Trusts
-from snakemake_apptainer_freshness.registry.transport import Ask, Transport
+from snakemake_apptainer_freshness.registry.transport import HttpRequest, Transport
 from tests.support.certificates import authority
 from tests.support.lab import QUICK
 from tests.support.replies import Reply
@@ -26,7 +26,7 @@ def transport():
 
 
 def ask(server, path="/x", **options):
-    return Ask(**{"method": "GET", "url": urls.parse(server.url + path), "limit": 1000} | options)
+    return HttpRequest(**{"method": "GET", "url": urls.parse(server.url + path), "limit": 1000} | options)
 
 
 def test_an_answer_has_status_headers_and_body(server, transport):
@@ -77,7 +77,7 @@ def test_a_form_is_posted(server, transport):
 def test_a_host_name_with_an_underscore_or_a_final_dot_is_passed_on(server, transport, monkeypatch):
     monkeypatch.setattr("socket.getaddrinfo", lambda _, port, *__, **___: [(2, 1, 6, "", ("127.0.0.1", port or 0))])
     for host in ("my_host.test", "registry.test."):
-        transport.send(Ask(method="GET", url=urls.parse(f"http://{host}:{server.port}/x"), limit=100))
+        transport.send(HttpRequest(method="GET", url=urls.parse(f"http://{host}:{server.port}/x"), limit=100))
     assert [request.headers["host"] for request in server.requests] == [
         f"my_host.test:{server.port}",
         f"registry.test.:{server.port}",
@@ -95,7 +95,9 @@ def test_a_name_is_looked_up_once(server, transport, monkeypatch):
     server.answer("/x", Reply(reset=True))  # each request needs a connection of its own
     for _ in range(3):
         with pytest.raises(ConnectionFailed):
-            transport.send(Ask(method="GET", url=urls.parse(f"http://registry.test:{server.port}/x"), limit=100))
+            transport.send(
+                HttpRequest(method="GET", url=urls.parse(f"http://registry.test:{server.port}/x"), limit=100)
+            )
     assert names.count("registry.test") == 1
 
 

@@ -12,11 +12,11 @@ from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.store import history
-from snakemake_apptainer_freshness.store.history import Memory, Seen, load, save
+from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory, load, save
 from tests.support import pins
 
 URL = "docker://quay.io/team/tool:1.0"
-SEEN = Seen(
+SEEN = ProvenTag(
     url=URL,
     digest=pins.DIGEST,
     manifest=pins.MANIFEST,
@@ -35,7 +35,7 @@ def entry(digest, platforms=None):
 
 
 def filled():
-    known = Memory()
+    known = TagHistory()
     known.learn(SEEN)
     known.learn_entries([entry(pins.DIGEST, {"linux/amd64": str(pins.MANIFEST)})])
     return known
@@ -55,13 +55,13 @@ def test_what_was_learned_is_there_again(tmp_path):
 
 
 def test_the_same_facts_give_the_same_bytes():
-    assert filled().dumps() == Memory.loads(filled().dumps()).dumps()
+    assert filled().dumps() == TagHistory.loads(filled().dumps()).dumps()
 
 
 def test_a_digest_that_is_no_index_has_itself():
     from snakemake_apptainer_freshness.image.platform import Platform
 
-    known = Memory()
+    known = TagHistory()
     known.learn_entries([entry(pins.OTHER)])
 
     assert known.manifest(pins.OTHER, str(Platform.here())) == pins.OTHER
@@ -127,7 +127,7 @@ def test_a_row_with_a_value_of_another_type_is_damage(key):
     table = json.loads(filled().dumps())
     table["images"][0][key] = ["x"]
 
-    assert Memory.loads(json.dumps(table).encode()).problem == "it is damaged"
+    assert TagHistory.loads(json.dumps(table).encode()).problem == "it is damaged"
 
 
 def test_a_file_that_anyone_may_write_to_or_that_is_a_link_proves_nothing(tmp_path):
@@ -187,11 +187,11 @@ _json = st.recursive(
 
 @given(st.fixed_dictionaries({"version": st.just(1), "manifests": _json, "images": _json}) | _json)
 def test_whatever_stands_in_the_file_it_is_read_or_refused(table):
-    known = Memory.loads(json.dumps(table).encode())
+    known = TagHistory.loads(json.dumps(table).encode())
 
-    assert known.problem or Memory.loads(known.dumps()).dumps() == known.dumps()
+    assert known.problem or TagHistory.loads(known.dumps()).dumps() == known.dumps()
 
 
 @given(st.binary(max_size=200))
 def test_whatever_bytes_are_in_the_file_they_are_refused(content):
-    assert Memory.loads(content).problem
+    assert TagHistory.loads(content).problem

@@ -7,7 +7,7 @@ from snakemake.deployment.singularity import Image
 
 from snakemake_apptainer_freshness.common.files import lock_path, quarantine
 from snakemake_apptainer_freshness.store import prefix, records
-from snakemake_apptainer_freshness.store.prefix import Kind, folder, image_path, survey
+from snakemake_apptainer_freshness.store.prefix import ItemKind, folder, image_path, survey
 from tests.support.pins import OTHER, pin, put, record
 
 
@@ -66,16 +66,16 @@ def test_every_file_in_the_folder_is_told_apart(tmp_path):
 
     found = {item.path.name: item for item in survey(tmp_path, [wanted.url])}
 
-    assert found[image.name].kind is Kind.IMAGE
+    assert found[image.name].kind is ItemKind.IMAGE
     assert found[image.name].urls == (wanted.url,)
     assert found[image_path(tmp_path, other.url).name].urls == ()
-    assert found[records.path_of(image).name].kind is Kind.RECORD
-    assert found[aside.name].kind is Kind.QUARANTINE
-    assert found[lock_path(image).name].kind is Kind.LOCK
-    assert found[f"{image.name}.partial-host-1-00000000"].kind is Kind.PARTIAL
-    assert found[prefix.INDEX].kind is Kind.INDEX
-    assert found[".freshness-clock-host-1-00000000"].kind is Kind.PARTIAL
-    assert {name for name, item in found.items() if item.kind is Kind.FOREIGN} == {
+    assert found[records.path_of(image).name].kind is ItemKind.RECORD
+    assert found[aside.name].kind is ItemKind.QUARANTINE
+    assert found[lock_path(image).name].kind is ItemKind.LOCK
+    assert found[f"{image.name}.partial-host-1-00000000"].kind is ItemKind.PARTIAL
+    assert found[prefix.INDEX].kind is ItemKind.INDEX
+    assert found[".freshness-clock-host-1-00000000"].kind is ItemKind.PARTIAL
+    assert {name for name, item in found.items() if item.kind is ItemKind.FOREIGN} == {
         "notes.txt", "0" * 32 + ".simg.bak", "x.simg", "cache",
     }  # fmt: skip
 

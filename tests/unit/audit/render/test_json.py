@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from snakemake_apptainer_freshness.audit.render.json import RULES, SCHEMA, lines, results
-from snakemake_apptainer_freshness.audit.results import Kind, Verdict
+from snakemake_apptainer_freshness.audit.results import FindingKind, OutputVerdict
 from tests.support import audits
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
@@ -36,8 +36,8 @@ def test_every_document_fits_the_schema(audit):
 
 def test_the_schema_knows_every_word():
     definitions = VALIDATOR.schema["$defs"]
-    assert set(definitions["output"]["properties"]["verdict"]["enum"]) == {str(word) for word in Verdict}
-    assert set(definitions["finding"]["properties"]["kind"]["enum"]) == {str(word) for word in Kind}
+    assert set(definitions["output"]["properties"]["verdict"]["enum"]) == {str(word) for word in OutputVerdict}
+    assert set(definitions["finding"]["properties"]["kind"]["enum"]) == {str(word) for word in FindingKind}
 
 
 @pytest.mark.parametrize("change", [{"version": 2}, {"more": 1}, {"finding": [{}]}], ids=["newer", "unknown", "empty"])
@@ -54,7 +54,7 @@ def test_everything_stands_in_it():
     assert [one["text"] for one in found["finding"]] == [one.text for one in audit.findings]
     assert [one["reference"] for one in found["image"]] == [one.reference for one in audit.images]
     assert [one["id"] for one in found["run"]] == [one.id for one in audit.runs]
-    assert found["count"] == {word.value: audit.count(word) for word in Verdict}
+    assert found["count"] == {word.value: audit.count(word) for word in OutputVerdict}
     assert (found["answer"], found["note"]) == (audit.answer, list(audit.notes))
 
 
@@ -76,7 +76,7 @@ def test_every_kind_of_finding_has_its_rule_and_each_finding_a_place():
     audit = audits.sample()
     found = list(results(audit))
 
-    assert set(RULES) == set(Kind)
+    assert set(RULES) == set(FindingKind)
     assert [one.message for one in found] == [one.text for one in audit.findings]
     assert next(one for one in found if one.rule == "bad-image").uri == "trimmed/a.fq"
     assert next(one for one in found if one.rule == "run-unfinished").uri.startswith(".snakemake/apptainer-freshness/")

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.audit.render.graph import Node, drawing, short_name
+from snakemake_apptainer_freshness.audit.render.graph import GraphNode, drawing, short_name
 from snakemake_apptainer_freshness.audit.render.timeline import MOST_COLUMNS, bar, timeline
-from snakemake_apptainer_freshness.audit.results import Sighting, Verdict
+from snakemake_apptainer_freshness.audit.results import ImageSighting, OutputVerdict
 
 
 def seen(number, digest="sha256:a", **changes):
-    made = Sighting(
+    made = ImageSighting(
         run=f"r{number:04}",
         at=f"2026-03-{number % 28 + 1:02}T08:00:00Z",
         digest=digest,
@@ -105,9 +105,9 @@ def test_letters_go_on_after_z():
 
 
 def test_a_bar_shows_the_rarest_verdict_and_is_whole():
-    segments = bar({Verdict.BAD_IMAGE: 1, Verdict.UNPROVEN: 0, Verdict.PROVEN: 99_999}).segments
+    segments = bar({OutputVerdict.BAD_IMAGE: 1, OutputVerdict.UNPROVEN: 0, OutputVerdict.PROVEN: 99_999}).segments
 
-    assert [segment.verdict for segment in segments] == [Verdict.PROVEN, Verdict.BAD_IMAGE]
+    assert [segment.verdict for segment in segments] == [OutputVerdict.PROVEN, OutputVerdict.BAD_IMAGE]
     assert segments[-1].width > 5
     assert abs(sum(segment.width for segment in segments) - 1000) < 0.1
     assert bar({}).segments == ()
@@ -115,9 +115,9 @@ def test_a_bar_shows_the_rarest_verdict_and_is_whole():
 
 def test_a_box_names_its_rule_its_image_and_what_it_takes_from():
     nodes = [
-        Node(name="a", images=("docker://q.io/x/salmon:1",), outputs=1, verdict=Verdict.PROVEN),
-        Node(name="b" * 40, images=("docker://x", "docker://y"), outputs=2, verdict=None),
-        Node(name="c", images=(), outputs=0, verdict=None),
+        GraphNode(name="a", images=("docker://q.io/x/salmon:1",), outputs=1, verdict=OutputVerdict.PROVEN),
+        GraphNode(name="b" * 40, images=("docker://x", "docker://y"), outputs=2, verdict=None),
+        GraphNode(name="c", images=(), outputs=0, verdict=None),
     ]
     picture = drawing(nodes, [("a", "b" * 40), ("b" * 40, "c"), ("c", "a")])
 

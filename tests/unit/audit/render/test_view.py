@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from snakemake_apptainer_freshness.audit.render.view import OPEN_ROWS, view
-from snakemake_apptainer_freshness.audit.results import Verdict
+from snakemake_apptainer_freshness.audit.results import OutputVerdict
 from tests.support.audits import SALMON, WORKDIR, large, sample
 
 
 def test_outputs_of_one_chain_stand_together_the_worst_first():
     shown = view(sample())
-    order = list(Verdict)
+    order = list(OutputVerdict)
 
     assert [chain.verdict for chain in shown.chains] == sorted((c.verdict for c in shown.chains), key=order.index)
     (count,) = [chain for chain in shown.chains if chain.like.rule == "count"]
@@ -38,11 +38,11 @@ def test_a_reason_that_all_share_is_said_once():
 
 def test_bad_verdicts_are_unfolded_and_thousands_of_good_ones_folded():
     chains = view(large()).chains
-    bad = [chain for chain in chains if chain.verdict is not Verdict.PROVEN and len(chain.rows) < OPEN_ROWS]
+    bad = [chain for chain in chains if chain.verdict is not OutputVerdict.PROVEN and len(chain.rows) < OPEN_ROWS]
 
-    assert not any(chain.unfolded for chain in chains if chain.verdict is Verdict.PROVEN)
-    assert any(chain.verdict is Verdict.BAD_IMAGE for chain in bad)
-    assert all(chain.unfolded for chain in bad if chain.verdict is not Verdict.NO_CONTAINER)
+    assert not any(chain.unfolded for chain in chains if chain.verdict is OutputVerdict.PROVEN)
+    assert any(chain.verdict is OutputVerdict.BAD_IMAGE for chain in bad)
+    assert all(chain.unfolded for chain in bad if chain.verdict is not OutputVerdict.NO_CONTAINER)
     assert all(chain.unfolded for chain in view(sample()).chains)
 
 
@@ -70,7 +70,7 @@ def test_each_work_directory_has_its_own_counts_and_graph():
     assert (first.outputs, second.outputs) == (14, 4)
     assert [box.node.name for box in second.graph.boxes] == ["quantify"]
     assert [box.node.name for box in first.graph.boxes] == ["count", "legacy", "plot", "quantify", "report", "trim"]
-    assert second.graph.boxes[0].node.verdict is Verdict.CHANGED
+    assert second.graph.boxes[0].node.verdict is OutputVerdict.CHANGED
 
 
 def test_an_image_says_how_often_its_pin_moved():
