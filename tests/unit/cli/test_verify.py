@@ -298,7 +298,7 @@ def test_a_name_that_is_no_text_is_shown_all_the_same(place):
 def test_hashing_that_takes_its_time_shows_a_bar(monkeypatch, tmp_path):
     drawn = []
 
-    class Drawn(action.Bars):
+    class Drawn(action.ProgressBars):
         def begin(self, name, total=None):
             drawn.append((name, total))
 
