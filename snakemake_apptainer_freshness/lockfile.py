@@ -16,7 +16,8 @@ from typing import Any, Final, Self
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidLock, NotLocked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Reference, Scheme, parse
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.settings import PinKind
 
 VERSION: Final = 1

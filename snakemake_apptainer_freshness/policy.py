@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidPolicy
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Reference, Scheme, parse
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import SITE_FILE
 
@@ -31,8 +32,6 @@ UNPINNABLE: Final = "unpinnable"
 
 _DAYS: Final = 365_000
 _LONGEST_TEXT: Final = 300
-_TAGGED: Final = (Scheme.DOCKER, Scheme.ORAS, Scheme.LIBRARY, Scheme.SHUB)
-_HOSTED: Final = (*_TAGGED, Scheme.HTTP, Scheme.HTTPS)
 
 
 class Rule(StrEnum):
@@ -138,7 +137,7 @@ def _violations(policy: Policy, text: str, problems: Mapping[Rule, str | None]) 
 
 
 def _registry_problem(policy: Policy, reference: Reference) -> str | None:
-    if not policy.registries or reference.scheme not in _HOSTED:
+    if not policy.registries or not reference.scheme.rules.has_host:
         return None
     host = _host(reference)
     if any(fnmatchcase(host, pattern) for pattern in policy.registries):
@@ -147,7 +146,7 @@ def _registry_problem(policy: Policy, reference: Reference) -> str | None:
 
 
 def _repository_problem(policy: Policy, reference: Reference) -> str | None:
-    if not policy.repositories or reference.scheme not in _HOSTED:
+    if not policy.repositories or not reference.scheme.rules.has_host:
         return None
     name = f"{_host(reference)}/{reference.repository or reference.path.lstrip('/')}"
     if any(fnmatchcase(name, pattern) for pattern in policy.repositories):
@@ -156,7 +155,7 @@ def _repository_problem(policy: Policy, reference: Reference) -> str | None:
 
 
 def _tag_problem(policy: Policy, reference: Reference) -> str | None:
-    if reference.scheme not in _TAGGED:
+    if not reference.scheme.rules.has_tag:
         return None
     if policy.tag_needed and reference.digest is None and not _names_tag(reference):
         return "it names no tag"

@@ -37,7 +37,8 @@ from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index, Manifest, ManifestKind, choose
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.pin import Pin

@@ -20,7 +20,8 @@ from snakemake_apptainer_freshness.common.files import NotAFile, opened
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.settings import DISK

@@ -17,7 +17,8 @@ from snakemake_apptainer_freshness.actions.image_content import Blobs, BlobSourc
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidReference, redact
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin

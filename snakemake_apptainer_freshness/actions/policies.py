@@ -15,7 +15,8 @@ from typing import Final, Self
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.labels import Details, details
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidPolicy, LocalIOError, PolicyViolated
-from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.policy import (
     Level,

@@ -26,7 +26,8 @@ from snakemake_apptainer_freshness.actions.check import check_one, look
 from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, opened, sha256_of
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.reference import Reference, Scheme, parse
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK, PinKind

@@ -25,7 +25,8 @@ from snakemake_apptainer_freshness.freshness import (
     compare,
 )
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.store.prefix import place_of

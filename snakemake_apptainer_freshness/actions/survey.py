@@ -28,7 +28,8 @@ from snakemake_apptainer_freshness.common.files import NotAFile, opened
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.store import prefix as image_folder

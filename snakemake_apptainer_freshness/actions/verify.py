@@ -25,7 +25,8 @@ from snakemake_apptainer_freshness.common.files import exclusive, quarantine
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskState
-from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store import records
 

@@ -25,7 +25,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -33,6 +33,7 @@ from typing import Final, Self
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, read_small, sha256_of
 from snakemake_apptainer_freshness.errors import InvalidDigest
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.scheme import CacheKey, Scheme
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import LIMITS
 
@@ -64,11 +65,11 @@ TEMPORARY: Final = "tmp_"
 
 def keys(pin: Pin) -> tuple[str, ...]:
     """Every name, with its folder, under which any version could have put what `pin` names on its platform."""
-    if pin.scheme == "docker":
-        return _docker_keys(pin)
-    if pin.scheme == "library" and pin.content is not None:
-        return (f"{LIBRARY}/sha256.{pin.content.hex}",)
-    return ()
+    return KEYS[Scheme(pin.scheme).rules.cache_key](pin)
+
+
+def _library_keys(pin: Pin) -> tuple[str, ...]:
+    return () if pin.content is None else (f"{LIBRARY}/sha256.{pin.content.hex}",)
 
 
 def _docker_keys(pin: Pin) -> tuple[str, ...]:
@@ -80,6 +81,13 @@ def _docker_keys(pin: Pin) -> tuple[str, ...]:
         if digest is not None:
             found += [f"{OCI}/sha256:{digest.hex}", f"{OCI_SIF}/sha256:{digest.hex}"]
     return tuple(dict.fromkeys(found))
+
+
+KEYS: Final[dict[CacheKey, Callable[[Pin], tuple[str, ...]]]] = {
+    CacheKey.OCI: _docker_keys,
+    CacheKey.LIBRARY: _library_keys,
+    CacheKey.UNKNOWN: lambda _: (),
+}
 
 
 def _key_architectures(pin: Pin) -> tuple[str, ...]:

@@ -26,8 +26,9 @@ from snakemake_apptainer_freshness.freshness import DiskState, RemoteFact, Remot
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index, choose, parse
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Reference, Scheme
+from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.reference import parse as parse_reference
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.record.run import ImageRecord
 

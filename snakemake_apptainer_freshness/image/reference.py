@@ -39,7 +39,6 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 from snakemake_apptainer_freshness.errors import InvalidReference
@@ -58,6 +57,7 @@ from snakemake_apptainer_freshness.image.grammar import (
     shown_rest,
     split_host,
 )
+from snakemake_apptainer_freshness.image.scheme import Grammar, Scheme
 
 MAX_NAME_LENGTH: Final = 255
 """Of host and repository together: Apptainer 1.4.5 refuses 256 (newer Go code counts the repository
@@ -77,53 +77,7 @@ _URL_PATH: Final = re.compile(r"(?:[/?][A-Za-z0-9._~:/?&=+,%-]*)?")
 _SHELL_SAFE: Final = re.compile(r"(?:(?:docker|oras)://\[[0-9a-fA-F:]+\])?[A-Za-z0-9_@%+=:,./-]+")
 
 
-class Scheme(StrEnum):
-    """Where an image comes from; the value is Apptainer's word for it."""
-
-    DOCKER = "docker"
-    ORAS = "oras"
-    LIBRARY = "library"
-    HTTP = "http"
-    HTTPS = "https"
-    SHUB = "shub"
-    IPFS = "ipfs"
-    DOCKER_ARCHIVE = "docker-archive"
-    OCI_ARCHIVE = "oci-archive"
-    OCI = "oci"
-    DOCKER_DAEMON = "docker-daemon"
-    FILE = "file"
-    """A SIF file or a sandbox folder of this machine."""
-
-    @property
-    def is_registry(self) -> bool:
-        """Whether the image lies in an OCI registry, under a host, a repository, and a tag or digest."""
-        return self in (Scheme.DOCKER, Scheme.ORAS)
-
-    @property
-    def is_content(self) -> bool:
-        """Whether what pins it is the hash of the very file that runs."""
-        return self in (Scheme.LIBRARY, Scheme.HTTP, Scheme.HTTPS, Scheme.FILE)
-
-    @property
-    def is_provable(self) -> bool:
-        """Whether an image file can be held to a pin of this source.
-
-        What Apptainer builds of an archive, a layout or an IPFS address says nothing of where it came from.
-        """
-        return self.is_registry or self.is_content
-
-    @property
-    def has_slashes(self) -> bool:
-        """Whether ``//`` must follow; behind the others stands a path, or the name of a daemon's image."""
-        return self not in (Scheme.DOCKER_ARCHIVE, Scheme.OCI_ARCHIVE, Scheme.OCI, Scheme.DOCKER_DAEMON)
-
-
 _SCHEMES: Final = tuple(scheme.value for scheme in Scheme)
-_PIN_ALGORITHMS: Final[dict[Scheme, tuple[str, ...]]] = {
-    Scheme.DOCKER: ("sha256", "sha512"),  # Apptainer 1.4.5 downloads by sha256 alone; others can do both
-    Scheme.ORAS: ("sha256",),  # go-containerregistry knows no other
-    Scheme.LIBRARY: ("sha256",),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +123,7 @@ class Reference:
         InvalidReference
             where the source has no pinned form, or the result would not be safe in a rule.
         """
-        if digest.algorithm not in _PIN_ALGORITHMS.get(self.scheme, ()):
+        if digest.algorithm not in self.scheme.rules.algorithms:
             raise InvalidReference(
                 f"{shown(self.text)} has no form that carries a {digest.algorithm} digest",
                 hint="docker:// can carry sha256 and sha512, oras:// and library:// sha256, others none",
@@ -214,7 +168,7 @@ def parse(text: str) -> Reference:
 def _parsed(text: str) -> Reference:
     refuse_unwritable(text)
     scheme, rest = _split_scheme(text)
-    return _PARSERS.get(scheme, _parse_path)(text, scheme, rest)
+    return PARSERS[scheme.rules.grammar](text, scheme, rest)
 
 
 def _split_scheme(text: str) -> tuple[Scheme, str]:
@@ -349,12 +303,11 @@ def _parse_path(text: str, scheme: Scheme, rest: str) -> Reference:
     return Reference(text=text, scheme=scheme, path=rest)
 
 
-_PARSERS: Final[dict[Scheme, Callable[[str, Scheme, str], Reference]]] = {
-    Scheme.DOCKER: _parse_registry,
-    Scheme.ORAS: _parse_registry,
-    Scheme.LIBRARY: _parse_library,
-    Scheme.HTTP: _parse_url,
-    Scheme.HTTPS: _parse_url,
+PARSERS: Final[dict[Grammar, Callable[[str, Scheme, str], Reference]]] = {
+    Grammar.REGISTRY: _parse_registry,
+    Grammar.LIBRARY: _parse_library,
+    Grammar.URL: _parse_url,
+    Grammar.PATH: _parse_path,
 }
 
 

@@ -16,7 +16,8 @@ from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index
-from snakemake_apptainer_freshness.image.reference import Reference, Scheme
+from snakemake_apptainer_freshness.image.reference import Reference
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry, pinned_form
 from snakemake_apptainer_freshness.settings import Limits
 

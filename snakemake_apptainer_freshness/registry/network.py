@@ -5,12 +5,13 @@ and at the logins. A resolver that meets only local files imports no network lib
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.freshness import RemoteFact
-from snakemake_apptainer_freshness.image.reference import Reference, Scheme
+from snakemake_apptainer_freshness.image.reference import Reference
+from snakemake_apptainer_freshness.image.scheme import Scheme, Source
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import containers_conf
 from snakemake_apptainer_freshness.registry.containers_conf import RegistriesConf, Repository
@@ -88,23 +89,24 @@ class Network:
             return source
 
     def _make(self, scheme: Scheme) -> "ReferenceSource":
-        """Whoever answers for references of `scheme`; each imports what it alone needs."""
-        match scheme:
-            case Scheme.DOCKER | Scheme.ORAS:
-                return self._make_registry()
-            case Scheme.HTTP | Scheme.HTTPS:
-                from snakemake_apptainer_freshness.registry.web import WebSource
+        """Make what answers for references of `scheme`; each imports what it alone needs."""
+        return FACTORIES[scheme.rules.source](self)
 
-                return WebSource(*self._connect(), limits=self._limits)
-            case Scheme.LIBRARY:
-                from snakemake_apptainer_freshness.registry.library import LibrarySource
+    def _make_web(self) -> "ReferenceSource":
+        from snakemake_apptainer_freshness.registry.web import WebSource
 
-                insecure = containers_conf.no_https(self._environ)
-                return LibrarySource(*self._connect(), limits=self._limits, environ=self._environ, insecure=insecure)
-            case _:
-                from snakemake_apptainer_freshness.registry.local import FileSource
+        return WebSource(*self._connect(), limits=self._limits)
 
-                return FileSource(limits=self._limits)
+    def _make_library(self) -> "ReferenceSource":
+        from snakemake_apptainer_freshness.registry.library import LibrarySource
+
+        insecure = containers_conf.no_https(self._environ)
+        return LibrarySource(*self._connect(), limits=self._limits, environ=self._environ, insecure=insecure)
+
+    def _make_local(self) -> "ReferenceSource":
+        from snakemake_apptainer_freshness.registry.local import FileSource
+
+        return FileSource(limits=self._limits)
 
     def _make_registry(self) -> "ReferenceSource":
         from snakemake_apptainer_freshness.registry.client import Client
@@ -172,6 +174,15 @@ class Network:
             f"{reference.host}/{reference.repository}: by registries.conf it is resolved at {asked}, "
             f"but Apptainer downloads it from {download}"
         )
+
+
+FACTORIES: Final[dict[Source, Callable[[Network], "ReferenceSource"]]] = {
+    Source.REGISTRY: Network._make_registry,  # noqa: SLF001  of this module
+    Source.WEB: Network._make_web,  # noqa: SLF001
+    Source.LIBRARY: Network._make_library,  # noqa: SLF001
+    Source.LOCAL: Network._make_local,  # noqa: SLF001
+}
+"""What answers for the references of each source."""
 
 
 def _token_hosts(environ: Mapping[str, str]) -> frozenset[str]:

@@ -35,7 +35,8 @@ from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index, Manifest, ManifestKind
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Reference, Scheme
+from snakemake_apptainer_freshness.image.reference import Reference
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry.client import Client, Document, Sink
 from snakemake_apptainer_freshness.registry.containers_conf import Repository

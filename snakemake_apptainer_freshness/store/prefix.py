@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.errors import LocalIOError
-from snakemake_apptainer_freshness.image.reference import Scheme, parse
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.store import records
 
 _IMAGE: Final = re.compile(r"[0-9a-f]{32}\.simg", re.ASCII)

@@ -9,7 +9,7 @@ import pytest
 
 from snakemake_apptainer_freshness import lockfile, schemas
 from snakemake_apptainer_freshness.errors import FreshnessError
-from snakemake_apptainer_freshness.image.reference import Scheme
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import HINTS, Entry, Lock
 from snakemake_apptainer_freshness.policy import UNPINNABLE, load_site_policy
 from snakemake_apptainer_freshness.settings import Options, parse_options

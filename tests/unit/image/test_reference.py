@@ -3,12 +3,8 @@ import pytest
 from snakemake_apptainer_freshness.errors import InvalidReference
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.grammar import MAX_LENGTH
-from snakemake_apptainer_freshness.image.reference import (
-    Reference,
-    Scheme,
-    is_shell_safe,
-    parse,
-)
+from snakemake_apptainer_freshness.image.reference import Reference, is_shell_safe, parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
 
 HEX = "0123456789abcdef" * 4
 SHA256 = f"sha256:{HEX}"
