@@ -57,6 +57,12 @@ registry that it needed.
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write the answer as one HTML page.")
 @click.option("--sarif", metavar="FILE", type=click.Path(path_type=Path), help="Write the findings as SARIF.")
 @click.option("--rocrate", metavar="DIR", type=click.Path(path_type=Path), help="Write a Workflow Run RO-Crate.")
+@click.option(
+    "--snakefile",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The main Snakefile for --rocrate, where it lies outside of the work directory.",
+)
 @click.option("--intoto", metavar="DIR", type=click.Path(path_type=Path), help="Write an in-toto statement per run.")
 @click.option(
     "--fail-on",
@@ -74,6 +80,7 @@ def command(
     html: Path | None,
     sarif: Path | None,
     rocrate: Path | None,
+    snakefile: Path | None,
     intoto: Path | None,
     fail_on: str,
     replay: bool,
@@ -83,11 +90,13 @@ def command(
     from snakemake_apptainer_freshness.audit.selection import Selection
     from snakemake_apptainer_freshness.audit.selection import since as time_of
 
+    if snakefile is not None and rocrate is None:
+        raise UsageError("--snakefile says what goes into a crate", hint="add --rocrate FOLDER, or leave it out")
     fails = _failing(fail_on)
     folders = [_folder(path) for path in workdirs or (Path(),)]
     selection = Selection(run=run_id, files=files, since=time_of(since) if since else 0.0)
     audit = _audit(folders, selection, replay=replay)
-    _write_files(audit, html=html, sarif=sarif, rocrate=rocrate, intoto=intoto)
+    _write_files(audit, html=html, sarif=sarif, rocrate=rocrate, snakefile=snakefile, intoto=intoto)
     if as_json:
         from snakemake_apptainer_freshness.audit.render.json import lines
 
@@ -177,7 +186,13 @@ def _asker(resolver: "Resolver | None") -> "Asker | None":
 
 
 def _write_files(
-    audit: "Audit", *, html: Path | None, sarif: Path | None, rocrate: Path | None, intoto: Path | None
+    audit: "Audit",
+    *,
+    html: Path | None,
+    sarif: Path | None,
+    rocrate: Path | None,
+    snakefile: Path | None,
+    intoto: Path | None,
 ) -> None:
     if html is not None:
         from snakemake_apptainer_freshness.audit.render.html import render
@@ -193,7 +208,7 @@ def _write_files(
     if rocrate is not None:
         from snakemake_apptainer_freshness.audit.render.rocrate import write as write_crate
 
-        write_crate(audit, rocrate)
+        write_crate(audit, rocrate, snakefile=snakefile)
     if intoto is not None:
         from snakemake_apptainer_freshness.audit.render.intoto import write as write_statements
 

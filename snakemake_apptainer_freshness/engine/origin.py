@@ -43,7 +43,7 @@ def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Op
             apptainer=_apptainer(),
             python=platform.python_version(),
         ),
-        source=WorkflowSource(snakefile=redact(str(workflow.main_snakefile))),
+        source=_source(str(workflow.main_snakefile)),
         mode=str(options.mode),
         options={key: value for key, value in chosen.items() if len(value) <= RECORDS.text},
         lock=lock,
@@ -53,11 +53,25 @@ def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Op
 
 def lock_used(path: Path) -> tuple[LockUsed | None, bytes | None]:
     """The lock at `path`, and its bytes; None where there is none."""
-    try:
-        content = read_small(path, RECORDS.lock_size)
-    except (OSError, ValueError, NotAFile):
+    content = _content(path)
+    if content is None:
         return None, None
     return LockUsed(path=str(path), sha256=hashlib.sha256(content).hexdigest()), content
+
+
+def _source(snakefile: str) -> WorkflowSource:
+    content = _content(Path(snakefile))
+    return WorkflowSource(
+        snakefile=redact(snakefile), sha256="" if content is None else hashlib.sha256(content).hexdigest()
+    )
+
+
+def _content(path: Path) -> bytes | None:
+    """What the file `path` holds; None where it is no regular file, or larger than one that a person writes."""
+    try:
+        return read_small(path, RECORDS.lock_size)
+    except (OSError, ValueError, NotAFile):
+        return None
 
 
 def _user() -> str:

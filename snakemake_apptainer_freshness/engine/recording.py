@@ -295,30 +295,28 @@ def _key(job: Any) -> Key:
 
 
 def _output(output: Any) -> OutputRecord:
-    """`output` as it is now; a small file with its hash."""
+    """`output` as it is now; a small file with its hash. A device or a FIFO is not opened: that can do something."""
     path = str(output)
     temporary = not _PASSING.isdisjoint(getattr(output, "flags", ()))
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.stat(path)  # noqa: PTH116  one call of many
+        is_file, sha256 = stat.S_ISREG(status.st_mode), ""
+        if is_file and status.st_size <= RECORDS.hashed:
+            status, sha256 = _hashed(path)
     except OSError:
         return OutputRecord(path=path, temporary=temporary)
+    size = status.st_size if is_file else 0
+    return OutputRecord(path=path, size=size, mtime_ns=status.st_mtime_ns, sha256=sha256, temporary=temporary)
+
+
+def _hashed(path: str) -> tuple[os.stat_result, str]:
+    """The status of the small file at `path` and its SHA-256; none where it is not small or no file any more."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)
-        small = stat.S_ISREG(status.st_mode) and status.st_size <= RECORDS.hashed
-        return OutputRecord(
-            path=path,
-            size=status.st_size if stat.S_ISREG(status.st_mode) else 0,
-            mtime_ns=status.st_mtime_ns,
-            sha256=_sha256(descriptor, status.st_size) if small else "",
-            temporary=temporary,
-        )
-    except OSError:
-        return OutputRecord(path=path, temporary=temporary)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > RECORDS.hashed:
+            return status, ""
+        content = os.read(descriptor, status.st_size + 1)
+        return status, hashlib.sha256(content).hexdigest() if len(content) == status.st_size else ""
     finally:
         os.close(descriptor)
-
-
-def _sha256(descriptor: int, size: int) -> str:
-    """The SHA-256 of the small file `descriptor`; empty where it is not `size` any more."""
-    content = os.read(descriptor, size + 1)
-    return hashlib.sha256(content).hexdigest() if len(content) == size else ""

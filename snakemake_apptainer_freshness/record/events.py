@@ -52,7 +52,7 @@ class MainProcess:
 
 def head(run: Run, process: MainProcess) -> Table:
     """The head of the record of `run`, which `process` makes."""
-    return {
+    table = {
         "id": run.id,
         "started": run.started,
         "user": run.user,
@@ -68,6 +68,7 @@ def head(run: Run, process: MainProcess) -> Table:
         "lock": {"path": run.lock.path, "sha256": run.lock.sha256} if run.lock else None,
         "previous": run.previous,
     }
+    return table | ({"snakefile_sha256": run.source.sha256} if run.source.sha256 else {})
 
 
 def image(record: ImageRecord) -> Table:
@@ -149,7 +150,7 @@ class RecordReader:
             raise Damaged("it has no version")
         if version != VERSION:
             raise NewerVersion(str(version)[:20])
-        checked = Checked(table.get("run"), _HEAD)
+        checked = Checked(table.get("run"), _HEAD, optional=_HEAD_OPTIONAL)
         versions = Checked(checked.table["versions"], _VERSIONS)
         process = Checked(checked.table["process"], _PROCESS)
         run = Run(
@@ -161,7 +162,7 @@ class RecordReader:
             command=tuple(checked.texts("command")),
             config_sha256=checked.hex("config_sha256"),
             versions=Versions(**{key: versions.text(key) for key in _VERSIONS}),
-            source=WorkflowSource(snakefile=checked.text("snakefile")),
+            source=WorkflowSource(snakefile=checked.text("snakefile"), sha256=checked.hex("snakefile_sha256")),
             mode=checked.text("mode"),
             options=checked.mapping("options"),
             lock=_lock(checked.table["lock"]),
@@ -274,7 +275,9 @@ def _outputs(started: tuple[OutputRecord, ...], ended: Checked) -> Iterable[Outp
         )
 
 
-_HEAD: Final = frozenset(
+_HEAD_OPTIONAL: Final = frozenset({"snakefile_sha256"})
+"""What older versions of this program did not write."""
+_HEAD: Final = _HEAD_OPTIONAL | frozenset(
     {"id", "started", "user", "host", "process", "workdir", "command", "config_sha256", "versions", "snakefile"}
     | {"mode", "options", "lock", "previous"}
 )

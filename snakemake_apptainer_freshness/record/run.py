@@ -49,10 +49,13 @@ class Versions:
 class WorkflowSource:
     """The workflow: its main Snakefile, and the commit of the repository it lies in (empty: in none).
 
-    `dirty` says whether the repository had changes that were not committed; None where that could not be asked.
+    `sha256` is the Snakefile's; empty where it is no file here, as with a remote one, and in records that older
+    versions made. `dirty` says whether the repository had changes that were not committed; None where that could not
+    be asked.
     """
 
     snakefile: str
+    sha256: str = ""
     commit: str = ""
     dirty: bool | None = None
 

@@ -1,15 +1,48 @@
-"""RO-Crate's official validator, without a network.
+"""Audits that can become a crate, and RO-Crate's official validator, without a network.
 
-It asks the web for one document, the JSON-LD context of RO-Crate 1.1. The library ``rocrate`` carries that of a later
-version; for the terms that are used here it differs in the address of Bioschemas' terms alone.
+The validator asks the web for one document, the JSON-LD context of RO-Crate 1.1. The library ``rocrate`` carries that
+of a later version; for the terms that are used here it differs in the address of Bioschemas' terms alone.
 """
 
+import hashlib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from snakemake_apptainer_freshness.audit.results import Audit
+from snakemake_apptainer_freshness.record.run import LockUsed, Run
+
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 OFFLINE = 504
+
+SNAKEFILE = b"rule all:\n    input: []\n"
+LOCK = b"version = 1\n"
+RECORD = b"{}\n"
+
+
+def at(audit: Audit, workdir: Path) -> Audit:
+    """`audit` as one of the folder `workdir`, which is made with the files that its runs recorded."""
+    (workdir / "workflow").mkdir(parents=True)
+    (workdir / "records").mkdir()
+    (workdir / "workflow" / "Snakefile").write_bytes(SNAKEFILE)
+    (workdir / "workflow" / "containers.lock").write_bytes(LOCK)
+    runs = tuple(_at(run, workdir) for run in audit.runs)
+    return replace(audit, workdirs=(str(workdir),), runs=runs)
+
+
+def _at(run: Run, workdir: Path) -> Run:
+    record = workdir / "records" / f"{run.id}.json"
+    record.write_bytes(RECORD)
+    snakefile, lock = workdir / "workflow" / "Snakefile", workdir / "workflow" / "containers.lock"
+    return replace(
+        run,
+        workdir=str(workdir),
+        file=str(record),
+        sha256=hashlib.sha256(RECORD).hexdigest(),
+        source=replace(run.source, snakefile=str(snakefile), sha256=hashlib.sha256(SNAKEFILE).hexdigest()),
+        lock=LockUsed(path=str(lock), sha256=hashlib.sha256(LOCK).hexdigest()),
+    )
 
 
 def problems(crate: Path, profile: str, monkeypatch: Any) -> list[str]:

@@ -7,10 +7,16 @@ SHA-256. The verdict on every output stands with it; each finding is a ``Comment
 
 The crate holds the main Snakefile, the lock file and the records; outputs are described where they lie (``file:``
 addresses with size and, where the record has it, SHA-256) and not copied: they may be terabytes.
+
+A record was perhaps written by somebody else, and names files. What goes into the crate lies in the work directory, by
+its real path, and has the SHA-256 that the record has of it (:func:`.disk.copy_recorded`); it is put there under a name
+of ours, so that it can replace nothing, the crate's metadata least of all. A Snakefile elsewhere is taken where the
+person who asks for the crate names it.
 """
 
 import contextlib
 import getpass
+import itertools
 import mimetypes
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,13 +25,16 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from snakemake_apptainer_freshness.audit.disk import NotCopied, copy, copy_recorded, place
 from snakemake_apptainer_freshness.audit.results import SENTENCES, Audit, AuditFinding, OutputAudit
 from snakemake_apptainer_freshness.common.text import unicode
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.record.run import ImageRecord, JobRecord, JobResult, Run
+from snakemake_apptainer_freshness.settings import RECORDS
 
 _VERSION: Final = "1.1"
+_SNAKEFILE: Final = "Snakefile"
 _WFRUN: Final = "https://w3id.org/ro/terms/workflow-run"
 _PROFILES: Final = (
     ("https://w3id.org/ro/wfrun/process/0.5", "Process Run Crate", "0.5"),
@@ -40,14 +49,16 @@ _STATUS: Final = {
 }
 
 
-def write(audit: Audit, folder: Path) -> None:
+def write(audit: Audit, folder: Path, *, snakefile: Path | None = None) -> None:
     """Write the crate of `audit` into `folder`, which is made.
+
+    `snakefile` is the main Snakefile where a person names it; else it is the one that the newest record names.
 
     Raises
     ------
     UsageError
-        where `audit` is of several work directories or has no runs, the Snakefile is gone, `folder` is not empty, or
-        the library ``rocrate`` is not installed.
+        where `audit` is of several work directories or has no runs, the Snakefile may not be taken, `folder` is not
+        empty, or the library ``rocrate`` is not installed.
     LocalIOError
         where the folder cannot be written.
     """
@@ -58,10 +69,10 @@ def write(audit: Audit, folder: Path) -> None:
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"cannot write the crate: {folder} is there and not empty", hint="name a folder that is new")
-    crate = _Crate(audit).build()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.partial-", dir=folder.parent) as temporary:
+            crate = _Crate(audit, Path(temporary), snakefile).build()
             made = Path(temporary, "crate")
             crate.write(made)
             made.replace(folder)
@@ -83,8 +94,12 @@ def _new_crate() -> Any:
 class _Crate:
     """One crate while it is made."""
 
-    def __init__(self, audit: Audit) -> None:
+    def __init__(self, audit: Audit, copies: Path, snakefile: Path | None) -> None:
+        """Files that are taken are copied into the folder `copies`, where nothing changes them any more."""
         self._audit = audit
+        self._copies = copies
+        self._number = itertools.count()
+        self._snakefile = snakefile
         self._crate = _new_crate()
         self._outputs: dict[str, list[OutputAudit]] = {}
         for output in audit.outputs:
@@ -124,12 +139,7 @@ class _Crate:
 
     def _workflow(self, run: Run) -> Any:
         """The main workflow: the Snakefile of the newest run."""
-        path = Path(run.source.snakefile)
-        if not path.is_file():
-            raise UsageError(
-                f"the main Snakefile {path} of the run {run.id} is no longer there, and a crate has to have it",
-                hint="put it back, from version control for example",
-            )
+        named = Path(run.source.snakefile)
         language = self._add(
             "ComputerLanguage",
             _SNAKEMAKE,
@@ -139,21 +149,39 @@ class _Crate:
             version=run.versions.snakemake,
         )
         workflow = self._crate.add_file(
-            path,
-            path.name,
+            self._copy_of_snakefile(run),
+            _SNAKEFILE,
             properties={
                 "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
-                "name": path.name,
+                "name": unicode(named.name),
                 "version": run.source.commit or "unknown",
                 "conformsTo": {"@id": _BIOSCHEMAS},
                 "encodingFormat": "text/plain",
-                "url": path.absolute().as_uri(),
+                "url": _address(named.absolute()),
             },
         )
         self._add("CreativeWork", _BIOSCHEMAS, name="ComputationalWorkflow", version="1.0-RELEASE")
         workflow["programmingLanguage"] = language
         self._crate.root_dataset["mainEntity"] = workflow
         return workflow
+
+    def _copy_of_snakefile(self, run: Run) -> Path:
+        """A copy of the main Snakefile of `run`: the one that a person named, or the recorded one."""
+        made = self._copies / "snakefile"
+        recorded = run.source.sha256
+        path = self._snakefile or place(run.source.snakefile, recorded_in=run.workdir, workdir=self._workdir)
+        try:
+            if self._snakefile is None:
+                copy_recorded(path, made, workdir=self._workdir, sha256=recorded, limit=RECORDS.lock_size)
+            elif copy(path, made, limit=RECORDS.lock_size) != recorded and recorded:
+                raise NotCopied("its SHA-256 is not the recorded one")  # noqa: TRY301  one message for both ways
+        except NotCopied as reason:
+            raise UsageError(
+                f"cannot put the main Snakefile {path} of the run {run.id} into the crate, which has to have it: "
+                f"{reason}",
+                hint="name the Snakefile of that run, from version control for example: --snakefile FILE",
+            ) from None
+        return made
 
     def _run(self, run: Run, workflow: Any) -> None:
         finished = [job for job in run.jobs if job.result is JobResult.FINISHED]
@@ -223,7 +251,7 @@ class _Crate:
                 "SoftwareApplication",
                 f"#rule-{quote(unicode(name))}",
                 name=f"rule {name}",
-                url=Path(run.source.snakefile).absolute().as_uri(),
+                url=_address(Path(run.source.snakefile).absolute()),
                 softwareVersion=run.source.commit or "unknown",
             )
         return self._rules[name]
@@ -253,7 +281,7 @@ class _Crate:
                 "ContainerImage",
                 f"#sif-{image.sha256}",
                 additionalType={"@id": f"{_WFRUN}#SIFImage"},
-                identifier=Path(image.path).as_uri() if image.path else image.pinned,
+                identifier=_address(Path(image.path)) if image.path.startswith("/") else image.pinned,
                 sha256=image.sha256,
                 description=f"{image.disk}: {image.proof}" if image.proof else image.disk,
                 **named,
@@ -262,7 +290,7 @@ class _Crate:
     def _output(self, path: str) -> Any:
         """A file that was made or read, described where it lies."""
         if path not in self._files:
-            address = (self._workdir / path).as_uri()
+            address = _address(self._workdir / path)
             self._files[path] = self._crate.add_file(address, fetch_remote=False, properties=self._properties(path))
         return self._files[path]
 
@@ -280,22 +308,27 @@ class _Crate:
         return properties
 
     def _record(self, run: Run) -> list[Any]:
-        path = Path(run.file)
-        if not path.is_file():
-            return []
-        return [self._copy(path, f"records/{path.name}", f"The record of the run {run.id}", "application/json")]
+        what = f"The record of the run {run.id}"
+        return self._copy(Path(run.file), f"records/{run.id}.json", run.sha256, what, "application/json")
 
     def _lock(self, run: Run) -> list[Any]:
-        if run.lock is None or not Path(run.lock.path).is_file():
+        if run.lock is None:
             return []
-        path = Path(run.lock.path)
-        return [self._copy(path, path.name, "The lock file, as it is now", "application/toml")]
+        path = place(run.lock.path, recorded_in=run.workdir, workdir=self._workdir)
+        name = f"locks/{run.lock.sha256}.lock"
+        return self._copy(path, name, run.lock.sha256, "The lock file of the run", "application/toml")
 
-    def _copy(self, source: Path, name: str, description: str, media_type: str) -> Any:
+    def _copy(self, source: Path, name: str, sha256: str, description: str, media_type: str) -> list[Any]:
+        """The file `source` in the crate under `name`; nothing where it is not what was recorded any more."""
         if name not in self._files:
-            properties = {"name": name, "description": description, "encodingFormat": media_type}
-            self._files[name] = self._crate.add_file(source, name, properties=properties)
-        return self._files[name]
+            made = self._copies / str(next(self._number))
+            try:
+                copy_recorded(source, made, workdir=self._workdir, sha256=sha256, limit=RECORDS.size)
+            except NotCopied:
+                return []
+            properties = {"name": name, "description": description, "encodingFormat": media_type, "sha256": sha256}
+            self._files[name] = self._crate.add_file(made, name, properties=properties)
+        return [self._files[name]]
 
     def _add(self, kind: str, identifier: str, /, **properties: Any) -> Any:
         from rocrate.model.contextentity import ContextEntity
@@ -315,12 +348,21 @@ def _run_id(run: str) -> str:
 
 def _named(reference: str) -> dict[str, str]:
     """Registry, name and tag of a reference, as far as it has them."""
+    reference = unicode(reference)
     try:
         parsed = parse(reference)
     except FreshnessError:
         return {"name": reference, "registry": "unknown"}
     names = {"name": parsed.repository or parsed.path or reference, "registry": parsed.host or "this machine"}
     return names | ({"tag": parsed.tag} if parsed.tag else {})
+
+
+def _address(path: Path) -> str:
+    """The absolute `path` as an address, whatever its name is made of."""
+    try:
+        return path.as_uri()
+    except UnicodeEncodeError:  # a lone surrogate, which stands for no byte
+        return f"file://{quote(unicode(str(path)))}"
 
 
 def _times(started: str, ended: str) -> dict[str, str]:

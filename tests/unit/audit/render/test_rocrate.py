@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,17 +15,8 @@ from tests.support import audits, crates
 
 @pytest.fixture
 def audit(tmp_path):
-    """The sample, of runs whose Snakefile is there."""
-    snakefile = tmp_path / "workflow" / "Snakefile"
-    snakefile.parent.mkdir()
-    snakefile.write_text("rule all:\n    input: []\n")
-    record = tmp_path / "record.json"
-    record.write_text("{}\n")
-    sample = audits.sample()
-    runs = tuple(
-        replace(run, file=str(record), source=replace(run.source, snakefile=str(snakefile))) for run in sample.runs
-    )
-    return replace(sample, workdirs=sample.workdirs[:1], runs=runs)
+    """The sample, of runs whose work directory is here with Snakefile, lock and records as they were recorded."""
+    return crates.at(audits.sample(), tmp_path / "project")
 
 
 @pytest.fixture
@@ -88,12 +80,50 @@ def test_each_run_and_each_job_that_ended_is_an_action(audit, entities):
 def test_each_output_has_its_verdict_and_no_copy(written, audit, entities):
     described = [entity for entity in of_type(entities, "File") if entity["@id"].startswith("file:")]
     assert any("made by a proven image" in entity.get("description", "") for entity in described)
-    assert {path.name for path in written.iterdir()} <= {
-        "Snakefile",
-        "records",
-        "ro-crate-metadata.json",
-        "containers.lock",
-    }
+    assert {path.name for path in written.iterdir()} == {"Snakefile", "records", "ro-crate-metadata.json", "locks"}
+
+
+def test_the_snakefile_the_lock_and_the_records_are_in_it_byte_by_byte(written, audit):
+    run = audit.runs[0]
+    assert (written / "Snakefile").read_bytes() == Path(run.source.snakefile).read_bytes()
+    assert (written / f"locks/{run.lock.sha256}.lock").read_bytes() == Path(run.lock.path).read_bytes()
+    assert {path.stem for path in (written / "records").iterdir()} == {run.id for run in audit.runs}
+
+
+def test_a_lock_that_changed_since_is_left_out(audit, tmp_path):
+    Path(audit.runs[0].lock.path).write_text("version = 1\n# newer\n")
+    rocrate.write(audit, tmp_path / "crate")
+    assert not (tmp_path / "crate" / "locks").exists()
+
+
+def test_a_project_that_was_moved_is_taken_from_where_it_is_now(audit, tmp_path):
+    moved = tmp_path / "moved"
+    Path(audit.workdirs[0]).rename(moved)
+    runs = tuple(
+        replace(run, file=str(moved / Path(run.file).relative_to(run.workdir)), problem="") for run in audit.runs
+    )
+    rocrate.write(replace(audit, workdirs=(str(moved),), runs=runs), tmp_path / "crate")
+    assert (tmp_path / "crate" / "Snakefile").is_file()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["hash recorded", "record of an older version"])
+def test_a_snakefile_elsewhere_is_taken_where_a_person_names_it(audit, tmp_path, known):
+    there = tmp_path / "repository" / "Snakefile"
+    there.parent.mkdir()
+    there.write_bytes(Path(audit.runs[-1].source.snakefile).read_bytes())
+    outside = tuple(
+        replace(run, source=replace(run.source, snakefile=str(there), sha256=run.source.sha256 if known else ""))
+        for run in audit.runs
+    )
+    rocrate.write(replace(audit, runs=outside), tmp_path / "crate", snakefile=there)
+    assert (tmp_path / "crate" / "Snakefile").read_bytes() == there.read_bytes()
+
+
+def test_a_named_snakefile_that_is_not_the_recorded_one_is_refused(audit, tmp_path):
+    other = tmp_path / "Snakefile"
+    other.write_text("rule other:\n    input: []\n")
+    with pytest.raises(UsageError, match="SHA-256 is not the recorded one"):
+        rocrate.write(audit, tmp_path / "crate", snakefile=other)
 
 
 def test_each_finding_is_a_comment_about_what_it_is_about(audit, entities):
@@ -124,7 +154,9 @@ def test_what_stands_in_the_way_is_not_written_over(audit, tmp_path):
 
 
 def test_a_crate_needs_the_snakefile_and_leaves_nothing_behind_without_it(audit, tmp_path):
-    gone = tuple(replace(run, source=replace(run.source, snakefile="/nowhere/Snakefile")) for run in audit.runs)
+    gone = tuple(
+        replace(run, source=replace(run.source, snakefile=f"{run.workdir}/gone/Snakefile")) for run in audit.runs
+    )
     with pytest.raises(UsageError, match="no longer there"):
         rocrate.write(replace(audit, runs=gone), tmp_path / "crate")
     assert not (tmp_path / "crate").exists()
