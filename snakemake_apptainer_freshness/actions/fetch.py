@@ -29,8 +29,9 @@ from typing import Any, Final
 
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
-from snakemake_apptainer_freshness.apptainer.program import Apptainer, remove_tree
+from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import exclusive, is_left_behind, quarantine, sync_folder, unique
+from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.pin import Pin
@@ -238,13 +239,11 @@ def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | No
 
 def _remove_leftovers(image: Path) -> None:
     """Remove what a killed run on this host left of `image`; we have its lock, so nobody else writes it here."""
-    for path in image.parent.glob(f"{image.name}{PARTIAL}*"):
-        if is_left_behind(path.name):
-            if path.is_dir() and not path.is_symlink():
-                remove_tree(path)
-                continue
-            with contextlib.suppress(OSError):
-                path.unlink()
+    with contextlib.suppress(OSError), open_folder(image.parent) as parent:
+        for name in os.listdir(parent):  # noqa: PTH208  a descriptor, not a path
+            if name.startswith(f"{image.name}{PARTIAL}") and is_left_behind(name):
+                with contextlib.suppress(OSError):  # it may be another user's
+                    remove_at(parent, name)
 
 
 def _make(prefix: Path) -> None:

@@ -12,7 +12,8 @@ What may be freed, and how that is known:
   aside and records of what is gone.
 
 :func:`plan` deletes nothing. :func:`free` asks all claims once more before it starts, and takes our lock of each image
-that it deletes, so that a run that fetches the image at that moment is not disturbed.
+that it deletes, so that a run that fetches the image at that moment is not disturbed. It deletes by descriptors
+(:mod:`.common.removal`): what another user swaps meanwhile in a shared folder leads it nowhere else.
 """
 
 import contextlib
@@ -28,8 +29,8 @@ from typing import Final
 from snakemake_apptainer_freshness.actions.folders import File, existing
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.cache import BLOB, FOLDERS, CacheFolder
-from snakemake_apptainer_freshness.apptainer.program import remove_tree
 from snakemake_apptainer_freshness.common.files import StatKey, exclusive, is_left_behind
+from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import DISK
@@ -258,17 +259,16 @@ def _deleted(one: Waste) -> Freed:
     if one.what is WasteKind.RECORD and _is_there(_image_of(path)):
         return Freed(waste=one, kept="its image is there again")
     try:
-        now = path.lstat()
+        with open_folder(path.parent) as parent:
+            now = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
+            if not StatKey.of(now).same_file(StatKey.of(one.file.status)):
+                return Freed(waste=one, kept="it has changed meanwhile")
+            remove_at(parent, path.name)
+            if one.what is WasteKind.IMAGE:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(records.path_of(path).name, dir_fd=parent)
     except FileNotFoundError:
         return Freed(waste=one, kept="somebody else has deleted it")
-    if not StatKey.of(now).same_file(StatKey.of(one.file.status)):
-        return Freed(waste=one, kept="it has changed meanwhile")
-    if stat.S_ISDIR(now.st_mode):
-        remove_tree(path)
-        return Freed(waste=one)
-    path.unlink()
-    if one.what is WasteKind.IMAGE:
-        records.path_of(path).unlink(missing_ok=True)
     return Freed(waste=one)
 
 

@@ -30,6 +30,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, Self
 
+from snakemake_apptainer_freshness.common.removal import remove_tree
 from snakemake_apptainer_freshness.errors import MissingProgram, PullFailed, redact
 from snakemake_apptainer_freshness.settings import DISK
 
@@ -265,7 +266,8 @@ def _scratch(environment: Mapping[str, str]) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        remove_tree(folder)
+        with contextlib.suppress(OSError):  # what cannot be removed is no reason to lose an image
+            remove_tree(folder)
 
 
 @contextlib.contextmanager
@@ -276,15 +278,8 @@ def _own_folder(destination: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        remove_tree(folder)
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove `folder`; unpacked images have folders that their owner may not write."""
-    for root, _, _ in os.walk(folder):
-        with contextlib.suppress(OSError):
-            Path(root).chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # what cannot be removed is no reason to lose an image
+            remove_tree(folder)
 
 
 def _run(

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
+from snakemake_apptainer_freshness.common.removal import open_folder
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.settings import DISK
 
@@ -272,7 +273,8 @@ def quarantine(path: Path) -> Path | None:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}.quarantine-{stamp}-{os.urandom(4).hex()}")
     try:
-        path.rename(aside)
+        with open_folder(path.parent) as parent:
+            os.rename(path.name, aside.name, src_dir_fd=parent, dst_dir_fd=parent)
     except FileNotFoundError:
         return None
     return aside

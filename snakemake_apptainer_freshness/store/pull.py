@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import os
 import random
+import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -310,8 +311,22 @@ def record_of(pin: Pin, image: Path, obtained: Obtained) -> Record:
 
 
 def _close_to_others(path: Path) -> None:
-    """Let nobody else write to the file; what Apptainer made follows the umask, which may allow that."""
-    path.chmod(path.stat().st_mode & _MODE)
+    """Let nobody else write to the file; what Apptainer made follows the umask, which may allow that.
+
+    Raises
+    ------
+    CorruptImage
+        where it is no regular file; what a link in its place leads to keeps its mode.
+    OSError
+        where it is not there, or belongs to somebody else.
+    """
+    try:
+        with opened(path) as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & ~_MODE:
+                os.fchmod(file.fileno(), mode & _MODE)
+    except NotAFile as error:
+        raise CorruptImage(f"it is {error}") from None
 
 
 def _remove(temporary: Path) -> None:

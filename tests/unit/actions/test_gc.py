@@ -247,14 +247,14 @@ def test_an_image_that_is_being_fetched_is_not_disturbed(folder, monkeypatch):
 
 def test_what_cannot_be_deleted_is_told_and_stops_nothing(folder, monkeypatch):
     images = [folder.fetched(OLD), folder.fetched(NEW)]
-    unlink = type(images[0]).unlink
+    remove = module.remove_at
 
-    def refusing(path, **options):
-        if path == images[0]:
-            raise PermissionError(13, "Permission denied", str(path))
-        unlink(path, **options)
+    def refusing(parent, name):
+        if name == images[0].name:
+            raise PermissionError(13, "Permission denied", name)
+        remove(parent, name)
 
-    monkeypatch.setattr(type(images[0]), "unlink", refusing)
+    monkeypatch.setattr(module, "remove_at", refusing)
     results = {one.waste.file.path: one for one in folder.free()}
 
     assert "cannot delete" in results[images[0]].error.message
