@@ -1,15 +1,18 @@
 """The heart: what three witnesses say of a pin, and what follows.
 
 The lock says what was agreed, the registry what is served now, the disk what would be executed. Their words are
-:class:`RemoteState` and :class:`DiskState`; :func:`compare` puts them together into a :class:`Verdict`. Everything here
-is pure: values in, values out. Whoever gathers the facts does not judge them, whoever judges them does not act.
+:class:`RemoteState` and :class:`DiskState`; :func:`compare` puts them together into a :class:`Verdict`, and
+:func:`decide` says what a run does about it: one table for every mode and option. Everything here is pure: values in,
+values out. What gathers facts does not judge them, and what judges them does not act.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options, Reaction
 
 
 class RemoteState(StrEnum):
@@ -70,6 +73,7 @@ class RemoteFact:
 
 
 UNCHECKED = RemoteFact(state=RemoteState.UNCHECKED)
+_CONTRADICTING: Final = frozenset({RemoteState.MOVED, RemoteState.UNTAGGED, RemoteState.LOST})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +98,22 @@ class Verdict:
     same_platform: bool = False
 
     @property
+    def is_finding(self) -> bool:
+        """Whether a witness contradicts the lock; an image that is not there yet contradicts nothing."""
+        disk = self.disk
+        return self.remote.state in _CONTRADICTING or (
+            disk is not None and not disk.state.may_run and disk.state is not DiskState.ABSENT
+        )
+
+    @property
+    def is_unasked(self) -> bool:
+        """Whether the registry was asked and did not answer."""
+        return self.remote.state is RemoteState.UNREACHABLE
+
+    @property
     def as_agreed(self) -> bool:
-        """Whether the tag is known to point at the pin, and what is known of the disk may run."""
-        return self.remote.state is RemoteState.CURRENT and (self.disk is None or self.disk.state.may_run)
+        """Whether no witness contradicts the lock, and every one that was asked answered."""
+        return not self.is_finding and not self.is_unasked
 
 
 def compare(entry: Entry, remote: RemoteFact, disk: DiskFact | None, *, platform: str) -> Verdict:
@@ -107,3 +124,114 @@ def compare(entry: Entry, remote: RemoteFact, disk: DiskFact | None, *, platform
     here = entry.platforms.get(platform)
     same = remote.state is RemoteState.MOVED and here is not None and remote.platforms.get(platform) == here
     return Verdict(reference=entry.reference, remote=remote, disk=disk, same_platform=same)
+
+
+class Action(StrEnum):
+    """What a run does about a verdict, from the mildest to the most severe."""
+
+    RUN = "run"
+    WARN = "warn"
+    """Tell the user, and run."""
+    REPAIR = "repair"
+    """Prove the image that lies there, or fetch it anew; then run."""
+    REFUSE = "refuse"
+
+
+class Reason(StrEnum):
+    """Why a run does what it does; sentences about it are made where it is told."""
+
+    AS_AGREED = "as_agreed"
+    OFF = "off"
+    """The mode is off: nothing is decided here."""
+    NOT_ASKED = "not_asked"
+    SAME_PLATFORM = "same_platform"
+    """The tag moved around the manifest of this platform, which stayed."""
+    MOVED = "moved"
+    UNTAGGED = "untagged"
+    LOST = "lost"
+    UNREACHABLE = "unreachable"
+    ABSENT = "absent"
+    """There is no image, and one may be fetched."""
+    MISSING = "missing"
+    """There is no image, and none may be fetched."""
+    UNVERIFIED = "unverified"
+    """The image is not proven to be what the digest names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a run does about a verdict, and why."""
+
+    action: Action
+    reason: Reason
+
+
+class Repairable(StrEnum):
+    """What a process may do about an image."""
+
+    ANYTHING = "anything"
+    """Fetch it, and replace a file that lies there."""
+    ABSENT = "absent"
+    """Fetch it where nothing lies there: a process of a job, beside which others may run on the file."""
+    NOTHING = "nothing"
+    """It is a file of the user."""
+
+
+_SEVERITY: Final = tuple(Action)
+_REACTIONS: Final = {Reaction.IGNORE: Action.RUN, Reaction.WARN: Action.WARN, Reaction.ERROR: Action.REFUSE}
+
+
+def decide(verdict: Verdict, options: Options, *, repairable: Repairable = Repairable.ANYTHING) -> Decision:
+    """Return what a run with `options` does about `verdict`: the more severe of what registry and disk ask for.
+
+    Of two that are alike the disk's reason counts, since that is what would run.
+    """
+    if options.mode is Mode.OFF:
+        return Decision(action=Action.RUN, reason=Reason.OFF)
+    remote = decide_remote(verdict, options)
+    if verdict.disk is None or verdict.disk.state is DiskState.VERIFIED:
+        return remote
+    disk = decide_disk(verdict.disk.state, options, repairable=repairable)
+    return max(disk, remote, key=lambda decision: _SEVERITY.index(decision.action))
+
+
+def decide_remote(verdict: Verdict, options: Options) -> Decision:
+    """Return what a run with `options` does about what the registry says, whatever lies on the disk."""
+    match verdict.remote.state:
+        case RemoteState.CURRENT:
+            return Decision(action=Action.RUN, reason=Reason.AS_AGREED)
+        case RemoteState.UNCHECKED:
+            return Decision(action=Action.RUN, reason=Reason.NOT_ASKED)
+        case RemoteState.MOVED if verdict.same_platform:
+            # what runs here would not change, so that on_moved: error has nothing to protect from
+            action = Action.RUN if options.on_moved is Reaction.IGNORE else Action.WARN
+            return Decision(action=action, reason=Reason.SAME_PLATFORM)
+        case RemoteState.MOVED:
+            return Decision(action=_REACTIONS[options.on_moved], reason=Reason.MOVED)
+        case RemoteState.UNTAGGED:
+            return Decision(action=Action.WARN, reason=Reason.UNTAGGED)
+        case RemoteState.LOST:
+            # the image may lie on this disk; where it does not, fetching it says why it failed
+            return Decision(action=Action.WARN, reason=Reason.LOST)
+        case RemoteState.UNREACHABLE:
+            return Decision(action=Action.WARN, reason=Reason.UNREACHABLE)
+
+
+def decide_disk(state: DiskState, options: Options, *, repairable: Repairable = Repairable.ANYTHING) -> Decision:
+    """Return what a run with `options` does about an image of `state`; ``verified`` alone runs without a word."""
+    if state is DiskState.VERIFIED:
+        return Decision(action=Action.RUN, reason=Reason.AS_AGREED)
+    if state is DiskState.ABSENT:
+        if options.mode is Mode.FROZEN or repairable is Repairable.NOTHING:
+            return Decision(action=Action.REFUSE, reason=Reason.MISSING)
+        return Decision(action=Action.REPAIR, reason=Reason.ABSENT)
+    if options.mode is Mode.FROZEN:
+        return Decision(action=Action.REFUSE, reason=Reason.UNVERIFIED)
+    match options.on_unverified:
+        case OnUnverified.WARN:
+            action = Action.WARN
+        case OnUnverified.REPAIR if repairable is Repairable.ANYTHING:
+            action = Action.REPAIR
+        case _:
+            action = Action.REFUSE
+    return Decision(action=action, reason=Reason.UNVERIFIED)

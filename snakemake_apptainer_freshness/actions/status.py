@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.pinning import TagResolver
     from snakemake_apptainer_freshness.actions.workflow import RuleUse, Workflow
 
-_DISAGREEING: Final = frozenset({RemoteState.MOVED, RemoteState.UNTAGGED, RemoteState.LOST})
 _REMOTE_RANK: Final = (
     RemoteState.LOST,
     RemoteState.MOVED,
@@ -71,15 +70,12 @@ class StatusRow:
         """Whether something is not as agreed."""
         if self.verdict is None or self.is_orphan:
             return True
-        disk = self.verdict.disk
-        return self.verdict.remote.state in _DISAGREEING or (
-            disk is not None and not disk.state.may_run and disk.state is not DiskState.ABSENT
-        )
+        return self.verdict.is_finding
 
     @property
     def is_unasked(self) -> bool:
         """Whether its registry could not be asked."""
-        return self.verdict is not None and self.verdict.remote.state is RemoteState.UNREACHABLE
+        return self.verdict is not None and self.verdict.is_unasked
 
 
 def status(

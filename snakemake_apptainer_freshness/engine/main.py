@@ -20,10 +20,10 @@ from snakemake_apptainer_freshness.engine.policy import PolicyCheck
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.engine.session import Session
 from snakemake_apptainer_freshness.errors import TagMoved
-from snakemake_apptainer_freshness.freshness import UNCHECKED, RemoteState, Verdict, compare
+from snakemake_apptainer_freshness.freshness import UNCHECKED, Action, Verdict, compare, decide_remote
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import changes
-from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
+from snakemake_apptainer_freshness.settings import Mode, Options
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.engine.recording import Recorder
@@ -170,8 +170,8 @@ class MainSession(Session):
 
 
 def _refuse_moved(verdicts: list[Verdict], options: Options) -> None:
-    moved = [v.reference for v in verdicts if v.remote.state is RemoteState.MOVED and not v.same_platform]
-    if moved and options.on_moved is Reaction.ERROR:
+    moved = [verdict.reference for verdict in verdicts if decide_remote(verdict, options).action is Action.REFUSE]
+    if moved:
         raise TagMoved(
             f"on_moved is error, and tags moved away from their pins: {', '.join(moved)}",
             hint=f"take the new images with --config {CONFIG_KEY}={Mode.UPDATE}, or set on_moved to warn",

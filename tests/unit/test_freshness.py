@@ -33,15 +33,22 @@ def test_a_current_tag_and_a_proven_image_are_as_agreed():
     assert verdict(current, DiskFact(state=DiskState.BOUND)).as_agreed
 
 
-@pytest.mark.parametrize("state", [state for state in RemoteState if state is not RemoteState.CURRENT])
-def test_nothing_else_that_a_registry_says_is_as_agreed(state):
-    assert not verdict(RemoteFact(state=state)).as_agreed
+@pytest.mark.parametrize("state", list(RemoteState))
+def test_a_registry_that_contradicts_or_does_not_answer_is_not_as_agreed(state):
+    contradicts = state in (RemoteState.MOVED, RemoteState.UNTAGGED, RemoteState.LOST)
+    said = verdict(RemoteFact(state=state))
+
+    assert said.is_finding is contradicts
+    assert said.is_unasked is (state is RemoteState.UNREACHABLE)
+    assert said.as_agreed is (state in (RemoteState.CURRENT, RemoteState.UNCHECKED))
 
 
 @pytest.mark.parametrize("state", [state for state in DiskState if state not in (DiskState.VERIFIED, DiskState.BOUND)])
-def test_nothing_else_that_the_disk_says_is_as_agreed_or_may_run(state):
+def test_no_other_image_may_run_and_only_one_that_is_not_there_yet_is_as_agreed(state):
+    agreed = verdict(RemoteFact(state=RemoteState.CURRENT), DiskFact(state=state)).as_agreed
+
     assert not state.may_run
-    assert not verdict(RemoteFact(state=RemoteState.CURRENT), DiskFact(state=state)).as_agreed
+    assert agreed is (state is DiskState.ABSENT)
 
 
 def test_a_tag_that_moved_around_the_same_image_is_told_apart():
