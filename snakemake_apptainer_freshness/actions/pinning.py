@@ -6,11 +6,12 @@ The question whether tags moved is asked in the background (:class:`DriftCheck`)
 he must.
 """
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import (
@@ -25,6 +26,9 @@ from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 _RESOLVING: Final = "resolving images"
 
@@ -44,6 +48,27 @@ class TagResolver(Protocol):
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
         """What the registry says of each pin, as answers come in."""
         ...
+
+
+class LazyResolver:
+    """A :class:`TagResolver` that is made by `make` when it is first asked: a run that asks no registry loads none."""
+
+    def __init__(self, make: "Callable[[], Resolver]") -> None:
+        self.resolver = functools.cache(make)
+        """The resolver itself."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As :class:`TagResolver` has it; none where nothing was asked."""
+        return self.resolver().warnings if self.resolver.cache_info().currsize else ()
+
+    def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
+        """As :class:`TagResolver` has it."""
+        return self.resolver().resolve(references)
+
+    def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
+        """As :class:`TagResolver` has it."""
+        return self.resolver().check(entries)
 
 
 @dataclass(slots=True, kw_only=True)

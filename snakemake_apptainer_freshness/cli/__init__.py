@@ -5,9 +5,7 @@ Exit status: 0 nothing to report, 1 findings, 2 wrong use or bad input, 3 a regi
 interrupted. An error is one clear message on standard error, never a traceback.
 """
 
-import contextlib
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
@@ -56,16 +54,13 @@ def program() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line, and end the process with its status.
-
-    At once, without taking the interpreter apart: that would cost 50 ms or more, and threads that still wait for a
-    registry could wake up in the middle of it.
-    """
+    """Run the command line, and end the process with its status."""
     status = run(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed, by us or by whoever read it
-            stream.flush()
-    os._exit(status)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):  # the reader of a pipe is gone: the interpreter would fail when it flushes once more
+        sys.stdout = None  # type: ignore[assignment]
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,6 @@ from snakemake_apptainer_freshness.engine import config
 from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
 from snakemake_apptainer_freshness.engine.session import Session
 from snakemake_apptainer_freshness.errors import UsageError
-from snakemake_apptainer_freshness.registry.apart import ApartResolver
 from snakemake_apptainer_freshness.settings import Mode, Options
 
 
@@ -41,25 +40,9 @@ def _for_main_process(workflow: Any, options: Options) -> Session | None:
 
             cleanup.protect(workflow)  # a clean-up of images would then take all of them
         return None
-    asking = _asking(workflow, options)
     from snakemake_apptainer_freshness.engine.main import MainSession
 
-    return MainSession(workflow, options, asking)
-
-
-def _asking(workflow: Any, options: Options) -> ApartResolver:
-    """Whoever asks registries for this run; made first, so that the client is loaded while all else is."""
-
-    def make() -> Any:
-        from snakemake_apptainer_freshness.registry.resolver import Resolver
-
-        return Resolver()
-
-    asking = ApartResolver(make)
-    runs_jobs = workflow.executor_plugin is not None and not workflow.touch
-    if options.mode in (Mode.LOCK, Mode.LOCKED) and runs_jobs and config.lock_path(workflow, options).exists():
-        asking.prepare()
-    return asking
+    return MainSession(workflow, options)
 
 
 def _for_job(workflow: Any, asked: config.CommandLineFlag) -> Session | None:

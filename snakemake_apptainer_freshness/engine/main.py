@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, write_lock
-from snakemake_apptainer_freshness.actions.pinning import DriftCheck, Pins, TagResolver
+from snakemake_apptainer_freshness.actions.pinning import DriftCheck, LazyResolver, Pins, TagResolver
 from snakemake_apptainer_freshness.engine import cleanup, config, handover, images, messages
 from snakemake_apptainer_freshness.engine.messages import errors_told, tell, wants_progress
 from snakemake_apptainer_freshness.engine.policy import PolicyCheck
@@ -27,20 +27,20 @@ from snakemake_apptainer_freshness.settings import Mode, Options
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.engine.recording import Recorder
-    from snakemake_apptainer_freshness.registry.apart import ApartResolver
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 
 class MainSession(Session):
     """Pins `workflow` as `options` say."""
 
-    def __init__(self, workflow: Any, options: Options, asking: "ApartResolver") -> None:
+    def __init__(self, workflow: Any, options: Options) -> None:
         provider = images.Images(workflow, options, main=True)
         self._runs_jobs = workflow.executor_plugin is not None and not workflow.touch
         if not self._runs_jobs:
             options = replace(options, mode=Mode.FROZEN)
         self._options = options
         self._path = config.lock_path(workflow, options)
-        self._asking = asking
+        asking = LazyResolver(_resolver)
         self._registries: TagResolver = asking
         self._drift = DriftCheck(lambda: self._registries)
         self._untold: list[str] = []
@@ -161,12 +161,17 @@ class MainSession(Session):
 
     def _verdicts(self, references: list[str]) -> list[Verdict]:
         facts, entries = self._drift.facts(), self._main_pins.entries
-        self._asking.close()
         return [
             compare(entries[text], facts.get(text, UNCHECKED), None, platform=self._main_pins.platform)
             for text in references
             if text in entries
         ]
+
+
+def _resolver() -> "Resolver":
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+    return Resolver()
 
 
 def _refuse_moved(verdicts: list[Verdict], options: Options) -> None:
