@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         sys.stdout.flush()
     except (OSError, ValueError):  # the reader of a pipe is gone: the interpreter would fail when it flushes once more
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
     sys.exit(status)
 
 
