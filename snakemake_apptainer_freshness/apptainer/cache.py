@@ -65,7 +65,9 @@ TEMPORARY: Final = "tmp_"
 
 def keys(pin: Pin) -> tuple[str, ...]:
     """Every name, with its folder, under which any version could have put what `pin` names on its platform."""
-    return KEYS[Scheme(pin.scheme).rules.cache_key](pin)
+    word, slashes, _ = pin.url.partition("://")
+    scheme = Scheme(word) if slashes else Scheme.FILE  # no source without slashes has a key that is known
+    return KEYS[scheme.rules.cache_key](pin)
 
 
 def _library_keys(pin: Pin) -> tuple[str, ...]:
