@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options, Reaction
 
@@ -62,13 +65,13 @@ class DiskState(StrEnum):
 class RemoteFact:
     """What a registry answered about one reference.
 
-    `digest` is what the tag points at now, where it exists (``sha256:…``); `platforms` the platform manifests of what
-    it points at now, where they were looked at; `detail` the error or the warning in one line.
+    `digest` is what the tag points at now, where it exists; `platforms` the platform manifests of what it points at
+    now, where they were looked at; `detail` the error or the warning in one line.
     """
 
     state: RemoteState
-    digest: str | None = None
-    platforms: Mapping[str, str] = field(default_factory=dict)
+    digest: Digest | None = None
+    platforms: Mapping[Platform, Digest] = field(default_factory=dict)
     detail: str = ""
 
 
@@ -92,7 +95,7 @@ class Verdict:
     `same_platform` is true where the tag moved but this platform's manifest did not: what runs would not change.
     """
 
-    reference: str
+    reference: Reference
     remote: RemoteFact
     disk: DiskFact | None
     same_platform: bool = False
@@ -116,8 +119,8 @@ class Verdict:
         return not self.is_finding and not self.is_unasked
 
 
-def compare(entry: Entry, remote: RemoteFact, disk: DiskFact | None, *, platform: str) -> Verdict:
-    """The verdict on one lock `entry`, for a machine of `platform` (``os/architecture``).
+def compare(entry: Entry, remote: RemoteFact, disk: DiskFact | None, *, platform: Platform) -> Verdict:
+    """Return the verdict on one lock `entry`, for a machine of `platform`.
 
     `disk` is None where nobody looked at the disk.
     """

@@ -39,20 +39,28 @@ _LONGEST_TEXT: Final = 2048
 class Entry:
     """One pinned reference.
 
-    `reference` is the text that the workflow says, `pinned` what the rule is rewritten to, `digest` (``sha256:…``) what
-    the reference pointed at when it was pinned, `media_type` of what the digest names, `platforms` the digest of each
-    platform's manifest (``linux/amd64`` → ``sha256:…``).
+    `reference` is what the workflow says, with its text; `digest` what it pointed at when it was pinned, `media_type`
+    of what the digest names, `platforms` the digest of each platform's manifest. `pinned`, what the rule is rewritten
+    to, follows from reference and digest, so that no entry can contradict itself.
+
+    Raises
+    ------
+    InvalidReference
+        where the source carries no digest of this algorithm.
     """
 
-    reference: str
-    pinned: str
-    digest: str
+    reference: Reference
+    pinned: Reference = field(init=False)
+    digest: Digest
     media_type: str
-    platforms: Mapping[str, str] = field(default_factory=dict)
+    platforms: Mapping[Platform, Digest] = field(default_factory=dict)
     hints: Mapping[str, str] = field(default_factory=dict)
 
-    def digest_for(self, kind: PinKind, platform: str) -> str:
-        """What a run is held to: the digest of the index, or of the manifest of `platform` (``os/architecture``).
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pinned", pinned_form(self.reference, self.digest))
+
+    def digest_for(self, kind: PinKind, platform: Platform) -> Digest:
+        """Return what a run is held to: the digest of the index, or of the manifest of `platform`.
 
         Raises
         ------
@@ -64,31 +72,43 @@ class Entry:
         manifest = self.platforms.get(platform)
         if manifest is None:
             raise NotLocked(
-                f"{self.reference} has no image for {platform}: the lock lists {', '.join(sorted(self.platforms))}",
+                f"{self.reference.text} has no image for {platform}: the lock lists {_listed(self.platforms)}",
                 hint="run on one of those platforms, or choose an image that was built for this one",
             )
         return manifest
 
-    def pinned_to(self, kind: PinKind, platform: str) -> str:
-        """What the rule is rewritten to, so that it names :meth:`digest_for`; raises as that does."""
+    def pinned_to(self, kind: PinKind, platform: Platform) -> Reference:
+        """Return what the rule is rewritten to, so that it names :meth:`digest_for`; raises as that does."""
         digest = self.digest_for(kind, platform)
-        return self.pinned if digest == self.digest else pinned_form(parse(self.reference), Digest.parse(digest))
+        return self.pinned if digest == self.digest else pinned_form(self.reference, digest)
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry as it is written; keys in the order of the file."""
-        table: dict[str, Any] = {key: getattr(self, key) for key in _REQUIRED}
-        for key in _OPTIONAL:
-            if value := getattr(self, key):
-                table[key] = dict(sorted(value.items()))
+        """Return the entry as it is written; keys in the order of the file."""
+        table: dict[str, Any] = {
+            "reference": self.reference.text,
+            "pinned": self.pinned.text,
+            "digest": str(self.digest),
+            "media_type": self.media_type,
+        }
+        if self.platforms:
+            table["platforms"] = platform_texts(self.platforms)
+        if self.hints:
+            table["hints"] = dict(sorted(self.hints.items()))
         return table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pinned:
-    """What is run for a reference: the `url` that the rule gets, and the `digest` that its image is held to, if any."""
+    """What is run for a `reference`: what the rule gets, and the `digest` that its image is held to, if any."""
 
-    url: str
-    digest: str = ""
+    reference: Reference
+    pinned: Reference
+    digest: Digest | None = None
+
+    @property
+    def url(self) -> str:
+        """The text that the rule gets."""
+        return self.pinned.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +120,8 @@ class Lock:
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
         """The lock of `entries`, sorted; a later entry replaces an earlier one of the same reference."""
-        found = {entry.reference: entry for entry in entries}
-        return cls(entries={reference: found[reference] for reference in sorted(found)})
+        by_text = {entry.reference.text: entry for entry in entries}
+        return cls(entries={text: by_text[text] for text in sorted(by_text)})
 
     def with_entries(self, entries: Iterable[Entry]) -> "Lock":
         """This lock with `entries` added or replaced."""
@@ -139,8 +159,8 @@ def changes(old: Lock, new: Lock) -> list[Change]:
     return [change for change in found if change.old != change.new]
 
 
-def pinned_form(reference: Reference, digest: Digest) -> str:
-    """What the rule that says `reference` is rewritten to.
+def pinned_form(reference: Reference, digest: Digest) -> Reference:
+    """Return what the rule that says `reference` is rewritten to.
 
     Files and web addresses have no form that carries a digest: they stay as they are, and what was fetched is
     compared with the digest of the lock.
@@ -152,7 +172,16 @@ def pinned_form(reference: Reference, digest: Digest) -> str:
     """
     if reference.scheme.is_registry or reference.scheme is Scheme.LIBRARY:
         return reference.pinned(digest)
-    return reference.text
+    return reference
+
+
+def platform_texts(platforms: Mapping[Platform, Digest]) -> dict[str, str]:
+    """Return `platforms` as files and JSON have them, sorted: ``linux/amd64`` → ``sha256:…``."""
+    return {str(platform): str(digest) for platform, digest in sorted(platforms.items())}
+
+
+def _listed(platforms: Iterable[Platform]) -> str:
+    return ", ".join(map(str, sorted(platforms)))
 
 
 def dumps(lock: Lock) -> str:
@@ -187,7 +216,7 @@ def loads(text: str, *, source: str = "containers.lock") -> Lock:
     tables = document.get("image", [])
     if not isinstance(tables, list):
         raise _invalid(source, "image must be an array of tables, written [[image]]")
-    return _collect([_entry(table, position, source) for position, table in enumerate(tables, 1)], source)
+    return _collect([entry_of(table, position, source) for position, table in enumerate(tables, 1)], source)
 
 
 def _check_version(document: Mapping[str, Any], source: str) -> None:
@@ -204,23 +233,25 @@ def _check_version(document: Mapping[str, Any], source: str) -> None:
 
 
 def _collect(entries: list[Entry], source: str) -> Lock:
-    by_meaning: dict[str, tuple[int, Entry]] = {}
+    by_meaning: dict[Reference, tuple[int, Entry]] = {}
     seen: dict[str, int] = {}
     for position, entry in enumerate(entries, 1):
-        where = f"image[{position}] ({entry.reference})"
-        if entry.reference in seen:
-            raise _invalid(source, f"{where} stands already as image[{seen[entry.reference]}]")
-        seen[entry.reference] = position
-        earlier = by_meaning.setdefault(str(parse(entry.reference)), (position, entry))
+        text = entry.reference.text
+        where = f"image[{position}] ({text})"
+        if text in seen:
+            raise _invalid(source, f"{where} stands already as image[{seen[text]}]")
+        seen[text] = position
+        earlier = by_meaning.setdefault(entry.reference, (position, entry))
         if earlier[1].digest != entry.digest:
             raise _invalid(
                 source,
-                f"{where} contradicts image[{earlier[0]}] ({earlier[1].reference}): same image, other digest",
+                f"{where} contradicts image[{earlier[0]}] ({earlier[1].reference.text}): same image, other digest",
             )
     return Lock.of(entries)
 
 
-def _entry(table: object, position: int, source: str) -> Entry:
+def entry_of(table: object, position: int, source: str) -> Entry:
+    """Return the entry that `table` spells, which is `source`'s `position`-th; raises as :func:`loads` does."""
     where = f"image[{position}]"
     if not isinstance(table, dict):
         raise _invalid(source, f"{where} is not a table")
@@ -235,8 +266,14 @@ def _entry(table: object, position: int, source: str) -> Entry:
     texts = {key: _text(table, key, where, source) for key in _REQUIRED}
     try:
         platforms = _platforms(table.get("platforms", {}), f"{where}.platforms")
-        entry = Entry(**texts, platforms=platforms, hints=_hints(table.get("hints", {}), f"{where}.hints"))
-        _check_pin(entry)
+        entry = Entry(
+            reference=parse(texts["reference"]),
+            digest=Digest.parse(texts["digest"]),
+            media_type=texts["media_type"],
+            platforms=platforms,
+            hints=_hints(table.get("hints", {}), f"{where}.hints"),
+        )
+        _check_pin(entry, texts["pinned"])
     except FreshnessError as error:
         raise _invalid(source, f"{where}: {error.message}") from None
     return entry
@@ -251,15 +288,15 @@ def _text(table: Mapping[str, Any], key: str, where: str, source: str) -> str:
     return value
 
 
-def _platforms(table: object, where: str) -> Mapping[str, str]:
+def _platforms(table: object, where: str) -> Mapping[Platform, Digest]:
     if not isinstance(table, dict):
         raise InvalidLock(f"{where} must be a table")
-    found = {}
+    platforms = {}
     for platform, digest in table.items():
         if not isinstance(digest, str):
             raise InvalidLock(f"{where}.{platform} must be a digest")
-        found[str(Platform.parse(platform))] = str(Digest.parse(digest))
-    return found
+        platforms[Platform.parse(platform)] = Digest.parse(digest)
+    return platforms
 
 
 def _hints(table: object, where: str) -> Mapping[str, str]:
@@ -273,18 +310,13 @@ def _hints(table: object, where: str) -> Mapping[str, str]:
     return dict(table)
 
 
-def _check_pin(entry: Entry) -> None:
-    """That `pinned` is the reference's own repository at the entry's digest, and nothing else."""
-    reference, digest = parse(entry.reference), Digest.parse(entry.digest)
-    _check_own_digest(reference, digest)
-    expected = pinned_form(reference, digest)
-    if entry.pinned != expected:
-        raise InvalidLock(f"pinned is {entry.pinned!r}, but its reference and digest make {expected!r}")
-
-
-def _check_own_digest(reference: Reference, digest: Digest) -> None:
-    if reference.digest is not None and reference.digest != digest:
-        raise InvalidLock(f"the reference itself names {reference.digest}, but digest is {digest}")
+def _check_pin(entry: Entry, pinned: str) -> None:
+    """Check that `pinned` is the reference's own repository at the entry's digest, and nothing else."""
+    own = entry.reference.digest
+    if own is not None and own != entry.digest:
+        raise InvalidLock(f"the reference itself names {own}, but digest is {entry.digest}")
+    if pinned != entry.pinned.text:
+        raise InvalidLock(f"pinned is {pinned!r}, but its reference and digest make {entry.pinned.text!r}")
 
 
 def _invalid(source: str, problem: str) -> InvalidLock:

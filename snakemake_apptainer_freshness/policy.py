@@ -13,7 +13,7 @@ cannot be about: ``registries`` nothing of a file, ``platforms`` nothing of what
 to know and nobody could find out is a violation of its own, since a policy that is silent about it would be believed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -67,7 +67,7 @@ class Policy:
     tags: tuple[str, ...] = ()
     tag_needed: bool = False
     sources: tuple[str, ...] = ()
-    platforms: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()
     age: int | None = None
     levels: Mapping[Rule, Level] = field(default_factory=dict)
 
@@ -169,12 +169,15 @@ def _platform_problem(policy: Policy, reference: Reference, entry: Entry) -> str
     if not policy.platforms or not reference.scheme.is_registry:
         return None
     if not entry.platforms:
-        return f"its platforms are not known, and {', '.join(policy.platforms)} must be there"
-    offered = [Platform.parse(platform) for platform in entry.platforms]
-    missing = [text for text in policy.platforms if not any(one.serves(Platform.parse(text)) for one in offered)]
+        return f"its platforms are not known, and {_listed_platforms(policy.platforms)} must be there"
+    missing = [wanted for wanted in policy.platforms if not any(one.serves(wanted) for one in entry.platforms)]
     if not missing:
         return None
-    return f"it has no image for {', '.join(missing)}; it has {', '.join(sorted(entry.platforms))}"
+    return f"it has no image for {_listed_platforms(missing)}; it has {_listed_platforms(sorted(entry.platforms))}"
+
+
+def _listed_platforms(platforms: Iterable[Platform]) -> str:
+    return ", ".join(map(str, platforms))
 
 
 def _age_problem(policy: Policy, reference: Reference, entry: Entry, today: date) -> str | None:
@@ -300,7 +303,7 @@ def _sources(value: object, source: str) -> tuple[dict[str, Any], Level]:
 def _platforms(value: object, source: str) -> tuple[dict[str, Any], Level]:
     values, level = _listed("require", "platforms")(value, source)
     try:
-        return {"platforms": tuple(str(Platform.parse(text)) for text in values["platforms"])}, level
+        return {"platforms": tuple(map(Platform.parse, values["platforms"]))}, level
     except FreshnessError as error:
         raise InvalidPolicy(f"{source}: policy.platforms.require: {error.message}", hint=error.hint) from None
 

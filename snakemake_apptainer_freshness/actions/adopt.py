@@ -37,7 +37,7 @@ from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index, Manifest, ManifestKind, choose
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Lock
@@ -129,7 +129,7 @@ class _Judge:
     ) -> None:
         self._lock = lock
         self._kind = workflow.options.pin
-        self._platform = str(Platform.here())
+        self._platform = Platform.here()
         self._origins = origins
         self._deep = deep
         self._environment = environment
@@ -168,8 +168,8 @@ class _Judge:
 
     def _target(self, reference: str) -> Target | None:
         if reference not in self._targets:
-            meaning = str(parse(reference))
-            entries = [one for one in self._lock if str(parse(one.reference)) == meaning]
+            meaning = parse(reference)
+            entries = [one for one in self._lock if one.reference == meaning]
             for target in targets_of(entries[:1], kind=self._kind, platform=self._platform).values():
                 self._targets[reference] = target
         return self._targets.get(reference)
@@ -178,14 +178,15 @@ class _Judge:
         """What looking deeper says; None where it says no more."""
         url = output.recorded_url
         try:
-            digest = parse(url).digest
+            made = parse(url)
         except FreshnessError:
             return None
+        digest = made.digest
         key = url, target.url
         if digest is not None:
             if key not in self._tried:
                 self._tried[key] = None
-                self._try(url, lambda: self._ask_index(url, digest, target))
+                self._try(url, lambda: self._ask_index(made, digest, target))
             return self._origins.judge(url, output.started, target)
         if output.started is None or (image := self._origins.image_of(url, output.started)) is None:
             return None
@@ -217,7 +218,7 @@ class _Judge:
     def _compare(self, url: str, image: Path, target: Target) -> Proof:
         """Compare the image file with what the rule runs now."""
         pin = target.pins[0]
-        if pin.scheme == Scheme.ORAS:
+        if pin.pinned.scheme is Scheme.ORAS:
             proof = self._compare_file(pin, image)
         else:
             proof = prove(pin, image, registry=self._registry(), environment=self._environment, remember=False)
@@ -228,7 +229,7 @@ class _Judge:
     def _compare_file(self, pin: Pin, image: Path) -> Proof:
         """Compare the hash of a SIF with that of the one layer of a manifest, which is the file itself."""
         path = str(image)
-        document = self._manifest(pin.url, pin.digest, pin.platform)
+        document = self._manifest(pin.pinned, pin.digest, pin.platform)
         if document is None or document[1].kind is not ManifestKind.SIF:
             detail = f"the manifest that {pin.digest.short} names is not to be had, or of no SIF"
             return Proof(state=DiskState.UNBOUND, path=path, detail=detail)
@@ -239,19 +240,19 @@ class _Judge:
             return Proof(state=DiskState.STALE, path=path, detail=f"it is not the file that {pin.digest.short} names")
         return Proof(state=DiskState.VERIFIED, path=path, detail=PROVEN, sha256=sha256)
 
-    def _ask_index(self, url: str, digest: Digest, target: Target) -> None:
+    def _ask_index(self, made: Reference, digest: Digest, target: Target) -> None:
         """Find out what the index `digest` has for this platform."""
-        if (found := self._manifest(url, digest, target.platform)) is not None:
-            self._origins.memory.learn_manifests(str(digest), {target.platform: str(found[0])})
+        if (found := self._manifest(made, digest, target.platform)) is not None:
+            self._origins.memory.learn_manifests(digest, {target.platform: found[0]})
 
-    def _manifest(self, url: str, digest: Digest, platform: str) -> tuple[Digest, Manifest] | None:
+    def _manifest(self, made: Reference, digest: Digest, platform: Platform) -> tuple[Digest, Manifest] | None:
         """The manifest for `platform` of what `digest` names; None where it is not to be had without a registry."""
-        pin = Pin(url=url, reference=url, digest=digest, platform=platform)
+        pin = Pin(reference=made, pinned=made, digest=digest, platform=platform)
         blobs = Blobs(pin=pin, registry=self._registry(), cache=CacheFolder.of(self._environment))
         try:
             document = blobs.manifest(digest)
             if isinstance(document, Index):
-                entry = choose(document, Platform.parse(platform))
+                entry = choose(document, platform)
                 if entry is None:
                     return None
                 digest, document = entry.digest, blobs.manifest(entry.digest)

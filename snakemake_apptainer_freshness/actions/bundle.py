@@ -20,7 +20,6 @@ from snakemake_apptainer_freshness.common.files import NotAFile, opened
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
@@ -73,7 +72,7 @@ def gather(lock_path: Path, prefix: Path) -> BundleContent:
         as :func:`~.actions.pinning.read_lock` does.
     """
     lock, content = _read_lock(lock_path)
-    pins = {entry.reference: pins_of(entry) for entry in lock}
+    pins = {entry.reference.text: pins_of(entry) for entry in lock}
     left = {reference: why for reference, found in pins.items() if (why := _not_carried(found[0]))}
     wanted = [found for reference, found in pins.items() if reference not in left]
     facts = check((pin for found in wanted for pin in found), prefix)
@@ -112,7 +111,7 @@ def _not_carried(pin: Pin) -> str:
     """Why the image of `pin` cannot be carried; empty where it can."""
     if is_fetchable(pin):
         return ""
-    if parse(pin.url).scheme is Scheme.FILE:
+    if pin.pinned.scheme is Scheme.FILE:
         return "it is a file of this machine; copy it to the same path there"
     return "each machine builds it from what lies there, and nothing in it names what it is"
 
@@ -120,7 +119,7 @@ def _not_carried(pin: Pin) -> str:
 def _refuse_unproven(bad: list[tuple[Pin, DiskFact]]) -> None:
     if not bad:
         return
-    lines = [f"  {pin.reference}: {fact.path} is {fact.state}: {fact.detail}" for pin, fact in bad]
+    lines = [f"  {pin.reference.text}: {fact.path} is {fact.state}: {fact.detail}" for pin, fact in bad]
     what = "an image is" if len(bad) == 1 else f"{len(bad)} images are"
     absent = all(fact.state is DiskState.ABSENT for _, fact in bad)
     verb = "pull" if absent else "verify --repair"
@@ -197,7 +196,7 @@ def _add_image(out: BinaryIO, one: BundledImage, advance: Advance) -> None:
             left -= count
     if left or digest.hexdigest() != member.sha256:
         raise UnprovenImage(
-            f"cannot save a bundle: {one.path}, the image of {one.pin.reference}, is not what its record says",
+            f"cannot save a bundle: {one.path}, the image of {one.pin.reference.text}, is not what its record says",
             hint="fetch it anew with: apptainer-freshness verify --full --repair",
         )
     out.write(archive.padding(member.size))

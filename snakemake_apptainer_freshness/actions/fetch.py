@@ -231,7 +231,7 @@ def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | No
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise LocalIOError(
-            f"cannot put the image of {pin.reference} in {image.parent}: {error.strerror or error}",
+            f"cannot put the image of {pin.reference.text} in {image.parent}: {error.strerror or error}",
             hint="make the folder writable, or choose another one with --apptainer-prefix",
         ) from error
     return aside

@@ -19,8 +19,7 @@ from snakemake_apptainer_freshness.image.blobs import DamagedBlob, checked, hash
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.layers import MEDIA_TYPES, Layers
 from snakemake_apptainer_freshness.image.manifest import Descriptor, Index, Manifest, ManifestKind
-from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK, LIMITS, TREE
@@ -57,7 +56,7 @@ class Blobs:
         if body is None:
             if self.registry is None:
                 raise NotComparable(f"{digest.short} is not in Apptainer's cache")
-            body = self.registry.manifest(parse(self.pin.url), digest)
+            body = self.registry.manifest(self.pin.pinned, digest)
             if not digest.matches(body):
                 raise DamagedBlob(f"the registry serves something else as {digest.short}")
         try:
@@ -89,7 +88,7 @@ class Blobs:
                 return
         if self.registry is None:
             raise NotComparable(f"{digest.short} is not in Apptainer's cache")
-        with contextlib.closing(self.registry.blob(parse(self.pin.url), digest)) as pieces:
+        with contextlib.closing(self.registry.blob(self.pin.pinned, digest)) as pieces:
             yield from checked(pieces, digest, descriptor.size)
 
     def without_damaged(self, descriptors: Iterable[Descriptor], use: Callable[[], T]) -> T:
@@ -126,7 +125,7 @@ def image_manifest(pin: Pin, blobs: Blobs) -> tuple[Digest, Manifest]:
     else:
         digest, document = pin.digest, blobs.manifest(pin.digest)
         if isinstance(document, Index):
-            entry = manifest.choose(document, Platform.parse(pin.platform))
+            entry = manifest.choose(document, pin.platform)
             if entry is None:
                 raise NotComparable(f"the index {digest.short} has nothing for {pin.platform}")
             digest, document = entry.digest, blobs.manifest(entry.digest)

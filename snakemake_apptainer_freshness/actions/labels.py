@@ -17,7 +17,6 @@ from snakemake_apptainer_freshness.actions.image_content import Blobs, BlobSourc
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidReference, redact
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Entry
@@ -33,18 +32,18 @@ _THREADS: Final = 8
 class Details:
     """What an image says of itself; each is empty where it does not.
 
-    `created` is as in RFC 3339, `platform` as in ``linux/amd64``.
+    `created` is as in RFC 3339.
     """
 
     created: str = ""
     version: str = ""
     revision: str = ""
-    platform: str = ""
+    platform: Platform | None = None
 
 
-def details(entries: Iterable[Entry], registry: BlobSource, *, platform: str) -> dict[str, Details]:
+def details(entries: Iterable[Entry], registry: BlobSource, *, platform: Platform) -> dict[str, Details]:
     """What the images of `entries` for `platform` say of themselves, by the ``pinned`` of each; not all can be had."""
-    wanted = {entry.pinned: entry for entry in entries if parse(entry.reference).scheme is Scheme.DOCKER}
+    wanted = {entry.pinned.text: entry for entry in entries if entry.reference.scheme is Scheme.DOCKER}
     if not wanted:
         return {}
     cache = CacheFolder.of(os.environ)
@@ -56,7 +55,7 @@ def details(entries: Iterable[Entry], registry: BlobSource, *, platform: str) ->
     return {pinned: answer for pinned, answer in zip(wanted, answers, strict=True) if answer is not None}
 
 
-def _of(entry: Entry, registry: BlobSource, cache: CacheFolder | None, platform: str) -> Details | None:
+def _of(entry: Entry, registry: BlobSource, cache: CacheFolder | None, platform: Platform) -> Details | None:
     try:
         pin = Pin.of(entry, platform=platform)
         pin = replace(pin, digest=pin.manifest or pin.digest)  # the index need not be asked for again
@@ -86,12 +85,12 @@ def parse_configuration(content: bytes) -> Details:
     )
 
 
-def _platform(document: Mapping[str, Any]) -> str:
+def _platform(document: Mapping[str, Any]) -> Platform | None:
     parts = [_text(document.get(key)) for key in ("os", "architecture", "variant")]
     try:
-        return str(Platform.parse("/".join(part for part in parts if part)))
+        return Platform.parse("/".join(part for part in parts if part))
     except InvalidReference:
-        return ""
+        return None
 
 
 def _time(value: Any) -> str:

@@ -29,7 +29,7 @@ from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleU
 from snakemake_apptainer_freshness.errors import FreshnessError, NotLocked, PinningFailed, UsageError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.lockfile import Change, Entry, Lock, changes, pinned_form
 from snakemake_apptainer_freshness.policy import Level, Violation
 from snakemake_apptainer_freshness.settings import Mode
@@ -60,7 +60,7 @@ class LockDifference:
     reference: str
     old: Entry | None
     new: Entry | None
-    platforms: Mapping[str, PlatformChange]
+    platforms: Mapping[Platform, PlatformChange]
     uses: tuple[RuleUse, ...]
     outputs: tuple[ExistingOutput, ...]
 
@@ -79,17 +79,17 @@ def difference(change: Change, workflow: Workflow) -> LockDifference:
     )
 
 
-def same_here(old: Entry, new: Entry, platform: str) -> bool:
-    """Whether what runs on `platform` (``os/architecture``) is the same image by both."""
+def same_here(old: Entry, new: Entry, platform: Platform) -> bool:
+    """Whether what runs on `platform` is the same image by both."""
     here = _manifest(old, platform)
     return here is not None and here == _manifest(new, platform)
 
 
-def _manifest(entry: Entry, platform: str) -> str | None:
+def _manifest(entry: Entry, platform: Platform) -> Digest | None:
     return entry.platforms.get(platform) if entry.platforms else entry.digest
 
 
-def fates(old: Entry, new: Entry) -> dict[str, PlatformChange]:
+def fates(old: Entry, new: Entry) -> dict[Platform, PlatformChange]:
     """What becomes of each platform's image, sorted; empty where neither of both has platforms."""
     return {
         platform: _fate(_listed(old, new, platform), _listed(new, old, platform))
@@ -97,14 +97,14 @@ def fates(old: Entry, new: Entry) -> dict[str, PlatformChange]:
     }
 
 
-def _listed(entry: Entry, other: Entry, platform: str) -> str | None:
+def _listed(entry: Entry, other: Entry, platform: Platform) -> Digest | None:
     """The manifest of `platform`; a lone manifest is for the platform that `other` lists it for."""
     if not entry.platforms and other.platforms.get(platform) == entry.digest:
         return entry.digest
     return entry.platforms.get(platform)
 
 
-def _fate(old: str | None, new: str | None) -> PlatformChange:
+def _fate(old: Digest | None, new: Digest | None) -> PlatformChange:
     if old == new:
         return PlatformChange.SAME
     if old is None:
@@ -114,8 +114,7 @@ def _fate(old: str | None, new: str | None) -> PlatformChange:
 
 def made_with(entry: Entry, outputs: Iterable[ExistingOutput]) -> Iterable[ExistingOutput]:
     """Those of `outputs` whose record says that they were made with what `entry` pins, by index or by platform."""
-    reference = parse(entry.reference)
-    pins = {pinned_form(reference, Digest.parse(digest)) for digest in (entry.digest, *entry.platforms.values())}
+    pins = {pinned_form(entry.reference, digest).text for digest in (entry.digest, *entry.platforms.values())}
     return (output for output in outputs if output.recorded_url in pins)
 
 
@@ -220,7 +219,7 @@ def plan(
         return LockPlan(
             before=before, after=before, differences=(), unpinnable={}, failures={}, violations=tuple(named)
         )
-    unnamed = tuple(entry.reference for entry in before if entry.reference not in workflow.uses)
+    unnamed = tuple(text for text in before.entries if text not in workflow.uses)
     all_seen = not any(unseen.rule for unseen in workflow.unseen)
     orphans, unclear = (unnamed, ()) if all_seen else ((), unnamed)
     moving = _meaning_the_same(before, _chosen(wish.upgrade, [*workflow.uses, *unclear]))
@@ -228,7 +227,7 @@ def plan(
     settled, held_back = _settled(before, pins, take_same_platform=wish.take_same_platform)
     after = before.with_entries(settled)
     if wish.prune:
-        after = Lock.of(entry for entry in after if entry.reference not in orphans)
+        after = Lock.of(entry for text, entry in after.entries.items() if text not in orphans)
     if contents is not None and not wish.offline:
         ask = asking(contents, platform=pins.platform)
         after = after.with_entries(policies.informed([after.entries[text] for text in pins.entries], ask))
@@ -270,15 +269,15 @@ def _nearest(pattern: str, references: Iterable[str]) -> str:
 
 def _meaning_the_same(before: Lock, references: set[str]) -> set[str]:
     """`references`, and whatever in the lock is another spelling of the same image: both have the same digest."""
-    meanings = {meaning for text in references if (meaning := _meaning(text))}
-    return references | {entry.reference for entry in before if _meaning(entry.reference) in meanings}
+    meanings = {_meaning(text) for text in references}
+    return references | {text for text, entry in before.entries.items() if entry.reference in meanings}
 
 
-def _meaning(text: str) -> str:
+def _meaning(text: str) -> Reference | None:
     try:
-        return str(parse(text))
-    except FreshnessError:  # whoever pins it says so
-        return ""
+        return parse(text)
+    except FreshnessError:  # pinning it says so
+        return None
 
 
 def _pinned(
@@ -288,9 +287,9 @@ def _pinned(
     mode = Mode.LOCKED if wish.offline and not wish.upgrade else Mode.LOCK
     pins = Pins(
         options=replace(workflow.options, mode=mode),
-        lock=Lock.of(entry for entry in before if entry.reference not in moving),
+        lock=Lock.of(entry for text, entry in before.entries.items() if text not in moving),
         lockfile=str(workflow.lockfile),
-        platform=str(Platform.here()),
+        platform=Platform.here(),
         registries=registries,
     )
     with contextlib.chdir(workflow.workdir):  # where a run takes local image files from
@@ -303,17 +302,17 @@ def _pinned(
 
 def _settled(before: Lock, pins: Pins, *, take_same_platform: bool) -> tuple[list[Entry], list[Change]]:
     """The entries to write, and the changes that are held back."""
-    former = {_meaning(entry.reference): entry for entry in before}
+    former = {entry.reference: entry for entry in before}
     settled: list[Entry] = []
     held_back: list[Change] = []
     for text, new in pins.entries.items():
-        old = before.get(text) or former.get(_meaning(text))
+        old = before.get(text) or former.get(new.reference)
         if old is None:
             settled.append(new)
             continue
         held = old.digest != new.digest and not take_same_platform and same_here(old, new, pins.platform)
         kept = held or (old.digest, old.platforms) == (new.digest, new.platforms)
-        settled.append(replace(old, reference=text) if kept else new)
+        settled.append(replace(old, reference=new.reference) if kept else new)
         if held and text in before.entries:
             held_back.append(Change(reference=text, old=old, new=new))
     return settled, held_back

@@ -21,6 +21,7 @@ from snakemake_apptainer_freshness.errors import (
     Unpinnable,
 )
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned
@@ -82,7 +83,7 @@ class Pins:
     options: Options
     lock: Lock
     lockfile: str
-    platform: str
+    platform: Platform
     registries: Callable[[], TagResolver]
     quiet: bool = False
     """Draw no progress bar."""
@@ -105,17 +106,17 @@ class Pins:
         """
         wanted = [text for text in dict.fromkeys(references) if not self._is_known(text)]
         failures: dict[str, FreshnessError] = {}
-        missing: dict[str, list[str]] = {}
+        missing: dict[Reference, list[Reference]] = {}
         for text in wanted:
             try:
                 reference = parse(text)
             except FreshnessError as error:
                 failures[text] = error
                 continue
-            if (entry := self._agreed(text, str(reference))) is not None:
+            if (entry := self._agreed(reference)) is not None:
                 self.entries[text] = entry
             else:
-                missing.setdefault(str(reference), []).append(text)
+                missing.setdefault(reference, []).append(reference)
         failures |= self._resolve(missing) if self.options.mode.writes_lock else self._refuse(missing)
         if failures:
             raise PinningFailed(failures)
@@ -135,12 +136,13 @@ class Pins:
 
     def table(self) -> dict[str, Pinned]:
         """What is run for every reference that was met."""
-        left = {text: Pinned(url=text) for text in (*self.unpinnable, *self.left_alone)}
-        return left | {text: self._pinned(entry) for text, entry in self.entries.items()}
+        left = {text: parse(text) for text in (*self.unpinnable, *self.left_alone)}
+        alone = {text: Pinned(reference=reference, pinned=reference) for text, reference in left.items()}
+        return alone | {text: self._pinned(entry) for text, entry in self.entries.items()}
 
     def images(self) -> dict[str, Pin]:
         """What each image file has to be, by the url that rules run; without those that no file can be held to."""
-        found = (entry for entry in self.entries.values() if parse(entry.reference).scheme.is_provable)
+        found = (entry for entry in self.entries.values() if entry.reference.scheme.is_provable)
         pins = (Pin.of(entry, platform=self.platform, kind=self.options.pin) for entry in found)
         return {pin.url: pin for pin in pins}
 
@@ -149,58 +151,61 @@ class Pins:
         return self.lock.with_entries(self.entries.values())
 
     def _pinned(self, entry: Entry) -> Pinned:
-        url = entry.pinned_to(self.options.pin, self.platform)
-        return Pinned(url=url, digest=entry.digest_for(self.options.pin, self.platform))
+        return Pinned(
+            reference=entry.reference,
+            pinned=entry.pinned_to(self.options.pin, self.platform),
+            digest=entry.digest_for(self.options.pin, self.platform),
+        )
 
     def _is_known(self, text: str) -> bool:
         return text in self.entries or text in self.unpinnable or text in self.left_alone
 
-    def _agreed(self, text: str, meaning: str) -> Entry | None:
-        """The pin that is already agreed for `text`, or for another spelling of the same image."""
+    def _agreed(self, reference: Reference) -> Entry | None:
+        """Return the pin that is already agreed for `reference`, or for another spelling of the same image."""
         if self.options.mode is Mode.UPDATE:
             known = self.entries
         else:
-            if (entry := self.lock.get(text)) is not None:
+            if (entry := self.lock.get(reference.text)) is not None:
                 return entry
             known = {**self.lock.entries, **self.entries}
         for entry in known.values():
-            if str(parse(entry.reference)) == meaning:
-                return replace(entry, reference=text)
+            if entry.reference == reference:
+                return replace(entry, reference=reference)
         return None
 
-    def _resolve(self, missing: Mapping[str, list[str]]) -> dict[str, FreshnessError]:
+    def _resolve(self, missing: Mapping[Reference, list[Reference]]) -> dict[str, FreshnessError]:
         if not missing:
             return {}
         failures: dict[str, FreshnessError] = {}
         with ProgressBars(enabled=not self.quiet) as bars:
             bars.begin(_RESOLVING, len(missing))
-            for reference, answer in self.registries().resolve([parse(texts[0]) for texts in missing.values()]):
+            for reference, answer in self.registries().resolve(list(missing)):
                 bars.advance(_RESOLVING)
-                for text in missing[str(reference)]:
-                    failures |= self._take(text, answer)
+                for spelling in missing[reference]:
+                    failures |= self._take(spelling, answer)
         return failures
 
-    def _take(self, text: str, answer: Entry | FreshnessError) -> dict[str, FreshnessError]:
+    def _take(self, reference: Reference, answer: Entry | FreshnessError) -> dict[str, FreshnessError]:
         if isinstance(answer, Entry):
-            self.entries[text] = replace(answer, reference=text)
+            self.entries[reference.text] = replace(answer, reference=reference)
             return {}
         if isinstance(answer, Unpinnable):
-            return self._meet_unpinnable(text, answer)
-        return {text: answer}
+            return self._meet_unpinnable(reference.text, answer)
+        return {reference.text: answer}
 
-    def _refuse(self, missing: Mapping[str, list[str]]) -> dict[str, FreshnessError]:
+    def _refuse(self, missing: Mapping[Reference, list[Reference]]) -> dict[str, FreshnessError]:
         failures: dict[str, FreshnessError] = {}
-        for texts in missing.values():
-            for text in texts:
-                if self.tolerant:
-                    self.left_alone.add(text)
-                elif not _has_no_digest(parse(text)):
-                    failures[text] = NotLocked(
-                        f"not in {self.lockfile}, and mode {self.options.mode} does not add to it",
-                        hint=f"run once in mode {Mode.LOCK} to add it, and commit the lock file",
-                    )
-                else:
-                    failures |= self._meet_unpinnable(text, Unpinnable("its source has no digest"))
+        for reference in (spelling for spellings in missing.values() for spelling in spellings):
+            text = reference.text
+            if self.tolerant:
+                self.left_alone.add(text)
+            elif not _has_no_digest(reference):
+                failures[text] = NotLocked(
+                    f"not in {self.lockfile}, and mode {self.options.mode} does not add to it",
+                    hint=f"run once in mode {Mode.LOCK} to add it, and commit the lock file",
+                )
+            else:
+                failures |= self._meet_unpinnable(text, Unpinnable("its source has no digest"))
         return failures
 
     def _meet_unpinnable(self, text: str, error: Unpinnable) -> dict[str, FreshnessError]:
@@ -237,13 +242,13 @@ class DriftCheck:
 
     def _run(self, entries: list[Entry]) -> None:
         for entry in entries:
-            self._facts[entry.reference] = RemoteFact(state=RemoteState.UNREACHABLE, detail="no answer")
+            self._facts[entry.reference.text] = RemoteFact(state=RemoteState.UNREACHABLE, detail="no answer")
         try:
             for entry, fact in self._registries().check(entries):
-                self._facts[entry.reference] = fact
+                self._facts[entry.reference.text] = fact
         except FreshnessError as error:
             for entry in entries:
-                self._facts[entry.reference] = RemoteFact(state=RemoteState.UNREACHABLE, detail=error.message)
+                self._facts[entry.reference.text] = RemoteFact(state=RemoteState.UNREACHABLE, detail=error.message)
 
 
 def _has_no_digest(reference: Reference) -> bool:

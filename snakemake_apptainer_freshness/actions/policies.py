@@ -15,6 +15,7 @@ from typing import Final, Self
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.labels import Details, details
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidPolicy, LocalIOError, PolicyViolated
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
@@ -84,15 +85,15 @@ class Policies:
         """`entries` with what the policies have to know of them, as far as `ask` can say it; only what changed."""
         if not any(policy.wants_configuration for policy in self.policies):
             return []
-        missing = {entry.reference: entry for entry in entries if self._is_unknown(entry)}
+        missing = {entry.reference.text: entry for entry in entries if self._is_unknown(entry)}
         if not missing:
             return []
         told = ask(missing.values())
         changed = [_with_configuration(entry, told[text]) for text, entry in missing.items() if text in told]
-        return [entry for entry in changed if entry != missing[entry.reference]]
+        return [entry for entry in changed if entry != missing[entry.reference.text]]
 
     def _is_unknown(self, entry: Entry) -> bool:
-        if parse(entry.reference).scheme is not Scheme.DOCKER:
+        if entry.reference.scheme is not Scheme.DOCKER:
             return False
         wants_age = any(policy.age is not None for policy in self.policies)
         wants_platform = any(policy.platforms for policy in self.policies)
@@ -132,13 +133,13 @@ def _of_site(path: Path) -> Policy | None:
     return load_site_policy(text, source=str(path))
 
 
-def asking(registry: Callable[[], BlobSource], *, platform: str) -> Configurations:
+def asking(registry: Callable[[], BlobSource], *, platform: Platform) -> Configurations:
     """Asks registries, for the image of `platform`."""
 
     def ask(entries: Iterable[Entry]) -> Mapping[str, Details]:
         wanted = list(entries)
         found = details(wanted, registry(), platform=platform)
-        return {entry.reference: found[entry.pinned] for entry in wanted if entry.pinned in found}
+        return {entry.reference.text: found[entry.pinned.text] for entry in wanted if entry.pinned.text in found}
 
     return ask
 
@@ -148,7 +149,7 @@ def _with_configuration(entry: Entry, configured: Details) -> Entry:
     if configured.created:
         hints["created"] = configured.created[: len("2026-01-01")]
     platforms = entry.platforms
-    if not platforms and configured.platform:
+    if not platforms and configured.platform is not None:
         platforms = {configured.platform: entry.digest}
     return replace(entry, hints=hints, platforms=platforms)
 

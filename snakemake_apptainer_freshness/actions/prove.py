@@ -43,6 +43,7 @@ from snakemake_apptainer_freshness.common.files import (
 from snakemake_apptainer_freshness.errors import CorruptImage, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import TREE
@@ -131,8 +132,8 @@ class _Comparison:
         found = sif.read(file)
         if writable_by_all(status.st_mode):
             raise NotComparable(f"anyone may write to it (mode {status.st_mode & 0o7777:04o})")
-        if self.pin.scheme != "docker":
-            raise NotComparable(f"no layers are known of {self.pin.scheme}:// images")
+        if self.pin.pinned.scheme is not Scheme.DOCKER:
+            raise NotComparable(f"no layers are known of {self.pin.pinned.scheme}:// images")
         before = StatKey.of(status)
         if strange := _strange(found, file):
             detail = f"no pull makes such a file: {strange}"
@@ -189,10 +190,10 @@ class _Comparison:
             self.image,
             Record(
                 image=self.image.name,
-                reference=self.pin.reference,
+                reference=self.pin.reference.text,
                 pinned=self.pin.url,
                 digest=self.pin.digest,
-                platform=self.pin.platform,
+                platform=str(self.pin.platform),
                 manifest=manifest,
                 sha256=sha256,
                 size=before.size,

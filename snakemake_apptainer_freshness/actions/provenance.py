@@ -14,6 +14,7 @@ rule runs now. What is concluded from what, and asking no registry:
 The answer is `same`, `other`, or `unknown`: never `same` without proof, and never `other` because of a missing one.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,7 @@ from snakemake_apptainer_freshness.actions.check import check_one, look
 from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, opened, sha256_of
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
@@ -64,13 +66,13 @@ class Target:
     """
 
     url: str
-    references: tuple[str, ...]
+    references: tuple[Reference, ...]
     pins: tuple[Pin, ...]
     digests: frozenset[Digest]
     manifest: Digest | None
 
     @classmethod
-    def of(cls, entry: Entry, *, kind: PinKind, platform: str) -> Self:
+    def of(cls, entry: Entry, *, kind: PinKind, platform: Platform) -> Self:
         """What the rules of the lock's `entry` run on a machine of `platform`.
 
         Raises
@@ -82,18 +84,17 @@ class Target:
         here = entry.platforms.get(platform)
         if here is not None:
             pins.append(Pin.of(entry, platform=platform, kind=PinKind.PLATFORM))
-        manifest = here or ("" if entry.platforms else entry.digest)
-        named = {entry.digest, *([manifest] if manifest else [])}
+        manifest = here or (None if entry.platforms else entry.digest)
         return cls(
-            url=entry.pinned_to(kind, platform),
+            url=entry.pinned_to(kind, platform).text,
             references=(entry.reference,),
             pins=tuple(pins),
-            digests=frozenset(Digest.parse(text) for text in named),
-            manifest=Digest.parse(manifest) if manifest else None,
+            digests=frozenset({entry.digest, manifest or entry.digest}),
+            manifest=manifest,
         )
 
     @property
-    def platform(self) -> str:
+    def platform(self) -> Platform:
         """The machine's."""
         return self.pins[0].platform
 
@@ -113,15 +114,14 @@ class Target:
         """
         try:
             made = parse(url)
-            wanted = [parse(text) for text in self.references]
         except FreshnessError:
             return False
         if made.digest is None:
-            return str(made) in {str(reference) for reference in wanted}
-        return made.name in {reference.name for reference in wanted}
+            return made in self.references
+        return made.name in {reference.name for reference in self.references}
 
 
-def targets_of(entries: Iterable[Entry], *, kind: PinKind, platform: str) -> dict[str, Target]:
+def targets_of(entries: Iterable[Entry], *, kind: PinKind, platform: Platform) -> dict[str, Target]:
     """What rules run for each of `entries`, by the url that they run."""
     found: dict[str, Target] = {}
     for entry in entries:
@@ -190,7 +190,7 @@ class Origins:
             return _compared(digest, manifest, target, how)
         record = _record_of(image_path(self.prefix, url))  # what the file is now does not matter
         if record is not None and record.digest == digest and record.manifest is not None:
-            self.memory.learn_manifests(str(digest), {record.platform: str(record.manifest)})
+            self.memory.learn_manifests(digest, {Platform.parse(record.platform): record.manifest})
             manifest = self.memory.manifest(digest, target.platform)
         return _compared(digest, manifest, target, how)
 
@@ -294,20 +294,9 @@ def _record_of(image: Path) -> Record | None:
 def _recorded_pin(image: Path) -> Iterator[Pin]:
     """What the record of `image` says that it is, if there is one."""
     record = _record_of(image)
-    if record is None:
-        return
-    try:
-        is_content = parse(record.pinned).scheme.is_content
-    except FreshnessError:
-        return
-    yield Pin(
-        url=record.pinned,
-        reference=record.reference,
-        digest=record.digest,
-        platform=record.platform,
-        manifest=record.manifest,
-        content=record.digest if is_content else None,
-    )
+    if record is not None:
+        with contextlib.suppress(FreshnessError):
+            yield record.pin()
 
 
 def hash_of(image: Path) -> str:

@@ -25,7 +25,6 @@ from snakemake_apptainer_freshness.freshness import (
     compare,
 )
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
@@ -92,12 +91,10 @@ def status(
     """
     remote = _ask(lock, registries, asked)
     disk = look(lock, prefix)
-    here = str(Platform.here())
+    here = Platform.here()
     verdicts = {
-        entry.reference: compare(
-            entry, remote.get(entry.reference, UNCHECKED), disk.get(entry.reference), platform=here
-        )
-        for entry in lock
+        text: compare(entry, remote.get(text, UNCHECKED), disk.get(text), platform=here)
+        for text, entry in lock.entries.items()
     }
     uses = {} if workflow is None else workflow.uses
     sees_all = workflow is not None and not workflow.unseen
@@ -119,8 +116,9 @@ def look(lock: Lock, prefix: Path) -> dict[str, DiskFact]:
 
     A source whose image can be held to no pin has no answer.
     """
-    pins = {entry.reference: pins_of(entry) for entry in lock if parse(entry.reference).scheme.is_provable}
-    local = {text: found for text, found in pins.items() if parse(text).scheme is Scheme.FILE}
+    provable = {text: entry for text, entry in lock.entries.items() if entry.reference.scheme.is_provable}
+    pins = {text: pins_of(entry) for text, entry in provable.items()}
+    local = {text: pins[text] for text, entry in provable.items() if entry.reference.scheme is Scheme.FILE}
     fetched = [pin for text, found in pins.items() if text not in local for pin in found]
     facts = check(fetched, prefix)
     facts |= {pin.url: check_one(pin, place_of(prefix, pin.url)) for found in local.values() for pin in found}
@@ -141,7 +139,7 @@ def _ask(
     if registries is None or not len(lock):
         return found
     for entry, fact in registries().check(lock):
-        found[entry.reference] = fact
+        found[entry.reference.text] = fact
         asked()
     return found
 

@@ -28,7 +28,8 @@ from snakemake_apptainer_freshness.common.files import NotAFile, opened
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin, pins_of
@@ -93,7 +94,7 @@ def worst_first(found: Iterable[SurveyedImage]) -> list[SurveyedImage]:
 
     def rank(one: SurveyedImage) -> tuple[int, int, str, str]:
         place = list(ImageLocation).index(one.place)
-        reference = one.pin.reference if one.pin else "~"
+        reference = one.pin.reference.text if one.pin else "~"
         return _WORST_FIRST.index(one.fact.state), place, reference, one.fact.path
 
     return sorted(found, key=rank)
@@ -119,21 +120,21 @@ class LockedPins:
     """By the entry's folder and name in Apptainer's cache."""
     by_path: Mapping[Path, Pin] = field(default_factory=dict)
     """By the place of a file of this machine."""
-    by_meaning: Mapping[str, Pin] = field(default_factory=dict)
-    """By what the reference means, however it is spelled."""
+    by_meaning: Mapping[Reference, Pin] = field(default_factory=dict)
+    """By what the workflow says, however it is spelled."""
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
         """The pins of `entries`, to the index and to this machine's platform."""
-        of_entry = {entry.reference: pins_of(entry) for entry in entries}
-        pins = {pin.url: pin for found in of_entry.values() for pin in found}
-        local = {pin: parse(pin.url) for pin in pins.values() if parse(pin.url).scheme is Scheme.FILE}
+        of_entry = [pins_of(entry) for entry in entries]
+        pins = {pin.url: pin for found in of_entry for pin in found}
+        local = [pin for pin in pins.values() if pin.pinned.scheme is Scheme.FILE]
         return cls(
             pins=tuple(pins.values()),
             by_name={image_folder.image_name(url): pin for url, pin in pins.items()},
             by_key={key: pin for pin in pins.values() for key in keys(pin)},
-            by_path={Path(reference.path).expanduser().absolute(): pin for pin, reference in local.items()},
-            by_meaning={str(parse(reference)): found[0] for reference, found in of_entry.items()},
+            by_path={Path(pin.pinned.path).expanduser().absolute(): pin for pin in local},
+            by_meaning={found[0].reference: found[0] for found in of_entry},
         )
 
     def naming(self, digest: Digest) -> Pin | None:
@@ -143,7 +144,7 @@ class LockedPins:
     def meaning(self, pulled: str) -> Pin | None:
         """The pin of what a label calls `pulled`, a reference without its scheme."""
         try:
-            return self.by_meaning.get(str(parse(f"docker://{pulled}"))) if pulled else None
+            return self.by_meaning.get(parse(f"docker://{pulled}")) if pulled else None
         except FreshnessError:
             return None
 
@@ -175,11 +176,7 @@ def examine(candidate: Candidate, locked: LockedPins, *, full: bool = False) -> 
     pin = candidate.pin or attribute(candidate, locked)
     if pin is not None:
         fact = check_one(pin, path, full=full)
-        if (
-            candidate.pin is not None
-            and not parse(pin.reference).scheme.is_provable
-            and fact.state is DiskState.UNBOUND
-        ):
+        if candidate.pin is not None and not pin.reference.scheme.is_provable and fact.state is DiskState.UNBOUND:
             fact = DiskFact(state=fact.state, path=fact.path, detail="what is built of such a source does not name it")
     else:
         fact = unattributed(path)
@@ -266,7 +263,8 @@ def _attribute_entry(path: Path, locked: LockedPins) -> Pin | None:
         return recorded
     if name := named_hash(path):
         digest = Digest(algorithm="sha256", hex=name)
-        return Pin(url=key, reference=key, digest=digest, platform=_platform(path), content=digest)
+        entry = parse(key)
+        return Pin(reference=entry, pinned=entry, digest=digest, platform=_platform(path), content=digest)
     labelled = _of_label(path)
     return labelled if labelled is not None and key in keys(labelled) else None
 
@@ -276,17 +274,9 @@ def _of_record(record: Record | None, name: str = "") -> Pin | None:
     if record is None or (name and image_folder.image_name(record.pinned) != name):
         return None
     try:
-        is_content = parse(record.pinned).scheme.is_content
+        return record.pin()
     except FreshnessError:
         return None
-    return Pin(
-        url=record.pinned,
-        reference=record.reference,
-        digest=record.digest,
-        platform=record.platform,
-        manifest=record.manifest,
-        content=record.digest if is_content else None,
-    )
 
 
 def _of_label(path: Path, *, name: str = "") -> Pin | None:
@@ -297,14 +287,20 @@ def _of_label(path: Path, *, name: str = "") -> Pin | None:
         return None
     pulled = f"docker://{content.pulled_reference}"
     try:
-        url = parse(pulled).pinned(digest)
+        reference = parse(pulled)
+        pinned = reference.pinned(digest)
     except FreshnessError:
         return None
     if name and image_folder.image_name(pulled) != name:
         return None
-    return Pin(url=url, reference=pulled, digest=digest, platform=f"linux/{content.architecture}")
+    return Pin(
+        reference=reference,
+        pinned=pinned,
+        digest=digest,
+        platform=Platform(os="linux", architecture=content.architecture),
+    )
 
 
-def _platform(path: Path) -> str:
+def _platform(path: Path) -> Platform:
     content, _ = _contents(path)
-    return f"linux/{content.architecture if content else ''}"
+    return Platform(os="linux", architecture=content.architecture if content else "")

@@ -29,6 +29,7 @@ from snakemake_apptainer_freshness.common.files import exclusive, unique, write_
 from snakemake_apptainer_freshness.errors import CorruptImage, InvalidBundle, InvalidLock, LocalIOError, UsageError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.store import claims, records
@@ -202,7 +203,7 @@ def _pins_for(lock: Lock, contents: Contents) -> Mapping[str, Pin]:
     for entry in lock:
         names = {image_name(pin.url): pin for pin in _pins(entry)}
         if names and not carried & set(names):
-            raise _refused(f"it lacks the image of {entry.reference}")
+            raise _refused(f"it lacks the image of {entry.reference.text}")
         pins |= names
     for name in carried:
         if name not in pins:
@@ -221,7 +222,7 @@ def _record_of(content: bytes, packed: Packed, pin: Pin) -> Record:
     except DamagedRecord as error:
         raise _refused(f"of {name}, {error}") from None
     said = (record.image, record.pinned, record.digest, record.sha256, record.size, record.platform)
-    if record.refuted or said != (name, pin.url, pin.digest, packed.image.sha256, packed.image.size, pin.platform):
+    if record.refuted or said != (name, pin.url, pin.digest, packed.image.sha256, packed.image.size, str(pin.platform)):
         raise _refused(f"the record of {name} is about another image")
     return record
 
@@ -231,13 +232,13 @@ def _refuse_other_image(temporary: Path, pin: Pin, obtained: Obtained) -> None:
     try:
         image = sif.read(temporary)
     except CorruptImage as error:
-        raise _refused(f"the image of {pin.reference} is {error.message}") from None
+        raise _refused(f"the image of {pin.reference.text} is {error.message}") from None
     if problem := wrong_architecture(image, pin):
-        raise _refused(f"the image of {pin.reference}: {problem}")
+        raise _refused(f"the image of {pin.reference.text}: {problem}")
     pulled = obtained.obtained_by in (records.PULLED, records.COPIED)
-    if pulled and pin.scheme == "docker" and not (image.pulled_digest and pin.names(image.pulled_digest)):
+    if pulled and pin.pinned.scheme is Scheme.DOCKER and not (image.pulled_digest and pin.names(image.pulled_digest)):
         said = image.pulled_reference or "something else"
-        raise _refused(f"the image of {pin.reference} says that it was pulled as {said}")
+        raise _refused(f"the image of {pin.reference.text} says that it was pulled as {said}")
 
 
 def _remove(temporary: Path) -> None:

@@ -25,7 +25,6 @@ from snakemake_apptainer_freshness.common.files import exclusive, quarantine
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskState
-from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store import records
@@ -122,13 +121,13 @@ def deepen(
             deeper.append(one)
             if one.pin is None or not _is_comparable(one):
                 continue
-            bars.begin(one.pin.reference)
+            bars.begin(one.pin.reference.text)
             try:
                 proof = prove(one.pin, Path(one.fact.path), registry=registry)
                 deeper[-1] = replace(one, fact=proof.fact, differences=proof.differences)
             except FreshnessError as error:
                 failed.append((one, error))
-            bars.end(one.pin.reference)
+            bars.end(one.pin.reference.text)
     return deeper, failed
 
 
@@ -137,7 +136,7 @@ def _is_comparable(one: SurveyedImage) -> bool:
         one.place is not ImageLocation.CACHE
         and one.fact.state in (DiskState.BOUND, DiskState.UNBOUND)
         and one.pin is not None
-        and one.pin.scheme == "docker"
+        and one.pin.pinned.scheme is Scheme.DOCKER
     )
 
 
@@ -171,7 +170,7 @@ def mend(
     locked_pins = [one.pin for one in bad if one.place is ImageLocation.LOCK and one.pin is not None]
     wanted = [pin for pin in locked_pins if is_fetchable(pin)]
     mended = [_fetched(result) for result in fetch(wanted, prefix, jobs=jobs, report=report, accept=_PROVEN)]
-    mended += [_left_alone(pin) for pin in locked_pins if parse(pin.url).scheme is Scheme.FILE]
+    mended += [_left_alone(pin) for pin in locked_pins if pin.pinned.scheme is Scheme.FILE]
     mended += [_moved_aside(one, locked) for one in bad if one.is_ours_to_move]
     return mended
 
@@ -181,13 +180,13 @@ _PROVEN: Final = frozenset({DiskState.VERIFIED})
 
 def is_fetchable(pin: Pin) -> bool:
     """Whether the image of `pin` can be fetched and then proven; a file of this machine is nobody's to fetch."""
-    return parse(pin.reference).scheme.is_provable and parse(pin.url).scheme is not Scheme.FILE
+    return pin.reference.scheme.is_provable and pin.pinned.scheme is not Scheme.FILE
 
 
 def _fetched(result: Result) -> Repair:
     return Repair(
         path=Path(result.fact.path),
-        reference=result.pin.reference,
+        reference=result.pin.reference.text,
         fetched=result.error is None,
         aside=result.quarantined,
         error=result.error,
@@ -196,16 +195,16 @@ def _fetched(result: Result) -> Repair:
 
 def _left_alone(pin: Pin) -> Repair:
     error = LocalIOError(
-        f"{pin.reference} is a file of this machine, which no registry can give back",
+        f"{pin.reference.text} is a file of this machine, which no registry can give back",
         hint="put the file back, or accept it as it is now with a run in mode update",
     )
-    return Repair(path=Path(parse(pin.url).path), reference=pin.reference, error=error)
+    return Repair(path=Path(pin.pinned.path), reference=pin.reference.text, error=error)
 
 
 def _moved_aside(one: SurveyedImage, locked: LockedPins) -> Repair:
     """Move one damaged file aside, if it still is damaged once nobody else works on it."""
     path = Path(one.fact.path)
-    reference = one.pin.reference if one.pin else ""
+    reference = one.pin.reference.text if one.pin else ""
     try:
         with exclusive(path):
             again = examine(Candidate(place=one.place, path=path), locked, full=True)

@@ -33,7 +33,7 @@ from typing import Final, Self
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, read_small, sha256_of
 from snakemake_apptainer_freshness.errors import InvalidDigest
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.scheme import CacheKey, Scheme
+from snakemake_apptainer_freshness.image.scheme import CacheKey
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import LIMITS
 
@@ -65,9 +65,7 @@ TEMPORARY: Final = "tmp_"
 
 def keys(pin: Pin) -> tuple[str, ...]:
     """Every name, with its folder, under which any version could have put what `pin` names on its platform."""
-    word, slashes, _ = pin.url.partition("://")
-    scheme = Scheme(word) if slashes else Scheme.FILE  # no source without slashes has a key that is known
-    return KEYS[scheme.rules.cache_key](pin)
+    return KEYS[pin.pinned.scheme.rules.cache_key](pin)
 
 
 def _library_keys(pin: Pin) -> tuple[str, ...]:
@@ -93,8 +91,8 @@ KEYS: Final[dict[CacheKey, Callable[[Pin], tuple[str, ...]]]] = {
 
 
 def _key_architectures(pin: Pin) -> tuple[str, ...]:
-    _, architecture, *variant = pin.platform.split("/")
-    here = (*_ARCHITECTURES.get(architecture, (architecture,)), architecture + "".join(variant))
+    architecture = pin.platform.architecture
+    here = (*_ARCHITECTURES.get(architecture, (architecture,)), architecture + pin.platform.variant)
     if (replaced := path_architecture(pin.url)) is not None:
         return (*_PATH_ARCHITECTURES.get(replaced, (replaced,)), *here)
     return here

@@ -21,6 +21,8 @@ from snakemake_apptainer_freshness.common.files import NotAFile, opened, sha256_
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.record.run import ImageRecord, Run
 
@@ -41,9 +43,11 @@ def _condition(image: ImageRecord, path: Path) -> ImageCondition:
     if not image.digest:
         return _unpinned(path, now)
     try:
-        pin = Pin.held_to(url=image.pinned, reference=image.reference, digest=Digest.parse(image.digest))
+        pin = Pin.held_to(
+            pinned=parse(image.pinned), reference=parse(image.reference), digest=Digest.parse(image.digest)
+        )
         if image.platform:
-            pin = replace(pin, platform=image.platform, manifest=_manifest(image))
+            pin = replace(pin, platform=Platform.parse(image.platform), manifest=_manifest(image))
         fact = check_one(pin, path, remember=False)
     except FreshnessError as error:
         return replace(now, detail=f"its record is wrong: {error.message}")

@@ -114,14 +114,12 @@ def _served(registries: TagChecker, images: Mapping[Key, ImageRecord]) -> dict[K
     entries: dict[Key, Entry] = {}
     for key, image in images.items():
         try:
-            parse_reference(image.reference)
-            Digest.parse(image.digest)
+            reference, digest = parse_reference(image.reference), Digest.parse(image.digest)
+            entries[key] = Entry(reference=reference, digest=digest, media_type="")
         except FreshnessError as error:
             found[key] = RemoteFact(state=RemoteState.UNREACHABLE, detail=error.message)
-            continue
-        entries[key] = Entry(reference=image.reference, pinned=image.pinned, digest=image.digest, media_type="")
     for entry, fact in registries.check(entries.values()):
-        found[entry.reference, entry.digest] = fact
+        found[entry.reference.text, str(entry.digest)] = fact
     return found
 
 

@@ -67,7 +67,7 @@ def save_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
     elif file != _PIPE:
         output.table(
             ("image", "size"),
-            [(one.pin.reference, output.size(one.packed.image.size)) for one in freight.images],
+            [(one.pin.reference.text, output.size(one.packed.image.size)) for one in freight.images],
         )
     for one in freight.left:
         output.note(f"not in the bundle: {one.reference}: {one.why}")
@@ -125,11 +125,11 @@ def load_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
         return 0
     output.table(
         ("what", "image", "size"),
-        [("kept" if one.kept else "loaded", one.pin.reference, output.size(one.size)) for one in loaded],
+        [("kept" if one.kept else "loaded", one.pin.reference.text, output.size(one.size)) for one in loaded],
     )
     for one in loaded:
         if one.quarantined is not None:
-            output.note(f"{one.pin.reference}: its former image was moved aside as {one.quarantined.name}")
+            output.note(f"{one.pin.reference.text}: its former image was moved aside as {one.quarantined.name}")
     output.note(f"{path} and {output.counted(len(loaded), 'image')} are in place: mode frozen needs no network")
     return 0
 
@@ -169,10 +169,10 @@ def _print_saved(freight: "BundleContent", file: str, lockfile: Path) -> None:
         lockfile=str(lockfile),
         image=[
             {
-                "reference": one.pin.reference,
+                "reference": one.pin.reference.text,
                 "pinned": one.pin.url,
                 "digest": str(one.pin.digest),
-                "platform": one.pin.platform,
+                "platform": str(one.pin.platform),
                 "path": str(one.path),
                 "size": one.packed.image.size,
                 "sha256": one.packed.image.sha256,
@@ -185,10 +185,10 @@ def _print_saved(freight: "BundleContent", file: str, lockfile: Path) -> None:
 
 def _as_json(one: "Loaded") -> dict[str, Any]:
     return {
-        "reference": one.pin.reference,
+        "reference": one.pin.reference.text,
         "pinned": one.pin.url,
         "digest": str(one.pin.digest),
-        "platform": one.pin.platform,
+        "platform": str(one.pin.platform),
         "action": "kept" if one.kept else "loaded",
         "path": str(one.path),
         "size": one.size,

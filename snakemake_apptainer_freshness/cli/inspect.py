@@ -54,7 +54,7 @@ def _print(inspection: "Inspection") -> None:
     _field("file", found.fact.path)
     _field("disk", f"{found.fact.state}: {found.fact.detail}")
     if found.pin is not None:
-        _field("reference", found.pin.reference)
+        _field("reference", found.pin.reference.text)
         _field("digest", str(found.pin.digest))
     if content is not None:
         _field("pulled as", content.pulled_reference or "it does not say that it was pulled from a registry")
@@ -63,7 +63,7 @@ def _print(inspection: "Inspection") -> None:
         if content.root_index is not None:
             _field("OCI index", str(content.root_index))
     _field("size", f"{output.size(found.size)} ({found.size} bytes)")
-    _field("lock", f"the entry {inspection.locked.reference}" if inspection.locked else "no entry is this image's")
+    _field("lock", f"the entry {inspection.locked.reference.text}" if inspection.locked else "no entry is this image's")
     _field("record", _recorded(record) if record else inspection.record_problem or "none beside it")
     for number, (key, value) in enumerate(inspection.labels.items()):
         _field("" if number else "labels", f"{key} = {value}")
@@ -88,7 +88,7 @@ def _recorded(record: "Record") -> str:
 def _as_json(inspection: "Inspection") -> dict[str, Any]:
     found, content, record = inspection.found, inspection.content, inspection.record
     return {
-        "reference": found.pin.reference if found.pin else None,
+        "reference": found.pin.reference.text if found.pin else None,
         "pinned": found.pin.url if found.pin else None,
         "digest": str(found.pin.digest) if found.pin else None,
         "path": found.fact.path,
@@ -96,7 +96,7 @@ def _as_json(inspection: "Inspection") -> dict[str, Any]:
         "detail": found.fact.detail,
         "finding": found.is_finding,
         "size": found.size,
-        "locked": inspection.locked.reference if inspection.locked else None,
+        "locked": inspection.locked.reference.text if inspection.locked else None,
         "pulled_reference": content.pulled_reference or None if content else None,
         "pulled_digest": str(content.pulled_digest) if content and content.pulled_digest else None,
         "builder": content.builder or None if content else None,

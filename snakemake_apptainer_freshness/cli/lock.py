@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _HELD: Final = "same platform"
 _SHOWN: Final = 3
-_SHORT: Final = len("sha256:") + 12
 
 
 def show(workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Details]") -> None:
@@ -49,12 +48,12 @@ def show(workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Detai
 def _cells(one: "LockDifference", details: "Mapping[str, Details]") -> Iterator[str]:
     """What there is to say of one changed entry."""
     if one.old and one.new:
-        yield f"{one.old.digest[:_SHORT]} → {one.new.digest[:_SHORT]}"
+        yield f"{one.old.digest.short} → {one.new.digest.short}"
         yield ", ".join(f"{platform} {fate}" for platform, fate in one.platforms.items())
-        yield _said(details.get(one.old.pinned), details.get(one.new.pinned))
+        yield _said(details.get(one.old.pinned.text), details.get(one.new.pinned.text))
     else:
         entry = one.new or one.old
-        yield entry.digest[:_SHORT] if entry else ""
+        yield entry.digest.short if entry else ""
     yield _rules(one.uses)
     yield _made(one.outputs)
 
@@ -160,7 +159,7 @@ def _change(workflow: "Workflow", one: "LockDifference", details: "Mapping[str, 
         "reference": one.reference,
         "old": _entry(one.old, details),
         "new": _entry(one.new, details),
-        "platforms": {platform: fate.value for platform, fate in one.platforms.items()},
+        "platforms": {str(platform): fate.value for platform, fate in one.platforms.items()},
         "rules": _json_rules(workflow, one.reference),
         "outputs": [made.path for made in one.outputs],
     }
@@ -170,7 +169,7 @@ def _entry(entry: "Entry | None", details: "Mapping[str, Details]") -> dict[str,
     """An entry with the keys of the lock, and what the image says of itself, where that is known."""
     if entry is None:
         return None
-    said = details.get(entry.pinned)
+    said = details.get(entry.pinned.text)
     known = {name: getattr(said, name) for name in ("created", "version", "revision") if getattr(said, name, "")}
     return {**entry.to_dict(), **known}
 
@@ -274,7 +273,7 @@ def _details(planned: "LockPlan", registries: "Resolver") -> "Mapping[str, Detai
 
     changed = [one for one in planned.differences if one.old is not None and one.new is not None]
     entries = [entry for one in changed for entry in (one.old, one.new) if entry is not None]
-    return details(entries, registries, platform=str(Platform.here()))
+    return details(entries, registries, platform=Platform.here())
 
 
 def _show(

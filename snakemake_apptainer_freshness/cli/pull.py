@@ -64,16 +64,16 @@ def command(
         try:
             wanted = Pin.of(entry, kind=PinKind(pin))
         except FreshnessError as error:
-            errors.append((entry.reference, error))
+            errors.append((entry.reference.text, error))
             continue
         if is_fetchable(wanted):
             pins.append(wanted)
         else:
-            output.note(f"{entry.reference}: left to the run, which takes it from this machine")
+            output.note(f"{entry.reference.text}: left to the run, which takes it from this machine")
     with ProgressBars() as bars:
         lines = _Lines(silent=as_json or bars_are_drawn())
         results = fetch(pins, folder, jobs=jobs, report=Steps(bars, lines.done))
-    errors += [(result.pin.reference, result.error) for result in results if result.error is not None]
+    errors += [(result.pin.reference.text, result.error) for result in results if result.error is not None]
     if as_json:
         output.document(
             prefix=str(folder),
@@ -103,7 +103,7 @@ class Steps:
         """Take one step of one image."""
         from snakemake_apptainer_freshness.actions.fetch import Stage
 
-        name = progress.pin.reference
+        name = progress.pin.reference.text
         match progress.stage:
             case Stage.PULLING:
                 self._bars.begin(name)
@@ -139,14 +139,14 @@ class _Lines:
             if progress.stage is Stage.FAILED
             else {PULLED: Action.PULLED, COPIED: Action.COPIED}.get(progress.detail, Action.KEPT)
         )
-        output.row((action, progress.pin.reference, progress.detail.partition("\n")[0]))
+        output.row((action, progress.pin.reference.text, progress.detail.partition("\n")[0]))
 
     def rest(self, results: "list[Result]") -> None:
         """Tell of all that was not told of yet."""
         rows = [
             (
                 result.action.value,
-                result.pin.reference,
+                result.pin.reference.text,
                 result.error.message.partition("\n")[0] if result.error else result.fact.detail,
             )
             for result in results
@@ -167,14 +167,14 @@ def _chosen(lock: "Lock", references: tuple[str, ...]) -> "list[Entry]":
         return list(lock)
     from snakemake_apptainer_freshness.image.reference import parse
 
-    by_meaning = {str(parse(entry.reference)): entry for entry in lock}
-    by_pin = {entry.pinned: entry for entry in lock}
+    by_meaning = {entry.reference: entry for entry in lock}
+    by_pin = {entry.pinned.text: entry for entry in lock}
     found: dict[str, Entry] = {}
     for text in references:
-        entry = lock.get(text) or by_pin.get(text) or by_meaning.get(str(parse(text)))
+        entry = lock.get(text) or by_pin.get(text) or by_meaning.get(parse(text))
         if entry is None:
             raise UsageError(f"the lock does not name {text}{_nearest(text, lock)}", hint="lock it first, with a run")
-        found[entry.reference] = entry
+        found[entry.reference.text] = entry
     return list(found.values())
 
 
@@ -187,10 +187,10 @@ def _nearest(text: str, lock: "Lock") -> str:
 
 def _as_json(result: "Result") -> dict[str, Any]:
     return {
-        "reference": result.pin.reference,
+        "reference": result.pin.reference.text,
         "pinned": result.pin.url,
         "digest": str(result.pin.digest),
-        "platform": result.pin.platform,
+        "platform": str(result.pin.platform),
         "action": result.action.value,
         "path": result.fact.path,
         "state": result.fact.state.value,

@@ -4,14 +4,12 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from snakemake_apptainer_freshness.cli import print_error
 from snakemake_apptainer_freshness.errors import FreshnessError, NotFound
-from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 
@@ -33,25 +31,26 @@ def command(references: tuple[str, ...], platform: str | None, *, as_json: bool)
     wanted = None if platform is None else Platform.parse(platform)
     errors: list[tuple[str, FreshnessError]] = []
     parsed = list(_parse_all(_texts(references), errors))
-    entries: list[Entry] = []
+    answers: list[tuple[Entry, Reference]] = []
     for _, error in errors:
         print_error(error)
     with Resolver() as resolver, _progress(len(parsed)) as advance:
         ask = resolver.resolve if wanted is None else resolver.resolve_with_platforms
         for reference, answer in ask(parsed):
             advance()
-            result = _for_platform(reference, answer, wanted)
-            if isinstance(result, FreshnessError):
-                errors.append((reference.text, result))
-                print_error(result)
+            try:
+                pinned = _pinned(answer, wanted)
+            except FreshnessError as error:
+                errors.append((reference.text, error))
+                print_error(error)
                 continue
-            entries.append(result)
+            answers.append(pinned)
             if not as_json:
-                click.echo(f"{result.reference} → {result.pinned}")
+                click.echo(f"{reference.text} → {pinned[1].text}")
         for warning in resolver.warnings:
             click.echo(f"warning: {warning}", err=True)
     if as_json:
-        click.echo(_document(entries, errors))
+        click.echo(_document(answers, errors))
     return max((error.exit_status for _, error in errors), default=0)
 
 
@@ -71,26 +70,28 @@ def _parse_all(texts: Iterable[str], errors: list[tuple[str, FreshnessError]]) -
             errors.append((text, error))
 
 
-def _for_platform(
-    reference: Reference, answer: "Entry | FreshnessError", wanted: Platform | None
-) -> "Entry | FreshnessError":
-    """`answer` with the pin of the platform that is `wanted`."""
-    if isinstance(answer, FreshnessError) or wanted is None:
-        return answer
-    if not answer.platforms:
-        click.echo(f"warning: {reference.text}: nobody says of which platform it is; not checked", err=True)
-        return answer
-    digest = answer.platforms.get(f"{wanted.os}/{wanted.architecture}")
+def _pinned(entry: "Entry | FreshnessError", wanted: Platform | None) -> "tuple[Entry, Reference]":
+    """Return the answer `entry` and its pinned form, of the platform that is `wanted`; raises where there is none."""
+    if isinstance(entry, FreshnessError):
+        raise entry
+    text = entry.reference.text
+    if wanted is None:
+        return entry, entry.pinned
+    if not entry.platforms:
+        click.echo(f"warning: {text}: nobody says of which platform it is; not checked", err=True)
+        return entry, entry.pinned
+    digest = entry.platforms.get(Platform(os=wanted.os, architecture=wanted.architecture))
     if digest is None:
-        return NotFound(
-            f"{reference.text} has no image for {wanted}", hint=f"it has {', '.join(sorted(answer.platforms))}"
-        )
-    return replace(answer, pinned=reference.pinned(Digest.parse(digest)))
+        offered = ", ".join(map(str, sorted(entry.platforms)))
+        raise NotFound(f"{text} has no image for {wanted}", hint=f"it has {offered}")
+    return entry, entry.reference.pinned(digest)
 
 
-def _document(entries: "list[Entry]", errors: list[tuple[str, FreshnessError]]) -> str:
+def _document(answers: "list[tuple[Entry, Reference]]", errors: list[tuple[str, FreshnessError]]) -> str:
     """All answers, with the keys of the lock file."""
-    images = sorted((entry.to_dict() for entry in entries), key=lambda image: str(image["reference"]))
+    images = sorted(
+        (entry.to_dict() | {"pinned": pinned.text} for entry, pinned in answers), key=lambda image: image["reference"]
+    )
     failed = [
         {"reference": text, "error": type(error).__name__, "message": error.message, "hint": error.hint}
         for text, error in sorted(errors, key=lambda item: item[0])

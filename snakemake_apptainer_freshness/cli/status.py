@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.policy import Violation
 
 _ASKING = "asking registries"
-_SHORT = len("sha256:") + 12
 
 
 @click.command("status", short_help="Say what lock, registry and disk say of each image.")
@@ -152,7 +151,7 @@ def _print(rows: "list[StatusRow]", workflow: "Workflow | None") -> None:
 
 def _cells(row: "StatusRow", *, with_rules: bool) -> tuple[str, ...]:
     verdict = row.verdict
-    locked = "missing" if row.entry is None else "orphan" if row.is_orphan else row.entry.digest[:_SHORT]
+    locked = "missing" if row.entry is None else "orphan" if row.is_orphan else row.entry.digest.short
     remote = "" if verdict is None else verdict.remote.state.value
     disk = "" if verdict is None or verdict.disk is None else verdict.disk.state.value
     rules = (", ".join(dict.fromkeys(use.rule for use in row.uses or ())),) if with_rules else ()
@@ -169,7 +168,7 @@ def _how(row: "StatusRow") -> str:
         told.append("no rule names it")
     if verdict.remote.digest and verdict.remote.state.value == "moved":
         same = "; the image for this platform is the same" if verdict.same_platform else ""
-        told.append(f"the tag points at {verdict.remote.digest[:_SHORT]}{same}")
+        told.append(f"the tag points at {verdict.remote.digest.short}{same}")
     elif verdict.remote.detail:
         told.append(verdict.remote.detail)
     if verdict.disk is not None and verdict.disk.detail and not verdict.disk.state.may_run:
@@ -184,13 +183,13 @@ def _as_json(row: "StatusRow") -> dict[str, Any]:
         "reference": row.reference,
         "locked": entry is not None,
         "orphan": row.is_orphan,
-        "pinned": entry.pinned if entry else None,
-        "digest": entry.digest if entry else None,
+        "pinned": entry.pinned.text if entry else None,
+        "digest": str(entry.digest) if entry else None,
         "remote": None
         if verdict is None
         else {
             "state": verdict.remote.state.value,
-            "digest": verdict.remote.digest,
+            "digest": str(verdict.remote.digest) if verdict.remote.digest else None,
             "same_platform": verdict.same_platform,
             "detail": output.clean(verdict.remote.detail),
         },

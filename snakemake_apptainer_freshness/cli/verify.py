@@ -202,7 +202,7 @@ def _named(one: "SurveyedImage") -> str:
 
 
 def _name(one: "SurveyedImage") -> str:
-    return one.pin.reference if one.pin else "-"
+    return one.pin.reference.text if one.pin else "-"
 
 
 def _near(path: str) -> str:
@@ -240,7 +240,10 @@ def _print_json(answer: _Answer, mended: "list[Repair]", *, lockfile: Path | Non
         ],
         error=[
             *(output.error_of(one.error, one.reference or str(one.path)) for one in mended if one.error),
-            *(output.error_of(error, one.pin.reference if one.pin else one.fact.path) for one, error in answer.failed),
+            *(
+                output.error_of(error, one.pin.reference.text if one.pin else one.fact.path)
+                for one, error in answer.failed
+            ),
         ],
     )
 
@@ -248,10 +251,10 @@ def _print_json(answer: _Answer, mended: "list[Repair]", *, lockfile: Path | Non
 def _as_json(one: "SurveyedImage") -> dict[str, Any]:
     pin = one.pin
     return {
-        "reference": pin.reference if pin else None,
+        "reference": pin.reference.text if pin else None,
         "pinned": pin.url if pin else None,
         "digest": str(pin.digest) if pin else None,
-        "platform": pin.platform if pin else None,
+        "platform": str(pin.platform) if pin else None,
         "place": one.place.value,
         "path": one.fact.path,
         "state": one.fact.state.value,

@@ -50,7 +50,7 @@ def encode(luggage: Handover) -> str:
     UsageError
         where they are too many for a command line.
     """
-    pins = {reference: [pin.url, pin.digest] for reference, pin in sorted(luggage.pins.items())}
+    pins = {reference: [pin.url, str(pin.digest or "")] for reference, pin in sorted(luggage.pins.items())}
     table = {"mode": luggage.mode, "on_unverified": luggage.on_unverified, "run": luggage.run, "pins": pins}
     data = json.dumps(table, separators=(",", ":")).encode()
     text = _PREFIX + base64.urlsafe_b64encode(zlib.compress(data, 9)).decode()
@@ -106,11 +106,12 @@ def _pinned(reference: str, url: str, digest: str) -> Pinned:
     """The pin, where it is what `reference` becomes when pinned: nothing else gets into a rule by this way."""
     named = parse(reference)
     if url == reference and not digest:
-        return Pinned(url=url)
-    expected = pinned_form(named, Digest.parse(digest))
-    if url != expected:
+        return Pinned(reference=named, pinned=named)
+    held_to = Digest.parse(digest)
+    pinned = pinned_form(named, held_to)
+    if url != pinned.text:
         raise ValueError(f"{url!r} is not the pin of {reference!r}")
-    return Pinned(url=url, digest=digest)
+    return Pinned(reference=named, pinned=pinned, digest=held_to)
 
 
 def _damaged(problem: str) -> UsageError:
@@ -157,9 +158,9 @@ class JobPins:
     def images(self) -> dict[str, Pin]:
         """What each image file has to be, by the url that rules run."""
         return {
-            pin.url: Pin.held_to(url=pin.url, reference=reference, digest=Digest.parse(pin.digest))
-            for reference, pin in self._table.items()
-            if pin.digest and parse(reference).scheme.is_provable
+            pin.url: Pin.held_to(pinned=pin.pinned, reference=pin.reference, digest=pin.digest)
+            for pin in self._table.values()
+            if pin.digest is not None and pin.reference.scheme.is_provable
         }
 
 

@@ -63,7 +63,7 @@ class ProvenImage(Image):
         fact = self.fact(self.place)
         self.found(self.url, fact)
         if not (fact.state.may_run or fact.state is DiskState.ABSENT or self.tolerant):
-            raise workflow_error(f"will not run the image of {self.pin.reference}: {_told(fact)}\n{_what_next()}")
+            raise workflow_error(f"will not run the image of {self.pin.reference.text}: {_told(fact)}\n{_what_next()}")
         return str(self.place)
 
     def fact(self, path: Path) -> DiskFact:
@@ -184,7 +184,7 @@ def _tell_unproven(fact: DiskFact) -> None:
 def _refuse(bad: list[tuple[Pin, DiskFact]], *, hint: str = "") -> None:
     if not bad:
         return
-    lines = [f"  {pin.reference}: {_told(fact)}" for pin, fact in bad]
+    lines = [f"  {pin.reference.text}: {_told(fact)}" for pin, fact in bad]
     count = "an image is" if len(bad) == 1 else f"{len(bad)} images are"
     raise UnprovenImage(
         "\n".join([f"{count} not proven to be what the lock names:", *lines]), hint=hint or _what_next()

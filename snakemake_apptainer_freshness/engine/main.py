@@ -51,7 +51,7 @@ class MainSession(Session):
             options=options,
             lock=read_lock(self._path),
             lockfile=_shown(self._path),
-            platform=str(Platform.here()),
+            platform=Platform.here(),
             quiet=not wants_progress(workflow),
             tolerant=not self._runs_jobs,
             registries=lambda: self._registries,
@@ -175,7 +175,7 @@ def _resolver() -> "Resolver":
 
 
 def _refuse_moved(verdicts: list[Verdict], options: Options) -> None:
-    moved = [verdict.reference for verdict in verdicts if decide_remote(verdict, options).action is Action.REFUSE]
+    moved = [verdict.reference.text for verdict in verdicts if decide_remote(verdict, options).action is Action.REFUSE]
     if moved:
         raise TagMoved(
             f"on_moved is error, and tags moved away from their pins: {', '.join(moved)}",

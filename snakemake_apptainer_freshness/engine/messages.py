@@ -17,6 +17,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import RemoteState, Verdict
+from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.lockfile import Change
 from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
 
@@ -56,7 +57,7 @@ def lines(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> lis
 
 def _summary(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> Line:
     changed = {change.reference for change in facts.changes}
-    counts = Counter(str(verdict.remote.state) for verdict in facts.verdicts if verdict.reference not in changed)
+    counts = Counter(str(verdict.remote.state) for verdict in facts.verdicts if verdict.reference.text not in changed)
     would = "would be " if dryrun else ""
     counts[f"{would}added"] = sum(change.old is None for change in facts.changes)
     counts[f"{would}updated"] = sum(change.old is not None for change in facts.changes)
@@ -76,10 +77,10 @@ def _change(change: Change, *, dryrun: bool) -> Line:
 
 
 def _verdict(verdict: Verdict, on_moved: Reaction) -> Line | None:
-    remote = verdict.remote
+    remote, named = verdict.remote, verdict.reference.text
     match remote.state:
         case RemoteState.CURRENT | RemoteState.UNCHECKED:
-            return Line(text=f"  note: {verdict.reference}: {remote.detail}", problem=True) if remote.detail else None
+            return Line(text=f"  note: {named}: {remote.detail}", problem=True) if remote.detail else None
         case RemoteState.MOVED if on_moved is Reaction.IGNORE:
             return None
         case RemoteState.MOVED if verdict.same_platform:
@@ -92,11 +93,11 @@ def _verdict(verdict: Verdict, on_moved: Reaction) -> Line | None:
             text = "the pinned digest is no longer served: keep the image file, nobody can fetch it again"
         case RemoteState.UNREACHABLE:
             text = f"could not ask whether the tag moved: {remote.detail}"
-    return Line(text=f"  {remote.state}: {verdict.reference}: {text}", problem=True)
+    return Line(text=f"  {remote.state}: {named}: {text}", problem=True)
 
 
-def _short(digest: str | None) -> str:
-    return "?" if digest is None else digest[: len("sha256:") + 12]
+def _short(digest: Digest | None) -> str:
+    return "?" if digest is None else digest.short
 
 
 def tell(line: Line) -> None:

@@ -73,7 +73,7 @@ class PolicyCheck:
         if self._policies is not None:
             ask = asking(self._registry, platform=pins.platform)
             for entry in self._policies.informed(list(pins.entries.values()), ask):
-                pins.entries[entry.reference] = entry
+                pins.entries[entry.reference.text] = entry
 
     def _judge(self, violations: "list[Violation]") -> None:
         from snakemake_apptainer_freshness.actions.policies import refuse

@@ -33,17 +33,16 @@ def _report(progress: Progress, bars: ProgressBars) -> None:
     """One line an image for what is being done, and a bar on a terminal while it is."""
     match progress.stage:
         case Stage.PULLING:
-            bars.begin(progress.pin.reference)
+            bars.begin(progress.pin.reference.text)
             why = f" ({progress.detail})" if progress.detail else ""
             tell(Line(text=f"Pulling singularity image {progress.pin.url}.{why}"))
         case Stage.WAITING:
-            tell(
-                Line(text=f"apptainer-freshness: waiting {progress.detail}, which is fetching {progress.pin.reference}")
-            )
+            who = progress.detail
+            tell(Line(text=f"apptainer-freshness: waiting {who}, which is fetching {progress.pin.reference.text}"))
         case Stage.NOTE:
-            tell(Line(text=f"apptainer-freshness: {progress.pin.reference}: {progress.detail}"))
+            tell(Line(text=f"apptainer-freshness: {progress.pin.reference.text}: {progress.detail}"))
         case Stage.DONE | Stage.FAILED:
-            bars.end(progress.pin.reference)
+            bars.end(progress.pin.reference.text)
 
 
 def _together(failed: list[tuple[Pin, FreshnessError]]) -> FreshnessError:
@@ -51,6 +50,6 @@ def _together(failed: list[tuple[Pin, FreshnessError]]) -> FreshnessError:
     first = failed[0][1]
     if len(failed) == 1:
         return first
-    lines = [f"  {pin.reference}: {error.message}" for pin, error in failed]
+    lines = [f"  {pin.reference.text}: {error.message}" for pin, error in failed]
     hints = "\n".join(dict.fromkeys(error.hint for _, error in failed if error.hint))
     return type(first)("\n".join([f"cannot fetch {len(failed)} images:", *lines]), hint=hints)

@@ -10,7 +10,8 @@ from snakemake_apptainer_freshness.actions.pinning import Pins, TagResolver
 from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, RemoteFact, RemoteState
-from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry, Pinned
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.record.run import ImageRecord
@@ -23,9 +24,9 @@ class TimedResolver:
 
     def __init__(self, registries: TagResolver) -> None:
         self._registries = registries
-        self.at: dict[str, str] = {}
-        """When the registry answered about a reference (in its full form)."""
-        self.resolved: dict[str, str] = {}
+        self.at: dict[Reference, str] = {}
+        """When the registry answered about a reference."""
+        self.resolved: dict[Reference, Digest] = {}
         """The digest that it gave for those that were resolved."""
 
     @property
@@ -37,14 +38,14 @@ class TimedResolver:
         """As :class:`~.actions.pinning.TagResolver` has it."""
         for reference, answer in self._registries.resolve(references):
             if isinstance(answer, Entry):
-                self.at[str(reference)] = now()
-                self.resolved[str(reference)] = answer.digest
+                self.at[reference] = now()
+                self.resolved[reference] = answer.digest
             yield reference, answer
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
         """As :class:`~.actions.pinning.TagResolver` has it."""
         for entry, fact in self._registries.check(entries):
-            self.at[str(parse(entry.reference))] = now()
+            self.at[entry.reference] = now()
             yield entry, fact
 
 
@@ -68,24 +69,25 @@ class Witnesses:
     def record(self, reference: str, pinned: Pinned) -> ImageRecord:
         """All of it about `reference`, for which rules run `pinned`."""
         entry = self.pins.entries.get(reference)
-        record = ImageRecord(reference=reference, pinned=pinned.url, digest=pinned.digest)
+        digest = str(pinned.digest or "")
+        record = ImageRecord(reference=reference, pinned=pinned.url, digest=digest)
         if entry is None:
             return replace(record, proof=self.pins.unpinnable.get(reference, ""))
-        manifest = entry.platforms.get(self.pins.platform, "")
-        record = replace(record, platform=self.pins.platform, manifest=manifest if manifest != pinned.digest else "")
+        manifest = str(entry.platforms.get(self.pins.platform, ""))
+        record = replace(record, platform=str(self.pins.platform), manifest=manifest if manifest != digest else "")
         return self._with_disk(self._with_remote(record, entry), Pin.of(entry, kind=self.pins.options.pin))
 
     def _with_remote(self, record: ImageRecord, entry: Entry) -> ImageRecord:
-        name = str(parse(record.reference))
-        asked_at = self.heard.at.get(name, "") if self.heard else ""
-        fact = self.remote().get(record.reference)
-        if fact is None and self.heard and name in self.heard.resolved:
-            fact = RemoteFact(state=RemoteState.CURRENT, digest=self.heard.resolved[name])
+        reference = entry.reference
+        asked_at = self.heard.at.get(reference, "") if self.heard else ""
+        fact = self.remote().get(reference.text)
+        if fact is None and self.heard and reference in self.heard.resolved:
+            fact = RemoteFact(state=RemoteState.CURRENT, digest=self.heard.resolved[reference])
         if fact is None:
             return record
         points_at = fact.digest or (entry.digest if fact.state is RemoteState.CURRENT else "")
         return replace(
-            record, remote=str(fact.state), points_at=points_at, asked_at=asked_at, remote_detail=fact.detail
+            record, remote=str(fact.state), points_at=str(points_at), asked_at=asked_at, remote_detail=fact.detail
         )
 
     def _with_disk(self, record: ImageRecord, pin: Pin) -> ImageRecord:

@@ -197,18 +197,18 @@ def parse(body: bytes, content_type: str | None) -> Manifest | Index:
     )
 
 
-def platforms(index: Index) -> Mapping[str, str]:
-    """What Apptainer takes from `index` on each platform: ``os/architecture`` to digest.
+def platforms(index: Index) -> Mapping[Platform, Digest]:
+    """Return what Apptainer takes from `index` on each platform.
 
     Without variants, since Apptainer asks for none; :func:`choose` can. Attestations (``unknown/unknown``)
     are left out. A digest may be that of a nested index.
     """
-    found: dict[str, str] = {}
+    taken: dict[Platform, Digest] = {}
     for entry in index.entries:
         platform = entry.platform or _DEFAULT_PLATFORM
         if (platform.os, platform.architecture) != (_UNKNOWN_PLATFORM.os, _UNKNOWN_PLATFORM.architecture):
-            found.setdefault(f"{platform.os}/{platform.architecture}", str(entry.digest))
-    return found
+            taken.setdefault(Platform(os=platform.os, architecture=platform.architecture), entry.digest)
+    return taken
 
 
 def choose(index: Index, wanted: Platform) -> Descriptor | None:

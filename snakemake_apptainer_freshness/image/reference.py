@@ -110,8 +110,8 @@ class Reference:
             return f"{self.host}/{self.repository}" if self.host else self.repository
         return self.host + self.path
 
-    def pinned(self, digest: Digest) -> str:
-        """What a rule is rewritten to, so that it names `digest` and nothing else.
+    def pinned(self, digest: Digest) -> "Reference":
+        """Return what a rule is rewritten to, so that it names `digest` and nothing else.
 
         ``docker://host/repository@sha256:…``, ``oras://host/repository@sha256:…`` or
         ``library://path:sha256.<hex>``. The tag goes: Apptainer 1.4.5 refuses a tag beside a digest. The host
@@ -133,7 +133,13 @@ class Reference:
                 f"{shown(self.text)}: Apptainer would ask {self.host!r}, but download from docker.io",
                 hint=f"write the port: docker://{self.host}:443/{self.repository}",
             )
-        return _checked(f"{self.scheme}://{self.name}{_digest_suffix(self.scheme, digest)}")
+        return Reference(
+            text=_checked(f"{self.scheme}://{self.name}{_digest_suffix(self.scheme, digest)}"),
+            scheme=self.scheme,
+            host=self.host,
+            repository=self.repository,
+            digest=digest,
+        )
 
     def __str__(self) -> str:
         if not self.scheme.has_slashes:

@@ -93,16 +93,15 @@ class LibrarySource:
                 hint="do not use it: the library, or something between it and here, is broken or lying",
             )
         return Entry(
-            reference=reference.text,
-            pinned=reference.pinned(digest),
-            digest=str(digest),
+            reference=reference,
+            digest=digest,
             media_type=MEDIA_TYPE,
-            platforms={str(Platform.here()): str(digest)},
+            platforms={Platform.here(): digest},
         )
 
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
         """What the library says now of `reference`."""
-        pin = Digest.parse(entry.digest)
+        pin = entry.digest
         if reference.tag is None:
             served = self._is_served(reference, pin)
             return RemoteFact(state=RemoteState.CURRENT if served else RemoteState.LOST)
@@ -112,11 +111,11 @@ class LibrarySource:
             state = RemoteState.UNTAGGED if self._is_served(reference, pin) else RemoteState.LOST
             return RemoteFact(state=state, detail=error.message)
         if digest == pin:
-            return RemoteFact(state=RemoteState.CURRENT, digest=str(pin))
+            return RemoteFact(state=RemoteState.CURRENT, digest=pin)
         return RemoteFact(
             state=RemoteState.MOVED if self._is_served(reference, pin) else RemoteState.LOST,
-            digest=str(digest),
-            platforms={str(Platform.here()): str(digest)},
+            digest=digest,
+            platforms={Platform.here(): digest},
         )
 
     def _is_served(self, reference: Reference, pin: Digest) -> bool:

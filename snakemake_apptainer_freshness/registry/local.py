@@ -16,9 +16,10 @@ from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.scheme import Scheme
-from snakemake_apptainer_freshness.lockfile import Entry, pinned_form
+from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import Limits
 
 _MEDIA_TYPES: Final[Mapping[Scheme, str]] = {
@@ -60,9 +61,8 @@ class FileSource:
         """
         digest, media_type, platforms = self._look(reference)
         return Entry(
-            reference=reference.text,
-            pinned=pinned_form(reference, digest),
-            digest=str(digest),
+            reference=reference,
+            digest=digest,
             media_type=media_type,
             platforms=platforms,
         )
@@ -77,10 +77,10 @@ class FileSource:
             if isinstance(error.__cause__, FileNotFoundError):
                 return RemoteFact(state=RemoteState.LOST, detail=error.message)
             raise
-        state = RemoteState.CURRENT if str(digest) == entry.digest else RemoteState.MOVED
-        return RemoteFact(state=state, digest=str(digest), platforms=platforms)
+        state = RemoteState.CURRENT if digest == entry.digest else RemoteState.MOVED
+        return RemoteFact(state=state, digest=digest, platforms=platforms)
 
-    def _look(self, reference: Reference) -> tuple[Digest, str, Mapping[str, str]]:
+    def _look(self, reference: Reference) -> tuple[Digest, str, Mapping[Platform, Digest]]:
         if reference.scheme in _UNPINNABLE:
             why, hint = _UNPINNABLE[reference.scheme]
             raise Unpinnable(f"{reference.text} cannot be pinned: {why}", hint=hint)
@@ -102,7 +102,7 @@ class FileSource:
             raise _unreadable(reference, error) from error
         return digest, _MEDIA_TYPES[reference.scheme], {}
 
-    def _look_at_layout(self, reference: Reference) -> tuple[Digest, str, Mapping[str, str]]:
+    def _look_at_layout(self, reference: Reference) -> tuple[Digest, str, Mapping[Platform, Digest]]:
         """The manifest that Apptainer takes from an OCI layout: the one that is named, or the only one."""
         text, _, wanted = reference.path.partition("@")
         folder = Path(text).expanduser()

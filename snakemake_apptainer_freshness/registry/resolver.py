@@ -159,18 +159,18 @@ class Resolver:
             by_meaning.setdefault(reference, {})[reference.text] = reference
         answers = self._each(by_meaning, ask)
         return (
-            (reference, replace(answer, reference=reference.text) if isinstance(answer, Entry) else answer)
+            (reference, replace(answer, reference=reference) if isinstance(answer, Entry) else answer)
             for meaning, answer in answers
             for reference in by_meaning[meaning].values()
         )
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
         """What is served now of each pin, as they complete; what cannot be asked is `unreachable`. Starts at once."""
-        by_meaning: dict[tuple[Reference, str], dict[str, Entry]] = {}
+        by_meaning: dict[tuple[Reference, Digest], dict[str, Entry]] = {}
         for entry in entries:
-            by_meaning.setdefault((parse(entry.reference), entry.digest), {})[entry.reference] = entry
+            by_meaning.setdefault((entry.reference, entry.digest), {})[entry.reference.text] = entry
 
-        def ask(key: tuple[Reference, str]) -> RemoteFact:
+        def ask(key: tuple[Reference, Digest]) -> RemoteFact:
             return self._network.check(key[0], next(iter(by_meaning[key].values())))
 
         answers = self._each(by_meaning, ask)

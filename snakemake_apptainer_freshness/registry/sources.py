@@ -67,17 +67,16 @@ def entry(reference: Reference, document: Document, fetch: Callable[[Digest], Do
     elif isinstance(parsed, Manifest) and parsed.kind is not ManifestKind.IMAGE:
         raise Unpullable(f"{reference.text}: {_WRONG_KIND[parsed.kind]}")
     return Entry(
-        reference=reference.text,
-        pinned=reference.pinned(document.digest),
-        digest=str(document.digest),
+        reference=reference,
+        digest=document.digest,
         media_type=parsed.media_type,
         platforms=_platforms(parsed),
         hints=hints,
     )
 
 
-def platform(document: Document, fetch: Callable[[Digest, Sink], None]) -> str | None:
-    """``os/architecture`` of the single image that `document` is of; None where its configuration does not say.
+def platform(document: Document, fetch: Callable[[Digest, Sink], None]) -> Platform | None:
+    """Return the platform of the single image that `document` is of; None where its configuration does not say it.
 
     `fetch` gets a blob, here the configuration. It is hashed, and read no further than its size.
 
@@ -97,7 +96,7 @@ def platform(document: Document, fetch: Callable[[Digest, Sink], None]) -> str |
     content = strict_json.load(bytes(body.content))
     names = [content.get(key) for key in ("os", "architecture")] if isinstance(content, dict) else []
     try:
-        return str(Platform.parse("/".join(map(str, names))))
+        return Platform.parse("/".join(map(str, names)))
     except InvalidReference:
         return None
 
@@ -119,7 +118,7 @@ class _Bounded:
             raise DamagedAnswer(f"a configuration is longer than the {self._size} bytes that its manifest says")
 
 
-def platforms(document: Document) -> Mapping[str, str]:
+def platforms(document: Document) -> Mapping[Platform, Digest]:
     """The platforms of `document` and their digests; none where it is not an index.
 
     Raises
@@ -130,8 +129,8 @@ def platforms(document: Document) -> Mapping[str, str]:
     return _platforms(manifest.parse(document.body, document.content_type))
 
 
-def _platforms(parsed: Manifest | Index) -> dict[str, str]:
-    return dict(manifest.platforms(parsed)) if isinstance(parsed, Index) else {}
+def _platforms(parsed: Manifest | Index) -> Mapping[Platform, Digest]:
+    return manifest.platforms(parsed) if isinstance(parsed, Index) else {}
 
 
 def _sif_layer(reference: Reference, parsed: Manifest | Index, fetch: Callable[[Digest], Document]) -> Digest:
@@ -186,7 +185,7 @@ class RegistrySource:
 
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
         """What the registry serves now of `reference`: one HEAD where nothing changed."""
-        pin = Digest.parse(entry.digest)
+        pin = entry.digest
         missing: list[RemoteFact] = []
 
         def ask(place: Repository) -> RemoteFact:
@@ -241,15 +240,15 @@ class RegistrySource:
         try:
             digest = self._client.head(place, reference.tag)
             if digest == pin:
-                return RemoteFact(state=RemoteState.CURRENT, digest=str(pin))
+                return RemoteFact(state=RemoteState.CURRENT, digest=pin)
             document = self._client.fetch(place, reference.tag if digest is None else str(digest))
         except NotFound as error:
             state = RemoteState.UNTAGGED if self._is_served(place, pin) else RemoteState.LOST
             return RemoteFact(state=state, detail=error.message)
         if document.digest == pin:
-            return RemoteFact(state=RemoteState.CURRENT, digest=str(pin))
+            return RemoteFact(state=RemoteState.CURRENT, digest=pin)
         state = RemoteState.MOVED if self._is_served(place, pin) else RemoteState.LOST
-        return RemoteFact(state=state, digest=str(document.digest), platforms=platforms(document))
+        return RemoteFact(state=state, digest=document.digest, platforms=platforms(document))
 
     def _is_served(self, place: Repository, digest: Digest) -> bool:
         try:

@@ -20,7 +20,7 @@ from snakemake_apptainer_freshness.errors import (
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference
-from snakemake_apptainer_freshness.lockfile import Entry, pinned_form
+from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.addresses import ANYWHERE, Zone
 from snakemake_apptainer_freshness.registry.retry import RetryPolicy
@@ -61,9 +61,8 @@ class WebSource:
         """
         digest, answer = self._download(reference)
         return Entry(
-            reference=reference.text,
-            pinned=pinned_form(reference, digest),
-            digest=str(digest),
+            reference=reference,
+            digest=digest,
             media_type=MEDIA_TYPE,
             hints=_hints(answer),
         )
@@ -80,8 +79,8 @@ class WebSource:
             digest, _ = self._download(reference)
         except NotFound as error:
             return RemoteFact(state=RemoteState.LOST, detail=error.message)
-        state = RemoteState.CURRENT if str(digest) == entry.digest else RemoteState.MOVED
-        return RemoteFact(state=state, digest=str(digest))
+        state = RemoteState.CURRENT if digest == entry.digest else RemoteState.MOVED
+        return RemoteFact(state=state, digest=digest)
 
     def _download(self, reference: Reference) -> tuple[Digest, HttpResponse]:
         """The hash of the file as it is now, and the answer that it came with."""

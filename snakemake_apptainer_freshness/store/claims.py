@@ -27,8 +27,6 @@ from typing import Any, Final, Self
 from snakemake_apptainer_freshness import lockfile
 from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small, replace_own
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
-from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import records
@@ -97,14 +95,13 @@ def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def urls_of(lock: Iterable[Entry]) -> set[str]:
     """Every url that a run of `lock` may use, on whatever platform, pinned to the index or to a platform's manifest."""
-    found = set()
+    urls = set()
     for entry in lock:
-        found.add(entry.pinned)
-        reference = parse(entry.reference)
+        urls.add(entry.pinned.text)
         for digest in entry.platforms.values():
             with contextlib.suppress(FreshnessError):
-                found.add(lockfile.pinned_form(reference, Digest.parse(digest)))
-    return found
+                urls.add(lockfile.pinned_form(entry.reference, digest).text)
+    return urls
 
 
 def register(prefix: Path, lock_path: Path, lock: Lock, *, unpinned: Iterable[str] = ()) -> None:

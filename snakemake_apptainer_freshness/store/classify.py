@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from snakemake_apptainer_freshness.common.files import StatKey, writable_by_all
 from snakemake_apptainer_freshness.errors import redact
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store.records import Record
 
@@ -121,8 +122,8 @@ def _by_label(sif: "Sif", pin: Pin, evidence: Evidence) -> tuple[DiskState, str]
     note = f"; {evidence.record_problem}" if evidence.record_problem else ""
     if problem := wrong_architecture(sif, pin):
         return DiskState.STALE, problem
-    if pin.scheme != "docker":
-        return DiskState.UNBOUND, f"nothing in it says what {pin.scheme}:// image it is{note}"
+    if pin.pinned.scheme is not Scheme.DOCKER:
+        return DiskState.UNBOUND, f"nothing in it says what {pin.pinned.scheme}:// image it is{note}"
     if digest := sif.pulled_digest:
         if pin.names(digest):
             return DiskState.BOUND, f"its label says that it was pulled by {digest.short}{note}"
@@ -138,7 +139,7 @@ def _by_label(sif: "Sif", pin: Pin, evidence: Evidence) -> tuple[DiskState, str]
 
 def wrong_architecture(sif: "Sif", pin: Pin) -> str:
     """Why the image is not for the pin's machine; empty where it is, or does not say."""
-    here = pin.architecture
+    here = pin.platform.architecture
     if not sif.architecture or sif.architecture in (here, _ALSO_RUNS.get(here)):
         return ""
     return f"it is for {sif.architecture}, the pin is for {here}"

@@ -56,7 +56,7 @@ class ProvenTag:
     url: str
     digest: Digest
     manifest: Digest | None
-    platform: str
+    platform: Platform
     since: float
     until: float
     sha256: str = ""
@@ -73,7 +73,7 @@ class ProvenTag:
             "url": self.url,
             "digest": str(self.digest),
             "manifest": str(self.manifest) if self.manifest else None,
-            "platform": self.platform,
+            "platform": str(self.platform),
             "since": self.since,
             "until": self.until,
             "sha256": self.sha256,
@@ -94,13 +94,14 @@ class ProvenTag:
             raise ValueError
         values["digest"] = Digest.parse(values["digest"])
         values["manifest"] = None if values["manifest"] is None else Digest.parse(values["manifest"])
+        values["platform"] = Platform.parse(values["platform"])
         values["stat"] = None if values["stat"] is None else StatKey.from_dict(values["stat"])
         return cls(**values)
 
     @property
-    def key(self) -> tuple[str, str, str, float]:
+    def key(self) -> tuple[str, Digest, Platform, float]:
         """What tells this row from all others."""
-        return self.url, str(self.digest), self.platform, self.since
+        return self.url, self.digest, self.platform, self.since
 
 
 class TagHistory:
@@ -108,8 +109,8 @@ class TagHistory:
 
     def __init__(self, *, problem: str = "") -> None:
         self.problem = problem
-        self._manifests: dict[tuple[str, str], str] = {}
-        self._images: dict[tuple[str, str, str, float], ProvenTag] = {}
+        self._manifests: dict[tuple[Digest, Platform], Digest] = {}
+        self._images: dict[tuple[str, Digest, Platform, float], ProvenTag] = {}
         self._news = False
 
     @property
@@ -117,16 +118,15 @@ class TagHistory:
         """Whether something was learned that the file does not have."""
         return self._news
 
-    def manifest(self, digest: Digest, platform: str) -> Digest | None:
+    def manifest(self, digest: Digest, platform: Platform) -> Digest | None:
         """The manifest of `platform` in what `digest` names, where that is known."""
-        known = self._manifests.get((str(digest), platform))
-        return Digest.parse(known) if known else None
+        return self._manifests.get((digest, platform))
 
     def images(self, url: str) -> list[ProvenTag]:
         """What the image file of `url` was, at one time or another."""
         return [seen for seen in self._images.values() if seen.url == url]
 
-    def learn_manifests(self, digest: str, platforms: Mapping[str, str]) -> None:
+    def learn_manifests(self, digest: Digest, platforms: Mapping[Platform, Digest]) -> None:
         """Remember the manifest of each platform in what `digest` names."""
         for platform, manifest in platforms.items():
             if self._manifests.get((digest, platform)) != manifest:
@@ -135,7 +135,7 @@ class TagHistory:
 
     def learn_entries(self, entries: Iterable[Entry]) -> None:
         """Remember what a lock says of its digests' platforms."""
-        here = str(Platform.here())
+        here = Platform.here()
         for entry in entries:
             self.learn_manifests(entry.digest, entry.platforms or {here: entry.digest})
 
@@ -157,7 +157,7 @@ class TagHistory:
         """The memory as it is written."""
         manifests: dict[str, dict[str, str]] = {}
         for (digest, platform), manifest in sorted(self._manifests.items()):
-            manifests.setdefault(digest, {})[platform] = manifest
+            manifests.setdefault(str(digest), {})[str(platform)] = str(manifest)
         images = [self._images[key].to_dict() for key in sorted(self._images)]
         return (json.dumps({"version": VERSION, "manifests": manifests, "images": images}, indent=1) + "\n").encode()
 
@@ -177,8 +177,7 @@ class TagHistory:
         try:
             for digest, platforms in table["manifests"].items():
                 for platform, manifest in platforms.items():
-                    key = str(Digest.parse(digest)), str(Platform.parse(platform))
-                    found._manifests[key] = str(Digest.parse(manifest))
+                    found._manifests[Digest.parse(digest), Platform.parse(platform)] = Digest.parse(manifest)
             for row in table["images"]:
                 seen = ProvenTag.from_dict(row)
                 found._images[seen.key] = seen

@@ -40,6 +40,7 @@ from snakemake_apptainer_freshness.common.files import (
     writable_by_all,
 )
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, UnprovenImage
+from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import records
@@ -105,7 +106,7 @@ def obtain(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtai
         if isinstance(error, InterruptedError):
             raise
         raise LocalIOError(
-            f"cannot write the image of {pin.reference} to {temporary.parent}: {error.strerror or error}",
+            f"cannot write the image of {pin.reference.text} to {temporary.parent}: {error.strerror or error}",
             hint="make room there, or choose another folder with --apptainer-prefix",
         ) from error
     except BaseException:
@@ -150,7 +151,7 @@ def _leave(pin: Pin, cache: CacheFolder | None, note: Note) -> None:
 
 def _shareable(pin: Pin, cache: CacheFolder | None, program: Apptainer) -> CacheFolder | None:
     """The cache, where a build through it can be proven and the cache is ours."""
-    provable = pin.scheme == "docker" and pin.manifest is not None and program.keeps_manifests
+    provable = pin.pinned.scheme is Scheme.DOCKER and pin.manifest is not None and program.keeps_manifests
     return cache if provable and cache is not None and cache.usable else None
 
 
@@ -220,7 +221,7 @@ def _copy_proven(pin: Pin, temporary: Path, cache: CacheFolder) -> Obtained | No
             record = records.load(path)
         except DamagedRecord:
             continue
-        if record is None or record.refuted or record.digest != pin.digest or record.platform != pin.platform:
+        if record is None or record.refuted or record.digest != pin.digest or record.platform != str(pin.platform):
             continue
         if _copy(path, temporary) != record.sha256:
             _remove(temporary)
@@ -274,7 +275,7 @@ def _examine(pin: Pin, temporary: Path, program: Apptainer) -> Obtained:
         raise _refused(pin, error.message) from None
     if problem := wrong_architecture(image, pin):
         raise _refused(pin, problem)
-    if pin.scheme == "docker" and not (image.pulled_digest and pin.names(image.pulled_digest)):
+    if pin.pinned.scheme is Scheme.DOCKER and not (image.pulled_digest and pin.names(image.pulled_digest)):
         raise _refused(pin, f"its label says that it was pulled as {image.pulled_reference or 'something else'}")
     with opened(temporary) as file:
         sha256, size = sha256_of(file), os.fstat(file.fileno()).st_size
@@ -296,10 +297,10 @@ def record_of(pin: Pin, image: Path, obtained: Obtained) -> Record:
     """The record of `image`, which was obtained for `pin`; without a stat key, which its first check adds."""
     return Record(
         image=image.name,
-        reference=pin.reference,
+        reference=pin.reference.text,
         pinned=pin.url,
         digest=pin.digest,
-        platform=pin.platform,
+        platform=str(pin.platform),
         manifest=pin.manifest,
         sha256=obtained.sha256,
         size=obtained.size,

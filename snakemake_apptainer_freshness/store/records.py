@@ -32,6 +32,9 @@ from snakemake_apptainer_freshness.common.files import (
 )
 from snakemake_apptainer_freshness.errors import InvalidDigest
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
 
 VERSION: Final = 1
@@ -75,6 +78,24 @@ class Record:
     apptainer: str
     obtained_at: str
     obtained_by: str
+
+    def pin(self) -> Pin:
+        """Return what this record says that its image has to be.
+
+        Raises
+        ------
+        FreshnessError
+            where a text in it is no reference or no platform.
+        """
+        pinned = parse(self.pinned)
+        return Pin(
+            reference=parse(self.reference),
+            pinned=pinned,
+            digest=self.digest,
+            platform=Platform.parse(self.platform),
+            manifest=self.manifest,
+            content=self.digest if pinned.scheme.is_content else None,
+        )
 
     def dumps(self) -> bytes:
         """The record as it is written."""

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from snakemake_apptainer_freshness import lockfile
-from snakemake_apptainer_freshness.lockfile import Entry, Lock
+from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.pin import Pin
 from tests.bench.startup import IMAGES, ROUND_TRIP, RULES, environments, workflow
 from tests.bench.timing import Command, in_turn, median, ratio, table
 from tests.support import pins, programs
 from tests.support.images import tiny_image
+from tests.support.pins import lock_entry
 from tests.support.simulator import Simulator
 
 ROUNDS, HELP_ROUNDS, MANY = 9, 41, 1000
@@ -116,9 +117,8 @@ def locked(folder: Path, names: Sequence[str], digest: Callable[[str], str]) -> 
     for name in names:
         pinned = digest(name)
         entries.append(
-            Entry(
+            lock_entry(
                 reference=f"{name}:1.0",
-                pinned=f"{name}@{pinned}",
                 digest=pinned,
                 media_type="application/vnd.oci.image.manifest.v1+json",
             )

@@ -20,12 +20,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps
+from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.settings import LIMITS
 from tests.bench.timing import Command, Run, in_turn, median, ratio, table
 from tests.support import programs
 from tests.support.certificates import authority
 from tests.support.lab import manifest
+from tests.support.pins import lock_entry
 from tests.support.simulator import Simulator
 
 ROUND_TRIP = 0.030
@@ -155,9 +156,8 @@ def counted(images: int, code: str) -> list[str]:
         for text in fill([server], images):
             reference = parse(f"docker://{text}")
             digest = server.digest(reference.repository, "1.0")
-            pinned = f"docker://{reference.name}@{digest}"
             media_type = "application/vnd.oci.image.manifest.v1+json"
-            entries.append(Entry(reference=reference.text, pinned=pinned, digest=digest, media_type=media_type))
+            entries.append(lock_entry(reference=reference.text, digest=digest, media_type=media_type))
         (folder / "containers.lock").write_text(dumps(Lock.of(entries)), encoding="utf-8")
         _, crane = commands(folder, [])
         server.clear()

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from snakemake_apptainer_freshness import lockfile
 from snakemake_apptainer_freshness.engine.handover import Handover, encode
-from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned
+from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 from tests.bench.timing import Command, Run, in_turn, median, ratio, table
 from tests.support import programs
 from tests.support.images import push, tiny_image
+from tests.support.pins import lock_entry, run_as
 from tests.support.registry import RealRegistry
 from tests.support.simulator import Simulator
 
@@ -58,9 +59,8 @@ def workflow(folder: Path, registry: Simulator) -> Lock:
         digest = registry.publish(f"bench/tool{number}", "1.0", manifest)
         name = f"docker://{registry.host}/bench/tool{number}"
         entries.append(
-            Entry(
+            lock_entry(
                 reference=f"{name}:1.0",
-                pinned=f"{name}@{digest}",
                 digest=digest,
                 media_type="application/vnd.oci.image.manifest.v1+json",
             )
@@ -136,7 +136,7 @@ def job_start(bench: Bench, folder: Path) -> int:
         flag = ("--config", "apptainer_freshness=lock")
         replace(calls["pinned"], arguments=[*calls["pinned"].arguments, *flag]).run()
         luggage = Handover(
-            pins={f"{name}:1.0": Pinned(url=f"{name}@{digest}", digest=digest)},
+            pins={f"{name}:1.0": run_as(f"{name}:1.0", f"{name}@{digest}", digest)},
             mode=Mode.LOCK,
             on_unverified=OnUnverified.REPAIR,
         )

@@ -6,6 +6,7 @@ import pytest
 
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from tests.support import images
 from tests.support.homes import Home
@@ -49,7 +50,7 @@ class Repository:
         manifests = {f"{one.os}/{one.architecture}": one.digest for one in members if isinstance(one, images.Image)}
         platform = platform or str(Platform.here())
         return Pin(
-            url=self.pinned(digest),
+            pinned=parse(self.pinned(digest)),
             reference=self.reference,
             digest=Digest.parse(digest),
             manifest=Digest.parse(manifests[platform]),

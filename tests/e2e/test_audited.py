@@ -104,7 +104,9 @@ def scene(shared_registry, tmp_path_factory):
 
     (workspace.folder / "report.txt").write_text("edited by hand")
     pins.flip_seven_bytes(
-        image_path(workspace.folder / ".snakemake" / "singularity", workspace.lock().get(references["count"]).pinned)
+        image_path(
+            workspace.folder / ".snakemake" / "singularity", workspace.lock().get(references["count"]).pinned.text
+        )
     )
     text = audit(workspace, *(f"--{form}={folder / name}" for form, name in WRITTEN.items()))
     document = json.loads(audit(workspace, "--json"))

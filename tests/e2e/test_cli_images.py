@@ -13,11 +13,11 @@ import pytest
 
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps
+from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.e2e.conftest import Repository
-from tests.support.pins import flip_seven_bytes
+from tests.support.pins import flip_seven_bytes, lock_entry
 from tests.support.workflow import Workspace
 
 WORDS = ("verified", "bound", "unbound", "stale", "altered", "corrupt", "absent")
@@ -25,9 +25,8 @@ PROGRAM = [sys.executable, "-c", "from snakemake_apptainer_freshness.cli import 
 
 
 def entry(repository, digest):
-    return Entry(
+    return lock_entry(
         reference=repository.reference,
-        pinned=repository.pinned(digest),
         digest=digest,
         media_type="application/vnd.oci.image.manifest.v1+json",
         platforms={str(Platform.here()): digest},

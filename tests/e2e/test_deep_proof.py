@@ -15,6 +15,7 @@ from snakemake_apptainer_freshness.actions.prove import PROVEN, Proof, prove
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from snakemake_apptainer_freshness.store import records
@@ -112,10 +113,10 @@ class Lab:
     def push(self, content: Image | Index) -> Pin:
         digest = push(content, self.registry.host, self.name, "1.0")
         return Pin(
-            url=f"docker://{self.registry.host}/{self.name}@{digest}",
-            reference=self.tagged,
+            pinned=parse(f"docker://{self.registry.host}/{self.name}@{digest}"),
+            reference=parse(self.tagged),
             digest=Digest.parse(digest),
-            platform=str(Platform.here()),
+            platform=Platform.parse(str(Platform.here())),
         )
 
     def pull(self) -> Path:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pins import run_as
+
 
 def slow_workflow(tool, workspace, jobs=3):
     """A workflow of `jobs` jobs, of which the first waits for a file ``go``."""
@@ -125,13 +127,12 @@ def test_a_job_that_got_no_pins_does_not_run(repository, workspace):
 
 def test_a_container_function_that_changes_its_mind_is_refused_in_the_job(repository, workspace):
     from snakemake_apptainer_freshness.engine.handover import Handover, encode
-    from snakemake_apptainer_freshness.lockfile import Pinned
     from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 
     tool = repository()
     slow_workflow(tool, workspace)
     digest = "sha256:" + "a" * 64
-    table = {"docker://q.io/x:1": Pinned(url=f"docker://q.io/x@{digest}", digest=digest)}
+    table = {"docker://q.io/x:1": run_as("docker://q.io/x:1", f"docker://q.io/x@{digest}", digest)}
     pins = encode(Handover(pins=table, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR))
     result = workspace.snakemake(
         "--mode", "subprocess", "first.txt", "--config", f"apptainer_freshness_pins={pins}", fails=True

@@ -19,6 +19,7 @@ from snakemake_apptainer_freshness.actions.fetch import fetch
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.errors import PullFailed
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import pull, records
 from snakemake_apptainer_freshness.store.prefix import image_path
@@ -156,7 +157,7 @@ def test_a_digest_that_is_gone_is_said(home, repository):
 def test_a_registry_that_is_down_is_tried_again_and_then_said(home, tmp_path, monkeypatch):
     monkeypatch.setattr(pull, "DISK", DISK._replace(pull_backoff=0.01))
     wanted = pins.pin()
-    down = replace(wanted, url=wanted.url.replace("quay.io", "127.0.0.1:1"))
+    down = replace(wanted, pinned=parse(wanted.url.replace("quay.io", "127.0.0.1:1")))
     (result,) = fetch([down], home.prefix, environment=home.environment)
     assert isinstance(result.error, PullFailed)
     assert "the registry could not be reached" in result.error.message

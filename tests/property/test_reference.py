@@ -76,8 +76,9 @@ def test_the_pinned_form_is_safe_names_the_same_repository_and_is_its_own_pinned
     reference = parse(text)
     assume(reference.host not in {"localhost", reference.host.replace(".", "").replace(":", "")})
     pinned = reference.pinned(digest)
-    assert is_shell_safe(pinned)
-    again = parse(pinned)
+    assert is_shell_safe(pinned.text)
+    again = parse(pinned.text)
+    assert (again, again.text) == (pinned, pinned.text)
     assert (again.scheme, again.name, again.digest) == (reference.scheme, reference.name, digest)
     assert again.tag is None
     assert again.pinned(digest) == pinned
@@ -89,9 +90,9 @@ def test_nothing_unsafe_is_ever_pinned(scheme, rest, digest):
         pinned = parse(scheme + rest).pinned(digest)
     except InvalidReference:
         return
-    assert is_shell_safe(pinned)
-    assert pinned.isascii()
-    assert not set(pinned) & set(" \t\n;&|<>()$`\\\"'*?{}!#~")
+    assert is_shell_safe(pinned.text)
+    assert pinned.text.isascii()
+    assert not set(pinned.text) & set(" \t\n;&|<>()$`\\\"'*?{}!#~")
 
 
 @given(texts(), st.sampled_from(list(" \t\n\r\0\\{};|&$`'\"<>()*?!#~^\x7fé\u0430\u2028")), st.integers(0))

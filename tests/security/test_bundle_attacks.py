@@ -17,6 +17,7 @@ import pytest
 from snakemake_apptainer_freshness.actions.bundle import gather, save
 from snakemake_apptainer_freshness.actions.unpack import Loader
 from snakemake_apptainer_freshness.errors import InvalidBundle
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import archive
@@ -25,7 +26,7 @@ from tests.support.pins import OTHER, REPOSITORY, pin, put, record
 from tests.unit.cli.conftest import entry_of
 
 IMAGES = [pin(), pin(OTHER, manifest=None)]
-SECOND = replace(IMAGES[1], reference=f"docker://{REPOSITORY}:2.0")
+SECOND = replace(IMAGES[1], reference=parse(f"docker://{REPOSITORY}:2.0"))
 
 
 class Bundle:

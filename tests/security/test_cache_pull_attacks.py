@@ -12,6 +12,7 @@ from snakemake_apptainer_freshness.actions import fetch as module
 from snakemake_apptainer_freshness.actions.fetch import Result, fetch
 from snakemake_apptainer_freshness.apptainer import program
 from snakemake_apptainer_freshness.errors import LocalIOError, PullFailed, UnprovenImage
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import pull
 from snakemake_apptainer_freshness.store.prefix import image_path
@@ -84,7 +85,7 @@ def test_an_image_that_is_not_provably_the_pins_is_refused(fake, prefix, content
 def test_a_library_that_serves_another_image(fake, prefix):
     """The library's client compares neither the answer nor the file with what was asked for."""
     named = replace(DIGEST, hex="77" * 32)
-    wanted = replace(pin(), url=f"library://team/tool:sha256.{named.hex}", digest=named, content=named)
+    wanted = replace(pin(), pinned=parse(f"library://team/tool:sha256.{named.hex}"), digest=named, content=named)
     fake.serve(wanted, sifs.pulled("", labels={}))
     (result,) = fetch([wanted], prefix, environment=fake.environment)
     assert isinstance(result.error, UnprovenImage)

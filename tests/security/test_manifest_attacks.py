@@ -9,6 +9,7 @@ from snakemake_apptainer_freshness.common import strict_json
 from snakemake_apptainer_freshness.errors import DamagedAnswer
 from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.manifest import parse, platforms
+from snakemake_apptainer_freshness.lockfile import platform_texts
 from snakemake_apptainer_freshness.settings import LIMITS
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -188,7 +189,7 @@ def test_an_odd_variant_that_hides_the_entry_that_apptainer_takes():
     first = ENTRY | {"digest": B, "platform": {"os": "linux", "architecture": "amd64", "variant": "\n"}}
     second = ENTRY | {"platform": {"os": "linux", "architecture": "amd64"}}
     found = parse(json.dumps(INDEX | {"manifests": [first, second]}).encode(), None)
-    assert platforms(found) == {"linux/amd64": B}
+    assert platform_texts(platforms(found)) == {"linux/amd64": B}
 
 
 def test_a_media_type_with_control_characters():

@@ -31,7 +31,7 @@ def test_shell_injection_through_a_container_string(carrier, injection):
 
 def test_a_shell_reads_a_pinned_reference_as_one_word():
     for text in ("docker://h.example:5000/a__b/c--d.e:t", "oras://h.example/x", "library://a/b/c"):
-        pinned = parse(text).pinned(DIGEST)
+        pinned = parse(text).pinned(DIGEST).text
         assert shlex.quote(pinned) == pinned
         echoed = subprocess.run(["bash", "-c", f"printf '<%s>' {pinned}"], capture_output=True, text=True, check=True)
         assert echoed.stdout == f"<{pinned}>"

@@ -1,13 +1,21 @@
-"""Pins, records and images that fit each other, for tests of what lies on the disk."""
+"""Pins, entries, records and images that fit each other, for tests of what lies on the disk.
+
+What is parsed at the edge of the program is made of text here: :func:`lock_entry`, :func:`remote_fact`, :func:`run_as`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.lockfile import Entry, Pinned
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store import records
 from snakemake_apptainer_freshness.store.prefix import image_path
@@ -20,14 +28,63 @@ OTHER = Digest(algorithm="sha256", hex="0e" * 32)
 REPOSITORY = "quay.io/team/tool"
 
 
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+def digest_of(value: Digest | str) -> Digest:
+    """The digest that a test means."""
+    return Digest.parse(value) if isinstance(value, str) else value
+
+
+def platforms_of(table: Mapping[str, Digest | str] | None) -> dict[Platform, Digest]:
+    """The digests of platforms that are named by text."""
+    return {Platform.parse(str(text)): digest_of(digest) for text, digest in (table or {}).items()}
+
+
+def lock_entry(
+    reference: Reference | str,
+    digest: Digest | str = DIGEST,
+    platforms: Mapping[str, Digest | str] | None = None,
+    *,
+    media_type: str = INDEX,
+    hints: Mapping[str, str] | None = None,
+) -> Entry:
+    """The entry of a lock whose texts these are."""
+    return Entry(
+        reference=parse(reference) if isinstance(reference, str) else reference,
+        digest=digest_of(digest),
+        media_type=media_type,
+        platforms=platforms_of(platforms),
+        hints=hints or {},
+    )
+
+
+def remote_fact(
+    state: RemoteState,
+    digest: Digest | str | None = None,
+    platforms: Mapping[str, Digest | str] | None = None,
+    *,
+    detail: str = "",
+) -> RemoteFact:
+    """The answer of a registry whose texts these are."""
+    named = None if digest is None else digest_of(digest)
+    return RemoteFact(state=state, digest=named, platforms=platforms_of(platforms), detail=detail)
+
+
+def run_as(reference: str, url: str = "", digest: Digest | str | None = None) -> Pinned:
+    """What rules run for `reference`: `url`, held to `digest`; by default itself, held to nothing."""
+    held_to = None if digest is None else digest_of(digest)
+    return Pinned(reference=parse(reference), pinned=parse(url or reference), digest=held_to)
+
+
 def pin(digest: Digest = DIGEST, manifest: Digest | None = MANIFEST, platform: str = "linux/amd64") -> Pin:
     """A pin of ``docker://quay.io/team/tool:1.0``."""
     return Pin(
-        url=f"docker://{REPOSITORY}@{digest}",
-        reference=f"docker://{REPOSITORY}:1.0",
+        reference=parse(f"docker://{REPOSITORY}:1.0"),
+        pinned=parse(f"docker://{REPOSITORY}@{digest}"),
         digest=digest,
         manifest=manifest,
-        platform=platform,
+        platform=Platform.parse(platform),
     )
 
 
@@ -46,10 +103,10 @@ def record(image: Path, wanted: Pin) -> Record:
     content = image.read_bytes()
     made = Record(
         image=image.name,
-        reference=wanted.reference,
+        reference=wanted.reference.text,
         pinned=wanted.url,
         digest=wanted.digest,
-        platform=wanted.platform,
+        platform=str(wanted.platform),
         manifest=wanted.manifest,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),

@@ -23,7 +23,7 @@ from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.errors import NotFound
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Reference
+from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.pin import Pin
 from tests.support import images, programs, sifs
 from tests.support.images import Image, Index, Layer
@@ -123,11 +123,11 @@ def pin_of(content: Image | Index, *, manifest: str | None = None) -> Pin:
     """A pin of `content` on this machine."""
     digest = Digest.parse(content.digest)
     return Pin(
-        url=f"docker://{REPOSITORY}@{digest}",
-        reference=f"docker://{REPOSITORY}:1.0",
+        reference=parse(f"docker://{REPOSITORY}:1.0"),
+        pinned=parse(f"docker://{REPOSITORY}@{digest}"),
         digest=digest,
         manifest=Digest.parse(manifest) if manifest else None,
-        platform=str(Platform.here()),
+        platform=Platform.here(),
     )
 
 

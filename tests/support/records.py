@@ -96,7 +96,7 @@ def image(workdir: Path, *, recorded: bool = True, **changes: Any) -> ImageRecor
         pins.record(path, pin)
         pins.settle(path)
     made = audits.image(
-        pin.reference,
+        pin.reference.text,
         pinned=pin.url,
         digest=str(pin.digest),
         manifest=str(pin.manifest),

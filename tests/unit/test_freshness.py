@@ -3,13 +3,14 @@
 import pytest
 
 from snakemake_apptainer_freshness.freshness import UNCHECKED, DiskFact, DiskState, RemoteFact, RemoteState, compare
-from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+from tests.support.pins import lock_entry, remote_fact
 
 INDEX, OTHER, HERE, THERE = ("sha256:" + letter * 64 for letter in "abcd")
 
-ENTRY = Entry(
+ENTRY = lock_entry(
     reference="docker://q.io/a:1",
-    pinned=f"docker://q.io/a@{INDEX}",
     digest=INDEX,
     media_type="application/vnd.oci.image.index.v1+json",
     platforms={"linux/amd64": HERE},
@@ -17,16 +18,16 @@ ENTRY = Entry(
 
 
 def verdict(remote, disk=None, platform="linux/amd64"):
-    return compare(ENTRY, remote, disk, platform=platform)
+    return compare(ENTRY, remote, disk, platform=Platform.parse(platform))
 
 
 def moved(**platforms):
     named = {name.replace("_", "/"): digest for name, digest in platforms.items()}
-    return RemoteFact(state=RemoteState.MOVED, digest=OTHER, platforms=named)
+    return remote_fact(RemoteState.MOVED, OTHER, named)
 
 
 def test_a_current_tag_and_a_proven_image_are_as_agreed():
-    current = RemoteFact(state=RemoteState.CURRENT, digest=INDEX)
+    current = RemoteFact(state=RemoteState.CURRENT, digest=Digest.parse(INDEX))
 
     assert verdict(current).as_agreed
     assert verdict(current, DiskFact(state=DiskState.VERIFIED)).as_agreed

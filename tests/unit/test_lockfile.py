@@ -6,19 +6,21 @@ import pytest
 
 from snakemake_apptainer_freshness import lockfile
 from snakemake_apptainer_freshness.errors import InvalidLock, NotLocked
-from snakemake_apptainer_freshness.lockfile import Change, Entry, Lock
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.lockfile import Change, Lock
 from snakemake_apptainer_freshness.settings import PinKind
+from tests.support.pins import lock_entry
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 INDEX = "application/vnd.oci.image.index.v1+json"
+HERE = Platform.parse("linux/amd64")
 SALMON = "docker://quay.io/biocontainers/salmon:1.10.2--hecfa306_0"
 
 
 def salmon(digest=A, **changes):
-    return Entry(
+    return lock_entry(
         **{
             "reference": SALMON,
-            "pinned": f"docker://quay.io/biocontainers/salmon@{digest}",
             "digest": digest,
             "media_type": INDEX,
             "platforms": {"linux/arm64": C, "linux/amd64": B},
@@ -28,9 +30,8 @@ def salmon(digest=A, **changes):
 
 
 def busybox(digest=B, reference="docker://busybox"):
-    return Entry(
+    return lock_entry(
         reference=reference,
-        pinned=f"docker://docker.io/library/busybox@{digest}",
         digest=digest,
         media_type="application/vnd.oci.image.manifest.v1+json",
         platforms={"linux/amd64": digest},
@@ -77,13 +78,13 @@ def test_the_differences_of_two_locks_are_told_by_reference():
 
 
 def test_a_rule_can_be_pinned_to_the_index_or_to_this_platforms_manifest():
-    assert salmon().pinned_to(PinKind.INDEX, "linux/amd64") == f"docker://quay.io/biocontainers/salmon@{A}"
-    assert salmon().pinned_to(PinKind.PLATFORM, "linux/amd64") == f"docker://quay.io/biocontainers/salmon@{B}"
+    assert salmon().pinned_to(PinKind.INDEX, HERE).text == f"docker://quay.io/biocontainers/salmon@{A}"
+    assert salmon().pinned_to(PinKind.PLATFORM, HERE).text == f"docker://quay.io/biocontainers/salmon@{B}"
 
 
 def test_a_platform_that_the_image_lacks_is_named_with_those_it_has():
     with pytest.raises(NotLocked, match=r"no image for linux/s390x: the lock lists linux/amd64, linux/arm64"):
-        salmon().pinned_to(PinKind.PLATFORM, "linux/s390x")
+        salmon().pinned_to(PinKind.PLATFORM, Platform.parse("linux/s390x"))
 
 
 def sound():
@@ -183,9 +184,8 @@ def test_two_spellings_of_one_image_with_one_digest_agree():
 
 
 def test_files_and_web_addresses_stay_as_they_are_and_are_held_to_a_digest():
-    entry = Entry(
+    entry = lock_entry(
         reference="https://example.org/x.sif",
-        pinned="https://example.org/x.sif",
         digest=A,
         media_type="application/vnd.sylabs.sif.layer.v1.sif",
         hints={"etag": '"abc"'},

@@ -7,15 +7,14 @@ import pytest
 
 from snakemake_apptainer_freshness import policy
 from snakemake_apptainer_freshness.errors import InvalidPolicy
-from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.policy import Level, Rule, parse_policy
+from tests.support.pins import lock_entry
 
 TODAY = date(2026, 6, 1)
 DIGEST = "sha256:" + "a" * 64
 SALMON = "docker://quay.io/biocontainers/salmon:1.10.2"
-ENTRY = Entry(
+ENTRY = lock_entry(
     reference=SALMON,
-    pinned=f"docker://quay.io/biocontainers/salmon@{DIGEST}",
     digest=DIGEST,
     media_type="application/vnd.oci.image.index.v1+json",
     platforms={"linux/amd64": "sha256:" + "b" * 64, "linux/arm64/v8": "sha256:" + "c" * 64},

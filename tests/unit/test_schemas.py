@@ -10,9 +10,10 @@ import pytest
 from snakemake_apptainer_freshness import lockfile, schemas
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.scheme import Scheme
-from snakemake_apptainer_freshness.lockfile import HINTS, Entry, Lock
+from snakemake_apptainer_freshness.lockfile import HINTS, Lock
 from snakemake_apptainer_freshness.policy import UNPINNABLE, load_site_policy
 from snakemake_apptainer_freshness.settings import Options, parse_options
+from tests.support.pins import lock_entry
 
 DIGEST = "sha256:" + "a" * 64
 ENTRY = {
@@ -45,7 +46,7 @@ def test_each_is_a_schema(name):
 
 
 def test_a_lock_that_we_write_fits():
-    lock = Lock.of([Entry(**ENTRY, platforms={"linux/amd64": DIGEST}, hints={"created": "2026-01-01"})])
+    lock = Lock.of([lock_entry(ENTRY["reference"], DIGEST, {"linux/amd64": DIGEST}, hints={"created": "2026-01-01"})])
     assert takes("lock", tomllib.loads(lockfile.dumps(lock)))
 
 

@@ -13,12 +13,13 @@ from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.errors import ConnectionFailed
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.lockfile import Entry, Lock
+from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Options
 from snakemake_apptainer_freshness.store import history
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import images, proofs, sifs
 from tests.support.images import Image, multi_arch
+from tests.support.pins import lock_entry
 from tests.support.proofs import REPOSITORY, Served, file, folder, layer
 
 TAG = f"docker://{REPOSITORY}:1.0"
@@ -35,9 +36,7 @@ def built(tmp_path_factory):
 
 
 def entry(content, reference=TAG, platforms=None):
-    name = reference.rpartition(":")[0]
-    url = f"{name}@{content.digest}"
-    return Entry(reference=reference, pinned=url, digest=content.digest, media_type="x", platforms=platforms or {})
+    return lock_entry(reference=reference, digest=content.digest, media_type="x", platforms=platforms or {})
 
 
 class Down:
@@ -101,7 +100,7 @@ def project(tmp_path):
 
 
 def test_what_its_rule_runs_under_this_name_is_current(project):
-    project.made(entry(CONTENT).pinned)
+    project.made(entry(CONTENT).pinned.text)
 
     assert project.standings() == ["current"]
     assert project.served.asked == []
@@ -171,7 +170,7 @@ def test_the_registry_is_asked_what_an_old_index_has_for_this_platform(project):
 
     assert project.standings(deep=False) == ["unproven"]
     assert project.standings() == ["proven"]
-    assert project.adoption.memory.manifest(Digest.parse(old.digest), HERE) == Digest.parse(CONTENT.digest)
+    assert project.adoption.memory.manifest(Digest.parse(old.digest), Platform.here()) == Digest.parse(CONTENT.digest)
 
 
 def test_an_old_index_with_another_image_for_this_platform_is_another_image(project):
@@ -217,8 +216,7 @@ def test_an_oras_tags_image_is_the_one_layer_of_its_manifest(project, altered, s
     ).encode()  # fmt: skip
     digest, tag = images.sha256(body), f"oras://{REPOSITORY}:1.0"
     project.served.lies = {digest: body}
-    pinned = f"oras://{REPOSITORY}@{digest}"
-    project.entries = [Entry(reference=tag, pinned=pinned, digest=digest, media_type="x")]
+    project.entries = [lock_entry(reference=tag, digest=digest, media_type="x")]
     project.put(content + b"more" * altered, tag)
     project.made(tag, reference=tag)
 
@@ -233,7 +231,7 @@ def test_what_the_lock_lacks_is_unlocked(project):
 
 def test_another_spelling_of_the_reference_is_the_same(project):
     project.entries = [entry(CONTENT, "docker://docker.io/library/tool:latest")]
-    project.made(project.entries[0].pinned, reference="docker://tool")
+    project.made(project.entries[0].pinned.text, reference="docker://tool")
 
     assert project.standings() == ["current"]
 
@@ -259,5 +257,5 @@ def test_the_lock_is_remembered_for_the_next_upgrade(project):
     project.entries = [entry(multi_arch(CONTENT, ELSEWHERE), platforms={HERE: CONTENT.digest})]
     project.adopt()
 
-    digest = Digest.parse(project.entries[0].digest)
-    assert project.adoption.memory.manifest(digest, HERE) == Digest.parse(CONTENT.digest)
+    digest = project.entries[0].digest
+    assert project.adoption.memory.manifest(digest, Platform.here()) == Digest.parse(CONTENT.digest)

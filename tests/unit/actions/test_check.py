@@ -12,6 +12,7 @@ import pytest
 from snakemake_apptainer_freshness.actions import check as module
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.common import files
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.store import records
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import sifs
@@ -161,7 +162,7 @@ def test_a_library_image_is_verified_by_its_own_hash(tmp_path):
 
     content = sifs.pulled("", labels={})
     named = replace(DIGEST, hex=sha256(content).hexdigest())
-    wanted = replace(pin(), url=f"library://team/tool:sha256.{named.hex}", digest=named, content=named)
+    wanted = replace(pin(), pinned=parse(f"library://team/tool:sha256.{named.hex}"), digest=named, content=named)
     image = put(tmp_path, wanted, content)
     assert state(image, wanted) == "verified"
     flip_seven_bytes(image)

@@ -66,7 +66,7 @@ def test_an_absent_image_is_pulled_recorded_and_verified(fake, prefix):
     known = records.load(image)
     assert known is not None
     assert (known.sha256, known.size) == (sha256(content).hexdigest(), len(content))
-    assert (known.digest, known.manifest, known.reference) == (DIGEST, MANIFEST, pin().reference)
+    assert (known.digest, known.manifest, known.reference) == (DIGEST, MANIFEST, pin().reference.text)
     assert (known.apptainer, known.obtained_by) == ("apptainer 1.4.5", "pulled by digest")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", known.obtained_at)
     assert check([pin()], prefix)[pin().url].state == "verified"

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from snakemake_apptainer_freshness.actions.labels import Details, details, parse_configuration
 from snakemake_apptainer_freshness.errors import TimedOut
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.image.platform import Platform
 from tests.support.images import multi_arch, native_architecture, tiny_image
+from tests.support.pins import lock_entry
 
 HERE = f"linux/{native_architecture()}"
 LABELS = {"org.opencontainers.image.version": "1.10.2", "org.opencontainers.image.revision": "abc"}
-SAID = Details(created="2026-01-02T03:04:05Z", version="1.10.2", revision="abc", platform=HERE)
+SAID = Details(created="2026-01-02T03:04:05Z", version="1.10.2", revision="abc", platform=Platform.parse(HERE))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["created", "config", "Labels", "x"]), inner),
@@ -76,9 +76,8 @@ class Registry:
 
 def entry(name, digest, platforms=None):
     reference = f"docker://quay.io/team/{name}:1"
-    return Entry(
+    return lock_entry(
         reference=reference,
-        pinned=parse(reference).pinned(Digest.parse(digest)),
         digest=digest,
         media_type="application/vnd.oci.image.index.v1+json",
         platforms=platforms or {},
@@ -96,17 +95,17 @@ def test_two_small_files_of_this_platforms_image_are_asked_for(tmp_path):
     registry = Registry(image, index)
     locked = entry("tool", index.digest, {HERE: image.digest})
 
-    assert details([locked], registry, platform=HERE) == {locked.pinned: SAID}
+    assert details([locked], registry, platform=Platform.parse(HERE)) == {locked.pinned.text: SAID}
     assert registry.asked == [image.digest, str(Digest.of(image.config))]
 
 
 def test_what_cannot_be_had_is_left_out_and_stops_nothing():
     image = tiny_image(labels=LABELS, created="2026-01-02T03:04:05Z")
     there, gone = entry("tool", image.digest), entry("gone", "sha256:" + "0" * 64)
-    sif = Entry(reference="oras://quay.io/a:1", pinned="", digest="", media_type="")
+    sif = lock_entry("oras://quay.io/a:1")
 
-    assert details([there, gone, sif], Registry(image), platform=HERE) == {there.pinned: SAID}
-    assert details([sif], Registry(), platform=HERE) == {}
+    assert details([there, gone, sif], Registry(image), platform=Platform.parse(HERE)) == {there.pinned.text: SAID}
+    assert details([sif], Registry(), platform=Platform.parse(HERE)) == {}
 
 
 def test_a_registry_that_serves_another_configuration_is_not_believed():
@@ -114,4 +113,4 @@ def test_a_registry_that_serves_another_configuration_is_not_believed():
     registry = Registry(image)
     registry.served[str(Digest.of(image.config))] = forged.config
 
-    assert details([entry("tool", image.digest)], registry, platform=HERE) == {}
+    assert details([entry("tool", image.digest)], registry, platform=Platform.parse(HERE)) == {}

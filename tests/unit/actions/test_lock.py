@@ -10,11 +10,10 @@ from snakemake_apptainer_freshness.actions.lock import EntryChange, LockRequest,
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, writer
 from snakemake_apptainer_freshness.actions.workflow import RuleUse, Unseen, Workflow
 from snakemake_apptainer_freshness.errors import InvalidLock, InvalidReference, NotFound, Unpinnable, UsageError
-from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps
+from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.settings import DISK, Options, Reaction
+from tests.support.pins import lock_entry
 
 OLD, NEW, HERE, OTHER = ("sha256:" + letter * 64 for letter in "abcd")
 PLATFORM = str(Platform.here())
@@ -22,15 +21,9 @@ A, B, GONE = "docker://q.io/a:1", "docker://q.io/b:1", "docker://q.io/gone:1"
 UPGRADE = LockRequest(upgrade=("*",))
 
 
-def entry(text, digest, here=HERE, **changes):
-    made = Entry(
-        reference=text,
-        pinned=parse(text).pinned(Digest.parse(digest)),
-        digest=digest,
-        media_type="application/vnd.oci.image.index.v1+json",
-        platforms={PLATFORM: here} if here else {},
-    )
-    return replace(made, **changes)
+def entry(text, digest, here=HERE, platforms=None, **changes):
+    platforms = platforms or ({PLATFORM: here} if here else {})
+    return lock_entry(text, digest, platforms, **changes)
 
 
 class World:
@@ -39,14 +32,14 @@ class World:
     warnings = ()
 
     def __init__(self, *entries, broken=()):
-        self.entries = {str(parse(one.reference)): one for one in entries}
+        self.entries = {one.reference: one for one in entries}
         self.broken = dict(broken)
         self.asked = []
 
     def resolve(self, references):
         for reference in references:
             self.asked.append(reference.text)
-            answer = self.broken.get(reference.text) or self.entries.get(str(reference))
+            answer = self.broken.get(reference.text) or self.entries.get(reference)
             yield reference, answer or entry(reference.text, NEW, OTHER)
 
     def check(self, entries):
@@ -105,16 +98,16 @@ def test_another_spelling_of_a_locked_image_gets_its_pin(workflow):
     found = planned(workflow("docker://ubuntu"), entry("docker://docker.io/library/ubuntu:latest", OLD), world=world)
 
     assert world.asked == []
-    assert found.after.get("docker://ubuntu").digest == OLD
+    assert str(found.after.get("docker://ubuntu").digest) == OLD
 
 
 def test_an_upgrade_moves_the_pins_that_it_names_and_no_other(workflow):
     found = planned(workflow(A, B), entry(A, OLD), entry(B, OLD), wish=LockRequest(upgrade=("*/b:*",)))
 
     [one] = found.differences
-    assert (one.what, one.reference, one.old.digest, one.new.digest) == (EntryChange.UPDATED, B, OLD, NEW)
-    assert one.platforms == {PLATFORM: PlatformChange.CHANGED}
-    assert found.after.get(A).digest == OLD
+    assert (one.what, one.reference, str(one.old.digest), str(one.new.digest)) == (EntryChange.UPDATED, B, OLD, NEW)
+    assert one.platforms == {Platform.here(): PlatformChange.CHANGED}
+    assert str(found.after.get(A).digest) == OLD
 
 
 def test_an_upgrade_moves_every_spelling_of_an_image_so_that_the_lock_does_not_contradict_itself(workflow):
@@ -122,7 +115,7 @@ def test_an_upgrade_moves_every_spelling_of_an_image_so_that_the_lock_does_not_c
     locked = [entry(text, OLD) for text in spellings]
     found = planned(workflow(spellings[0]), *locked, wish=LockRequest(upgrade=("docker://ubuntu",)))
 
-    assert {one.digest for one in found.after} == {NEW}
+    assert {str(one.digest) for one in found.after} == {NEW}
     assert len(found.after) == 2
 
 
@@ -132,7 +125,11 @@ def test_an_index_with_the_same_image_for_this_platform_is_held_back(workflow):
 
     assert (found.differences, found.after) == ((), found.before)
     [held] = found.held_back
-    assert (held.old.digest, held.new.digest, held.platforms) == (OLD, NEW, {PLATFORM: PlatformChange.SAME})
+    assert (str(held.old.digest), str(held.new.digest), held.platforms) == (
+        OLD,
+        NEW,
+        {Platform.here(): PlatformChange.SAME},
+    )
     assert found.is_as_agreed
 
 
@@ -142,14 +139,14 @@ def test_a_new_spelling_of_what_is_held_back_gets_the_old_pin(workflow):
         workflow(*spellings), entry(spellings[0], OLD), wish=UPGRADE, world=World(entry("docker://ubuntu", NEW))
     )
 
-    assert {one.digest for one in found.after} == {OLD}
+    assert {str(one.digest) for one in found.after} == {OLD}
 
 
 def test_it_is_taken_where_that_is_asked_for(workflow):
     wish = LockRequest(upgrade=("*",), take_same_platform=True)
     found = planned(workflow(A), entry(A, OLD), wish=wish, world=World(entry(A, NEW, HERE)))
 
-    assert found.after.get(A).digest == NEW
+    assert str(found.after.get(A).digest) == NEW
     assert found.held_back == ()
 
 
@@ -223,7 +220,7 @@ def test_one_that_cannot_be_pinned_stops_no_other_and_keeps_its_entry(workflow):
     found = planned(workflow(A, B, "docker://q.io/NO"), entry(B, OLD), wish=UPGRADE, world=world)
 
     assert [one.reference for one in found.differences] == [A]
-    assert found.after.get(B).digest == OLD
+    assert str(found.after.get(B).digest) == OLD
     assert {text: type(error) for text, error in found.failures.items()} == {
         B: NotFound,
         "docker://q.io/NO": InvalidReference,
@@ -290,7 +287,7 @@ def test_a_second_writer_waits_is_told_and_sees_what_the_first_wrote(workflow, m
 
     assert told
     assert told[0].startswith("process ")
-    assert {one.reference: one.digest for one in read_lock(flow.lockfile)} == {A: OLD, B: NEW, GONE: OLD}
+    assert {one.reference.text: str(one.digest) for one in read_lock(flow.lockfile)} == {A: OLD, B: NEW, GONE: OLD}
     assert [one.reference for one in found.differences] == [B]
 
 

@@ -18,18 +18,17 @@ from snakemake_apptainer_freshness.errors import (
     Unpinnable,
 )
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
-from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Mode, Options, PinKind, Reaction
+from tests.support.pins import lock_entry, run_as
 
 OLD, NEW, HERE = ("sha256:" + letter * 64 for letter in "abc")
 
 
 def entry(text, digest):
-    return Entry(
+    return lock_entry(
         reference=text,
-        pinned=parse(text).pinned(Digest.parse(digest)),
         digest=digest,
         media_type="application/vnd.oci.image.index.v1+json",
         platforms={"linux/amd64": HERE},
@@ -62,7 +61,7 @@ def pins(mode, *locked, world=None, **options):
         options=Options(mode=mode, **options),
         lock=Lock.of(locked),
         lockfile="containers.lock",
-        platform="linux/amd64",
+        platform=Platform.parse("linux/amd64"),
         registries=lambda: world,
     )
 
@@ -182,7 +181,7 @@ def test_a_command_that_runs_no_job_leaves_what_the_lock_lacks_alone():
 
     found.ensure(["docker://q.io/a:1"])
 
-    assert found.table() == {"docker://q.io/a:1": Pinned(url="docker://q.io/a:1")}
+    assert found.table() == {"docker://q.io/a:1": run_as("docker://q.io/a:1")}
     assert found.images() == {}
 
 
@@ -198,8 +197,8 @@ def test_the_table_for_jobs_holds_what_is_pinned_and_what_cannot_be():
     found.ensure(["docker://q.io/a:1", "shub://a/b"])
 
     assert found.table() == {
-        "docker://q.io/a:1": Pinned(url=f"docker://q.io/a@{NEW}", digest=NEW),
-        "shub://a/b": Pinned(url="shub://a/b"),
+        "docker://q.io/a:1": run_as("docker://q.io/a:1", f"docker://q.io/a@{NEW}", NEW),
+        "shub://a/b": run_as("shub://a/b"),
     }
     assert list(found.images()) == [f"docker://q.io/a@{NEW}"]
 

@@ -14,6 +14,7 @@ from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.errors import MissingProgram
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store import records
@@ -142,7 +143,7 @@ def test_a_link_to_an_image_is_not_followed(image, tmp_path):
 
 
 def test_other_sources_have_no_layers(image):
-    pin = replace(pin_of(CONTENT), url="library://a/b/c:sha256." + "0" * 64)
+    pin = replace(pin_of(CONTENT), pinned=parse("library://a/b/c:sha256." + "0" * 64))
     proof = prove(pin, image, registry=None, environment=environment(image.parent / "home"))
     assert proof.state == "unbound"
     assert "library://" in proof.detail

@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 
 from snakemake_apptainer_freshness.actions.provenance import Origins, Target, targets_of
-from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store import records
 from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
+from tests.support.pins import lock_entry
 
 TAG = f"docker://{pins.REPOSITORY}:1.0"
 HERE = "linux/amd64"
@@ -26,11 +28,11 @@ def named(digest, repository=pins.REPOSITORY):
 
 def entry(digest=pins.DIGEST, manifest=pins.MANIFEST, reference=TAG):
     platforms = {HERE: str(manifest)} if manifest else {}
-    return Entry(reference=reference, pinned=named(digest), digest=str(digest), media_type="x", platforms=platforms)
+    return lock_entry(reference=reference, digest=str(digest), media_type="x", platforms=platforms)
 
 
 def target(digest=pins.DIGEST, manifest=pins.MANIFEST, kind=PinKind.INDEX):
-    return Target.of(entry(digest, manifest), kind=kind, platform=HERE)
+    return Target.of(entry(digest, manifest), kind=kind, platform=Platform.parse(HERE))
 
 
 class Project:
@@ -88,7 +90,7 @@ def test_the_record_of_an_old_image_says_which_manifest_its_index_has(project):
     pins.record(pins.put(project.prefix, old), old)
 
     assert project.judge(old.url).answer == "same"
-    assert project.memory.manifest(pins.OTHER, HERE) == pins.MANIFEST
+    assert project.memory.manifest(pins.OTHER, Platform.parse(HERE)) == pins.MANIFEST
 
 
 def test_a_tag_says_nothing_by_itself(project):
@@ -124,7 +126,7 @@ def test_a_label_that_names_another_digest_proves_nothing(project):
 @pytest.mark.parametrize("pinned", [TAG, named(pins.DIGEST)], ids=["tag", "pinned"])
 def test_the_record_of_a_tags_image_proves_it_and_that_is_remembered(project, pinned):
     image = project.put(sifs.pulled())
-    recorded = pins.record(image, replace(pins.pin(), url=pinned))
+    recorded = pins.record(image, replace(pins.pin(), pinned=parse(pinned)))
     assert project.judge(TAG).answer == "same"
     assert project.memory.images(TAG)[0].sha256 == recorded.sha256
 
@@ -141,7 +143,7 @@ def test_a_record_of_an_old_digest_proves_a_new_one_with_the_same_manifest(proje
 
 def test_a_record_whose_image_was_altered_proves_nothing(project):
     image = project.put(sifs.pulled())
-    pins.record(image, replace(pins.pin(), url=TAG))
+    pins.record(image, replace(pins.pin(), pinned=parse(TAG)))
     pins.flip_seven_bytes(image)
 
     assert project.judge(TAG).answer == "unknown"
@@ -164,7 +166,7 @@ def test_what_is_remembered_speaks_of_its_time_alone(project):
             url=TAG,
             digest=pins.DIGEST,
             manifest=pins.MANIFEST,
-            platform=HERE,
+            platform=Platform.parse(HERE),
             since=1000.0,
             until=2000.0,
             proven_by="x",
@@ -226,7 +228,7 @@ def test_sources_without_a_digest_are_unknown(project, url):
 
 def test_nothing_is_written_beside_an_image_where_nothing_is_to_be_remembered(project, later):
     image = project.put(sifs.pulled())
-    pins.record(image, replace(pins.pin(), url=TAG))
+    pins.record(image, replace(pins.pin(), pinned=parse(TAG)))
     before = records.path_of(image).read_bytes()
 
     assert Origins(project.prefix, project.memory, remember=False).judge(TAG, NOW, target()).answer == "same"
@@ -253,7 +255,7 @@ def test_a_url_is_meant_where_the_rule_was_not_given_another_image(url, meant):
 
 def test_two_references_of_one_image_are_one_target():
     other = f"docker://{pins.REPOSITORY}:latest"
-    found = targets_of([entry(), entry(reference=other)], kind=PinKind.INDEX, platform=HERE)
+    found = targets_of([entry(), entry(reference=other)], kind=PinKind.INDEX, platform=Platform.parse(HERE))
 
-    assert [one.references for one in found.values()] == [(TAG, other)]
+    assert [one.references for one in found.values()] == [(parse(TAG), parse(other))]
     assert found[named(pins.DIGEST)].digests == {pins.DIGEST, pins.MANIFEST}

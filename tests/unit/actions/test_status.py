@@ -8,24 +8,24 @@ import pytest
 from snakemake_apptainer_freshness.actions.status import status
 from snakemake_apptainer_freshness.actions.workflow import RuleUse, Unseen, Workflow
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteFact, RemoteState
-from snakemake_apptainer_freshness.lockfile import Entry, Lock
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Options
 from tests.support import pins as made
+from tests.support.pins import lock_entry
 
 NEW = "sha256:" + "f" * 64
 PIN = made.pin()
-ENTRY = Entry(
+ENTRY = lock_entry(
     reference=PIN.reference,
-    pinned=PIN.url,
     digest=str(PIN.digest),
     media_type="application/vnd.oci.image.index.v1+json",
     platforms={"linux/amd64": str(PIN.manifest)},
 )
 OTHER = replace(
     ENTRY,
-    reference="docker://quay.io/team/other:2",
-    pinned=f"docker://quay.io/team/other@{made.OTHER}",
-    digest=str(made.OTHER),
+    reference=parse("docker://quay.io/team/other:2"),
+    digest=made.OTHER,
     platforms={},
 )
 
@@ -105,24 +105,26 @@ def test_an_image_that_may_not_run_is_a_finding(tmp_path):
 
 def test_of_the_two_images_that_an_entry_may_have_the_worse_is_told(tmp_path):
     put_verified(tmp_path)
-    platform = replace(PIN, url=f"docker://quay.io/team/tool@{PIN.manifest}", digest=PIN.manifest)
+    platform = replace(PIN, pinned=parse(f"docker://quay.io/team/tool@{PIN.manifest}"), digest=PIN.manifest)
     made.put(tmp_path, platform, b"no image")
     assert one(tmp_path).verdict.disk.state is DiskState.CORRUPT
 
 
 def test_a_reference_that_the_lock_lacks_is_the_first_row(tmp_path):
     missing = "docker://quay.io/team/new:1"
-    rows = status(Lock.of([ENTRY]), tmp_path, workflow=workflow(ENTRY.reference, missing))
-    assert [row.reference for row in rows] == [missing, ENTRY.reference]
+    rows = status(Lock.of([ENTRY]), tmp_path, workflow=workflow(ENTRY.reference.text, missing))
+    assert [row.reference for row in rows] == [missing, ENTRY.reference.text]
     assert rows[0].is_finding
     assert rows[0].verdict is None
 
 
 def test_an_entry_that_no_rule_names_is_an_orphan_only_where_all_rules_were_seen(tmp_path):
     lock = Lock.of([ENTRY, OTHER])
-    orphans = [row.reference for row in status(lock, tmp_path, workflow=workflow(ENTRY.reference)) if row.is_orphan]
-    assert orphans == [OTHER.reference]
-    half_seen = workflow(ENTRY.reference, unseen=[Unseen(rule="b", why="its image depends on a checkpoint")])
+    orphans = [
+        row.reference for row in status(lock, tmp_path, workflow=workflow(ENTRY.reference.text)) if row.is_orphan
+    ]
+    assert orphans == [OTHER.reference.text]
+    half_seen = workflow(ENTRY.reference.text, unseen=[Unseen(rule="b", why="its image depends on a checkpoint")])
     assert not any(row.is_orphan for row in status(lock, tmp_path, workflow=half_seen))
 
 
@@ -130,7 +132,7 @@ def test_the_worst_comes_first(tmp_path):
     made.record(made.put(tmp_path, PIN), PIN)
     made.flip_seven_bytes(made.put(tmp_path, PIN))
     rows = status(Lock.of([OTHER, ENTRY]), tmp_path)
-    assert [row.reference for row in rows] == [ENTRY.reference, OTHER.reference]
+    assert [row.reference for row in rows] == [ENTRY.reference.text, OTHER.reference.text]
 
 
 def test_each_answer_of_a_registry_is_told(tmp_path):

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from snakemake_apptainer_freshness import cli
-from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps
+from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from tests.support import pins
 from tests.support.fake_apptainer import FakeApptainer
+from tests.support.pins import lock_entry
 
 
 def entry_of(pin):
-    return Entry(
+    return lock_entry(
         reference=pin.reference,
-        pinned=pin.url,
         digest=str(pin.digest),
         media_type="application/vnd.oci.image.manifest.v1+json",
         platforms={pin.platform: str(pin.manifest)} if pin.manifest else {},

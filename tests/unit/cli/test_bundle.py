@@ -15,12 +15,13 @@ from dataclasses import replace
 import pytest
 
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps, loads
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.lockfile import Lock, dumps, loads
 from snakemake_apptainer_freshness.store import claims, records
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
 from tests.support.fake_apptainer import python
-from tests.support.pins import OTHER, flip_seven_bytes
+from tests.support.pins import OTHER, flip_seven_bytes, lock_entry
 from tests.unit.cli.conftest import entry_of
 
 
@@ -42,13 +43,13 @@ def test_what_was_saved_is_loaded_and_verified(good):
     image = image_path(good.prefix, pins.pin().url)
     content, record = image.read_bytes(), records.load(image)
     answer = good.run("bundle", "save", "all.tar")
-    assert answer.rows == [[pins.pin().reference, "40.0 KiB"]]
+    assert answer.rows == [[pins.pin().reference.text, "40.0 KiB"]]
     shutil.rmtree(good.prefix)
     (good.folder / "containers.lock").unlink()
     answer = good.run("bundle", "load", "all.tar")
 
     assert answer.status == 0
-    assert answer.rows == [["loaded", pins.pin().reference, "40.0 KiB"]]
+    assert answer.rows == [["loaded", pins.pin().reference.text, "40.0 KiB"]]
     assert (good.folder / "containers.lock").read_bytes() == lock
     assert image.read_bytes() == content
     assert records.load(image) == replace(record, stat=None)
@@ -108,7 +109,7 @@ def test_another_lock_is_not_replaced(saved):
     answer = saved.run("bundle", "load", "all.tar")
 
     assert answer.status == 2
-    assert f"is not the bundle's: they differ in {pins.pin().reference}" in answer.err
+    assert f"is not the bundle's: they differ in {pins.pin().reference.text}" in answer.err
     assert (saved.folder / "containers.lock").read_bytes() == before
     assert not saved.prefix.exists()
 
@@ -151,7 +152,7 @@ def test_what_is_not_verified_is_not_saved(good, damage):
     answer = good.run("bundle", "save", "all.tar")
 
     assert answer.status == 1
-    assert f"{pins.pin().reference}: {image} is {damage}" in answer.err
+    assert f"{pins.pin().reference.text}: {image} is {damage}" in answer.err
     assert f"apptainer-freshness {'pull' if damage == 'absent' else 'verify --repair'}" in answer.err
     assert not (good.folder / "all.tar").exists()
 
@@ -175,7 +176,7 @@ def test_what_cannot_be_carried_is_named(good):
     import hashlib
 
     digest = f"sha256:{hashlib.sha256(sif.read_bytes()).hexdigest()}"
-    local = Entry(reference=str(sif), pinned=str(sif), digest=digest, media_type="application/vnd.sylabs.sif")
+    local = lock_entry(reference=str(sif), digest=digest, media_type="application/vnd.sylabs.sif")
     (good.folder / "containers.lock").write_text(dumps(Lock.of([entry_of(pins.pin()), local])))
     answer = good.run("bundle", "save", "all.tar")
 
@@ -192,9 +193,9 @@ def test_an_image_that_its_reference_proves_needs_no_record(place):
 
     digest = Digest(algorithm="sha256", hex=hashlib.sha256(content).hexdigest())
     url = f"library://team/tool:sha256.{digest.hex}"
-    entry = Entry(reference=url, pinned=url, digest=str(digest), media_type="application/vnd.sylabs.sif")
+    entry = lock_entry(reference=url, digest=str(digest), media_type="application/vnd.sylabs.sif")
     (place.folder / "containers.lock").write_text(dumps(Lock.of([entry])))
-    image = pins.put(place.prefix, replace(pins.pin(), url=url), content)
+    image = pins.put(place.prefix, replace(pins.pin(), pinned=parse(url)), content)
     place.run("bundle", "save", "all.tar")
     image.unlink()
 

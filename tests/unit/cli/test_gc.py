@@ -32,7 +32,7 @@ def test_it_shows_what_it_would_free_and_deletes_nothing(untidy):
 
     assert answer.status == 1
     assert [row[0] for row in answer.rows] == ["image", "foreign"]
-    assert UNNEEDED.reference in answer.rows[0][2]
+    assert UNNEEDED.reference.text in answer.rows[0][2]
     assert "1 file, 40.0 KiB: free them with: apptainer-freshness gc --yes" in answer.err
     assert "1 foreign image, 2.0 KiB: not touched without --foreign" in answer.err
     assert images(untidy) == before

@@ -13,7 +13,7 @@ def test_a_recorded_image_is_proven_and_nothing_is_left_open(good):
     answer = good.run("inspect", image_path(good.prefix, pins.pin().url), "--json")
 
     assert answer.status == 0
-    assert (answer.json["state"], answer.json["locked"]) == ("verified", pins.pin().reference)
+    assert (answer.json["state"], answer.json["locked"]) == ("verified", pins.pin().reference.text)
     assert answer.json["record"]["digest"] == answer.json["digest"] == str(pins.DIGEST)
     assert len(answer.json["proven"]) == 3
     assert answer.json["unproven"] == []

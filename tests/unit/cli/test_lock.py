@@ -12,8 +12,9 @@ from snakemake_apptainer_freshness.actions.lock import LockPlan, difference
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Unseen, Workflow
 from snakemake_apptainer_freshness.cli import lock
 from snakemake_apptainer_freshness.errors import NotFound
-from snakemake_apptainer_freshness.lockfile import Change, Entry, Lock
+from snakemake_apptainer_freshness.lockfile import Change, Lock
 from snakemake_apptainer_freshness.settings import Options, Reaction
+from tests.support.pins import lock_entry
 from tests.unit.cli.test_docs import SECTIONS
 
 TOOL = "docker://quay.io/team/tool:1.0"
@@ -107,9 +108,8 @@ def test_an_interruption_is_said_in_a_word(place, snakefile, monkeypatch):
 
 
 def entry(digest, **platforms):
-    return Entry(
+    return lock_entry(
         reference=TOOL,
-        pinned=f"docker://quay.io/team/tool@{digest}",
         digest=digest,
         media_type="application/vnd.oci.image.index.v1+json",
         platforms={f"linux/{name}": manifest for name, manifest in platforms.items()},
@@ -120,7 +120,7 @@ def workflow(**changes):
     uses = tuple(
         RuleUse(rule=name, snakefile=str(Path.cwd() / "Snakefile"), line=n) for n, name in enumerate("abcd", 1)
     )
-    recorded = entry(OLD).pinned
+    recorded = entry(OLD).pinned.text
     outputs = tuple(ExistingOutput(path=f"{n}.txt", rule="a", reference=TOOL, recorded_url=recorded) for n in range(5))
     return Workflow(
         **{
@@ -154,8 +154,8 @@ def everything(flow):
 
 
 SAID = {
-    entry(OLD).pinned: Details(created="2026-01-01T00:00:00Z", version="1", revision="abc"),
-    entry(NEW).pinned: Details(created="2026-02-02T00:00:00Z", version="2", revision="abc"),
+    entry(OLD).pinned.text: Details(created="2026-01-01T00:00:00Z", version="1", revision="abc"),
+    entry(NEW).pinned.text: Details(created="2026-02-02T00:00:00Z", version="2", revision="abc"),
 }
 
 

@@ -19,7 +19,8 @@ from snakemake_apptainer_freshness.cli import output
 from snakemake_apptainer_freshness.cli.lock import document_of
 from snakemake_apptainer_freshness.engine import query
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
-from snakemake_apptainer_freshness.lockfile import HINTS, Entry, Lock, dumps
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.lockfile import HINTS, Lock, dumps
 from snakemake_apptainer_freshness.policy import Level, Rule
 from snakemake_apptainer_freshness.settings import Options
 from snakemake_apptainer_freshness.store import claims
@@ -27,6 +28,7 @@ from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
 from tests.support.attacks import REPOSITORY
 from tests.support.lab import manifest
+from tests.support.pins import lock_entry
 from tests.support.simulator import Simulator, sha256
 from tests.unit.cli.conftest import entry_of
 from tests.unit.cli.test_lock import RULE, SAID, TOOL, everything, workflow
@@ -77,7 +79,7 @@ def locked(registry, body, tag="1"):
     """An entry for a tag of `registry`, pinned to `body`."""
     name, digest = f"docker://{registry.host}/{REPOSITORY}", sha256(body)
     media_type = "application/vnd.oci.image.manifest.v1+json"
-    return Entry(reference=f"{name}:{tag}", pinned=f"{name}@{digest}", digest=digest, media_type=media_type)
+    return lock_entry(reference=f"{name}:{tag}", digest=digest, media_type=media_type)
 
 
 # --- The schema ---------------------------------------------------------------------------------------------------
@@ -147,7 +149,7 @@ def test_an_unknown_key_or_word_or_version_is_refused(good):
 
 
 def test_resolve(place, registry):
-    reference = locked(registry, manifest()).reference
+    reference = locked(registry, manifest()).reference.text
     document = printed(place, "resolve", reference, f"{reference}0")
 
     assert (len(document["image"]), len(document["error"])) == (1, 1)
@@ -156,7 +158,7 @@ def test_resolve(place, registry):
 def test_lock(place, registry, monkeypatch):
     for name in ("SNAKEMAKE_PROFILE", "SNAKEMAKE_APPTAINER_FRESHNESS"):
         monkeypatch.delenv(name, raising=False)
-    reference = locked(registry, manifest()).reference
+    reference = locked(registry, manifest()).reference.text
     rule = 'rule {0}:\n    output: "{0}"\n    container: "{1}"\n    shell: "touch {{output}}"\n'
     Path("Snakefile").write_text(rule.format("a", reference) + rule.format("b", f"{reference}0"))
     document = printed(place, "lock")
@@ -222,7 +224,13 @@ def test_verify(good):
 
 def test_pull(place):
     other = "docker://quay.io/team/other"
-    second = replace(pins.pin(), reference=f"{other}:2", url=f"{other}@{pins.OTHER}", digest=pins.OTHER, manifest=None)
+    second = replace(
+        pins.pin(),
+        reference=parse(f"{other}:2"),
+        pinned=parse(f"{other}@{pins.OTHER}"),
+        digest=pins.OTHER,
+        manifest=None,
+    )
     place.lock(pins.pin(), second)
     pins.put(place.prefix, pins.pin(), b"")
     place.fake.serve(pins.pin())
@@ -244,7 +252,7 @@ def test_inspect(good):
 
 
 def test_adopt(place, monkeypatch):
-    tag = pins.pin().reference
+    tag = pins.pin().reference.text
     made = [f"docker://{pins.REPOSITORY}@{pins.MANIFEST}", tag, ""]
     outputs = [
         ExistingOutput(path=f"{number}.txt", rule="read", reference=tag, recorded_url=url, started=time.time())
@@ -288,7 +296,7 @@ def test_bundle(good):
     content = sifs.pulled()
     Path("mine.sif").write_bytes(content)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    local = Entry(reference="mine.sif", pinned="mine.sif", digest=digest, media_type="application/vnd.sylabs.sif")
+    local = lock_entry(reference="mine.sif", digest=digest, media_type="application/vnd.sylabs.sif")
     Path("containers.lock").write_text(dumps(Lock.of([entry_of(pins.pin()), local])))
     document = printed(good, "bundle", "save", "all.tar")
 

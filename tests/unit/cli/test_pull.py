@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins
@@ -22,7 +23,9 @@ def two(place):
     from dataclasses import replace
 
     first = pins.pin()
-    second = replace(first, reference=f"{OTHER}:2", url=f"{OTHER}@{pins.OTHER}", digest=pins.OTHER, manifest=None)
+    second = replace(
+        first, reference=parse(f"{OTHER}:2"), pinned=parse(f"{OTHER}@{pins.OTHER}"), digest=pins.OTHER, manifest=None
+    )
     Path("containers.lock").write_text(dumps(Lock.of([entry_of(first), entry_of(second)])))
     place.fake.serve(first)
     place.fake.serve(second)
@@ -34,7 +37,7 @@ def test_every_image_of_the_lock_is_fetched_a_line_each(place):
     answer = place.run("pull")
 
     assert answer.status == 0
-    assert sorted(answer.rows) == sorted(["pulled", pin.reference, "pulled by digest"] for pin in wanted)
+    assert sorted(answer.rows) == sorted(["pulled", pin.reference.text, "pulled by digest"] for pin in wanted)
     assert all(image_path(place.prefix, pin.url).exists() for pin in wanted)
 
 
@@ -57,7 +60,11 @@ def test_only_the_references_that_are_given_are_fetched(place, text):
 def test_another_spelling_of_a_reference_of_the_lock_is_understood(place):
     from dataclasses import replace
 
-    wanted = replace(pins.pin(), reference="docker://alpine:3", url=f"docker://docker.io/library/alpine@{pins.DIGEST}")
+    wanted = replace(
+        pins.pin(),
+        reference=parse("docker://alpine:3"),
+        pinned=parse(f"docker://docker.io/library/alpine@{pins.DIGEST}"),
+    )
     place.lock(wanted)
     place.fake.serve(wanted)
 
@@ -84,10 +91,10 @@ def test_one_failure_stops_no_other_and_json_has_both(place):
 
     assert answer.status == 3
     assert {one["reference"]: one["action"] for one in answer.json["image"]} == {
-        first.reference: "pulled",
-        second.reference: "failed",
+        first.reference.text: "pulled",
+        second.reference.text: "failed",
     }
-    assert [one["reference"] for one in answer.json["error"]] == [second.reference]
+    assert [one["reference"] for one in answer.json["error"]] == [second.reference.text]
     assert "log in with" in answer.err
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
+from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.registry import resolver
 from tests.support import pins
 
@@ -13,7 +13,7 @@ def world(monkeypatch):
 
     def say(state, digest=None):
         def check(_self, entries):
-            yield from ((entry, RemoteFact(state=state, digest=digest, detail="told")) for entry in entries)
+            yield from ((entry, pins.remote_fact(state, digest, detail="told")) for entry in entries)
 
         monkeypatch.setattr(resolver.Resolver, "check", check)
 

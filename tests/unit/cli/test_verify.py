@@ -12,7 +12,6 @@ from snakemake_apptainer_freshness.actions import verify as action
 from snakemake_apptainer_freshness.apptainer.cache import keys
 from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 from tests.support import pins, sifs
-from tests.unit.cli.conftest import entry_of
 
 
 def test_a_proven_image_is_nothing_to_report(good):
@@ -21,7 +20,7 @@ def test_a_proven_image_is_nothing_to_report(good):
     assert answer.status == 0
     assert answer.rows[0][:4] == [
         "verified",
-        pins.pin().reference,
+        pins.pin().reference.text,
         "lock",
         str(image_path(good.prefix, pins.pin().url)),
     ]
@@ -115,7 +114,7 @@ def test_a_path_is_held_to_the_lock_where_its_label_leads_there(good, tmp_path):
     image.write_bytes(sifs.pulled(f"{pins.REPOSITORY}@{pins.DIGEST}"))
     answer = good.run("verify", image)
 
-    assert [row[:3] for row in answer.rows] == [["bound", pins.pin().reference, "path"]]
+    assert [row[:3] for row in answer.rows] == [["bound", pins.pin().reference.text, "path"]]
     assert answer.status == 0
 
 
@@ -195,14 +194,13 @@ def test_repair_never_touches_a_file_that_was_given(place):
 
 def test_a_sif_file_that_the_lock_names_is_looked_for_where_it_lies(place):
     import hashlib
-    from dataclasses import replace
 
     from snakemake_apptainer_freshness.lockfile import Lock, dumps
 
     content = sifs.pulled()
     Path("tool.sif").write_bytes(content)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    local = replace(entry_of(pins.pin()), reference="tool.sif", pinned="tool.sif", digest=digest, platforms={})
+    local = pins.lock_entry("tool.sif", digest)
     Path("containers.lock").write_text(dumps(Lock.of([local])))
     before = place.run("verify")
     Path("tool.sif").write_bytes(content + b"more")

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
 from snakemake_apptainer_freshness.engine.handover import Handover, decode, encode, hand_over
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
-from snakemake_apptainer_freshness.lockfile import Pinned
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
+from tests.support.pins import run_as
 
 D = "sha256:" + "d" * 64
 PINS = {
-    "docker://quay.io/a/b:1": Pinned(url=f"docker://quay.io/a/b@{D}", digest=D),
-    "https://q.io/x.sif": Pinned(url="https://q.io/x.sif", digest=D),
-    "shub://a/b": Pinned(url="shub://a/b"),
+    "docker://quay.io/a/b:1": run_as("docker://quay.io/a/b:1", f"docker://quay.io/a/b@{D}", D),
+    "https://q.io/x.sif": run_as("https://q.io/x.sif", digest=D),
+    "shub://a/b": run_as("shub://a/b"),
 }
 
 
@@ -52,7 +52,8 @@ def many(count):
     for n in range(count):
         digest = f"sha256:{hashlib.sha256(str(n).encode()).hexdigest()}"
         name = f"docker://quay.io/biocontainers/tool{n}"
-        found[f"{name}:{n}--hdfd78af_0"] = Pinned(url=f"{name}@{digest}", digest=digest)
+        text = f"{name}:{n}--hdfd78af_0"
+        found[text] = run_as(text, f"{name}@{digest}", digest)
     return found
 
 

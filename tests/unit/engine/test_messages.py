@@ -4,19 +4,25 @@ import pytest
 
 from snakemake_apptainer_freshness.engine.messages import Facts, lines
 from snakemake_apptainer_freshness.freshness import UNCHECKED, RemoteFact, RemoteState, Verdict
-from snakemake_apptainer_freshness.lockfile import Change, Entry
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.lockfile import Change
 from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
+from tests.support.pins import lock_entry
 
 OLD, NEW = ("sha256:" + letter * 64 for letter in "ab")
 
 
 def entry(name, digest):
-    return Entry(reference=name, pinned=f"{name}@{digest}", digest=digest, media_type="x")
+    return lock_entry(reference=name, digest=digest, media_type="x")
 
 
 def verdict(name, state=RemoteState.CURRENT, *, same=False, detail=""):
     return Verdict(
-        reference=name, remote=RemoteFact(state=state, digest=NEW, detail=detail), disk=None, same_platform=same
+        reference=parse(name),
+        remote=RemoteFact(state=state, digest=Digest.parse(NEW), detail=detail),
+        disk=None,
+        same_platform=same,
     )
 
 
@@ -38,7 +44,7 @@ def test_a_workflow_without_containers_has_nothing_to_pin():
 
 def test_what_is_new_is_counted_as_added_and_not_as_asked_about():
     summary, added = told(
-        Verdict(reference="a", remote=UNCHECKED, disk=None),
+        Verdict(reference=parse("a"), remote=UNCHECKED, disk=None),
         changes=[Change(reference="a", old=None, new=entry("a", NEW))],
     )
 

@@ -15,10 +15,11 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_apptainer_freshness.engine import rerun
 from snakemake_apptainer_freshness.engine.handover import keep_what_main_keeps
 from snakemake_apptainer_freshness.engine.rerun import Reruns
-from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.settings import Options, PinKind, Rerun
 from snakemake_apptainer_freshness.store import history
 from tests.support import pins
+from tests.support.pins import lock_entry
 
 TAG = f"docker://{pins.REPOSITORY}:1.0"
 PINNED = f"docker://{pins.REPOSITORY}@{pins.DIGEST}"
@@ -69,14 +70,13 @@ class Lab:
             self.persistence._write_record(str(file), record)
 
     def reruns(self, option=Rerun.CONTENT, *, kind=PinKind.INDEX):
-        entry = Entry(
+        entry = lock_entry(
             reference=TAG,
-            pinned=PINNED,
             digest=str(pins.DIGEST),
             media_type="x",
             platforms={"linux/amd64": str(pins.MANIFEST)},
         )
-        known = SimpleNamespace(entries={TAG: entry}, platform="linux/amd64")
+        known = SimpleNamespace(entries={TAG: entry}, platform=Platform.parse("linux/amd64"))
         made = Reruns(self.workflow, known, Options(rerun=option, pin=kind), runs_jobs=True)
         made.attach()
         return made
@@ -245,7 +245,7 @@ def test_what_was_learned_is_written_down_once_the_run_goes_on(lab, told):
     assert not path.exists()
     reruns.remember()
 
-    assert history.load(path).manifest(pins.DIGEST, "linux/amd64") == pins.MANIFEST
+    assert history.load(path).manifest(pins.DIGEST, Platform.parse("linux/amd64")) == pins.MANIFEST
     lab.made(url=TAG)
     lab.persistence._clear_cache()
     lab.changed()

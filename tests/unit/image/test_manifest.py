@@ -7,6 +7,7 @@ from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index, Manifest, ManifestKind, choose, parse, platforms
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.lockfile import platform_texts
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 SIGNATURE = "application/vnd.dev.cosign.simplesigning.v1+json"
@@ -173,7 +174,7 @@ MIXED = index(
 
 
 def test_the_first_entry_of_each_platform_counts_and_attestations_do_not():
-    assert platforms(read(MIXED)) == {
+    assert platform_texts(platforms(read(MIXED))) == {
         "windows/amd64": digest("1"),
         "linux/arm": digest("2"),
         "linux/amd64": digest("4"),
@@ -202,7 +203,7 @@ def test_no_entry_is_chosen_where_none_serves(wanted):
 def test_an_entry_without_a_platform_counts_as_linux_amd64():
     found = read(index(entry("a"), entry("b", "linux/amd64")))
     assert found.entries[0].platform is None
-    assert platforms(found) == {"linux/amd64": digest("a")}
+    assert platform_texts(platforms(found)) == {"linux/amd64": digest("a")}
     assert str(choose(found, Platform.parse("linux/amd64")).digest) == digest("a")
     assert choose(found, Platform.parse("linux/arm64")) is None
 

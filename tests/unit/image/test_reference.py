@@ -334,14 +334,14 @@ def test_a_string_of_a_subclass_is_kept_as_a_plain_string():
     ],
 )
 def test_the_pinned_form_names_the_repository_and_the_digest_and_no_tag(text, pinned):
-    assert parse(text).pinned(DIGEST) == pinned
+    assert parse(text).pinned(DIGEST).text == pinned
     again = parse(pinned)
     assert (again.name, again.tag, again.digest) == (parse(text).name, None, DIGEST)
-    assert again.pinned(DIGEST) == pinned
+    assert again.pinned(DIGEST).text == pinned
 
 
 def test_docker_can_be_pinned_by_sha512():
-    assert parse("docker://h.example/x").pinned(Digest.parse(SHA512)) == f"docker://h.example/x@{SHA512}"
+    assert parse("docker://h.example/x").pinned(Digest.parse(SHA512)).text == f"docker://h.example/x@{SHA512}"
 
 
 @pytest.mark.parametrize("text", ["oras://h.example/x", "library://a/b/c"])

@@ -14,7 +14,7 @@ from snakemake_apptainer_freshness.errors import (
 )
 from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.lockfile import Lock, dumps, loads
+from snakemake_apptainer_freshness.lockfile import Lock, dumps, loads, platform_texts
 from snakemake_apptainer_freshness.registry import library
 from tests.support.replies import Reply
 
@@ -48,9 +48,9 @@ def reference(served):
 
 def test_a_tag_is_pinned_to_the_hash_of_its_sif_file(lab, served, reference):
     entry = lab.ask(reference)
-    assert entry.pinned == reference.replace(":latest", f":sha256.{ONE}")
-    assert entry.digest == f"sha256:{ONE}"
-    assert entry.platforms == {str(Platform.here()): f"sha256:{ONE}"}
+    assert entry.pinned.text == reference.replace(":latest", f":sha256.{ONE}")
+    assert str(entry.digest) == f"sha256:{ONE}"
+    assert platform_texts(entry.platforms) == {str(Platform.here()): f"sha256:{ONE}"}
     assert loads(dumps(Lock.of([entry]))) == Lock.of([entry])
     (request,) = served.simulator.requests
     assert request.path == "/v1/images/team/collection/tool:latest"
@@ -68,7 +68,7 @@ def test_a_check_tells_what_became_of_a_tag(lab, served, reference):
     entry = lab.ask(reference)
     assert lab.check(entry).state is RemoteState.CURRENT
     served.files["latest"] = TWO
-    assert (lab.check(entry).state, lab.check(entry).digest) == (RemoteState.MOVED, f"sha256:{TWO}")
+    assert (lab.check(entry).state, str(lab.check(entry).digest)) == (RemoteState.MOVED, f"sha256:{TWO}")
     del served.files["latest"]
     assert lab.check(entry).state is RemoteState.UNTAGGED
     del served.files[f"sha256.{ONE}"]
@@ -115,7 +115,7 @@ def test_without_a_library_the_error_says_how_to_add_one(lab):
 
 def test_the_library_of_the_environment_is_used(lab, served):
     lab.environ["APPTAINER_LIBRARY"] = served.simulator.url
-    assert lab.ask("library://team/collection/tool:latest").digest == f"sha256:{ONE}"
+    assert str(lab.ask("library://team/collection/tool:latest").digest) == f"sha256:{ONE}"
 
 
 def test_the_library_of_the_active_remote_is_used_with_its_token(lab, served):
@@ -124,7 +124,7 @@ def test_the_library_of_the_active_remote_is_used_with_its_token(lab, served):
         "/assets/config/", Reply(body=json.dumps({"libraryAPI": {"uri": served.simulator.url}}).encode())
     )
     remotes(lab, f"Active: ours\nRemotes:\n  ours:\n    URI: {host}\n    Token: sesame\n")
-    assert lab.ask("library://team/collection/tool:latest").digest == f"sha256:{ONE}"
+    assert str(lab.ask("library://team/collection/tool:latest").digest) == f"sha256:{ONE}"
     assert served.simulator.asked("/v1/")[0].authorization == "Bearer sesame"
 
 

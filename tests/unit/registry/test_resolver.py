@@ -42,8 +42,8 @@ def test_what_means_the_same_is_asked_for_once(lab, served):
 def test_each_text_gets_an_entry_of_its_own(lab):
     honest(lab, "registry-1.docker.io")
     answers = lab.ask_all(f"docker://{REPOSITORY}:1", f"docker://docker.io/{REPOSITORY}:1")
-    assert {text: entry.reference for text, entry in answers.items()} == {text: text for text in answers}
-    assert len({entry.pinned for entry in answers.values()}) == 1
+    assert {text: entry.reference.text for text, entry in answers.items()} == {text: text for text in answers}
+    assert len({entry.pinned.text for entry in answers.values()}) == 1
 
 
 def test_asking_starts_at_once(lab, served):
@@ -148,7 +148,7 @@ def test_checks_answer_for_every_entry(lab, served):
 def test_the_short_form_returns_an_entry_or_raises(lab, served, monkeypatch):
     _, reference = served
     monkeypatch.setattr("os.environ", lab.environ)
-    assert module.resolve(reference).reference == reference
+    assert module.resolve(reference).reference.text == reference
     with pytest.raises(NotFound):
         module.resolve(reference + "0")
 

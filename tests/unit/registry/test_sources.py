@@ -9,9 +9,10 @@ import pytest
 from snakemake_apptainer_freshness.errors import NotFound, PolicyRefused, Unauthorized, Unpullable
 from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.lockfile import Entry, platform_texts
 from tests.support.attacks import MANIFESTS, REPOSITORY, honest
 from tests.support.lab import PASSWORD, manifest
+from tests.support.pins import lock_entry
 from tests.support.replies import Reply
 from tests.support.simulator import Simulator, sha256
 
@@ -47,9 +48,8 @@ def test_a_tag_is_pinned_to_what_was_hashed(lab):
     registry, reference = honest(lab)
     digest = sha256(manifest())
     entry = lab.ask(reference)
-    assert entry == Entry(
+    assert entry == lock_entry(
         reference=reference,
-        pinned=f"docker://{registry.host}/{REPOSITORY}@{digest}",
         digest=digest,
         media_type="application/vnd.oci.image.manifest.v1+json",
     )
@@ -60,8 +60,8 @@ def test_an_index_is_pinned_with_its_platforms(lab):
     registry, reference = honest(lab)
     registry.publish(REPOSITORY, "1", index(1, 2), OCI_INDEX)
     entry = lab.ask(reference)
-    assert entry.digest == sha256(index(1, 2))
-    assert entry.platforms == {"linux/amd64": sha256(manifest(1)), "linux/arm64": sha256(manifest(2))}
+    assert str(entry.digest) == sha256(index(1, 2))
+    assert platform_texts(entry.platforms) == {"linux/amd64": sha256(manifest(1)), "linux/arm64": sha256(manifest(2))}
 
 
 def test_a_registry_without_head_is_asked_by_get(lab):
@@ -76,7 +76,7 @@ def test_a_registry_without_the_digest_header_is_asked_by_get(lab):
     headers = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")]
     registry.answer(MANIFESTS, lambda _: Reply(headers=headers, body=manifest()))
     entry = lab.ask(reference)
-    assert entry.digest == sha256(manifest())
+    assert str(entry.digest) == sha256(manifest())
     assert lab.check(entry).state is RemoteState.CURRENT
     assert [method for method, _ in methods(registry)] == ["GET", "HEAD", "GET"]
 
@@ -84,13 +84,13 @@ def test_a_registry_without_the_digest_header_is_asked_by_get(lab):
 def test_a_digest_reference_is_fetched_by_its_digest(lab):
     registry, _ = honest(lab)
     reference = f"docker://{registry.host}/{REPOSITORY}@{sha256(manifest())}"
-    assert lab.ask(reference).pinned == reference
+    assert lab.ask(reference).pinned.text == reference
     assert [method for method, _ in methods(registry)] == ["GET"]
 
 
 def test_a_tag_beside_a_digest_is_for_people(lab):
     registry, reference = honest(lab)
-    assert lab.ask(f"{reference}@{sha256(manifest())}").digest == sha256(manifest())
+    assert str(lab.ask(f"{reference}@{sha256(manifest())}").digest) == sha256(manifest())
     assert [method for method, _ in methods(registry)] == ["GET"]
 
 
@@ -135,7 +135,7 @@ def test_oras_is_pinned_by_its_manifest_and_keeps_the_layer(lab):
     registry, _ = honest(lab)
     registry.publish(REPOSITORY, "sif", sif_manifest())
     entry = lab.ask(f"oras://{registry.host}/{REPOSITORY}:sif")
-    assert entry.pinned == f"oras://{registry.host}/{REPOSITORY}@{sha256(sif_manifest())}"
+    assert entry.pinned.text == f"oras://{registry.host}/{REPOSITORY}@{sha256(sif_manifest())}"
     assert entry.hints == {"layer": f"sha256:{7:064x}"}
 
 
@@ -185,8 +185,8 @@ def test_a_tag_that_moved_is_confirmed_and_its_platforms_are_told(lab, pinned):
     registry, entry = pinned
     moved = registry.publish(REPOSITORY, "1", index(1, 2), OCI_INDEX)
     fact = lab.check(entry)
-    assert (fact.state, fact.digest) == (RemoteState.MOVED, moved)
-    assert fact.platforms["linux/arm64"] == sha256(manifest(2))
+    assert (fact.state, str(fact.digest)) == (RemoteState.MOVED, moved)
+    assert platform_texts(fact.platforms)["linux/arm64"] == sha256(manifest(2))
 
 
 def test_a_tag_that_is_gone_leaves_the_pin_untagged(lab, pinned):
@@ -198,23 +198,23 @@ def test_a_tag_that_is_gone_leaves_the_pin_untagged(lab, pinned):
 def test_a_pin_that_is_no_longer_served_is_lost(lab, pinned):
     registry, entry = pinned
     registry.unpublish(REPOSITORY, "1")
-    registry.unpublish(REPOSITORY, entry.digest)
+    registry.unpublish(REPOSITORY, str(entry.digest))
     assert lab.check(entry).state is RemoteState.LOST
 
 
 def test_a_pin_is_lost_although_its_tag_points_elsewhere_now(lab, pinned):
     registry, entry = pinned
     moved = registry.publish(REPOSITORY, "1", manifest(9))
-    registry.unpublish(REPOSITORY, entry.digest)
+    registry.unpublish(REPOSITORY, str(entry.digest))
     fact = lab.check(entry)
-    assert (fact.state, fact.digest) == (RemoteState.LOST, moved)
+    assert (fact.state, str(fact.digest)) == (RemoteState.LOST, moved)
 
 
 def test_a_digest_reference_is_current_while_it_is_served(lab):
     registry, _ = honest(lab)
     entry = lab.ask(f"docker://{registry.host}/{REPOSITORY}@{sha256(manifest())}")
     assert lab.check(entry).state is RemoteState.CURRENT
-    registry.unpublish(REPOSITORY, entry.digest)
+    registry.unpublish(REPOSITORY, str(entry.digest))
     assert lab.check(entry).state is RemoteState.LOST
 
 
@@ -249,7 +249,7 @@ def test_a_mirror_that_has_it_is_enough_and_the_pin_keeps_its_name(lab):
     mirror.publish(REPOSITORY, "1", manifest(3))
     conf(lab, f'[[registry]]\nlocation = "{registry.host}"\n[[registry.mirror]]\nlocation = "{mirror.host}"\n')
     entry = lab.ask(reference)
-    assert entry.pinned == f"docker://{registry.host}/{REPOSITORY}@{sha256(manifest(3))}"
+    assert entry.pinned.text == f"docker://{registry.host}/{REPOSITORY}@{sha256(manifest(3))}"
     assert not registry.requests
     assert not lab.warnings
 
@@ -260,7 +260,7 @@ def test_a_mirror_that_lies_is_passed_over_and_named(lab):
     headers = [("Docker-Content-Digest", sha256(manifest())), ("Content-Type", "application/json")]
     mirror.answer(MANIFESTS, Reply(headers=headers, body=manifest(3)))
     conf(lab, f'[[registry]]\nlocation = "{registry.host}"\n[[registry.mirror]]\nlocation = "{mirror.host}"\n')
-    assert lab.ask(reference).digest == sha256(manifest())
+    assert str(lab.ask(reference).digest) == sha256(manifest())
     (warning,) = lab.warnings
     assert "a mirror failed" in warning
     assert mirror.host in warning
@@ -381,10 +381,12 @@ def test_a_check_imports_nothing_that_only_other_sources_and_retries_need(lab):
         registry.publish(REPOSITORY, "1", manifest())
         code = (
             "import sys\n"
+            "from snakemake_apptainer_freshness.image.digest import Digest\n"
+            "from snakemake_apptainer_freshness.image.reference import parse\n"
             "from snakemake_apptainer_freshness.lockfile import Entry\n"
             "from snakemake_apptainer_freshness.registry.resolver import Resolver\n"
-            "reference, pinned, digest = sys.argv[1:]\n"
-            "entry = Entry(reference=reference, pinned=pinned, digest=digest, media_type='a/b')\n"
+            "reference, digest = sys.argv[1:]\n"
+            "entry = Entry(reference=parse(reference), digest=Digest.parse(digest), media_type='a/b')\n"
             "with Resolver() as resolver:\n"
             "    assert [fact.state for _, fact in resolver.check([entry])] == ['current']\n"
             "rooms = 'snakemake_apptainer_freshness.registry.', 'snakemake_apptainer_freshness.image.'\n"
@@ -394,7 +396,7 @@ def test_a_check_imports_nothing_that_only_other_sources_and_retries_need(lab):
         )
         digest = sha256(manifest())
         name = f"docker://{registry.host}/{REPOSITORY}"
-        arguments = [sys.executable, "-c", code, f"{name}:1", f"{name}@{digest}", digest]
+        arguments = [sys.executable, "-c", code, f"{name}:1", digest]
         subprocess.run(arguments, env=lab.environ | {"APPTAINER_NOHTTPS": "1"}, check=True)
 
 

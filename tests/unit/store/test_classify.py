@@ -10,19 +10,20 @@ import pytest
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.freshness import DiskState
-from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store.classify import Evidence, classify, known_by_stat, needs_hash
 from snakemake_apptainer_freshness.store.records import PULLED, Record
 from tests.support import sifs
-from tests.support.pins import DIGEST, MANIFEST, OTHER, REPOSITORY, pin
+from tests.support.pins import DIGEST, MANIFEST, OTHER, REPOSITORY, lock_entry, pin
 
 SHA256 = "5a" * 32
 KEY = StatKey(host="here", device=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
 RECORD = Record(
     image="x.simg",
-    reference=pin().reference,
+    reference=pin().reference.text,
     pinned=pin().url,
     digest=DIGEST,
     platform="linux/amd64",
@@ -153,9 +154,9 @@ def test_a_file_system_that_gives_every_file_that_mode_is_no_reason():
 
 def test_a_content_digest_proves_or_refutes_by_itself():
     library = Pin(
-        url=f"library://team/tool:sha256.{SHA256}",
-        reference="library://team/tool:1.0",
-        platform="linux/amd64",
+        pinned=parse(f"library://team/tool:sha256.{SHA256}"),
+        reference=parse("library://team/tool:1.0"),
+        platform=Platform.parse("linux/amd64"),
         digest=DIGEST,
         content=replace(DIGEST, hex=SHA256),
     )
@@ -167,23 +168,15 @@ def test_a_content_digest_proves_or_refutes_by_itself():
 
 
 def test_the_labels_of_an_image_that_was_not_built_from_docker_say_nothing():
-    oras = replace(pin(), url=f"oras://{REPOSITORY}@{DIGEST}")
+    oras = replace(pin(), pinned=parse(f"oras://{REPOSITORY}@{DIGEST}"))
     assert state(FOUND, oras) == "unbound"
 
 
-def entry(reference: str, pinned: str, **more) -> Entry:
-    return Entry(reference=reference, pinned=pinned, digest=str(DIGEST), media_type="x", **more)
-
-
 def test_a_pin_is_made_from_a_lock_entry():
-    locked = entry(
-        "docker://quay.io/team/tool:1.0",
-        f"docker://quay.io/team/tool@{DIGEST}",
-        platforms={"linux/amd64": str(MANIFEST)},
-    )
-    index = Pin.of(locked, platform="linux/amd64")
+    locked = lock_entry("docker://quay.io/team/tool:1.0", DIGEST, {"linux/amd64": MANIFEST})
+    index = Pin.of(locked, platform=Platform.parse("linux/amd64"))
     assert index == pin()
-    platform = Pin.of(locked, platform="linux/amd64", kind=PinKind.PLATFORM)
+    platform = Pin.of(locked, platform=Platform.parse("linux/amd64"), kind=PinKind.PLATFORM)
     assert (platform.url, platform.digest, platform.manifest) == (
         f"docker://quay.io/team/tool@{MANIFEST}",
         MANIFEST,
@@ -192,10 +185,10 @@ def test_a_pin_is_made_from_a_lock_entry():
 
 
 def test_a_library_pin_names_the_content():
-    locked = entry("library://team/tool:1.0", f"library://team/tool:sha256.{DIGEST.hex}")
-    wanted = Pin.of(locked, platform="linux/amd64")
+    locked = lock_entry("library://team/tool:1.0", DIGEST)
+    wanted = Pin.of(locked, platform=Platform.parse("linux/amd64"))
     assert wanted.content == DIGEST
-    assert (wanted.scheme, wanted.architecture) == ("library", "amd64")
+    assert wanted.url == f"library://team/tool:sha256.{DIGEST.hex}"
 
 
 def test_every_word_has_a_test_here():

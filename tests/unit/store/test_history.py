@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.errors import LocalIOError
-from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.store import history
 from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory, load, save
 from tests.support import pins
+from tests.support.pins import lock_entry
 
 URL = "docker://quay.io/team/tool:1.0"
 SEEN = ProvenTag(
     url=URL,
     digest=pins.DIGEST,
     manifest=pins.MANIFEST,
-    platform="linux/amd64",
+    platform=Platform.parse("linux/amd64"),
     since=1000.0,
     until=2000.0,
     sha256="5a" * 32,
@@ -30,8 +31,7 @@ SEEN = ProvenTag(
 
 
 def entry(digest, platforms=None):
-    url = f"docker://quay.io/team/tool@{digest}"
-    return Entry(reference=URL, pinned=url, digest=str(digest), media_type="x", platforms=platforms or {})
+    return lock_entry(reference=URL, digest=str(digest), media_type="x", platforms=platforms or {})
 
 
 def filled():
@@ -49,8 +49,8 @@ def test_what_was_learned_is_there_again(tmp_path):
     assert path == tmp_path / "apptainer-freshness" / "memory.json"
     assert again.problem == ""
     assert again.images(URL) == [SEEN]
-    assert again.manifest(pins.DIGEST, "linux/amd64") == pins.MANIFEST
-    assert again.manifest(pins.DIGEST, "linux/arm64") is None
+    assert again.manifest(pins.DIGEST, Platform.parse("linux/amd64")) == pins.MANIFEST
+    assert again.manifest(pins.DIGEST, Platform.parse("linux/arm64")) is None
     assert not again.has_news
 
 
@@ -64,7 +64,7 @@ def test_a_digest_that_is_no_index_has_itself():
     known = TagHistory()
     known.learn_entries([entry(pins.OTHER)])
 
-    assert known.manifest(pins.OTHER, str(Platform.here())) == pins.OTHER
+    assert known.manifest(pins.OTHER, Platform.parse(str(Platform.here()))) == pins.OTHER
 
 
 def test_no_file_is_an_empty_memory_and_no_news_is_no_file(tmp_path):
