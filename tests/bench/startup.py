@@ -69,7 +69,7 @@ def workflow(folder: Path, registry: Simulator) -> Lock:
         textwrap.dedent(f"""
         rule r{number}:
             output: "{number}.txt"
-            container: "{entries[number % IMAGES].reference}"
+            container: "{entries[number % IMAGES].reference.text}"
             shell: "touch {{output}}"
         """)
         for number in range(RULES)

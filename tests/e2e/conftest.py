@@ -51,10 +51,10 @@ class Repository:
         platform = platform or str(Platform.here())
         return Pin(
             pinned=parse(self.pinned(digest)),
-            reference=self.reference,
+            reference=parse(self.reference),
             digest=Digest.parse(digest),
             manifest=Digest.parse(manifests[platform]),
-            platform=platform,
+            platform=Platform.parse(platform),
         )
 
     def requests(self):

@@ -35,7 +35,7 @@ def test_another_architecture_lies_under_the_predicted_key(home, repository):
     pin = repository("other").pin(content, f"linux/{ELSEWHERE}")
     home.apptainer("pull", "--arch", ELSEWHERE, "image.sif", pin.url)
     assert list(home.cache.entries()) == list(home.cache.candidates(pin))
-    assert list(home.cache.candidates(replace(pin, platform=HERE))) == []
+    assert list(home.cache.candidates(replace(pin, platform=Platform.parse(HERE)))) == []
 
 
 def test_an_architecture_in_the_path_gives_the_predicted_key(home, shared_registry):
@@ -43,13 +43,13 @@ def test_an_architecture_in_the_path_gives_the_predicted_key(home, shared_regist
     content = bare_image("arm", architecture="arm64", variant="v8")
     pin = Repository(shared_registry, "arm64v8/alpine").pin(content, "linux/arm64")
     home.apptainer("pull", "image.sif", pin.url)
-    assert list(home.cache.entries()) == list(home.cache.candidates(replace(pin, platform=HERE)))
+    assert list(home.cache.entries()) == list(home.cache.candidates(replace(pin, platform=Platform.parse(HERE))))
     assert len(list(home.cache.entries())) == 1
 
 
 def test_a_tags_image_lies_under_the_key_of_its_digest(home, repository):
     pin = repository("tag").pin(bare_image("by tag"))
-    home.apptainer("pull", "image.sif", pin.reference)
+    home.apptainer("pull", "image.sif", pin.reference.text)
     (entry,) = home.cache.candidates(pin)
     assert sif.read(entry).pulled_digest is None
 

@@ -59,7 +59,7 @@ def test_the_audit_says_what_happened_and_nothing_else(repository, workspace):
     tool.push("newer")
     workspace.snakemake("c/two.txt", flag="update")
     (workspace.folder / "b" / "three.txt").write_text("edited by hand")
-    copier = workspace.lock().get(other.reference).pinned
+    copier = workspace.lock().get(other.reference).pinned.text
     pins.flip_seven_bytes(image_path(workspace.folder / ".snakemake" / "singularity", copier))
 
     found = audit(workspace, fails=True)

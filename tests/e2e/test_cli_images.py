@@ -83,7 +83,7 @@ def every_word(shared_registry, tmp_path_factory):
     digests = {word: repository.push(word) for word, repository in repositories.items()}
     scene = scene_of(Workspace(folder / "workflow", folder / "home"), {w: (repositories[w], digests[w]) for w in WORDS})
     other = repositories["stale"].push("something else", tag="other")
-    scene.program("pull", *(scene.pins[word].reference for word in ("verified", "altered", "corrupt")))
+    scene.program("pull", *(scene.pins[word].reference.text for word in ("verified", "altered", "corrupt")))
     for word, url in {
         "bound": scene.pins["bound"].url,
         "unbound": repositories["unbound"].reference,
@@ -101,7 +101,7 @@ def test_verify_gives_each_image_its_word_the_worst_first(every_word):
 
     assert [line[0] for line in locked] == ["corrupt", "altered", "stale", "unbound", "absent", "bound", "verified"]
     for word, reference, _, path, proof in locked:
-        assert reference == every_word.pins[word].reference
+        assert reference == every_word.pins[word].reference.text
         assert path == str(every_word.image(word))
         assert proof
 
@@ -114,7 +114,7 @@ def test_verify_as_json_has_the_keys_of_the_lock(every_word):
     assert set(locked) == set(WORDS)
     for word, one in locked.items():
         pin = every_word.pins[word]
-        assert (one["reference"], one["pinned"], one["digest"]) == (pin.reference, pin.url, str(pin.digest))
+        assert (one["reference"], one["pinned"], one["digest"]) == (pin.reference.text, pin.url, str(pin.digest))
         assert one["finding"] is (word not in ("verified", "bound"))
 
 
@@ -123,7 +123,7 @@ def test_what_apptainer_would_reuse_for_a_pin_is_looked_at_too(every_word):
 
     assert {
         one["reference"] for one in document["image"] if one["place"] == "cache" and one["state"] == "verified"
-    } >= {every_word.pins[word].reference for word in ("verified", "altered", "corrupt")}
+    } >= {every_word.pins[word].reference.text for word in ("verified", "altered", "corrupt")}
 
 
 def test_repair_mends_all_that_the_lock_names(every_word, tmp_path):
@@ -144,8 +144,8 @@ def test_a_deep_look_proves_what_was_pulled_by_a_tag(every_word, tmp_path):
         one["reference"]: one for one in scene.json("verify", "--deep", status=1)["image"] if one["place"] == "lock"
     }
 
-    assert found[scene.pins["unbound"].reference]["state"] == "verified"
-    assert found[scene.pins["bound"].reference]["state"] == "verified"
+    assert found[scene.pins["unbound"].reference.text]["state"] == "verified"
+    assert found[scene.pins["bound"].reference.text]["state"] == "verified"
 
 
 @pytest.mark.parametrize("word", [word for word in WORDS if word != "absent"])
@@ -155,7 +155,7 @@ def test_inspect_says_of_each_image_what_is_proven(every_word, word):
     text = every_word.program("inspect", str(every_word.image(word)), status=status).stdout
 
     assert document["state"] == word
-    assert document["locked"] == every_word.pins[word].reference
+    assert document["locked"] == every_word.pins[word].reference.text
     assert document["proven"]
     assert bool(document["unproven"]) is (word != "verified")
     assert f"disk          {word}: " in text

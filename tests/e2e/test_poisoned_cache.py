@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from snakemake_apptainer_freshness.actions.fetch import fetch
 from snakemake_apptainer_freshness.errors import PullFailed
+from snakemake_apptainer_freshness.image.reference import parse
 from tests.support.homes import bare_image
 from tests.support.images import tiny_image
 from tests.support.liar import LyingRegistry
@@ -37,7 +38,7 @@ def test_a_registry_that_lies_about_a_digest(home, repository):
     there = repository("tool")
     honest, evil = there.pin(bare_image("honest")), there.pin(bare_image("evil"))
     with LyingRegistry(there.registry.host, str(honest.digest), head=str(honest.digest), get=str(evil.digest)) as liar:
-        lied_to = replace(honest, url=f"docker://{liar.host}/{there.name}@{honest.digest}")
+        lied_to = replace(honest, pinned=parse(f"docker://{liar.host}/{there.name}@{honest.digest}"))
         (result,) = fetch([lied_to], home.prefix, environment=home.environment)
     assert result.action == "failed"
     assert isinstance(result.error, PullFailed)

@@ -72,7 +72,7 @@ class Machine:
         """Whether both can have it; an error where only one can."""
         answer = self.resolve(reference)
         ours = isinstance(answer, Entry)
-        pulled = self.pull(answer.pinned if ours else reference)
+        pulled = self.pull(answer.pinned.text if ours else reference)
         assert ours == (pulled.returncode == 0), f"we said {answer!r}, Apptainer {pulled.stderr}"
         return ours
 
@@ -115,7 +115,8 @@ def test_the_command_uses_the_same_login(machine, locked):
     assert "apptainer registry login" in refused.stderr
     machine.write(".docker/config.json", login(host))
     assert (
-        subprocess.run(command, check=True, **options).stdout == f"{reference} → {machine.resolve(reference).pinned}\n"
+        subprocess.run(command, check=True, **options).stdout
+        == f"{reference} → {machine.resolve(reference).pinned.text}\n"
     )
 
 

@@ -66,7 +66,7 @@ def test_an_image_in_the_cache_that_we_have_no_record_of_is_pulled_again(home, r
 
 def test_an_entry_built_from_a_tag_is_moved_aside(home, repository):
     pin = repository("tool").pin(bare_image("by tag"))
-    home.apptainer("pull", "image.sif", pin.reference)
+    home.apptainer("pull", "image.sif", pin.reference.text)
     image = home.fetched(pin)
     assert sif.read(image).pulled_digest == pin.digest
 
@@ -148,7 +148,9 @@ def test_a_cache_that_is_turned_off_is_left_alone(home, repository):
 
 def test_a_digest_that_is_gone_is_said(home, repository):
     pin = repository("tool").pin(bare_image("gone"))
-    gone = replace(pin, url=pin.url.replace(pin.digest.hex, "0" * 64), digest=Digest.parse("sha256:" + "0" * 64))
+    gone = replace(
+        pin, pinned=parse(pin.url.replace(pin.digest.hex, "0" * 64)), digest=Digest.parse("sha256:" + "0" * 64)
+    )
     (result,) = fetch([gone], home.prefix, environment=home.environment)
     assert isinstance(result.error, PullFailed)
     assert "the registry no longer has it" in result.error.message
