@@ -216,7 +216,7 @@ def loads(text: str, *, source: str = "containers.lock") -> Lock:
     tables = document.get("image", [])
     if not isinstance(tables, list):
         raise _invalid(source, "image must be an array of tables, written [[image]]")
-    return _collect([entry_of(table, position, source) for position, table in enumerate(tables, 1)], source)
+    return _collect([_entry(table, position, source) for position, table in enumerate(tables, 1)], source)
 
 
 def _check_version(document: Mapping[str, Any], source: str) -> None:
@@ -250,8 +250,7 @@ def _collect(entries: list[Entry], source: str) -> Lock:
     return Lock.of(entries)
 
 
-def entry_of(table: object, position: int, source: str) -> Entry:
-    """Return the entry that `table` spells, which is `source`'s `position`-th; raises as :func:`loads` does."""
+def _entry(table: object, position: int, source: str) -> Entry:
     where = f"image[{position}]"
     if not isinstance(table, dict):
         raise _invalid(source, f"{where} is not a table")

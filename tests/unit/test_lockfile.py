@@ -1,12 +1,14 @@
 """The lock file: the same pins give the same bytes, and nothing unsound is believed."""
 
 import tomllib
+from dataclasses import replace
 
 import pytest
 
 from snakemake_apptainer_freshness import lockfile
 from snakemake_apptainer_freshness.errors import InvalidLock, NotLocked
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Change, Lock
 from snakemake_apptainer_freshness.settings import PinKind
 from tests.support.pins import lock_entry
@@ -192,3 +194,11 @@ def test_files_and_web_addresses_stay_as_they_are_and_are_held_to_a_digest():
     )
 
     assert lockfile.loads(lockfile.dumps(Lock.of([entry]))) == Lock.of([entry])
+
+
+def test_another_spelling_of_an_entry_is_pinned_by_its_own_words():
+    entry = lock_entry("file://x.sif", A)
+    again = replace(entry, reference=parse("x.sif"))
+
+    assert (entry.pinned.text, again.pinned.text) == ("file://x.sif", "x.sif")
+    assert list(lockfile.loads(lockfile.dumps(Lock.of([entry, again])))) == [entry, again]
