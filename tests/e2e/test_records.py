@@ -1,5 +1,6 @@
 """A run with the flag on leaves a record of what it ran, also where jobs run elsewhere, fail, or it is killed."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -157,13 +158,20 @@ def wait_for(path):
         time.sleep(0.02)
 
 
-def begin(workspace):
-    """Snakemake in the background, whose second job waits until it is killed."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def in_background(workspace):
+    """Snakemake in a session of its own, whose second job waits until it is killed; gone at the end of the block."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "snakemake", *workspace.snakemake_arguments(), "--config", "apptainer_freshness=lock"],
         cwd=workspace.folder, env=workspace.environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
+    try:
+        yield process
+    finally:  # whatever interrupts the test: an interrupt of the terminal does not reach another session
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_runs_that_are_killed_stopped_or_fail_leave_records_that_say_so_and_make_a_chain(repository, workspace):
@@ -175,7 +183,7 @@ def test_runs_that_are_killed_stopped_or_fail_leave_records_that_say_so_and_make
         rule second:
             input: "first.txt"
             output: "second.txt"
-            shell: "touch waiting; while [ ! -e fail ]; do sleep 0.1; done; exit 1"
+            shell: "touch waiting; for i in {{{{1..900}}}}; do [ ! -e fail ] || exit 1; sleep 0.1; done; exit 1"
 
         rule first:
             output: "first.txt"
@@ -184,11 +192,11 @@ def test_runs_that_are_killed_stopped_or_fail_leave_records_that_say_so_and_make
         """,
     )
     for number, (how, while_running) in enumerate([(signal.SIGKILL, Ending.RUNNING), (signal.SIGINT, Ending.RUNNING)]):
-        process = begin(workspace)
-        wait_for(workspace.folder / "waiting")
-        assert read_all(workspace.folder)[number].ending is while_running
-        os.killpg(process.pid, how)
-        process.wait(60)
+        with in_background(workspace) as process:
+            wait_for(workspace.folder / "waiting")
+            assert read_all(workspace.folder)[number].ending is while_running
+            os.killpg(process.pid, how)
+            process.wait(60)
         (workspace.folder / "waiting").unlink()
         workspace.snakemake("--unlock")
     (workspace.folder / "fail").touch()
