@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
+from snakemake_apptainer_freshness.engine.seams import CLEAN_UP
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.store.prefix import image_name
@@ -37,9 +38,9 @@ def register(workflow: Any, lock_path: Path, lock: Lock, unpinned: Iterable[str]
 def protect(workflow: Any, lock: Lock | None = None) -> None:
     """Have a clean-up of images, if `workflow` is about to do one, keep what `lock` and all registered ones need."""
     persistence = workflow.persistence
-    clean_up = getattr(persistence, "cleanup_containers", None)
-    if clean_up is None:
+    if not CLEAN_UP.is_in(persistence):
         return
+    clean_up = persistence.cleanup_containers
 
     def clean_up_unneeded() -> Any:
         from snakemake_apptainer_freshness.store import claims

@@ -4,30 +4,53 @@ A rule's container may be a text, a text with wildcards, a function of wildcards
 rule, a global ``container:`` or ``containerized:``, an included file or a module. All of them meet in one method,
 ``Rule.expand_container_img(wildcards)``, which gives a job's reference. Wrapping it on each rule covers every kind,
 leaves the author's function to Snakemake's own error handling, and touches no class.
+
+Snakemake before 9.5 has no such method, no wildcards and no functions there: a job has what the rule says, and that is
+replaced on each rule.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
+from snakemake_apptainer_freshness.engine.seams import EXPAND_CONTAINER
 from snakemake_apptainer_freshness.errors import FreshnessError
+
+_DIRECTIVE: Final = "_apptainer_freshness_directive"
+"""Where a rule whose directive was replaced keeps what its author wrote."""
+
+
+def directive_of(rule: Any) -> Any:
+    """Return the container directive of `rule` as its author wrote it: a text, a function, or nothing."""
+    return getattr(rule, _DIRECTIVE, rule.container_img)
+
+
+def container_of(rule: Any, wildcards: Any) -> Any:
+    """Return what the directive of `rule` says for `wildcards`, whatever was made of it on this one object."""
+    if EXPAND_CONTAINER.is_in(type(rule)):
+        return type(rule).expand_container_img(rule, wildcards)
+    return directive_of(rule)
 
 
 def static_references(rules: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     """Each reference that can be read off a rule without a job, with its rule."""
     for rule in rules:
-        image = rule.container_img
-        if isinstance(image, str) and not ("{" in image or "}" in image):
+        image = directive_of(rule)
+        if isinstance(image, str) and image and not _has_wildcards(image):
             yield image, rule
 
 
 def job_references(jobs: Iterable[Any], expand: Callable[[Any, Any], Any]) -> Iterator[tuple[str, Any]]:
     """Each reference that only a job's wildcards make, with its rule; `expand` gives what a rule says for wildcards."""
     for job in jobs:
-        image = job.rule.container_img
-        if callable(image) or (isinstance(image, str) and ("{" in image or "}" in image)):
+        image = directive_of(job.rule)
+        if callable(image) or (isinstance(image, str) and _has_wildcards(image)):
             reference = expand(job.rule, job.wildcards_dict)
             if isinstance(reference, str) and reference:
                 yield reference, job.rule
+
+
+def _has_wildcards(image: str) -> bool:
+    return "{" in image or "}" in image
 
 
 class Rewriting:
@@ -54,18 +77,31 @@ class Rewriting:
         return self._originals[rule.name](wildcards)
 
     def _rewrite(self, rule: Any) -> None:
-        if not rule.container_img:
+        if not directive_of(rule):
+            return
+        if not EXPAND_CONTAINER.is_in(rule):
+            self._replace(rule)
             return
         expand = rule.expand_container_img
         self._originals[rule.name] = expand
 
         def expand_pinned(wildcards: Any) -> Any:
             reference = expand(wildcards)
-            if not isinstance(reference, str) or not reference:
-                return reference
-            try:
-                return self._pin(reference)
-            except FreshnessError as error:
-                raise self._fail(error, rule) from None
+            return self._pinned(reference, rule)
 
         rule.expand_container_img = expand_pinned
+
+    def _replace(self, rule: Any) -> None:
+        directive = directive_of(rule)
+        self._originals[rule.name] = lambda wildcards: directive  # noqa: ARG005  the signature of Snakemake's method
+        setattr(rule, _DIRECTIVE, directive)
+        if not (isinstance(directive, str) and _has_wildcards(directive)):  # else no job could run it, pinned or not
+            rule.container_img = self._pinned(directive, rule)
+
+    def _pinned(self, reference: Any, rule: Any) -> Any:
+        if not isinstance(reference, str) or not reference:
+            return reference
+        try:
+            return self._pin(reference)
+        except FreshnessError as error:
+            raise self._fail(error, rule) from None

@@ -9,11 +9,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.engine import config
-
-KNOWN_VERSIONS: Final = "9.0 to 9.27"
-"""The Snakemake versions whose seams this package was read and tested against."""
+from snakemake_apptainer_freshness.engine.seams import BUILD_DAG, CREATE_REPORT, GET_WORKFLOW, unsupported
 
 _MARK: Final = "_apptainer_freshness_installed"
 
@@ -25,7 +22,7 @@ def install() -> None:
     if getattr(WorkflowApi, _MARK, False):
         return
     setattr(WorkflowApi, _MARK, True)
-    if hasattr(WorkflowApi, "_get_workflow"):
+    if GET_WORKFLOW.is_in(WorkflowApi):
         WorkflowApi._get_workflow = _hooked(WorkflowApi._get_workflow)  # noqa: SLF001  the only way in
     else:
         WorkflowApi.__init__ = _refusing(WorkflowApi.__init__)
@@ -49,7 +46,7 @@ def _attach(workflow: Any, asked: config.CommandLineFlag) -> None:
     By then the workflow is parsed, so that the flag may stand in any of its configuration files, and nothing of ours is
     imported for a workflow without it.
     """
-    if not hasattr(workflow, "_build_dag"):
+    if not BUILD_DAG.is_in(workflow):
         _refuse_on_check(workflow, asked)
         return
     build_dag = workflow._build_dag  # noqa: SLF001  what all commands that need a DAG have in common
@@ -66,9 +63,9 @@ def _attach(workflow: Any, asked: config.CommandLineFlag) -> None:
 
 def _attach_report(workflow: Any) -> None:
     """Let ``--report FILE --reporter apptainer-freshness`` mean what it says; see :mod:`.engine.reporter`."""
-    create_report = getattr(workflow, "create_report", None)
-    if create_report is None:
+    if not CREATE_REPORT.is_in(workflow):
         return
+    create_report = workflow.create_report
 
     def create_report_asked_for(*args: Any, **kwargs: Any) -> Any:
         from snakemake_apptainer_freshness.engine import reporter
@@ -83,7 +80,7 @@ def _refuse_on_check(workflow: Any, asked: config.CommandLineFlag) -> None:
 
     def refusing_check(*args: Any, **kwargs: Any) -> Any:
         if config.is_wanted(workflow, asked):
-            raise unsupported("Workflow._build_dag")
+            raise unsupported(BUILD_DAG)
         return check(*args, **kwargs) if check else None
 
     workflow.check = refusing_check
@@ -94,24 +91,6 @@ def _refusing(init: Callable[..., None]) -> Callable[..., None]:
     def refusing_init(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         if config.is_visible(self.config_settings):
-            raise unsupported("WorkflowApi._get_workflow")
+            raise unsupported(GET_WORKFLOW)
 
     return refusing_init
-
-
-def unsupported(seam: str, *, instead: str = "") -> Exception:
-    """The error for a Snakemake that lacks `seam`, in Snakemake's own type, so that it prints it well.
-
-    `instead` is what a user can do to go without it.
-    """
-    from snakemake.common import __version__
-
-    from snakemake_apptainer_freshness.engine.messages import workflow_error
-    from snakemake_apptainer_freshness.errors import UnsupportedSnakemake
-
-    error = UnsupportedSnakemake(
-        f"apptainer-freshness cannot pin the containers of this workflow: Snakemake {__version__} has no {seam}",
-        hint=f"use a Snakemake from {KNOWN_VERSIONS}, upgrade snakemake-apptainer-freshness, "
-        f"{instead}{', ' if instead else ''}or turn it off with --config {CONFIG_KEY}=off",
-    )
-    return workflow_error(str(error))

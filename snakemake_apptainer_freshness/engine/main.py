@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, write_lock
 from snakemake_apptainer_freshness.actions.pinning import DriftCheck, LazyResolver, Pins, TagResolver
-from snakemake_apptainer_freshness.engine import cleanup, config, handover, images, messages
+from snakemake_apptainer_freshness.engine import cleanup, config, handover, images, messages, seams
 from snakemake_apptainer_freshness.engine.messages import errors_told, tell, wants_progress
 from snakemake_apptainer_freshness.engine.policy import PolicyCheck
 from snakemake_apptainer_freshness.engine.rerun import Reruns
@@ -86,8 +86,7 @@ class MainSession(Session):
 
     def _looks_for_images_first(self) -> bool:
         """Whether this is a dry run in which Snakemake is about to look for images; it starts no job after that."""
-        shared = {usage.name for usage in self.workflow.storage_settings.shared_fs_usage}
-        return self.workflow.dryrun and self._runs_jobs and "SOFTWARE_DEPLOYMENT" in shared
+        return self.workflow.dryrun and self._runs_jobs and seams.shares(self.workflow, "SOFTWARE_DEPLOYMENT")
 
     def named(self, references: list[str]) -> None:
         """Hold the names to the policies, before any registry hears of them."""

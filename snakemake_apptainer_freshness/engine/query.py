@@ -34,7 +34,12 @@ from snakemake_apptainer_freshness import install
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Unseen, Workflow
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.engine import config
-from snakemake_apptainer_freshness.engine.directives import job_references, static_references
+from snakemake_apptainer_freshness.engine.directives import (
+    container_of,
+    directive_of,
+    job_references,
+    static_references,
+)
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 from snakemake_apptainer_freshness.settings import Mode, Options
 from snakemake_apptainer_freshness.store import prefix
@@ -242,14 +247,9 @@ def _nothing() -> None:
     """Nothing."""
 
 
-def _original(rule: Any, wildcards: Any) -> Any:
-    """What the directive of `rule` says for `wildcards`, whatever was made of it on this one object."""
-    return type(rule).expand_container_img(rule, wildcards)
-
-
 def _uses(workflow: Any, jobs: Sequence[Any]) -> Mapping[str, tuple[RuleUse, ...]]:
     found: dict[str, set[tuple[str, str, int]]] = {}
-    for reference, rule in (*static_references(workflow.rules), *job_references(jobs, _original)):
+    for reference, rule in (*static_references(workflow.rules), *job_references(jobs, container_of)):
         line = workflow.linemaps.get(rule.snakefile, {}).get(rule.lineno, rule.lineno) or 0
         found.setdefault(str(reference), set()).add((str(rule.name), str(rule.snakefile), line))
     return {
@@ -265,7 +265,7 @@ def _unseen(workflow: Any, jobs: Sequence[Any], problem: str) -> Iterator[Unseen
     checkpoints = sorted({job.rule.name for job in workflow.dag.checkpoint_jobs}) if jobs else []
     static = {rule.name for _, rule in static_references(workflow.rules)}
     for rule in workflow.rules:
-        if not rule.container_img or rule.name in static:
+        if not directive_of(rule) or rule.name in static:
             continue
         if problem:
             yield Unseen(rule=rule.name, why="its container depends on a job, and the DAG cannot be built")
@@ -278,7 +278,7 @@ def _unseen(workflow: Any, jobs: Sequence[Any], problem: str) -> Iterator[Unseen
 
 def _outputs(persistence: Any, jobs: Sequence[Any]) -> Iterator[ExistingOutput]:
     for job in sorted(jobs, key=lambda job: str(job.rule.name)):
-        reference = _original(job.rule, job.wildcards_dict) if job.rule.container_img else None
+        reference = container_of(job.rule, job.wildcards_dict) if directive_of(job.rule) else None
         if not isinstance(reference, str) or not reference:
             continue
         for file in sorted(job.output):

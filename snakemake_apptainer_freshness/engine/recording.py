@@ -25,9 +25,16 @@ from typing import Any, Final
 from snakemake_apptainer_freshness.common.files import HOST
 from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.engine import notes
-from snakemake_apptainer_freshness.engine.install import unsupported
 from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
 from snakemake_apptainer_freshness.engine.origin import lock_used, run_of
+from snakemake_apptainer_freshness.engine.seams import (
+    EXECUTOR,
+    HANDLE_ERROR,
+    HOLD_LOCK,
+    JOB_ENDS,
+    JOBS_START,
+    require,
+)
 from snakemake_apptainer_freshness.engine.witnesses import Witnesses
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.lockfile import Pinned
@@ -39,7 +46,6 @@ from snakemake_apptainer_freshness.record.run import Ending, JobRecord, JobResul
 from snakemake_apptainer_freshness.record.writer import Journal, new_id, newest_hash
 from snakemake_apptainer_freshness.settings import RECORDS, Options
 
-_SEAMS: Final = ("register_running", "finish")
 _PASSING: Final = frozenset({"temp", "pipe", "service"})
 """What Snakemake flags outputs with that are gone when the run is over."""
 
@@ -87,11 +93,8 @@ class Recorder:
     def attach(self) -> None:
         """Have Snakemake's objects tell what they do."""
         dag, persistence = self._workflow.dag, self._workflow.persistence
-        for seam in _SEAMS:
-            if not hasattr(dag, seam):
-                raise unsupported(f"DAG.{seam}")
-        if not hasattr(persistence, "lock"):
-            raise unsupported("Persistence.lock")
+        require(dag, JOBS_START, JOB_ENDS)
+        require(persistence, HOLD_LOCK)
         finish = dag.finish
         notes.on_running(dag, self._begin_jobs)
 
@@ -138,7 +141,8 @@ class Recorder:
 
     def _watch(self, scheduler: Any) -> None:
         """Be told of jobs that fail, and of a user who stops the run, as far as this Snakemake lets us."""
-        if (handle := getattr(scheduler, "_handle_error", None)) is not None:
+        if HANDLE_ERROR.is_in(scheduler):
+            handle = scheduler._handle_error  # noqa: SLF001  of this one object
 
             def handle_recorded(job: Any, *args: Any, **kwargs: Any) -> Any:
                 self._write([event for one in notes.single([job]) for event in self._failed(_key(one), one)])
@@ -146,7 +150,8 @@ class Recorder:
 
             scheduler._handle_error = handle_recorded  # noqa: SLF001  of this one object
 
-        if (executor := getattr(scheduler, "_executor", None)) is not None:
+        if EXECUTOR.is_in(scheduler):
+            executor = scheduler._executor  # noqa: SLF001  of this one object
             cancel = executor.cancel
 
             def cancel_recorded() -> Any:

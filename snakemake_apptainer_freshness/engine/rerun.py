@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from snakemake_apptainer_freshness.actions.pinning import Pins
-from snakemake_apptainer_freshness.engine.install import unsupported
 from snakemake_apptainer_freshness.engine.messages import Line, tell
+from snakemake_apptainer_freshness.engine.seams import METADATA, SOFTWARE_CHANGED, SOFTWARE_HASH, missing, require
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.settings import Options, Rerun
 
 if TYPE_CHECKING:  # judging is loaded where there is something to judge: most runs start without it
     from snakemake_apptainer_freshness.actions.provenance import Origins, Target
 
-_SEAMS: Final = ("software_stack_changed", "_software_stack_hash", "metadata")
+_SEAMS: Final = (SOFTWARE_CHANGED, SOFTWARE_HASH, METADATA)
 _TRIGGER: Final = "SOFTWARE_ENV"
 _ADOPT: Final = "prove what can be proven with: apptainer-freshness adopt"
 _INSTEAD: Final = f"have Snakemake decide alone what to run again, with rerun: {Rerun.ALWAYS}"
@@ -62,11 +62,9 @@ class Reruns:
         if not any(trigger.name == _TRIGGER for trigger in self._workflow.rerun_triggers):
             return
         persistence = self._workflow.persistence
-        for seam in _SEAMS:
-            if not hasattr(persistence, seam):
-                if self._options.rerun is Rerun.ALWAYS:
-                    return
-                raise unsupported(f"{type(persistence).__name__}.{seam}", instead=_INSTEAD)
+        if self._options.rerun is Rerun.ALWAYS and any(missing(persistence, *_SEAMS)):
+            return
+        require(persistence, *_SEAMS, instead=_INSTEAD)
         changed = persistence.software_stack_changed
 
         def changed_by_content(job: Any, file: Any = None) -> Any:

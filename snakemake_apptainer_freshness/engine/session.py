@@ -11,17 +11,15 @@ Two methods of Snakemake's one ``DAG`` object are wrapped:
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from snakemake_apptainer_freshness.engine.directives import Rewriting, job_references, static_references
 from snakemake_apptainer_freshness.engine.images import Images
-from snakemake_apptainer_freshness.engine.install import unsupported
 from snakemake_apptainer_freshness.engine.messages import errors_told, workflow_error
+from snakemake_apptainer_freshness.engine.seams import COLLECT_IMAGES, PULL_IMAGES, require
 from snakemake_apptainer_freshness.errors import FreshnessError, PinningFailed
 from snakemake_apptainer_freshness.lockfile import Pinned
 from snakemake_apptainer_freshness.pin import Pin
-
-_SEAMS: Final = ("update_container_imgs", "pull_container_imgs")
 
 
 class PinTable(Protocol):
@@ -44,9 +42,7 @@ class Session:
     """Rewrites the rules of `workflow` to what `pins` says, and proves the images that its jobs run."""
 
     def __init__(self, workflow: Any, pins: PinTable, images: Images) -> None:
-        for seam in _SEAMS:
-            if not hasattr(workflow.dag, seam):
-                raise unsupported(f"DAG.{seam}")
+        require(workflow.dag, COLLECT_IMAGES, PULL_IMAGES)
         self.workflow = workflow
         self._pins = pins
         self._images = images

@@ -98,11 +98,14 @@ def listing() -> str:
 
 def written(text: str) -> str:
     """The document `text` with its generated parts as they are now."""
-    for name, content in (("drawing", drawing()), ("listing", listing())):
-        begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
-        before, _, rest = text.partition(begin)
-        text = before + begin + content + "\n" + end + rest.partition(end)[2]
-    return text
+    return replaced(replaced(text, "drawing", drawing()), "listing", listing())
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """`text` with `content` as the generated part `name`."""
+    begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
+    before, _, rest = text.partition(begin)
+    return before + begin + content + "\n" + end + rest.partition(end)[2]
 
 
 def _room(name: str) -> str:

@@ -1,0 +1,135 @@
+import ast
+import importlib
+import inspect
+import types
+from pathlib import Path
+
+import pytest
+from snakemake.api import SnakemakeApi, WorkflowApi
+from snakemake.common import __version__
+from snakemake.dag import DAG
+from snakemake.deployment import conda
+from snakemake.exceptions import WorkflowError
+from snakemake.persistence.file import FilePersistence
+from snakemake.rules import Rule
+from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake.settings.types import ConfigSettings, SharedFSUsage, StorageSettings
+from snakemake.workflow import Workflow
+
+from snakemake_apptainer_freshness.engine import seams
+from snakemake_apptainer_freshness.engine.directives import Rewriting, container_of, static_references
+from snakemake_apptainer_freshness.errors import InvalidReference
+from tests.support import seams as page
+
+OWNERS = {
+    "SnakemakeApi": SnakemakeApi,
+    "WorkflowApi": WorkflowApi,
+    "Workflow": Workflow,
+    "Rule": Rule,
+    "DAG": DAG,
+    "Persistence": FilePersistence,
+    "JobScheduler": JobScheduler,
+    "ConfigSettings": ConfigSettings,
+    "StorageSettings": StorageSettings,
+    "snakemake.deployment.conda.Env": conda.Env,
+}
+ENGINE = Path(seams.__file__).parent
+
+
+def owner_of(seam):
+    """The class or module that has the name of `seam`."""
+    name = seam.name.rpartition(".")[0]
+    return OWNERS.get(name) or importlib.import_module(name)
+
+
+def has(owner, attribute):
+    """Whether `owner` has it, or its objects get it: those of a class by an assignment in its source."""
+    return hasattr(owner, attribute) or (
+        inspect.isclass(owner)
+        and any(f"self.{attribute} = " in inspect.getsource(one) for one in owner.__mro__ if "snake" in one.__module__)
+    )
+
+
+def is_since(seam):
+    installed, since = (tuple(map(int, text.split(".")[:2])) for text in (__version__, seam.since))
+    return installed >= since
+
+
+@pytest.mark.parametrize("seam", seams.SEAMS, ids=lambda seam: seam.name)
+def test_the_installed_snakemake_has_each_name_since_the_version_of_the_table(seam):
+    assert has(owner_of(seam), seam.attribute) is is_since(seam)
+
+
+def test_the_engine_uses_no_private_name_of_snakemake_that_is_not_in_the_table():
+    known = {seam.attribute for seam in seams.SEAMS}
+    strange = {}
+    for path in ENGINE.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+                if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls", "memory"):
+                    continue
+                if node.attr not in known | own:
+                    strange.setdefault(path.name, set()).add(node.attr)
+
+    assert strange == {}
+
+
+def test_the_page_about_the_hook_has_the_table():
+    text = page.DOCUMENT.read_text()
+
+    assert page.written(text) == text, "run: python -m tests.support.seams"
+    assert seams.KNOWN_VERSIONS in text
+
+
+def test_a_missing_name_is_told_with_the_versions_that_are_known():
+    with pytest.raises(WorkflowError, match=rf"Snakemake {__version__} has no DAG.finish\n.*9.0 to .*, by magic, or"):
+        seams.require(types.SimpleNamespace(), seams.JOB_ENDS, instead="by magic")
+
+
+@pytest.mark.parametrize("usage", [{SharedFSUsage.SOFTWARE_DEPLOYMENT}, {"software-deployment"}])
+def test_what_is_shared_may_be_said_by_members_or_by_their_names(usage):
+    workflow = types.SimpleNamespace(storage_settings=types.SimpleNamespace(shared_fs_usage=usage))
+
+    assert seams.shares(workflow, "SOFTWARE_DEPLOYMENT")
+    assert not seams.shares(workflow, "SOURCES")
+
+
+class OldRule:
+    """A rule of a Snakemake before 9.5: a job has what stands in `container_img`."""
+
+    def __init__(self, image):
+        self.name, self.container_img = "old", image
+
+
+def pin(reference):
+    if "bad" in reference:
+        raise InvalidReference("it is bad")
+    return f"{reference}@pinned"
+
+
+def fail(error, rule):
+    return WorkflowError(f"{rule.name}: {error.message}")
+
+
+def test_where_snakemake_asks_no_method_the_directive_is_replaced_and_remembered():
+    rule = OldRule("docker://tool:1")
+    rewriting = Rewriting([rule], pin=pin, fail=fail)
+
+    assert rule.container_img == "docker://tool:1@pinned"
+    assert rewriting.original(rule, {}) == container_of(rule, {}) == "docker://tool:1"
+    assert list(static_references([rule])) == [("docker://tool:1", rule)]
+
+
+@pytest.mark.parametrize("directive", [None, False, "docker://tool:{version}"])
+def test_a_directive_that_an_old_snakemake_cannot_run_by_a_pin_stays_as_it_is(directive):
+    rule = OldRule(directive)
+    Rewriting([rule], pin=pin, fail=fail)
+
+    assert rule.container_img == directive
+
+
+def test_an_error_of_a_replaced_directive_names_its_rule():
+    with pytest.raises(WorkflowError, match="old: it is bad"):
+        Rewriting([OldRule("docker://bad")], pin=pin, fail=fail)
