@@ -64,7 +64,7 @@ def purpose(path: Path) -> str:
 
 
 def drawing() -> str:
-    """Each floor with its rooms, their modules and lines, and the rooms that they import."""
+    """Each floor with its rooms, how many modules they have, and the rooms that they import."""
     arrows: dict[str, set[str]] = defaultdict(set)
     for name, targets in graph().items():
         arrows[_room(name)] |= {_room(target) for target in targets}
@@ -72,12 +72,9 @@ def drawing() -> str:
     lines = []
     for floor in FLOORS:
         for room in floor:
-            paths = [path for name, path in modules().items() if _room(name) == room]
-            size = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
+            count = sum(_room(name) == room for name in modules())
             below = " ".join(other for other in order if other in arrows[room] and other != room)
-            lines.append(
-                f"{room:<10}{len(paths):>3} modules {size:>6} lines   {'→ ' + below if below else ''}".rstrip()
-            )
+            lines.append(f"{room:<10}{count:>3} modules   {'→ ' + below if below else ''}".rstrip())
         lines.append("")
     return "```text\n" + "\n".join(lines).rstrip() + "\n```"
 

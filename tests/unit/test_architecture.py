@@ -1,26 +1,17 @@
 """Imports go one way, and some doors have one key."""
 
 import ast
+import graphlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "snakemake_apptainer_freshness"
-NAME = PACKAGE.name
+from tests.support import rooms
+from tests.support.rooms import FLOORS, PACKAGE
 
-FLOORS = [  # from the ground up; a room may import from its own floor only where it is the same room, and from below
-    {"errors", "settings", "schemas"},
-    {"common"},
-    {"image"},
-    {"lockfile"},
-    {"freshness", "pin", "policy"},
-    {"apptainer", "record", "registry"},
-    {"store"},
-    {"actions"},
-    {"audit"},
-    {"engine"},
-    {"cli"},
-]
+NAME = PACKAGE.name
 ONLY = {  # what may be imported in one place alone
     "snakemake": ("engine/", "plugin/"),
     "snakemake_interface_common": ("engine/", "plugin/"),
@@ -34,6 +25,14 @@ ONLY = {  # what may be imported in one place alone
     "rocrate": ("audit/render/",),
     "click": ("cli/",),
     "rich": ("cli/", "common/progress.py"),
+}
+HEAVY = {"httpx", "pydantic", "jinja2", "rich"}
+"""What no start of Snakemake may load because of this package."""
+SHORTEST = 40
+SHORT = {  # modules of fewer lines, with the reason why it has a file of its own
+    "common.text": "three floors print sizes and counts for people",
+    "common.times": "records and pins agree on one spelling of a time",
+    "": "what Snakemake imports at every start",
 }
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
@@ -53,7 +52,8 @@ def room(module):
 
 
 def floor(name):
-    return next((number for number, rooms in enumerate(FLOORS) if name in rooms), None)
+    """The number of the floor that has the room `name`, counted from the ground up."""
+    return next((number for number, names in enumerate(reversed(FLOORS)) if name in names), None)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
@@ -66,7 +66,7 @@ def test_imports_go_downwards_only(path):
     for module in imports(path):
         target = room(module)
         if module.startswith(f"{NAME}.") and floor(target) is not None:  # else a name of the package itself
-            assert target == own or floor(target) < here or {own, target} <= FLOORS[0], f"{path} imports {module}"
+            assert target == own or floor(target) < here or {own, target} <= set(FLOORS[-1]), f"{path} imports {module}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
@@ -92,3 +92,79 @@ def test_every_module_says_what_it_is_for():
     silent = [str(path) for path in MODULES if not ast.get_docstring(ast.parse((PACKAGE / path).read_text()))]
 
     assert silent == []
+
+
+def cycle_in(graph):
+    """A cycle of imports, as a list of modules; empty where there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def without_root(graph):
+    """Imports of the root are those of its constants; what it imports itself has a test of its own."""
+    return {name: targets - {""} for name, targets in graph.items() if name}
+
+
+def test_no_modules_import_each_other_in_a_circle_not_even_inside_functions():
+    assert cycle_in(without_root(rooms.graph())) == []
+
+
+def test_the_test_of_cycles_sees_one():
+    graph = {"": {"a"}, "a": {"b", ""}, "b": {"c"}, "c": {"a"}}
+
+    assert sorted(set(cycle_in(without_root(graph)))) == ["a", "b", "c"]
+
+
+def test_the_root_imports_the_engine_alone_and_only_when_it_is_installed():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    inside = {
+        id(node)
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef) and function.name == "install"
+        for node in ast.walk(function)
+    }
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+    assert [node.module for node in found] == [f"{NAME}.engine.install"]
+    assert all(id(node) in inside for node in found)
+
+
+def test_what_snakemake_imports_at_every_start_loads_nothing_heavy():
+    code = """if True:
+        import sys, snakemake.cli
+        before = set(sys.modules)
+        import snakemake_report_plugin_apptainer_freshness
+        print(*sorted(set(sys.modules) - before))
+    """
+    path = ":".join(map(str, (PACKAGE.parent, PACKAGE / "plugin")))
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = answer.stdout.split()
+
+    assert f"{NAME}.engine.install" in loaded  # else nothing was tried
+    assert {module.split(".")[0] for module in loaded} & HEAVY == set()
+
+
+def test_a_short_module_has_a_reason():
+    short = [name for name, path in rooms.modules().items() if has_code(path) and line_count(path) < SHORTEST]
+
+    assert sorted(short) == sorted(SHORT)
+
+
+def has_code(path):
+    """Whether the module is more than the docstring of a package."""
+    return len(ast.parse(path.read_text()).body) > 1
+
+
+def line_count(path):
+    return len(path.read_text().splitlines())
+
+
+def test_the_page_about_the_architecture_is_current():
+    text = rooms.DOCUMENT.read_text()
+
+    assert rooms.written(text) == text, "run: python -m tests.support.rooms"
