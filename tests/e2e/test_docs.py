@@ -108,6 +108,7 @@ def test_the_top_level_holds_what_the_design_says_and_nothing_else():
 
     assert tops <= {
         *("snakemake_apptainer_freshness", "workflows", "tests", "docs", ".ci"),
-        *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", ".gitignore"),
+        *("pyproject.toml", "Makefile", "mkdocs.yml", "action.yml", ".gitignore", ".github"),
+        *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE", "CHANGELOG.md"),
         ".pre-commit-hooks.yaml",  # pre-commit looks for it there alone
     }

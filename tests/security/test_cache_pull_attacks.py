@@ -105,7 +105,7 @@ def test_a_link_where_the_image_should_be_pulled_to(fake, prefix, tmp_path):
     fake.behave(f'cp "$image" {tmp_path}/elsewhere; ln -s {tmp_path}/elsewhere "$destination"')
     result = refused(fake, prefix)
     assert isinstance(result.error, UnprovenImage)
-    assert "not a file but a symbolic link" in result.error.message
+    assert "is not that image: it is a symbolic link" in result.error.message
 
 
 # --- Apptainer ----------------------------------------------------------------------------------------------
