@@ -45,6 +45,18 @@ def show(workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Detai
     output.table(("what", "image"), rows)
 
 
+def unversioned(workflow: "Workflow") -> "Iterator[str]":
+    """The references that name no version; none where a policy rules on tags, which decides then."""
+    from snakemake_apptainer_freshness.image.reference import parse
+
+    for text in workflow.uses if "tags" not in workflow.options.policy else ():
+        try:
+            if parse(text).names_no_version:
+                yield text
+        except FreshnessError:  # told where it is pinned
+            continue
+
+
 def _cells(one: "LockDifference", details: "Mapping[str, Details]") -> Iterator[str]:
     """What there is to say of one changed entry."""
     if one.old and one.new:
@@ -285,6 +297,10 @@ def _show(
     show(workflow, planned, details)
     for one in planned.violations:
         output.note(told(workflow, one))
+    for text in unversioned(workflow):
+        output.note(
+            f"warning: {text} names no tag, or latest: an upgrade may take anything ({rules_of(workflow, text)})"
+        )
     for unseen in workflow.unseen:
         output.note(f"not seen: {f'rule {unseen.rule}: ' if unseen.rule else ''}{unseen.why}")
     output.note(summary(path_from_here(str(workflow.lockfile)), planned, written=written))

@@ -7,10 +7,13 @@ alone changes the mode and leaves the other options as they are.
 What stands on the command line is taken out of Snakemake's configuration before the workflow is parsed: so a workflow
 whose configuration schema is closed can be run with the flag, and the pins of a main process never show up in the
 ``config`` of a job.
+
+A key that is nearly ours (``apptainer-freshness``, ``apptainer_freshnes``) is an error: who wrote it believes to be
+protected. Where the flag is off by its right name, it is not: then it belongs to somebody else.
 """
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,6 +27,13 @@ PINS_KEY: Final = f"{CONFIG_KEY}_pins"
 
 PINS_OFF: Final = "off"
 """Stands in place of pins where the main process found the flag turned off."""
+
+_LONGEST_SLIP: Final = 3
+"""So many letters more or less may a misspelling have."""
+_PARTS: Final = ("fresh", "apptain", "aptain")
+"""A misspelling of our key has one of these: everybody else's keys are told apart by a look."""
+_CLOSE: Final = 0.85
+"""Of the likeness of difflib; ``apptainer_versions`` has 0.76."""
 
 
 class CommandLineFlag(NamedTuple):
@@ -67,7 +77,25 @@ def is_wanted(workflow: Any, asked: CommandLineFlag) -> bool:
         or asked.flag is not None
         or bool(os.environ.get(ENVIRONMENT_VARIABLE))
         or workflow.config.get(CONFIG_KEY) is not None
+        or near_miss(workflow.config) is not None
     )
+
+
+def near_miss(keys: Iterable[object]) -> str | None:
+    """The first of `keys` that is a misspelling of ours; only names that come close at first sight are compared."""
+    for key in keys:
+        if not isinstance(key, str) or abs(len(key) - len(CONFIG_KEY)) > _LONGEST_SLIP or key == CONFIG_KEY:
+            continue
+        folded = key.lower().replace("-", "_")
+        if any(part in folded for part in _PARTS) and _is_close(folded):
+            return key
+    return None
+
+
+def _is_close(name: str) -> bool:
+    import difflib
+
+    return difflib.SequenceMatcher(None, name, CONFIG_KEY).ratio() >= _CLOSE
 
 
 def is_visible(settings: Any) -> bool:
@@ -81,8 +109,9 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
     Raises
     ------
     InvalidSettings
-        for an unknown key or value.
+        for an unknown key or value, and for a key that is nearly ours.
     """
+    from snakemake_apptainer_freshness.errors import InvalidSettings
     from snakemake_apptainer_freshness.settings import Mode, Options, parse_options
 
     found = parse_options(
@@ -92,6 +121,12 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
         found = parse_options(value, source=f"the environment variable {ENVIRONMENT_VARIABLE}", base=found)
     if asked.flag is not None:
         found = parse_options(asked.flag, source="--config", base=found)
+    is_off = found.mode is Mode.OFF and (asked.flag is not None or CONFIG_KEY in workflow.config)
+    if not is_off and (key := near_miss(workflow.config)) is not None:
+        raise InvalidSettings(
+            f"the configuration has a key {key!r}, which does nothing (did you mean {CONFIG_KEY!r}?)",
+            hint=f"write {CONFIG_KEY}; where the key is another program's, turn this one off: {CONFIG_KEY}: false",
+        )
     return found
 
 

@@ -49,6 +49,7 @@ def lines(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> lis
     """The lines for `facts`; in a dry run the changes of the lock file are only what would be done."""
     told = [_summary(facts, options, lockfile=lockfile, dryrun=dryrun)]
     told += [_change(change, dryrun=dryrun) for change in facts.changes]
+    told += [_unversioned(change.reference) for change in facts.changes if _is_unversioned(change, options)]
     told += [line for verdict in facts.verdicts if (line := _verdict(verdict, options.on_moved)) is not None]
     if options.on_unpinnable is not Reaction.IGNORE:
         told += [Line(text=f"  unpinnable: {text}: {why}", problem=True) for text, why in facts.unpinnable.items()]
@@ -74,6 +75,17 @@ def _change(change: Change, *, dryrun: bool) -> Line:
     if change.old is None:
         return Line(text=f"  {would}added: {change.reference} → {new}")
     return Line(text=f"  {would}updated: {change.reference} {_short(change.old.digest)} → {new}")
+
+
+def _is_unversioned(change: Change, options: Options) -> bool:
+    """Whether a pin is new whose name says no version; a policy on tags decides in place of this warning."""
+    is_new = change.old is None and change.new is not None and change.new.reference.names_no_version
+    return is_new and "tags" not in options.policy
+
+
+def _unversioned(reference: str) -> Line:
+    text = f"  no version: {reference}: it names no tag, or latest: an upgrade may take anything; name a version"
+    return Line(text=text, problem=True)
 
 
 def _verdict(verdict: Verdict, on_moved: Reaction) -> Line | None:

@@ -104,6 +104,11 @@ class Reference:
         return self.digest is not None or self.scheme is Scheme.IPFS
 
     @property
+    def names_no_version(self) -> bool:
+        """Whether what it names changes with every release: it has no tag, or the tag ``latest``, and no digest."""
+        return self.digest is None and self.scheme.rules.has_tag and self.tag == _DEFAULT_TAG
+
+    @property
     def name(self) -> str:
         """Host and repository, or host and path: what stays the same when a tag moves."""
         if self.repository:

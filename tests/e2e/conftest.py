@@ -31,7 +31,7 @@ class Repository:
 
     @property
     def reference(self):
-        return self.tagged("latest")
+        return self.tagged("1.0")
 
     def tagged(self, tag):
         return f"docker://{self.registry.host}/{self.name}:{tag}"
@@ -39,13 +39,13 @@ class Repository:
     def pinned(self, digest):
         return f"docker://{self.registry.host}/{self.name}@{digest}"
 
-    def push(self, message, tag="latest", **image):
+    def push(self, message, tag="1.0", **image):
         """Push an image whose ``/message`` says `message`; gives its digest."""
         return images.push(images.tiny_image(message, **image), self.registry.host, self.name, tag)
 
     def pin(self, content, platform=None):
-        """Push an image or index as ``latest``; gives the pin of it."""
-        digest = images.push(content, self.registry.host, self.name, "latest")
+        """Push an image or index as ``1.0``; gives the pin of it."""
+        digest = images.push(content, self.registry.host, self.name, "1.0")
         members = content.children if isinstance(content, images.Index) else [content]
         manifests = {f"{one.os}/{one.architecture}": one.digest for one in members if isinstance(one, images.Image)}
         platform = platform or str(Platform.here())

@@ -37,7 +37,7 @@ def rules_run(result):
 def test_a_project_is_adopted_and_later_only_what_another_image_made_runs_again(repository, workspace):
     tools = {name: repository(name) for name in ("same", "real", "gone")}
     content = images.tiny_image("same")
-    images.push(images.multi_arch(content, ELSEWHERE), tools["same"].registry.host, tools["same"].name, "latest")
+    images.push(images.multi_arch(content, ELSEWHERE), tools["same"].registry.host, tools["same"].name, "1.0")
     tools["real"].push("real")
     tools["gone"].push("gone")
     workspace.write("Snakefile", RULES + "".join(RULE.format(name=n, image=t.reference) for n, t in tools.items()))
@@ -64,7 +64,7 @@ def test_a_project_is_adopted_and_later_only_what_another_image_made_runs_again(
     assert workspace.read("gone.txt") == "gone, and pushed anew\n"
 
     index = images.multi_arch(content, ELSEWHERE, "s390x")
-    images.push(index, tools["same"].registry.host, tools["same"].name, "latest")
+    images.push(index, tools["same"].registry.host, tools["same"].name, "1.0")
     tools["real"].push("real, and pushed anew")
     second = workspace.snakemake(flag="update")
     assert rules_run(second) == ["all", "real"]

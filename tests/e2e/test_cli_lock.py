@@ -89,7 +89,7 @@ def test_an_upgrade_of_one_image_shows_what_really_changed(lock, repository, wor
     def publish(message, version, created):
         image = tiny_image(message, labels={"org.opencontainers.image.version": version}, created=created)
         index = multi_arch(image, "s390x")
-        return [push(index, one.registry.host, one.name, "latest") for one in (a, b)], image.digest
+        return [push(index, one.registry.host, one.name, "1.0") for one in (a, b)], image.digest
 
     (old, _), old_image = publish("one", "1.0", "2026-01-01T00:00:00Z")
     lock()
@@ -120,9 +120,9 @@ def test_an_index_that_changed_around_the_same_image_is_taken_only_where_that_is
     workspace.write("Snakefile", READS_MESSAGE.format(image=tool.reference))
     image = tiny_image("same")
     old, new = multi_arch(image), multi_arch(image, "s390x", attested=True)
-    push(old, tool.registry.host, tool.name, "latest")
+    push(old, tool.registry.host, tool.name, "1.0")
     lock()
-    push(new, tool.registry.host, tool.name, "latest")
+    push(new, tool.registry.host, tool.name, "1.0")
 
     held = lock("--upgrade")
     assert held.split("\t")[:2] == ["same platform", tool.reference]

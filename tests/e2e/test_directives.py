@@ -297,7 +297,7 @@ def test_a_reference_that_carries_a_tag_and_a_digest_runs_the_digest(tool, works
         f"""
         rule read:
             output: "message.txt"
-            container: "docker://{tool.registry.host}/{tool.name}:latest@{tool.digest}"
+            container: "docker://{tool.registry.host}/{tool.name}:1.0@{tool.digest}"
             shell: "cat /message > {{output}}"
         """,
     )

@@ -148,3 +148,16 @@ def test_nothing_else_changes_in_snakemakes_output(tool, workspace):
     pinned = workspace.snakemake("--forceall", environment={"SNAKEMAKE_APPTAINER_FRESHNESS": "lock"})
 
     assert shape(pinned) == shape(plain)
+
+
+def test_a_misspelt_flag_stops_the_run_and_never_runs_unprotected(tool, workspace):
+    result = workspace.snakemake("--config", "apptainer-freshness=locked", fails=True)
+
+    assert "did you mean 'apptainer_freshness'?" in result.output
+    assert not workspace.exists("message.txt")
+
+    with_configfile(workspace, "apptainer_freshnes: {mode: frozen}\n")
+    result = workspace.snakemake("--dry-run", fails=True)
+
+    assert "the configuration has a key 'apptainer_freshnes', which does nothing" in result.output
+    assert "Traceback" not in result.output

@@ -164,9 +164,9 @@ def test_an_index_that_changed_around_this_platforms_image_is_told_apart(tool, w
 
     here = images.tiny_image("same")
     other = "arm64" if here.architecture == "amd64" else "amd64"
-    images.push(images.multi_arch(here, other), tool.registry.host, tool.name, "latest")
+    images.push(images.multi_arch(here, other), tool.registry.host, tool.name, "1.0")
     workspace.snakemake(flag="lock")
-    images.push(images.multi_arch(here, other, "s390x"), tool.registry.host, tool.name, "latest")
+    images.push(images.multi_arch(here, other, "s390x"), tool.registry.host, tool.name, "1.0")
 
     moved = workspace.snakemake("--forceall", flag="lock").ours[1]
     assert "the image for this platform is the same" in moved
@@ -177,7 +177,7 @@ def test_pin_platform_runs_this_platforms_manifest(tool, workspace):
 
     here = images.tiny_image("platform")
     other = "arm64" if here.architecture == "amd64" else "amd64"
-    images.push(images.multi_arch(here, other), tool.registry.host, tool.name, "latest")
+    images.push(images.multi_arch(here, other), tool.registry.host, tool.name, "1.0")
     workspace.snakemake(flag="{pin: platform}")
 
     assert workspace.metadata("message.txt")["container_img_url"] == tool.pinned(here.digest)

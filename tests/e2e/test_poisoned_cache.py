@@ -19,8 +19,8 @@ def test_a_cache_poisoned_by_a_tag_that_moved_between_two_requests(home, reposit
     evil = there.pin(tiny_image("something else"))
 
     # Somebody runs the tag once, through a registry or a mirror where it moves at the wrong moment.
-    with LyingRegistry(there.registry.host, "latest", head=str(honest.digest), get=str(evil.digest)) as liar:
-        home.apptainer("pull", "image.sif", f"docker://{liar.host}/{there.name}:latest")
+    with LyingRegistry(there.registry.host, "1.0", head=str(honest.digest), get=str(evil.digest)) as liar:
+        home.apptainer("pull", "image.sif", f"docker://{liar.host}/{there.name}:1.0")
 
     # Apptainer alone, asked for the digest, from the honest registry:
     assert home.run(honest.url) == "something else"

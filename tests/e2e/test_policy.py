@@ -9,8 +9,8 @@ from tests.support.workflow import READS_MESSAGE
 def named(workspace, repository):
     """A workflow of one rule whose image is named without a tag, and its repository."""
     tool = repository()
-    tool.push("hello")
-    workspace.write("Snakefile", READS_MESSAGE.format(image=tool.reference.removesuffix(":latest")))
+    tool.push("hello", tag="latest")
+    workspace.write("Snakefile", READS_MESSAGE.format(image=tool.reference.removesuffix(":1.0")))
     return tool
 
 

@@ -96,3 +96,21 @@ def test_what_a_command_that_runs_no_job_left_alone_is_counted():
 
 def test_what_a_registry_said_beside_its_answer_is_a_note():
     assert told(verdict("a", detail="via a mirror"))[1].text == "  note: a: via a mirror"
+
+
+@pytest.mark.parametrize("name", ["docker://quay.io/a/b", "docker://quay.io/a/b:latest", "oras://ghcr.io/a/b"])
+def test_a_new_pin_whose_name_says_no_version_is_a_warning(name):
+    change = Change(reference=name, old=None, new=entry(name, NEW))
+    warning = told(changes=[change])[-1]
+
+    assert warning.problem
+    assert warning.text.startswith(f"  no version: {name}: ")
+    assert len(told(changes=[change], policy={"tags": {"refuse": ["dev"]}})) == 2  # the policy decides
+
+
+def test_a_new_pin_whose_name_says_a_version_is_none():
+    names = ["docker://quay.io/a/b:1.0", f"docker://quay.io/a/b@{NEW}", "images/latest"]
+
+    assert not any(
+        line.problem for line in told(changes=[Change(reference=n, old=None, new=entry(n, NEW)) for n in names])
+    )
