@@ -3,16 +3,16 @@
 import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from snakemake_apptainer_freshness.audit.render import Format, FormatOption, More, formats, write_lines
 from snakemake_apptainer_freshness.cli import output
-from snakemake_apptainer_freshness.cli.common import json_option
 from snakemake_apptainer_freshness.errors import LocalIOError, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 30
 """Outputs and subjects that a terminal is shown; a pipe gets all."""
-_BATCH: Final = 1000
 _HELP = """\
 Say which image made each output, whether that is proven, and what changed since.
 
@@ -47,23 +46,26 @@ registry that it needed.
 """
 
 
+def _format_options(command: Callable[..., int]) -> Callable[..., int]:
+    """`command` with the options of every format."""
+    for form in reversed([*formats().values()]):
+        for option in reversed((form.OPTION, *form.MORE)):
+            kind: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": option.metavar}
+            wanted = kind if option.metavar else {"is_flag": True}
+            command = click.option(option.flag, _parameter(option), help=option.help, **wanted)(command)
+    return command
+
+
+def _parameter(option: FormatOption) -> str:
+    return f"as_{option.flag.lstrip('-').replace('-', '_')}"
+
+
 @click.command("audit", help=_HELP, short_help="Say which image made each output, and what is proven.")
 @click.argument("workdirs", nargs=-1, type=click.Path(path_type=Path), metavar="[WORKDIR]...")
 @click.option("--run", "run_id", metavar="ID", default="", help="Only what this run made; its beginning is enough.")
 @click.option("--output", "files", multiple=True, metavar="FILE", help="Only this output, or what is in this folder.")
 @click.option("--since", metavar="DATE", help="Only what was run or made since, as in 2026-03-01.")
 @click.option("--replay", is_flag=True, help="Ask the registries whether it could be run again today.")
-@json_option
-@click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write the answer as one HTML page.")
-@click.option("--sarif", metavar="FILE", type=click.Path(path_type=Path), help="Write the findings as SARIF.")
-@click.option("--rocrate", metavar="DIR", type=click.Path(path_type=Path), help="Write a Workflow Run RO-Crate.")
-@click.option(
-    "--snakefile",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The main Snakefile for --rocrate, where it lies outside of the work directory.",
-)
-@click.option("--intoto", metavar="DIR", type=click.Path(path_type=Path), help="Write an in-toto statement per run.")
 @click.option(
     "--fail-on",
     metavar="WORD",
@@ -71,37 +73,31 @@ registry that it needed.
     show_default=True,
     help="From which severity (error, warning, note) or which verdict on, as in unproven, the exit status is 1.",
 )
+@_format_options
 def command(
     workdirs: tuple[Path, ...],
     *,
     run_id: str,
     files: tuple[str, ...],
     since: str | None,
-    html: Path | None,
-    sarif: Path | None,
-    rocrate: Path | None,
-    snakefile: Path | None,
-    intoto: Path | None,
     fail_on: str,
     replay: bool,
-    as_json: bool,
+    **asked: Path | bool | None,
 ) -> int:
     """Say which image made each output, whether that is proven, and what changed since."""
     from snakemake_apptainer_freshness.audit.selection import Selection
     from snakemake_apptainer_freshness.audit.selection import since as time_of
 
-    if snakefile is not None and rocrate is None:
-        raise UsageError("--snakefile says what goes into a crate", hint="add --rocrate FOLDER, or leave it out")
+    orders = list(_orders(asked))
     fails = _failing(fail_on)
     folders = [_folder(path) for path in workdirs or (Path(),)]
     selection = Selection(run=run_id, files=files, since=time_of(since) if since else 0.0)
     audit = _audit(folders, selection, replay=replay)
-    _write_files(audit, html=html, sarif=sarif, rocrate=rocrate, snakefile=snakefile, intoto=intoto)
-    if as_json:
-        from snakemake_apptainer_freshness.audit.render.json import lines
-
-        _print_lines(lines(audit))
-    else:
+    for order in orders:
+        order.format.check(audit, order.target, order.more)
+    for order in orders:
+        order.format.write(audit, order.target, order.more)
+    if all(order.target is not None for order in orders):  # else a format has standard output
         _print(audit)
     for text in audit.notes:
         output.note(f"note: {text}")
@@ -110,6 +106,28 @@ def command(
 
 
 # --- What is asked ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """A format that is asked for, where it goes (None: to standard output), and its further options."""
+
+    format: Format
+    target: Path | None
+    more: More
+
+
+def _orders(asked: Mapping[str, Path | bool | None]) -> Iterator[_Order]:
+    """The formats that are asked for; an option that says more about one that is not is an error."""
+    for form in formats().values():
+        value = asked[_parameter(form.OPTION)]
+        given = {option.flag: asked[_parameter(option)] for option in form.MORE}
+        more = {flag: path for flag, path in given.items() if isinstance(path, Path)}
+        if value:
+            yield _Order(format=form, target=value if isinstance(value, Path) else None, more=more)
+        elif more:
+            needed = f"{form.OPTION.flag} {form.OPTION.metavar}"
+            raise UsageError(f"{', '.join(more)} needs {needed}", hint=f"add {needed}, or leave it out")
 
 
 def _folder(path: Path) -> Path:
@@ -182,54 +200,6 @@ def _asker(resolver: "Resolver | None") -> "Asker | None":
     return asker(resolver, Platform.here())
 
 
-# --- What is written -------------------------------------------------------------------------------------------------
-
-
-def _write_files(
-    audit: "Audit",
-    *,
-    html: Path | None,
-    sarif: Path | None,
-    rocrate: Path | None,
-    snakefile: Path | None,
-    intoto: Path | None,
-) -> None:
-    if html is not None:
-        from snakemake_apptainer_freshness.audit.render.html import render
-
-        _write(html, render(audit), "page")
-    if sarif is not None:
-        from importlib.metadata import version
-
-        from snakemake_apptainer_freshness.audit.render.json import RULES, results
-        from snakemake_apptainer_freshness.common.sarif import dumps
-
-        _write(sarif, dumps(results(audit), RULES, version=version("snakemake-apptainer-freshness")), "SARIF file")
-    if rocrate is not None:
-        from snakemake_apptainer_freshness.audit.render.rocrate import write as write_crate
-
-        write_crate(audit, rocrate, snakefile=snakefile)
-    if intoto is not None:
-        from snakemake_apptainer_freshness.audit.render.intoto import write as write_statements
-
-        write_statements(audit, intoto)
-
-
-def _write(path: Path, text: str, what: str) -> None:
-    from snakemake_apptainer_freshness.common.files import write_atomically
-
-    try:
-        write_atomically(path, text.encode(errors="backslashreplace"))
-    except OSError as error:
-        raise LocalIOError(f"cannot write the {what} {path}: {error.strerror}", hint="name another file") from error
-
-
-def _print_lines(lines: Iterable[str]) -> None:
-    source = iter(lines)
-    while batch := list(islice(source, _BATCH)):
-        sys.stdout.write("\n".join(batch) + "\n")
-
-
 # --- What a person reads ---------------------------------------------------------------------------------------------
 
 
@@ -246,7 +216,7 @@ def _print(audit: "Audit") -> None:
     several = len(audit.workdirs) > 1
     for image in audit.images:
         output.row(("image", image.reference, image.now, image.now_detail, *([image.workdir] if several else [])))
-    _print_lines(_plain(audit.outputs, several=several))
+    write_lines(_plain(audit.outputs, several=several), None, "outputs")
 
 
 def _plain(outputs: "Iterable[OutputAudit]", *, several: bool) -> Iterator[str]:

@@ -52,7 +52,7 @@ def _asked_for(arguments: list[str]) -> bool:
 def render(path: Path) -> None:
     """Write the page for the current folder to `path`; errors are Snakemake's."""
     from snakemake_apptainer_freshness.audit.judge import audit
-    from snakemake_apptainer_freshness.audit.render.html import render as page_of
+    from snakemake_apptainer_freshness.audit.render.page.document import render as page_of
     from snakemake_apptainer_freshness.common.files import write_atomically
     from snakemake_apptainer_freshness.engine.persistence import read
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snakemake_apptainer_freshness.audit.render.html import render
+from snakemake_apptainer_freshness.audit.render.page.document import render
 from tests.bench.timing import table
 from tests.support.audits import large
 from tests.support.browser import chromium, opened

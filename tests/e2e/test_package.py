@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("httpx", "pydantic", "jinja2", "rich", "click", "tenacity", "tomllib", "tomli_w", "filelock")
-TEMPLATES = [path.name for path in (ROOT / "snakemake_apptainer_freshness/audit/render/templates").iterdir()]
+TEMPLATES = [path.name for path in (ROOT / "snakemake_apptainer_freshness/audit/render/page/templates").iterdir()]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_wheel_holds_both_packages_and_nothing_of_the_tests(wheel):
 
     assert tops == {"snakemake_apptainer_freshness", "snakemake_report_plugin_apptainer_freshness"}
     assert "snakemake_apptainer_freshness/py.typed" in names
-    assert {f"snakemake_apptainer_freshness/audit/render/templates/{name}" for name in TEMPLATES} <= set(names)
+    assert {f"snakemake_apptainer_freshness/audit/render/page/templates/{name}" for name in TEMPLATES} <= set(names)
     assert not any(name.startswith("snakemake_apptainer_freshness/plugin") for name in names)
 
 

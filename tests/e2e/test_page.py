@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import expect
 
-from snakemake_apptainer_freshness.audit.render.html import render
+from snakemake_apptainer_freshness.audit.render.page.document import render
 from tests.support.audits import QUOTED, SALMON, SCRIPT, digest, large, sample
 from tests.support.browser import chromium, opened
 

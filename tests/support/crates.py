@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from snakemake_apptainer_freshness.audit.render import rocrate
 from snakemake_apptainer_freshness.audit.results import Audit
 from snakemake_apptainer_freshness.record.run import LockUsed, Run
 
@@ -43,6 +44,13 @@ def _at(run: Run, workdir: Path) -> Run:
         source=replace(run.source, snakefile=str(snakefile), sha256=hashlib.sha256(SNAKEFILE).hexdigest()),
         lock=LockUsed(path=str(lock), sha256=hashlib.sha256(LOCK).hexdigest()),
     )
+
+
+def write(audit: Audit, folder: Path, *, snakefile: Path | None = None) -> None:
+    """Write the crate of `audit` as the command line does."""
+    more = {"--snakefile": snakefile} if snakefile else {}
+    rocrate.check(audit, folder, more)
+    rocrate.write(audit, folder, more)
 
 
 def problems(crate: Path, profile: str, monkeypatch: Any) -> list[str]:

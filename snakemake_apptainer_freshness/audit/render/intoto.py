@@ -7,43 +7,42 @@ commit of the workflow. Nothing is signed here: that is left to the user's own t
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from snakemake_apptainer_freshness.audit.render import FormatOption, More
 from snakemake_apptainer_freshness.audit.results import Audit
 from snakemake_apptainer_freshness.common.files import write_atomically
 from snakemake_apptainer_freshness.common.text import unicode
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 from snakemake_apptainer_freshness.record.run import ImageRecord, JobResult, OutputRecord, Run
 
+OPTION: Final = FormatOption(flag="--intoto", metavar="DIR", help="Write an in-toto statement per run.")
+MORE: Final[Sequence[FormatOption]] = ()
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "urn:snakemake-apptainer-freshness:run:1"
 BUILDER: Final = "urn:snakemake-apptainer-freshness:snakemake"
 
 
-def write(audit: Audit, folder: Path) -> list[Path]:
-    """Write the statement of each run of `audit` into `folder`, which is made; the files, oldest run first.
-
-    Raises
-    ------
-    UsageError
-        where there are no runs.
-    LocalIOError
-        where a file cannot be written.
-    """
+def check(audit: Audit, target: Path | None, more: More) -> None:  # noqa: ARG001  as every format has it
+    """Refuse an audit without runs, and a target that is a file."""
     if not audit.runs:
         raise UsageError("there is no run to make a statement of", hint="name a work directory that has records")
-    files = []
+    if target is not None and target.exists() and not target.is_dir():
+        raise LocalIOError(f"cannot write statements into {target}: it is no folder", hint="name a folder")
+
+
+def write(audit: Audit, target: Path | None, more: More) -> None:  # noqa: ARG001
+    """Write the statement of each run into the folder `target`, which is made."""
+    assert target is not None  # noqa: S101  its option takes a folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
         for run in audit.runs:
-            files.append(folder / f"{run.id}.intoto.json")
-            write_atomically(files[-1], (json.dumps(statement(run), indent=2) + "\n").encode())
+            write_atomically(target / f"{run.id}.intoto.json", (json.dumps(statement(run), indent=2) + "\n").encode())
     except OSError as error:
-        raise LocalIOError(f"cannot write statements into {folder}: {error.strerror or error}") from error
-    return files
+        raise LocalIOError(f"cannot write statements into {target}: {error.strerror or error}") from error
 
 
 def statement(run: Run) -> dict[str, Any]:

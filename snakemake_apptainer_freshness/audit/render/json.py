@@ -1,4 +1,4 @@
-"""An audit as one JSON document, and its findings as SARIF. Values in, text out.
+"""An audit as one JSON document. Values in, text out.
 
 The document has a `version` and a schema (``schemas/audit.schema.json``); words and keys are those of the lock file
 and of the run records. What is not known is null. It is ASCII, and has one line for each thing in a list: it can be
@@ -7,45 +7,36 @@ read by a person, and compared by ``diff``.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from snakemake_apptainer_freshness.audit.render import FormatOption, More, write_lines
 from snakemake_apptainer_freshness.audit.results import (
     Audit,
     AuditFinding,
-    FindingKind,
     ImageAudit,
     OutputAudit,
     OutputVerdict,
 )
-from snakemake_apptainer_freshness.common.sarif import SarifResult
 from snakemake_apptainer_freshness.record.run import Run
 
+OPTION: Final = FormatOption(flag="--json", metavar="", help="Print one JSON document.")
+MORE: Final[Sequence[FormatOption]] = ()
 VERSION: Final = 1
 """Of the document; raised where a key goes or changes its meaning, not where one is added."""
 
 SCHEMA: Final = Path(__file__).parents[2] / "schemas" / "audit.schema.json"
 
-RULES: Final[Mapping[str, str]] = {
-    FindingKind.BAD_IMAGE: "An image file was bad when it ran, or is not what was recorded any more.",
-    FindingKind.OUTPUT_CHANGED: "An output changed since it was made.",
-    FindingKind.CHAIN_BROKEN: "A record was altered or removed after the next one was made.",
-    FindingKind.RECORD_DAMAGED: "The record of a run is damaged or cut short.",
-    FindingKind.FOREIGN_RECORD: "A record was made in another work directory.",
-    FindingKind.NOT_REPEATABLE: "A digest is no longer served, and its image is not on this disk either.",
-    FindingKind.MIXED_DIGESTS: "Outputs of one rule were made with different digests.",
-    FindingKind.PIN_MOVED: "The pin of an image moved between two runs.",
-    FindingKind.LOCK_NOT_COMMITTED: "A run used a lock that was never committed.",
-    FindingKind.RUN_UNFINISHED: "The record of a run has no end.",
-    FindingKind.RUN_UNDER_WAY: "A run is under way.",
-    FindingKind.OUTPUT_MISSING: "A recorded output is no longer there.",
-    FindingKind.UNATTRIBUTABLE: "An output was made by a tag that cannot be attributed to any digest.",
-    FindingKind.NO_RECORD: "Nothing says how an output was made.",
-    FindingKind.UNPROVEN: "An output was made by a pinned image that was not proven.",
-}
-"""Each kind of finding in one sentence."""
+
+def check(audit: Audit, target: Path | None, more: More) -> None:
+    """Refuse nothing: there is a document of every audit."""
+
+
+def write(audit: Audit, target: Path | None, more: More) -> None:  # noqa: ARG001  as every format has it
+    """Print the document."""
+    write_lines(lines(audit), target, "JSON document")
 
 
 def lines(audit: Audit) -> Iterator[str]:
@@ -66,31 +57,6 @@ def lines(audit: Audit) -> Iterator[str]:
     yield from _list("edge", map(asdict, audit.edges))
     yield from _list("output", map(_output, audit.outputs), last=True)
     yield "}"
-
-
-def results(audit: Audit) -> Iterator[SarifResult]:
-    """The findings of `audit` for SARIF; of several work directories with their whole paths."""
-    outputs = {(output.workdir, output.path) for output in audit.outputs}
-    files = {(run.workdir, run.id): run.file for run in audit.runs if run.file}
-    whole = len(audit.workdirs) > 1
-    for one in audit.findings:
-        places = [
-            f"{one.workdir}/{subject}" if whole else subject
-            for subject in one.subjects
-            if (one.workdir, subject) in outputs
-        ] or [_near(files[one.workdir, name], one.workdir, whole=whole) for name in one.subjects
-              if (one.workdir, name) in files]  # fmt: skip
-        yield SarifResult(
-            rule=one.kind.value,
-            level=one.severity.value,
-            message=one.text,
-            uri=places[0] if places else _near(one.workdir, one.workdir, whole=whole),
-            related=places[1:],
-        )
-
-
-def _near(path: str, workdir: str, *, whole: bool) -> str:
-    return path if whole else (path.removeprefix(f"{workdir}/") if path != workdir else ".")
 
 
 def _list(name: str, items: Iterable[Mapping[str, Any]], *, last: bool = False) -> Iterator[str]:

@@ -19,13 +19,14 @@ import getpass
 import itertools
 import mimetypes
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from snakemake_apptainer_freshness.audit.disk import NotCopied, copy, copy_recorded, place
+from snakemake_apptainer_freshness.audit.render import FormatOption, More
 from snakemake_apptainer_freshness.audit.results import SENTENCES, Audit, AuditFinding, OutputAudit
 from snakemake_apptainer_freshness.common.text import unicode
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
@@ -33,6 +34,13 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.record.run import ImageRecord, JobRecord, JobResult, Run
 from snakemake_apptainer_freshness.settings import RECORDS
 
+OPTION: Final = FormatOption(flag="--rocrate", metavar="DIR", help="Write a Workflow Run RO-Crate.")
+_NAMED: Final = FormatOption(
+    flag="--snakefile",
+    metavar="FILE",
+    help="The main Snakefile for --rocrate, where it lies outside of the work directory.",
+)
+MORE: Final[Sequence[FormatOption]] = (_NAMED,)
 _VERSION: Final = "1.1"
 _SNAKEFILE: Final = "Snakefile"
 _WFRUN: Final = "https://w3id.org/ro/terms/workflow-run"
@@ -49,38 +57,42 @@ _STATUS: Final = {
 }
 
 
-def write(audit: Audit, folder: Path, *, snakefile: Path | None = None) -> None:
-    """Write the crate of `audit` into `folder`, which is made.
-
-    `snakefile` is the main Snakefile where a person names it; else it is the one that the newest record names.
-
-    Raises
-    ------
-    UsageError
-        where `audit` is of several work directories or has no runs, the Snakefile may not be taken, `folder` is not
-        empty, or the library ``rocrate`` is not installed.
-    LocalIOError
-        where the folder cannot be written.
-    """
+def check(audit: Audit, target: Path | None, more: More) -> None:  # noqa: ARG001  as every format has it
+    """Refuse several work directories, none with runs, a folder that is not empty, and a missing library."""
     if len(audit.workdirs) != 1 or not audit.runs:
         raise UsageError(
             f"a crate holds the runs of one work directory; these are {len(audit.runs)} runs of {len(audit.workdirs)}",
             hint="name one work directory that has records",
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"cannot write the crate: {folder} is there and not empty", hint="name a folder that is new")
+    if target is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"cannot write the crate: {target} is there and not empty", hint="name a folder that is new")
+    _library()
+
+
+def write(audit: Audit, target: Path | None, more: More) -> None:
+    """Write the crate into the folder `target`, which is made.
+
+    Raises
+    ------
+    UsageError
+        where the Snakefile may not be taken.
+    LocalIOError
+        where the folder cannot be written.
+    """
+    assert target is not None  # noqa: S101  its option takes a folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.partial-", dir=folder.parent) as temporary:
-            crate = _Crate(audit, Path(temporary), snakefile).build()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.partial-", dir=target.parent) as temporary:
+            crate = _Crate(audit, Path(temporary), more.get(_NAMED.flag)).build()
             made = Path(temporary, "crate")
             crate.write(made)
-            made.replace(folder)
+            made.replace(target)
     except OSError as error:
-        raise LocalIOError(f"cannot write the crate {folder}: {error.strerror or error}") from error
+        raise LocalIOError(f"cannot write the crate {target}: {error.strerror or error}") from error
 
 
-def _new_crate() -> Any:
+def _library() -> Any:
+    """The class of crates, of a library that is an extra."""
     try:
         from rocrate.rocrate import ROCrate
     except ImportError:
@@ -88,7 +100,7 @@ def _new_crate() -> Any:
             "the library rocrate, which makes the crate, is not installed",
             hint="pip install 'snakemake-apptainer-freshness[rocrate]'",
         ) from None
-    return ROCrate(version=_VERSION)
+    return ROCrate
 
 
 class _Crate:
@@ -100,7 +112,7 @@ class _Crate:
         self._copies = copies
         self._number = itertools.count()
         self._snakefile = snakefile
-        self._crate = _new_crate()
+        self._crate = _library()(version=_VERSION)
         self._outputs: dict[str, list[OutputAudit]] = {}
         for output in audit.outputs:
             self._outputs.setdefault(output.path, []).append(output)

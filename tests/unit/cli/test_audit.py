@@ -142,6 +142,24 @@ def test_a_file_that_cannot_be_written_is_one_clear_error(audited):
     assert "cannot write the SARIF file no/such/folder/x.sarif" in answer.err
 
 
+def test_no_form_is_written_where_one_of_them_cannot_be_made(audited):
+    (audited.folder / "crate").mkdir()
+    (audited.folder / "crate" / "mine.txt").write_text("mine")
+
+    answer = audited.run("audit", "--html", "audit.html", "--rocrate", "crate")
+
+    assert answer.status == 2
+    assert "crate is there and not empty" in answer.err
+    assert not (audited.folder / "audit.html").exists()
+
+
+def test_an_option_that_says_more_of_a_form_needs_the_form(audited):
+    answer = audited.run("audit", "--snakefile", "Snakefile")
+
+    assert (answer.status, answer.out) == (2, "")
+    assert "--snakefile needs --rocrate DIR" in answer.err
+
+
 def test_one_output_of_one_run(audited):
     edit(audited)
 

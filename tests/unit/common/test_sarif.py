@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.audit.render.json import RULES, results
+from snakemake_apptainer_freshness.audit.render.sarif import RULES, results
 from snakemake_apptainer_freshness.common import sarif
 from snakemake_apptainer_freshness.common.sarif import RELATED, SarifResult, dumps, uri_of
 from tests.support import audits

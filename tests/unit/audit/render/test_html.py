@@ -1,155 +1,21 @@
-"""The page as text: whole, escaped, and closed to everything but itself."""
-
-import base64
-import hashlib
-import re
-from dataclasses import replace
-from html.parser import HTMLParser
+"""The page as a format: a file that is written whole, or not at all."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.audit.render.html import counted, moment, render, sentence, size, visible
-from snakemake_apptainer_freshness.audit.results import Replay
-from tests.support.audits import SCRIPT, WORKDIR, sample
-
-PAGE = render(sample())
-VOID = ("meta", "input", "br")
+from snakemake_apptainer_freshness.audit.render import html
+from snakemake_apptainer_freshness.errors import LocalIOError
+from tests.support.audits import sample
 
 
-class Elements(HTMLParser):
-    """Every element, and whether each was closed."""
+def test_the_page_is_written_as_one_file(tmp_path):
+    html.write(sample(), tmp_path / "audit.html", {})
 
-    def __init__(self, text):
-        super().__init__()
-        self.found, self.open, self.crossed = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.crossed.append(tag)
+    text = (tmp_path / "audit.html").read_text()
+    assert text.startswith("<!doctype html>")
+    assert text.endswith("</html>\n")
+    assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_page_is_well_formed():
-    elements = Elements(PAGE)
-
-    assert elements.crossed == []
-    assert elements.open == []
-
-
-def test_nothing_in_the_page_is_loaded_from_anywhere():
-    elements = Elements(PAGE).found
-
-    assert {tag for tag, _ in elements}.isdisjoint({"link", "img", "iframe", "object", "embed", "base", "video"})
-    assert not any({"src", "srcset", "action", "style", "onload"} & set(attrs) for _, attrs in elements)
-    assert all(attrs["href"].startswith("#") for _, attrs in elements if "href" in attrs)
-    assert not re.search(r"url\((?!#)|@import", PAGE)
-
-
-@pytest.mark.parametrize(("text", "shown"), [("the file of a", "text"), ("report.txt changed", "text named")])
-def test_a_finding_begins_with_a_capital_unless_it_begins_with_a_name(text, shown):
-    finding = replace(sample().findings[0], text=text, subjects=("report.txt",))
-
-    assert f'<p class="{shown}">{text}</p>' in render(replace(sample(), findings=(finding,)))
-    assert ".findings .text:not(.named)::first-letter { text-transform: uppercase; }" in PAGE
-
-
-@pytest.mark.parametrize("element", ["style", "script"])
-def test_the_policy_allows_exactly_what_stands_in_the_page(element):
-    policy = next(attrs["content"] for _, attrs in Elements(PAGE).found if "http-equiv" in attrs)
-    (content,) = re.findall(rf"<{element}>(.*?)</{element}>", PAGE, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-
-    assert f"{element}-src 'sha256-{digest}';" in policy
-    assert policy.startswith("default-src 'none';")
-
-
-def test_every_output_stands_in_the_page_with_its_chain():
-    for output in sample().outputs:
-        for part in (output.digest, output.manifest, output.sif_sha256, output.run):
-            assert part in PAGE
-
-
-def test_what_could_not_be_looked_at_and_every_finding_is_told():
-    text = re.sub(r"\s+", " ", PAGE)
-    for told in (*sample().notes, *(finding.kind for finding in sample().findings)):
-        assert str(told).replace("'", "&#39;") in text
-
-
-def test_markup_from_outside_is_text():
-    assert SCRIPT not in PAGE
-    assert SCRIPT.replace("<", "&lt;").replace(">", "&gt;") in PAGE
-    assert "onerror=alert(2)&gt;" in PAGE
-
-
-def test_what_cannot_be_seen_becomes_visible_and_the_page_can_be_written():
-    assert "invoice\N{REPLACEMENT CHARACTER}gpj" in PAGE
-    assert "two\\nlines\\ttab" in PAGE
-    assert "\u202e" not in PAGE
-    PAGE.encode()
-
-
-@given(st.text(st.characters(categories=None), max_size=60))
-def test_any_name_can_be_shown(name):
-    shown = visible(name)
-
-    assert shown.isprintable()
-    assert visible(shown) == shown
-    shown.encode()
-
-
-def test_secrets_do_not_show():
-    first, *others = sample().runs
-    leaky = replace(first, command=("snakemake", "--config", "url=https://ada:hunter2@host/x?token=abc"))
-
-    page = render(replace(sample(), runs=(leaky, *others)))
-
-    assert "hunter2" not in page
-    assert "token=[redacted]" in page
-
-
-def test_an_empty_audit_says_that_there_is_nothing():
-    empty = replace(sample(), runs=(), images=(), outputs=(), findings=(), edges=(), notes=(), replay=None)
-    page = render(empty)
-
-    assert Elements(page).crossed == []
-    for text in ("Nothing was found", "There is no output", "No run left a record", "No run recorded an image"):
-        assert text in page
-
-
-@pytest.mark.parametrize(
-    ("replay", "said"),
-    [
-        (Replay(possible=True, because="x"), "today: yes"),
-        (Replay(possible=False, because="x"), "today: no<"),
-        (Replay(possible=False, because="x", unreachable=True), "today: not known"),
-    ],
-)
-def test_whether_it_could_be_run_again_is_said_in_one_word(replay, said):
-    assert said in render(replace(sample(), replay=replay))
-
-
-def test_several_work_directories_are_one_view():
-    audit = sample()
-    assert "Work directories" not in PAGE
-
-    page = render(replace(audit, workdirs=(WORKDIR, "/data/<b>")))
-
-    assert "Work directories" in page
-    assert '<option value="/data/&lt;b&gt;">' in page
-
-
-def test_numbers_are_written_for_people():
-    assert (counted(1, "run"), counted(10_000, "run")) == ("1 run", "10,000 runs")
-    assert (size(0), size(4096), size(3 * 2**40)) == ("0 B", "4.0 KiB", "3.0 TiB")
-    assert moment("2026-03-02T08:00:01Z") == "2026-03-02 08:00"
-    assert (sentence("it is so"), sentence("Why?"), sentence("")) == ("It is so.", "Why?", ".")
+def test_a_page_that_cannot_be_written_is_refused_before_it_is_made(tmp_path):
+    with pytest.raises(LocalIOError, match="cannot write the page"):
+        html.check(sample(), tmp_path / "no" / "audit.html", {})

@@ -17,7 +17,8 @@ def audit():
 
 
 def test_each_run_has_a_statement_of_its_own(audit, tmp_path):
-    files = intoto.write(audit, tmp_path / "statements")
+    intoto.write(audit, tmp_path / "statements", {})
+    files = sorted((tmp_path / "statements").iterdir())
     assert [path.name for path in files] == [f"{run.id}.intoto.json" for run in audit.runs]
     for path in files:
         document = json.loads(path.read_text())
@@ -78,4 +79,4 @@ def test_no_secret_of_the_configuration_is_in_it(audit):
 
 def test_nothing_to_state_is_an_error(audit, tmp_path):
     with pytest.raises(UsageError):
-        intoto.write(replace(audit, runs=()), tmp_path)
+        intoto.check(replace(audit, runs=()), tmp_path, {})

@@ -6,7 +6,7 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
-from snakemake_apptainer_freshness.audit.render.json import RULES, SCHEMA, lines, results
+from snakemake_apptainer_freshness.audit.render.json import SCHEMA, lines
 from snakemake_apptainer_freshness.audit.results import FindingKind, OutputVerdict
 from tests.support import audits
 
@@ -70,20 +70,3 @@ def test_what_is_not_known_is_null():
     legacy = next(one for one in document(audits.sample())["output"] if one["path"] == "legacy/old.txt")
 
     assert (legacy["run"], legacy["digest"], legacy["job"]) == (None, None, None)
-
-
-def test_every_kind_of_finding_has_its_rule_and_each_finding_a_place():
-    audit = audits.sample()
-    found = list(results(audit))
-
-    assert set(RULES) == set(FindingKind)
-    assert [one.message for one in found] == [one.text for one in audit.findings]
-    assert next(one for one in found if one.rule == "bad-image").uri == "trimmed/a.fq"
-    assert next(one for one in found if one.rule == "run-unfinished").uri.startswith(".snakemake/apptainer-freshness/")
-    assert all(one.uri for one in found)
-
-
-def test_places_of_several_folders_are_whole_paths():
-    audit = replace(audits.sample(), workdirs=(audits.WORKDIR, "/data/other"))
-
-    assert all(one.uri.startswith("/data/") for one in results(audit))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.audit.render import rocrate
 from snakemake_apptainer_freshness.common.text import unicode
 from snakemake_apptainer_freshness.errors import UsageError
 from tests.support import audits, crates
@@ -21,7 +20,7 @@ def audit(tmp_path):
 
 @pytest.fixture
 def written(audit, tmp_path):
-    rocrate.write(audit, tmp_path / "crate")
+    crates.write(audit, tmp_path / "crate")
     return tmp_path / "crate"
 
 
@@ -92,7 +91,7 @@ def test_the_snakefile_the_lock_and_the_records_are_in_it_byte_by_byte(written, 
 
 def test_a_lock_that_changed_since_is_left_out(audit, tmp_path):
     Path(audit.runs[0].lock.path).write_text("version = 1\n# newer\n")
-    rocrate.write(audit, tmp_path / "crate")
+    crates.write(audit, tmp_path / "crate")
     assert not (tmp_path / "crate" / "locks").exists()
 
 
@@ -102,7 +101,7 @@ def test_a_project_that_was_moved_is_taken_from_where_it_is_now(audit, tmp_path)
     runs = tuple(
         replace(run, file=str(moved / Path(run.file).relative_to(run.workdir)), problem="") for run in audit.runs
     )
-    rocrate.write(replace(audit, workdirs=(str(moved),), runs=runs), tmp_path / "crate")
+    crates.write(replace(audit, workdirs=(str(moved),), runs=runs), tmp_path / "crate")
     assert (tmp_path / "crate" / "Snakefile").is_file()
 
 
@@ -115,7 +114,7 @@ def test_a_snakefile_elsewhere_is_taken_where_a_person_names_it(audit, tmp_path,
         replace(run, source=replace(run.source, snakefile=str(there), sha256=run.source.sha256 if known else ""))
         for run in audit.runs
     )
-    rocrate.write(replace(audit, runs=outside), tmp_path / "crate", snakefile=there)
+    crates.write(replace(audit, runs=outside), tmp_path / "crate", snakefile=there)
     assert (tmp_path / "crate" / "Snakefile").read_bytes() == there.read_bytes()
 
 
@@ -123,7 +122,7 @@ def test_a_named_snakefile_that_is_not_the_recorded_one_is_refused(audit, tmp_pa
     other = tmp_path / "Snakefile"
     other.write_text("rule other:\n    input: []\n")
     with pytest.raises(UsageError, match="SHA-256 is not the recorded one"):
-        rocrate.write(audit, tmp_path / "crate", snakefile=other)
+        crates.write(audit, tmp_path / "crate", snakefile=other)
 
 
 def test_each_finding_is_a_comment_about_what_it_is_about(audit, entities):
@@ -139,7 +138,7 @@ def test_each_finding_is_a_comment_about_what_it_is_about(audit, entities):
 
 def test_an_output_without_a_record_is_described_too(audit, tmp_path):
     bare = tuple(replace(run, jobs=()) for run in audit.runs)
-    rocrate.write(replace(audit, runs=bare, findings=()), tmp_path / "crate")
+    crates.write(replace(audit, runs=bare, findings=()), tmp_path / "crate")
     graph = json.loads((tmp_path / "crate" / "ro-crate-metadata.json").read_text())["@graph"]
     described = {entity.get("name") for entity in graph if "File" in entity["@type"] and "description" in entity}
     assert {unicode(output.path) for output in audit.outputs} <= described
@@ -149,7 +148,7 @@ def test_what_stands_in_the_way_is_not_written_over(audit, tmp_path):
     (tmp_path / "crate").mkdir()
     (tmp_path / "crate" / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="not empty"):
-        rocrate.write(audit, tmp_path / "crate")
+        crates.write(audit, tmp_path / "crate")
     assert [path.name for path in (tmp_path / "crate").iterdir()] == ["mine.txt"]
 
 
@@ -158,17 +157,17 @@ def test_a_crate_needs_the_snakefile_and_leaves_nothing_behind_without_it(audit,
         replace(run, source=replace(run.source, snakefile=f"{run.workdir}/gone/Snakefile")) for run in audit.runs
     )
     with pytest.raises(UsageError, match="no longer there"):
-        rocrate.write(replace(audit, runs=gone), tmp_path / "crate")
+        crates.write(replace(audit, runs=gone), tmp_path / "crate")
     assert not (tmp_path / "crate").exists()
 
 
 def test_a_crate_is_about_one_work_directory(audit, tmp_path):
     with pytest.raises(UsageError, match="one work directory"):
-        rocrate.write(replace(audit, workdirs=("/a", "/b")), tmp_path / "crate")
+        crates.write(replace(audit, workdirs=("/a", "/b")), tmp_path / "crate")
 
 
 def test_without_the_library_it_says_how_to_get_it(audit, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rocrate.rocrate", None)
     with pytest.raises(UsageError) as raised:
-        rocrate.write(audit, tmp_path / "crate")
+        crates.write(audit, tmp_path / "crate")
     assert "pip install" in raised.value.hint

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from snakemake_apptainer_freshness.audit.render.view import OPEN_ROWS, view
+from snakemake_apptainer_freshness.audit.render.page.view import OPEN_ROWS, view
 from snakemake_apptainer_freshness.audit.results import OutputVerdict
 from tests.support.audits import SALMON, WORKDIR, large, sample
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.audit.render.graph import GraphNode, drawing, short_name
-from snakemake_apptainer_freshness.audit.render.timeline import MOST_COLUMNS, bar, timeline
+from snakemake_apptainer_freshness.audit.render.page.graph import GraphNode, drawing, short_name
+from snakemake_apptainer_freshness.audit.render.page.timeline import MOST_COLUMNS, bar, timeline
 from snakemake_apptainer_freshness.audit.results import ImageSighting, OutputVerdict
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.audit.render.graph import BROADEST, GAP, NODE, layout
+from snakemake_apptainer_freshness.audit.render.page.graph import BROADEST, GAP, NODE, layout
 
 NODES = [f"rule{number}" for number in range(30)]
 

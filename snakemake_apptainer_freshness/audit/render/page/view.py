@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Final
 
-from snakemake_apptainer_freshness.audit.render.graph import Drawing, GraphNode, drawing
-from snakemake_apptainer_freshness.audit.render.timeline import Bar, Timeline, bar, timeline
+from snakemake_apptainer_freshness.audit.render.page.graph import Drawing, GraphNode, drawing
+from snakemake_apptainer_freshness.audit.render.page.timeline import Bar, Timeline, bar, timeline
 from snakemake_apptainer_freshness.audit.results import (
     SENTENCES,
     Audit,
