@@ -232,8 +232,8 @@ def stored_size(word: int, block_size: int) -> int:
 class Hashing:
     """A pool of threads that hash the files of a squashfs, as long as the ``with`` block lasts.
 
-    :meth:`blocks` for every file that has some, then :meth:`fragments`; only then does every node have its SHA-256. Both
-    raise :class:`NotComparable` for what any thread refused.
+    :meth:`blocks` for every file that has some, then :meth:`fragments`; only then does every node have its SHA-256.
+    Both raise :class:`NotComparable` for what any thread refused.
     """
 
     def __init__(self, image: Image, decompress: Decompress, block_size: int, limits: TreeLimits) -> None:

@@ -83,7 +83,7 @@ class Superblock:
             raise NotComparable("its file system has an unknown block size or unknown flags")
         if inodes > limits.entries:
             raise NotComparable(f"its file system has more than {limits.entries} entries")
-        if not 0 < inodes or not 0 < owners or fragments > inodes:
+        if inodes < 1 or owners < 1 or fragments > inodes:
             raise NotComparable("its file system has impossible counts")
         padding = image.size - used
         if not 0 <= padding < _PADDING or image.read(used, padding).strip(b"\0"):

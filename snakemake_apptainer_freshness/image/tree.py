@@ -41,6 +41,8 @@ class NotComparable(Exception):
 class Node:
     """One path. `mode` has the permission bits, set-id and sticky included; `sha256` is raw, for files alone.
 
+    `capability` is the extended attribute ``security.capability``: what a program may do that its user may not.
+
     `children` is there for folders alone. `implied` says that nothing describes this folder: it had to be made for
     what is in it. `layer` is the number of the last layer that touched the path, or what is in it.
     """
@@ -52,6 +54,7 @@ class Node:
     sha256: bytes = b""
     target: bytes = b""
     device: tuple[int, int] = (0, 0)
+    capability: bytes = b""
     children: "dict[bytes, Node] | None" = None
     implied: bool = False
     layer: int = 0
