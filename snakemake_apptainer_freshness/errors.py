@@ -14,7 +14,7 @@ decides the exit status of the command line, so that scripts can tell a finding 
     │   ├── InvalidRecord            the record of a run that is damaged, or of a newer version
     │   ├── InvalidLogin             a credential file or helper that cannot be understood
     │   ├── InvalidRegistriesConf    a registries.conf that cannot be understood
-    │   ├── MissingProgram           a program (apptainer, unsquashfs) that is not there, or too old
+    │   ├── MissingProgram           a program (apptainer) that is not there, or too old
     │   └── UnsupportedSnakemake     a Snakemake that lacks a method this plugin wraps
     ├── PinningFailed            *   references that cannot be pinned, each with its own error; the worst exit status
     ├── Finding                  1   everything was asked, and the answer is bad

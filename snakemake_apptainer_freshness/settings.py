@@ -311,8 +311,6 @@ class TreeLimits(NamedTuple):
     """Of one entry of a tar archive, extended headers included."""
     path: int = 4096
     """Of a path (PATH_MAX)."""
-    line: int = 256 * 1024
-    """What unsquashfs says of one file: two paths, each byte of them escaped."""
     config: int = 4 * 1024 * 1024
     chunk: int = 1024 * 1024
     timeout: float = 6 * 3600.0

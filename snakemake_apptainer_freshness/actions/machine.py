@@ -55,7 +55,7 @@ _SHOWN: Final = frozenset(
 """Variables that hold a path or a switch, and no secret."""
 _TRUE: Final = frozenset({"1", "t", "true", "yes", "on"})
 _PACKAGES: Final = (DISTRIBUTION, "snakemake")
-_PROGRAMS: Final = {"unsquashfs": "-version", "squashfuse": "--help", "squashfuse_ll": "--help"}
+_PROGRAMS: Final = {"squashfuse": "--help", "squashfuse_ll": "--help"}
 _HELPER: Final = "docker-credential-"
 
 

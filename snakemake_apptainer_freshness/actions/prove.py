@@ -6,7 +6,7 @@ pulled, nothing is extracted; memory goes with the number of files, never with t
 1. **What the digest names**: the manifest, hashed against the pin (through the index, choosing the platform as
    Apptainer does), its configuration and layers, hashed against the manifest. They come from Apptainer's blob cache
    where they are there and are what their names say, else from the registry.
-2. **What the file holds**: its file system, read by ``unsquashfs`` from the very file that is hashed meanwhile.
+2. **What the file holds**: its file system, read from the very file that is hashed.
 3. **What Apptainer adds** to every image, which the Apptainer of this machine is asked for.
 
 If nothing differs but what Apptainer is known to change (:mod:`.apptainer.compare`), the image is `verified`: a record
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from snakemake_apptainer_freshness.actions.image_content import Blobs, BlobSource, configuration, image_manifest, merged
-from snakemake_apptainer_freshness.apptainer import base_files, sif, unsquashfs
+from snakemake_apptainer_freshness.apptainer import base_files, sif, squashfs
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.compare import TreeDifference, differences
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
@@ -100,7 +100,7 @@ def prove(
     RegistryError
         where the registry is needed and cannot be asked.
     MissingProgram, PullFailed, LocalIOError
-        where apptainer or unsquashfs cannot be used, or the record cannot be written.
+        where apptainer cannot be used, or the record cannot be written.
     """
     environment = os.environ if environment is None else environment
     try:
@@ -147,7 +147,7 @@ class _Comparison:
         wanted = merged(content, blobs)
         program = Apptainer.find(self.environment)
         own = base_files.read(configuration(content, blobs), program)
-        tree = unsquashfs.read(file, found.partition.offset, environment=self.environment)
+        tree = squashfs.read(file, found.partition.offset, found.partition.size)
         proof = self._judged(list(islice(_sorted(wanted, own, tree), TREE.entries)), tree, found, program)
         if proof.state is DiskState.VERIFIED:
             return replace(proof, sha256=self._finish(file, before, found, digest, remember=remember))

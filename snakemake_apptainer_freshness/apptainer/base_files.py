@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.apptainer import sif, unsquashfs
+from snakemake_apptainer_freshness.apptainer import sif, squashfs
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import opened
 from snakemake_apptainer_freshness.errors import CorruptImage, LocalIOError, PullFailed, redact
@@ -52,7 +52,7 @@ def read(config: bytes, program: Apptainer) -> Node:
             if found.partition is None:
                 raise PullFailed(f"{program.version} built an empty image without a file system")
             with opened(image) as file:
-                return unsquashfs.read(file, found.partition.offset, environment=program.environment)
+                return squashfs.read(file, found.partition.offset, found.partition.size)
     except (OSError, CorruptImage) as error:
         raise LocalIOError(f"cannot build an empty image with {program.version}: {error}") from error
 

@@ -1,7 +1,8 @@
 """Is the file system of an image what its layers amount to? Every difference that Apptainer does not explain is one.
 
-Compared are, for each path: type, permission bits, owner, target of a link, device numbers, size, SHA-256 of the
-content. Not compared are times, extended attributes (see :mod:`.squashfs`) and which names are hard links of one file.
+Compared are, for each path: type, permission bits, owner, target of a link, device numbers, capabilities
+(``security.capability``), size, SHA-256 of the content. Not compared are times, other extended attributes (see
+:mod:`.squashfs_tables`) and which names are hard links of one file.
 
 This is all that Apptainer is known to change, seen in images that 1.4.5 built, as root and as a user, and read in its
 sources (``internal/pkg/build``; umoci, ``oci/layer/tar_extract.go``):
@@ -16,6 +17,7 @@ sources (``internal/pkg/build``; umoci, ``oci/layer/tar_extract.go``):
 5. **Devices** become empty files where a user builds: only root may make them.
 6. What its **owner may not read** a user cannot pack: mksquashfs leaves such a folder out and makes such a file empty
    (in real images: ``/etc/shadow`` with mode 0000).
+7. **Capabilities** of a file are lost where a user builds: only root may give them.
 """
 
 from collections.abc import Iterator
@@ -119,6 +121,8 @@ def _compared(wanted: Node, found: Node, *, is_root: bool = False) -> str:
         return f"leads to {_quoted(found.target)}, by its layers to {_quoted(wanted.target)}"
     if found.kind.is_device and found.device != wanted.device:
         return f"is device {found.device[0]}:{found.device[1]}, by its layers {wanted.device[0]}:{wanted.device[1]}"
+    if found.capability not in (wanted.capability, b""):
+        return f"has {'other capabilities than in' if wanted.capability else 'capabilities that are not in'} its layers"
     if wanted.kind is not FileType.FILE or (found.size == 0 and not wanted.mode & _READ):
         return ""
     if found.size != wanted.size:

@@ -41,6 +41,8 @@ MEDIA_TYPES: Final = frozenset(
 )
 """Of layers that can be merged; how one is compressed is read from its first bytes, as Apptainer does."""
 
+_CAPABILITY: Final = "SCHILY.xattr.security.capability"
+"""Where Go's tar package and so umoci find it."""
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _MOST_LINKS: Final = 255
@@ -276,6 +278,7 @@ def _node(entry: tarfile.TarInfo, tape: _Tape) -> Node:
     if kind is None or entry.issparse():
         raise NotComparable(f"a layer has an entry of type {entry.type!r}, {shown(_bytes(entry.name))}")
     node = Node(kind=kind, mode=entry.mode & PERMISSIONS, owner=(entry.uid, entry.gid))
+    node.capability = _bytes(entry.pax_headers.get(_CAPABILITY, ""))
     match kind:
         case FileType.FILE:
             node.size, node.sha256 = entry.size, _hashed(entry.size, tape)

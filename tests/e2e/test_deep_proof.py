@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
 import subprocess
 import tarfile
 from pathlib import Path
@@ -39,6 +40,8 @@ NOBODY = 65534
 ELSEWHERE = "arm64" if images.native_architecture() == "amd64" else "amd64"
 _numbers = itertools.count()
 
+CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0).decode("latin-1")
+"""cap_net_raw+ep"""
 LOWER = layer(
     folder("a"),
     file("a/one", "one"),
@@ -75,7 +78,8 @@ LOWER = layer(
     folder("etc"),
     file("etc/resolv.conf", "nameserver 192.0.2.1\n", 0o600),
     file("tmp/left-over"),
-    Entry(name="capable", mode=0o755, pax={"SCHILY.xattr.user.note": "n"}),
+    Entry(name="noted", mode=0o755, pax={"SCHILY.xattr.user.note": "n"}),
+    Entry(name="capable", mode=0o755, pax={"SCHILY.xattr.security.capability": CAPABILITY}),
 )
 UPPER = layer(
     file("opaque/.wh..wh..opq", b""),

@@ -47,6 +47,8 @@ def test_what_is_the_same_is_no_difference(node):
         (FILE, replace(FILE, size=4), "/x: has 4 bytes, by its layers 3"),
         (FILE, replace(FILE, mode=0o4640), "/x: has mode 4640, by its layers 0640"),
         (FILE, replace(FILE, owner=(10, 21)), "/x: its owner is 10:21, by its layers 10:20"),
+        (FILE, replace(FILE, capability=ONE), "/x: has capabilities that are not in its layers"),
+        (replace(FILE, capability=TWO), replace(FILE, capability=ONE), "/x: has other capabilities than in its layers"),
         (FILE, LINK, "/x: is a symbolic link, its layers have a file"),
         (FILE, EMPTY, "/x: has 0 bytes, by its layers 3"),
         (LINK, replace(LINK, target=b"else"), "/x: leads to 'else', by its layers to 'there'"),
@@ -70,6 +72,7 @@ def test_what_differs_is_named(wanted, there, what):
     ("wanted", "there"),
     [
         (FILE, replace(FILE, owner=(0, 0))),
+        (replace(FILE, capability=ONE), FILE),
         (DEVICE, replace(EMPTY, mode=0o666, owner=(0, 0))),
         (replace(FILE, mode=0), replace(EMPTY, mode=0)),
         (replace(FILE, mode=0o200), replace(EMPTY, mode=0o200)),

@@ -55,6 +55,13 @@ def test_links_devices_and_pipes_are_what_they_are():
     assert at(root, "p").kind is FileType.FIFO
 
 
+def test_a_file_has_its_capabilities_and_its_hard_links_have_them_too():
+    raw = bytes(range(246, 256)) + b"\n=\0" + bytes(7)
+    capable = Entry(name="a", pax={"SCHILY.xattr.security.capability": raw.decode("utf-8", "surrogateescape")})
+    root = merged(tar(capable, hardlink("b", "a"), file("c")))
+    assert [at(root, name).capability for name in "abc"] == [raw, raw, b""]
+
+
 def test_names_need_not_be_text():
     root = merged(tar(file("caf\udce9"), file("x" * 300)))
     assert sorted(path for path, _ in root.walk()) == [b"caf\xe9", b"x" * 300]
