@@ -7,6 +7,7 @@ probably meant.
 because every job imports this module: a dataclass of that many fields takes several times as long to make.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -106,6 +107,7 @@ _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "pin": PinKind,
     "rerun": Rerun,
 }
+_NO_PATH: Final = re.compile(r"[-+]?[0-9.]+|(?i:true|false|yes|no|on|off|null|none|~)")
 _KEYS: Final = tuple(one.name for one in fields(Options))
 
 
@@ -167,11 +169,21 @@ def _parse_mapping(value: Mapping[Any, Any], *, source: str, base: Options) -> O
             changes[key] = _CHOICES[key](_choice(key, item, source))
         elif key == "policy":
             changes[key] = _table(key, item, source)
-        elif isinstance(item, str) and item.strip() and "\0" not in item:
+        elif _is_path(item):
             changes[key] = item
         else:
-            raise InvalidSettings(f"{source}: {CONFIG_KEY}.{key} must be a path, not {item!r}")
+            raise InvalidSettings(
+                f"{source}: {CONFIG_KEY}.{key} must be a path, not {item!r}",
+                hint="write ./ before the name of a file that looks like a number or a truth value",
+            )
     return replace(base, **changes)
+
+
+def _is_path(item: object) -> bool:
+    """Whether `item` can be meant as a path; Snakemake's ``--config`` gives the values of a mapping as texts."""
+    if not isinstance(item, str) or not item.strip() or "\0" in item:
+        return False
+    return not _NO_PATH.fullmatch(item.strip())
 
 
 def _table(key: str, value: object, source: str) -> Mapping[str, Any]:

@@ -43,6 +43,11 @@ _SCARCE: Final = 1024**3
 """Bytes of free space below which an image may well not fit."""
 _STALE_LOCK: Final = 4 * DISK.lease
 _LISTED: Final = 5
+_FREE: Final = "free them with: apptainer-freshness gc"
+_KEEP: Final = (
+    "another workflow may need them, and 'apptainer-freshness adopt' proves by them what plain Snakemake made here; "
+    "after that, see what is needed no more with: apptainer-freshness gc --foreign"
+)
 
 
 class Weight(StrEnum):
@@ -196,19 +201,19 @@ def _of_prefix(prefix: Path, locked: LockedPins | None) -> Iterator[DoctorFindin
     )  # fmt: skip
     partial = [file for file in by_kind[ItemKind.PARTIAL] if now - file.status.st_mtime > DISK.leftover]
     yield from _found(
-        Weight.SPACE, "leftover", ("unfinished file", "of killed pulls in the image folder"), partial, "delete them"
+        Weight.SPACE, "leftover", ("unfinished file", "of killed pulls in the image folder"), partial, _FREE
     )
     yield from _found(
         Weight.SPACE, "quarantined", ("file", "that was moved aside, not being what its pin names"),
-        by_kind[ItemKind.QUARANTINE], "delete them, once no result that was made with them is in doubt",
+        by_kind[ItemKind.QUARANTINE], f"once no result that was made with them is in doubt, {_FREE}",
     )  # fmt: skip
     orphans = [file for file in by_kind[ItemKind.RECORD] if file.path.name.removesuffix(".freshness.json") not in names]
-    yield from _found(Weight.SPACE, "orphan record", ("record", "whose image is gone"), orphans, "delete them")
+    yield from _found(Weight.SPACE, "orphan record", ("record", "whose image is gone"), orphans, _FREE)
     if locked is not None:
         unused = [file for file in images if file.path.name not in locked.by_name]
         yield from _found(
             Weight.SPACE, "unreferenced", ("image", "in the image folder that the lock here does not name"), unused,
-            "another workflow may need them; if none does, delete them",
+            _KEEP,
         )  # fmt: skip
 
 
@@ -217,12 +222,12 @@ def _of_cache(cache: CacheFolder) -> Iterator[DoctorFinding]:
     leftovers = [left for left in cache.leftovers() if left.age > DISK.leftover]
     yield from _found(
         Weight.SPACE, "leftover", ("leftover", f"of killed pulls in {cache.root}"),
-        existing(left.path for left in leftovers), f"delete them: rm {cache.root}/*/tmp_*",
+        existing(left.path for left in leftovers), _FREE,
     )  # fmt: skip
     aside = [path for folder in sorted(cache.root.glob("*")) if folder.is_dir() for path in _quarantined(folder)]
     yield from _found(
         Weight.SPACE, "quarantined", ("file", f"moved aside in {cache.root}"), existing(aside),
-        "delete them, or run: apptainer cache clean",
+        f"once no result that was made with them is in doubt, {_FREE}",
     )  # fmt: skip
 
 
@@ -268,7 +273,8 @@ def _duplicates(files: Iterable[File]) -> Iterator[DoctorFinding]:
     extra = [file for (_, identity), alike in same.items() if identity for file in alike[1:]]
     yield from _found(
         Weight.SPACE, "duplicate", ("image", "stored a second time, most often in Apptainer's cache"),
-        extra, "Snakemake needs those in its image folder only: apptainer cache clean frees the others",
+        extra, "Snakemake needs those in its image folder only: 'apptainer cache clean' frees the others, and with "
+        "them the layers that prove old outputs; run 'apptainer-freshness adopt' first where there are any",
     )  # fmt: skip
 
 

@@ -202,7 +202,7 @@ class Pins:
             elif not _has_no_digest(reference):
                 failures[text] = NotLocked(
                     f"not in {self.lockfile}, and mode {self.options.mode} does not add to it",
-                    hint=f"run once in mode {Mode.LOCK} to add it, and commit the lock file",
+                    hint="add it with 'apptainer-freshness lock', and commit the lock file",
                 )
             else:
                 failures |= self._meet_unpinnable(text, Unpinnable("its source has no digest"))

@@ -111,11 +111,17 @@ def since(text: str) -> float:
     Raises
     ------
     UsageError
-        where it is none.
+        where it is none, or has not come yet: nothing can have been made since.
     """
     try:
-        return datetime.fromisoformat(text).astimezone(UTC).timestamp()
+        time = datetime.fromisoformat(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UsageError(
             f"--since cannot be {text!r}", hint="write a day or a time, as in 2026-03-01 or 2026-03-01T08:00"
         ) from None
+    if time > datetime.now(UTC):
+        raise UsageError(
+            f"--since cannot be {text!r}: that is still to come",
+            hint=f"it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC now",
+        )
+    return time.timestamp()

@@ -8,6 +8,7 @@ interrupted. An error is one clear message on standard error, never a traceback.
 import importlib
 import sys
 from collections.abc import Sequence
+from inspect import cleandoc
 from typing import Final, NoReturn
 
 import click
@@ -29,6 +30,8 @@ COMMANDS: Final = {
 }
 """Every command, and its ``short_help``: for a list of all of them, none is imported."""
 INTERRUPTED: Final = 130
+_STATUSES: Final = "\n\nExit status: "
+"""Begins the last paragraph of what a command says of itself."""
 
 
 class _Commands(click.Group):
@@ -41,14 +44,34 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
-        return command
+        return ending_with_statuses(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def ending_with_statuses(command: click.Command) -> click.Command:
+    """Let the help of `command`, and of those in it, end with its exit statuses, below its options."""
+    text, mark, statuses = cleandoc(command.help or "").partition(_STATUSES)
+    if mark:
+        command.help, command.epilog = text, mark.strip() + " " + statuses
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        ending_with_statuses(inner)
+    return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit status: 0 nothing to report, 1 findings, 2 wrong use or bad input, 3 a registry or file could not be "
+        "reached, 130 interrupted."
+    ),
+)
+@click.version_option(
+    package_name="snakemake-apptainer-freshness", prog_name="apptainer-freshness", message="%(prog)s %(version)s"
+)
 def program() -> None:
     """Pin container tags to digests, and prove that the image that runs is the one that was named."""
 

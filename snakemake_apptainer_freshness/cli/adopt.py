@@ -33,7 +33,8 @@ The workflow is read as Snakemake would read it here, with the arguments that fo
   unlocked    the lock does not say what its rule runs
   unrecorded  Snakemake does not know what made it, and does not ask
 
-Exit status: 0 where all outputs stay, 1 where some will be made again, 3 where a registry could not be asked.
+Exit status: 0 where all outputs stay, 1 where some will be made again, 2 wrong use or bad input, 3
+where a registry could not be asked.
 """
 
 

@@ -91,7 +91,7 @@ def command(
     orders = list(_orders(asked))
     fails = _failing(fail_on)
     folders = [_folder(path) for path in workdirs or (Path(),)]
-    selection = Selection(run=run_id, files=files, since=time_of(since) if since else 0.0)
+    selection = Selection(run=run_id, files=files, since=0.0 if since is None else time_of(since))
     audit = _audit(folders, selection, replay=replay)
     for order in orders:
         order.format.check(audit, order.target, order.more)

@@ -33,7 +33,11 @@ _LOADING: Final = "loading"
 
 @click.group("bundle", short_help="Carry a lock and its images to where there is no registry.")
 def command() -> None:
-    """Carry a lock, its images and their records to where no registry can be reached, in one file."""
+    """Carry a lock, its images and their records to where no registry can be reached, in one file.
+
+    Exit status: 0 where it is done, 1 where an image is not proven, 2 where the bundle or the lock cannot be used, 3
+    where a file could not be read or written.
+    """
 
 
 @command.command("save", short_help="Put the lock and its images into one file.")
@@ -47,7 +51,8 @@ def save_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
     Only verified images are taken, and each is hashed once more on the way; one that is not proven to be what the lock
     names stops it. FILE appears when it is complete. Files of this machine cannot be carried, and are named.
 
-    Exit status: 0 where FILE is written, 1 where an image is not proven.
+    Exit status: 0 where FILE is written, 1 where an image is not proven, 2 wrong use or bad input, 3 where a file could
+    not be read or written.
     """
     from snakemake_apptainer_freshness.actions.bundle import gather, save
     from snakemake_apptainer_freshness.actions.fetch import stopping_cleanly
@@ -55,7 +60,7 @@ def save_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
 
     if file == _PIPE and (as_json or sys.stdout.isatty()):
         raise UsageError("'-' writes the bundle to standard output: send that into a file or a pipe, without --json")
-    path, _ = need_lock(lockfile, hint="go to the workflow's folder, or give --lockfile")
+    path, _ = need_lock(lockfile, hint="make one with: apptainer-freshness lock")
     if file != _PIPE and Path(file).resolve() == path.resolve():
         raise UsageError(f"cannot save the bundle as {file}: that is the lock", hint="name another file")
     freight = gather(path, image_folder(prefix))
@@ -109,7 +114,8 @@ def load_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
     Every byte is read and verified before anything appears under its name. Images that are there and verified are
     kept, others moved aside. A lock that is there must be the bundle's. Afterwards mode 'frozen' runs with no network.
 
-    Exit status: 0 where all is in place, 2 where the bundle cannot be used.
+    Exit status: 0 where all is in place, 2 where the bundle cannot be used, 3 where a file could not be read or
+    written.
     """
     from snakemake_apptainer_freshness.actions.unpack import Loader
     from snakemake_apptainer_freshness.common.progress import ProgressBars

@@ -32,7 +32,7 @@ def command(lockfile: Path | None, prefix: str | None, *, as_json: bool) -> int:
     A 'problem' makes a run fail, or lets it run what is not proven. 'space' is what nobody needs any more, or has
     twice.
 
-    Exit status: 0 where there is no problem, 1 where there is one.
+    Exit status: 0 where there is no problem, 1 where there is one, 2 wrong use.
     """
     from snakemake_apptainer_freshness.actions.doctor import Weight, diagnose
 

@@ -45,8 +45,8 @@ def command(lockfile: Path | None, prefix: str | None, grace: int, *, foreign: b
 
     Nothing is deleted without --yes.
 
-    Exit status: 0 where there is nothing to free, or all of it was freed; 1 where something can be freed; 3 where
-    something could not be deleted.
+    Exit status: 0 where there is nothing to free, or all of it was freed; 1 where something can be freed; 2 wrong
+    use, or a claim or lock that cannot be understood; 3 where something could not be deleted.
     """
     from snakemake_apptainer_freshness.actions.gc import NeededImages, free, plan
     from snakemake_apptainer_freshness.actions.lock_io import read_lock

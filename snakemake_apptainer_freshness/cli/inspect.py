@@ -25,7 +25,8 @@ def command(image: Path, lockfile: Path | None, *, as_json: bool) -> int:
 
     Nothing is run and nothing asked of any registry. Where there is a lock, the image is held to it.
 
-    Exit status: 0 where a run may use the image, 1 where it may not.
+    Exit status: 0 where a run may use the image, 1 where it may not, 2 wrong use or bad input, 3 where a file could not
+    be read.
     """
     from snakemake_apptainer_freshness.actions.inspect import inspect
     from snakemake_apptainer_freshness.actions.lock_io import read_lock

@@ -232,7 +232,7 @@ def command(
     What the lock has stays as it is, unless an upgrade is asked for.
 
     Exit status: 0 where the lock is as it should be, else that of the worst error: 1 with --check where it is not, or
-    where a policy forbids an image, 3 a registry or file could not be reached.
+    where a policy forbids an image, 2 wrong use or bad input, 3 a registry or file could not be reached.
     """
     from snakemake_apptainer_freshness.actions.lock import LockRequest, lock, plan
     from snakemake_apptainer_freshness.actions.lock_io import read_lock

@@ -46,8 +46,8 @@ def command(
     It is what a run with the flag does before its first job: pulled by digest, several at once, proven and recorded.
     Images that may run as they lie there are kept. One that cannot be had stops no other.
 
-    Exit status: 0 where all are there, else that of the worst error: 1 what came is not what the lock names, 3 a
-    registry or file could not be reached.
+    Exit status: 0 where all are there, else that of the worst error: 1 what came is not what the lock names, 2
+    wrong use or bad input, 3 a registry or file could not be reached.
     """
     from snakemake_apptainer_freshness.actions.fetch import fetch
     from snakemake_apptainer_freshness.actions.verify import is_fetchable
@@ -55,7 +55,7 @@ def command(
     from snakemake_apptainer_freshness.pin import Pin
     from snakemake_apptainer_freshness.settings import PinKind
 
-    lock_path, lock = need_lock(lockfile, hint="go to the workflow's folder, or give --lockfile")
+    lock_path, lock = need_lock(lockfile, hint="make one with: apptainer-freshness lock")
     folder = image_folder(prefix, may_be_made=True)
     register(folder, lock_path, lock)
     errors: list[tuple[str, FreshnessError]] = []
@@ -173,7 +173,10 @@ def _chosen(lock: "Lock", references: tuple[str, ...]) -> "list[Entry]":
     for text in references:
         entry = lock.get(text) or by_pin.get(text) or by_meaning.get(parse(text))
         if entry is None:
-            raise UsageError(f"the lock does not name {text}{_nearest(text, lock)}", hint="lock it first, with a run")
+            raise UsageError(
+                f"the lock does not name {text}{_nearest(text, lock)}",
+                hint="add what the workflow names with: apptainer-freshness lock",
+            )
         found[entry.reference.text] = entry
     return list(found.values())
 

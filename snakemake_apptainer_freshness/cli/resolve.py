@@ -25,6 +25,9 @@ def command(references: tuple[str, ...], platform: str | None, *, as_json: bool)
     """Ask what each REFERENCE points at now, and print the pinned form; '-' reads more from standard input.
 
     Logins and registries are those that Apptainer would use. Nothing is written.
+
+    Exit status: 0 where each has a pin, else that of the worst error: 1 where a source has no digest, 2 where a
+    REFERENCE cannot be understood, 3 where a registry or file could not be reached or has no such image.
     """
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 

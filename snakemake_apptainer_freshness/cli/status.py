@@ -51,8 +51,8 @@ def command(
     well: what it names and the lock lacks, and what no rule names any more, are then told, too.
 
     Exit status: 0 where all is as agreed, 1 where it is not (a tag moved or is gone, a digest is no longer served, an
-    image file may not run, lock and workflow differ, a policy forbids an image), 3 where nothing else is wrong but a
-    registry could not be asked. An image that is not there yet is no finding.
+    image file may not run, lock and workflow differ, a policy forbids an image), 2 wrong use or bad input, 3 where
+    nothing else is wrong but a registry could not be asked. An image that is not there yet is no finding.
     """
     workflow = _read(arguments, lockfile, prefix) if arguments or rules else None
     if workflow is None:

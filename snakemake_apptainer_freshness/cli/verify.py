@@ -43,8 +43,8 @@ else is looked at.
   corrupt   not a sound image
   absent    not there
 
-Exit status: 0 where there is nothing to report, 1 where there is. Outside the lock and the given PATHs only stale,
-altered and corrupt images count.
+Exit status: 0 where there is nothing to report, 1 where there is, 2 wrong use or bad input, 3 where a registry or file
+could not be reached. Outside the lock and the given PATHs only stale, altered and corrupt images count.
 """
 
 

@@ -77,6 +77,7 @@ _URL_PATH: Final = re.compile(r"(?:[/?][A-Za-z0-9._~:/?&=+,%-]*)?")
 _SHELL_SAFE: Final = re.compile(r"(?:(?:docker|oras)://\[[0-9a-fA-F:]+\])?[A-Za-z0-9_@%+=:,./-]+")
 
 
+_IMAGE_SUFFIXES: Final = (".sif", ".simg", ".img")
 _SCHEMES: Final = tuple(scheme.value for scheme in Scheme)
 
 
@@ -195,7 +196,9 @@ def _split_scheme(text: str) -> tuple[Scheme, str]:
         raise invalid(
             text,
             f"{shown_rest(word)}: is not a source that Apptainer knows",
-            f"sources are {', '.join(_SCHEMES)}; a file with a colon in its name needs ./ in front",
+            f"did you mean {meant}?"
+            if (meant := docker_meant(text))
+            else f"sources are {', '.join(_SCHEMES)}; a file with a colon in its name needs ./ in front",
         )
     if word != word.lower():
         raise invalid(text, f"the scheme must be lower case, not {word}", f"write {word.lower()}:{shown_rest(rest)}")
@@ -205,6 +208,17 @@ def _split_scheme(text: str) -> tuple[Scheme, str]:
     if not rest.startswith("//"):
         raise invalid(text, f"{scheme}: must be followed by //", f"write {scheme}://{shown_rest(rest.lstrip('/'))}")
     return scheme, rest[2:]
+
+
+def docker_meant(text: str) -> str:
+    """The ``docker://`` reference that `text` looks like, which lacks the scheme; empty where it looks like a file."""
+    first, _, _ = text.partition("/")
+    if text.endswith(_IMAGE_SUFFIXES) or not (":" in text or "." in first):
+        return ""
+    try:
+        return _parse_registry(f"{Scheme.DOCKER}://{text}", Scheme.DOCKER, text).text
+    except InvalidReference:
+        return ""
 
 
 def _parse_registry(text: str, scheme: Scheme, rest: str) -> Reference:

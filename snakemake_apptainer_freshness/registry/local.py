@@ -17,7 +17,7 @@ from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import Reference
+from snakemake_apptainer_freshness.image.reference import Reference, docker_meant
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import Limits
@@ -166,4 +166,6 @@ def _decode_cid(text: str) -> bytes:
 
 
 def _unreadable(reference: Reference, error: OSError) -> LocalIOError:
-    return LocalIOError(f"{reference.text} cannot be read: {error.strerror or error}", hint="check the path")
+    meant = docker_meant(reference.text) if isinstance(error, FileNotFoundError) else ""
+    hint = f"did you mean {meant}?" if meant else "check the path"
+    return LocalIOError(f"{reference.text} cannot be read: {error.strerror or error}", hint=hint)

@@ -80,11 +80,22 @@ def test_a_misspelt_key_or_value_is_named_and_the_nearest_suggested(value, named
 
 
 @pytest.mark.parametrize(
-    "value", [{"lockfile": ""}, {"lockfile": 3}, {"lockfile": "a\0b"}, {"on_moved": True}, 3, ["lock"]]
+    "value",
+    [
+        *({"lockfile": path} for path in ("", 3, "3", "-1.5", "true", "No", "null", "~", "a\0b")),
+        {"on_moved": True},
+        3,
+        ["lock"],
+    ],
 )
 def test_a_value_of_the_wrong_kind_is_refused(value):
     with pytest.raises(InvalidSettings):
         parse_options(value, source="config", base=OFF)
+
+
+@pytest.mark.parametrize("path", ["./3", "3.lock", "true.lock", "~/containers.lock", "off/containers.lock"])
+def test_a_path_that_only_begins_like_a_number_is_one(path):
+    assert parse_options({"lockfile": path}, source="config", base=OFF).lockfile == path
 
 
 def test_the_hint_lists_what_is_allowed():

@@ -90,7 +90,7 @@ def test_a_time_is_this_machines_unless_it_says_otherwise():
     assert abs(since("2026-03-02") - 1_772_409_600.0) <= 14 * 3600
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", ""])
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "", " ", "9999-12-31"])
 def test_what_is_no_time_is_one_clear_error(text):
     with pytest.raises(UsageError, match="--since cannot be"):
         since(text)

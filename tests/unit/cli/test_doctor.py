@@ -87,7 +87,17 @@ def test_each_trouble_is_named_with_what_to_do(good, make, weight, kind):
 
     assert kind in kinds(answer, weight)
     assert all(one["hint"] for one in answer.json["findings"])
+    assert "delete" not in "".join(one["hint"] for one in answer.json["findings"] if one["weight"] == "space")
     assert answer.status == int(bool(kinds(answer, "problem")))
+
+
+@pytest.mark.parametrize("kind", ["unreferenced", "duplicate"])
+def test_what_may_prove_old_outputs_is_freed_only_after_they_are_adopted(good, kind):
+    old(good.prefix / f"{'a' * 32}.simg", sifs.pulled("a/b:1"))
+    old(good.cache / f"oci-tmp/{'a' * 64}", recorded(good).read_bytes())
+    [finding] = [one for one in good.run("doctor", "--json").json["findings"] if one["kind"] == kind]
+
+    assert "apptainer-freshness adopt" in finding["hint"]
 
 
 def test_what_is_under_way_is_no_leftover(good):

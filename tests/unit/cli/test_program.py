@@ -1,7 +1,9 @@
 """The program itself: its list of commands, which costs no more than it must."""
 
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 
 import click
 import pytest
@@ -31,3 +33,25 @@ def test_the_list_of_commands_imports_none_of_them():
         "snakemake_apptainer_freshness.errors",
         "snakemake_apptainer_freshness.cli",
     ]
+
+
+def every_command():
+    for name in cli.COMMANDS:
+        command = cli.program.get_command(click.Context(cli.program), name)
+        yield (name,)
+        yield from ((name, inner) for inner in getattr(command, "commands", ()))
+
+
+@pytest.mark.parametrize("command", [(), *every_command()], ids=" ".join)
+def test_every_help_ends_with_its_exit_statuses(command, capsys):
+    assert cli.run([*command, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+
+    assert text.count("Exit status: 0 ") == 1
+    assert "--help" not in text.partition("Exit status: ")[2]
+    assert re.search(r"[,;] 2 (wrong|where)", text)
+
+
+def test_the_version_is_the_installed_one(capsys):
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"apptainer-freshness {version('snakemake-apptainer-freshness')}\n"

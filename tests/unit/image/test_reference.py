@@ -3,7 +3,7 @@ import pytest
 from snakemake_apptainer_freshness.errors import InvalidReference
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.grammar import MAX_LENGTH
-from snakemake_apptainer_freshness.image.reference import Reference, is_shell_safe, parse
+from snakemake_apptainer_freshness.image.reference import Reference, docker_meant, is_shell_safe, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 
 HEX = "0123456789abcdef" * 4
@@ -387,3 +387,26 @@ def test_pinned_checks_its_own_result():
     forged = Reference(text="", scheme=Scheme.DOCKER, host="h.example", repository="x;touch y")
     with pytest.raises(InvalidReference, match="not safe"):
         forged.pinned(DIGEST)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["quay.io/x/y:1", "ubuntu:24.04", "localhost:5000/x", "quay.io/x/y", f"quay.io/x/y@{SHA256}", "biocontainers/x:1"],
+)
+def test_what_lacks_its_scheme_alone_is_recognised(text):
+    assert docker_meant(text) == f"docker://{text}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["images/x.sif", "./quay.io/x", "/images/x", "~/x:1", "images/x", "x.simg", "dcoker://ubuntu:1", "X/Y:1", "a:b:c"],
+)
+def test_a_file_and_what_would_be_refused_anyway_is_taken_for_no_image_of_a_registry(text):
+    assert docker_meant(text) == ""
+
+
+def test_a_tag_without_a_scheme_is_refused_with_the_reference_that_was_meant():
+    with pytest.raises(InvalidReference) as caught:
+        parse("ubuntu:24.04")
+
+    assert caught.value.hint == "did you mean docker://ubuntu:24.04?"

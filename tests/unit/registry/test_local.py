@@ -150,3 +150,16 @@ def test_a_resolver_answers_for_files_too(tmp_path):
         ((_, entry),) = resolver.resolve([parse(str(path))])
         ((_, fact),) = resolver.check([entry])
     assert fact.state is RemoteState.CURRENT
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("quay.io/x/y:1", "did you mean docker://quay.io/x/y:1?"), ("x/y.sif", "check the path")]
+)
+def test_a_file_that_is_not_there_and_looks_like_a_reference_gets_the_one_that_was_meant(
+    tmp_path, monkeypatch, text, hint
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LocalIOError) as caught:
+        resolve(text)
+
+    assert caught.value.hint == hint
