@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.audit import conditions, findings, verdicts
+from snakemake_apptainer_freshness.audit.affected import owner
 from snakemake_apptainer_freshness.audit.findings import WorkDirectory, counted
 from snakemake_apptainer_freshness.audit.outputs import OutputJudge
 from snakemake_apptainer_freshness.audit.replay import Asker, Replayed
@@ -104,7 +105,8 @@ def answer(audit: Audit) -> str:
         words = Counter(one.kind.value for one in others)
         parts.append("found besides: " + ", ".join(f"{count} {word}" for word, count in words.items()))
     if audit.replay is not None:
-        parts.append(f"could be run again today: {'yes' if audit.replay.possible else 'no'}, {audit.replay.because}")
+        again = "yes" if audit.replay.possible else "no"
+        parts.append(f"could be run again today: {again}, because {audit.replay.because}")
     return "; ".join(parts) + "."
 
 
@@ -133,8 +135,6 @@ def _their(count: int) -> str:
     return "its rule" if count == 1 else "their rules"
 
 
-_DEEPEST: Final = 64
-"""So many folders above an input are looked for among the outputs."""
 _HINT: Final = "records are made by runs with apptainer_freshness on; Snakemake's metadata alone proves nothing"
 
 
@@ -201,6 +201,9 @@ def _put_together(sites: "Sequence[_Work]", ask: Asker | None, notes: Sequence[s
         findings=tuple(sorted(found, key=lambda one: severities.index(one.severity))),
         edges=tuple(edge for work in sites for edge in work.edges),
         replay=Replayed.together(replays) if replays else None,
+        numbers={
+            (work.site.workdir, run.id): number for work in sites for number, run in enumerate(work.site.runs, start=1)
+        },
         notes=tuple(notes),
     )
     return replace(made, answer=answer(made))
@@ -248,19 +251,11 @@ def _edges(workdir: str, metadata: Metadata, outputs: Sequence[OutputAudit]) -> 
     rule_of = {path: made.rule for path, made in metadata.outputs.items()}
     rule_of.update({output.path: output.rule for output in outputs if output.rule})
 
-    def made_by(name: str) -> str:
-        """The rule that made `name`, or a folder that it lies in: what lies in there is no output of its own."""
-        for _ in range(_DEEPEST):
-            if not name or name in rule_of:
-                break
-            name = name.rpartition("/")[0]
-        return rule_of.get(name, "")
-
     found = {
         (before, after)
         for path, made in metadata.outputs.items()
         if (after := rule_of[path])
         for name in made.inputs
-        if (before := made_by(name)) and before != after
+        if (before := rule_of.get(owner(name, rule_of), "")) and before != after
     }
     return tuple(Edge(workdir=workdir, before=before, after=after) for before, after in sorted(found))

@@ -5,11 +5,12 @@ its place, so that only an untouched file is still what the earlier job made. Wh
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from snakemake_apptainer_freshness.audit import conditions, verdicts
+from snakemake_apptainer_freshness.audit.affected import affected, upstream
 from snakemake_apptainer_freshness.audit.disk import OutputStatus, look
 from snakemake_apptainer_freshness.audit.findings import be, counted
 from snakemake_apptainer_freshness.audit.results import OutputAudit, OutputVerdict
@@ -48,10 +49,19 @@ class OutputJudge:
         wanted: dict[str, OutputRecord | None] = dict.fromkeys(self.metadata.outputs)
         wanted.update(dict.fromkeys(open_jobs))
         wanted.update({path: maker.left for path, maker in makers.items()})
-        wanted = self.selection.outputs(wanted, self.folder)
-        seen = look(self.folder, wanted)
-        found = (self._judge(path, seen[path], makers.get(path), open_jobs.get(path)) for path in wanted)
-        return [output for output in found if output is not None and self.selection.keeps(output)]
+        chosen = self.selection.outputs(wanted, self.folder)
+        inputs = {path: made.inputs for path, made in self.metadata.outputs.items()}
+        before = upstream(chosen, inputs) - chosen.keys()  # what a chosen output was made of is judged for its sake
+        judged = {**chosen, **{path: wanted.get(path) for path in before}}
+        seen = look(self.folder, judged)
+        found = (self._judge(path, seen[path], makers.get(path), open_jobs.get(path)) for path in judged)
+        outputs = [output for output in found if output is not None]
+        ways = affected(outputs)
+        return [
+            replace(output, affected_by=ways[output.path]) if output.path in ways else output
+            for output in outputs
+            if output.path in chosen and self.selection.keeps(output)
+        ]
 
     def notes(self) -> list[str]:
         """What could not be looked at."""

@@ -69,14 +69,14 @@ class Replayed:
         if reasons:
             return Replay(
                 possible=False,
-                because=f"because {'; '.join(reasons)}",
+                because="; ".join(reasons),
                 unreachable=any(one.unreachable for one in replays),
             )
         asked = sum(one.asked for one in replays)
         if not asked:
-            return Replay(possible=True, because="because no output needs an image")
+            return Replay(possible=True, because="no output needs an image")
         whose = "its digest is" if asked == 1 else f"each of {asked} digests is"
-        return Replay(possible=True, because=f"because {whose} still served for this platform, or proven on this disk")
+        return Replay(possible=True, because=f"{whose} still served for this platform, or proven on this disk")
 
 
 Asker = Callable[[WorkDirectory], Replayed]
@@ -141,20 +141,25 @@ def _answer(
     return replace(answer, same_platform=same, detail=detail or answer.detail)
 
 
-def _same_platform(image: ImageRecord, registries: TagChecker, platform: Platform) -> tuple[bool | None, str]:
-    """Whether a pull of the image on `platform` would get the manifest that ran, and what is wrong."""
+def _same_platform(image: ImageRecord, registries: TagChecker, platform: Platform) -> tuple[bool, str]:
+    """Whether a pull of the image on `platform` would get the manifest that ran, and what is wrong.
+
+    A digest that names one image and no index of several names the same one everywhere. So does an index on the
+    platform that it ran on, also where the record does not have the manifest.
+    """
     reference = parse_reference(image.reference)
+    elsewhere = (False, f"it ran on {image.platform}") if image.platform not in ("", str(platform)) else None
     if reference.scheme not in (Scheme.DOCKER, Scheme.ORAS):
-        return None, ""
+        return elsewhere or (True, "")
     document = parse(registries.manifest(reference, Digest.parse(image.digest)), None)
     if not isinstance(document, Index):
-        return (None, "") if image.platform in ("", str(platform)) else (False, f"it ran on {image.platform}")
+        return elsewhere or (True, "")
     chosen = choose(document, platform)
     if chosen is None:
         return False, f"it has no image for {platform}"
     registries.manifest(reference, chosen.digest)
     if not image.manifest:
-        return None, ""
+        return elsewhere or (True, "")
     if str(chosen.digest) != image.manifest:
         return False, f"{platform} would get {chosen.digest.short}; {image.platform} ran {short(image.manifest)}"
     return True, ""

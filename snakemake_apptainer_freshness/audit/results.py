@@ -119,6 +119,15 @@ class OutputAudit:
     made_at: str = ""
     host: str = ""
     inputs: tuple[str, ...] = ()
+    affected_by: tuple[str, ...] = ()
+    """Through which files it was made of what a bad image made: an input of its own first, the bad output last."""
+
+    @property
+    def explanation(self) -> str:
+        """How the verdict is known and, where it is affected by a bad image, through what."""
+        if not self.affected_by:
+            return self.why
+        return f"{self.why}; affected by a bad image through {' from '.join(self.affected_by)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +168,7 @@ class ImageReplay:
     """Whether one digest could be run again today.
 
     `served` says whether the registry serves it (None: could not be asked), `same_platform` whether this platform's
-    manifest would be the same (None: not known), `on_disk` whether a proven file is here.
+    manifest would be the one that ran (None: not known), `on_disk` whether a proven file is here.
     """
 
     digest: str
@@ -180,6 +189,7 @@ class Replay:
 
     possible: bool
     because: str
+    """The reason, without the word "because"."""
     unreachable: bool = False
     """Whether a registry could not be asked, so that it is not known."""
 
@@ -207,6 +217,8 @@ class Audit:
     findings: tuple[AuditFinding, ...]
     edges: tuple[Edge, ...] = ()
     replay: Replay | None = None
+    numbers: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Which run of its work directory each is, counted from 1, by work directory and identifier."""
     notes: Sequence[str] = field(default_factory=tuple)
     """What could not be looked at, and why: nothing is hidden."""
 

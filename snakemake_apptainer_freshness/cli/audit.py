@@ -229,7 +229,7 @@ def _plain(outputs: "Iterable[OutputAudit]", *, several: bool) -> Iterator[str]:
         return known[text]
 
     for one in outputs:
-        cells = [one.verdict.value, output.clean(one.path), clean(one.rule), clean(one.pinned), clean(one.why)]
+        cells = [one.verdict.value, output.clean(one.path), clean(one.rule), clean(one.pinned), clean(one.explanation)]
         yield "\t".join(["output", *cells, *([clean(one.workdir)] if several else [])])
 
 
@@ -247,7 +247,7 @@ def _print_at_terminal(audit: "Audit") -> None:
     bad = [one for one in audit.outputs if one.verdict not in (OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER)]
     if bad:
         output.line()
-        shown = [(one.verdict.value, f"{_place(one, audit)}\n  {one.why}") for one in bad[:_SHOWN]]
+        shown = [(one.verdict.value, f"{_place(one, audit)}\n  {one.explanation}") for one in bad[:_SHOWN]]
         output.table(("verdict", "output"), shown)
         if len(bad) > _SHOWN:
             output.line(f"… and {len(bad) - _SHOWN:,} more: a pipe, --json and --html have them all")

@@ -144,6 +144,7 @@ def _output(output: OutputAudit) -> dict[str, Any]:
         "made_at": output.made_at or None,
         "host": output.host or None,
         "input": list(output.inputs),
+        "affected_by": list(output.affected_by),
     }
 
 

@@ -66,7 +66,7 @@ def test_what_is_served_as_it_was_could_be_run_again(work, lab, ran):
     assert found.images[0].replay.served
     assert found.images[0].replay.same_platform
     assert found.findings == ()
-    assert "could be run again today: yes" in found.answer
+    assert "could be run again today: yes, because its digest is still served" in found.answer
 
 
 def test_a_tag_that_moved_away_hides_no_digest(work, lab, ran, hub):
@@ -113,6 +113,34 @@ def test_another_machine_would_get_another_image(work, lab, ran):
 
     assert not found.replay.possible
     assert "linux/arm64 would get" in found.replay.because
+
+
+def alone(work, hub, **changes):
+    """A run with an image whose digest is that of a single manifest; the file is not here any more."""
+    digest = hub.publish("team/alone", "1", manifest(0))
+    image = audits.image(
+        f"docker://{hub.host}/team/alone:1", pinned=f"docker://{hub.host}/team/alone@{digest}", digest=digest,
+        manifest="", path="/gone.simg", **changes,
+    )  # fmt: skip
+    work.write(work.run(1, records.job(1, "count", work.output("a"), ran=image), images=(image,)))
+
+
+def test_a_single_manifest_of_the_same_digest_is_the_same_image(work, lab, hub):
+    alone(work, hub)
+
+    found = replayed(work, lab)
+
+    assert found.replay.possible
+    assert found.images[0].replay.same_platform is True
+
+
+def test_a_single_manifest_that_ran_on_another_machine_is_not_promised_for_this_one(work, lab, hub):
+    alone(work, hub)
+
+    found = replayed(work, lab, THERE)
+
+    assert not found.replay.possible
+    assert "it ran on linux/amd64" in found.replay.because
 
 
 def test_a_registry_that_does_not_answer_is_no_no_and_no_yes(work, lab, ran, hub):
