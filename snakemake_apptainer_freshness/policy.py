@@ -1,8 +1,8 @@
 """A policy: which images a workflow, or a whole site, may name. Pure: values in, violations out.
 
 Written under ``policy`` in the workflow's configuration (:data:`~.settings.Options.policy`), and for a whole site as
-``[policy]`` in a file ``apptainer-freshness.toml`` beside the lock. Where both are there both hold: a workflow can be
-stricter than its site, never laxer. Each rule is a table of what it allows, refuses or requires, and its ``level``::
+``[policy]`` in files of its own (:mod:`.actions.site`). All that are there hold: a workflow can be stricter than its
+site, never laxer. Each rule is a table of what it allows, refuses or requires, and its ``level``::
 
     [policy.registries]
     allow = ["quay.io", "*.example.org"]

@@ -17,7 +17,7 @@ from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.errors import InvalidSettings
 
 SITE_FILE: Final = "apptainer-freshness.toml"
-"""The policy of a site; lies beside the lock."""
+"""The policy of a site, beside the main Snakefile or the lock; :mod:`.actions.site` has the other places."""
 
 
 class Mode(StrEnum):

@@ -25,6 +25,7 @@ from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, writer
 from snakemake_apptainer_freshness.actions.pinning import Pins, TagResolver
 from snakemake_apptainer_freshness.actions.policies import Policies, asking
+from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Workflow
 from snakemake_apptainer_freshness.errors import FreshnessError, NotLocked, PinningFailed, UsageError
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -213,7 +214,7 @@ def plan(
     InvalidPolicy
         where a policy is not sound.
     """
-    policies = Policies.of(workflow.options, workflow.lockfile)
+    policies = Policies.of(workflow.options, site_files(workflow.lockfile, workflow.snakefile))
     named = policies.of_names(workflow.uses)
     if any(one.level is Level.ERROR for one in named):
         return LockPlan(

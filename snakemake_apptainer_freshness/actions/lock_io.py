@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness import lockfile
-from snakemake_apptainer_freshness.common.files import exclusive, write_atomically
+from snakemake_apptainer_freshness.common.files import NotAFile, exclusive, read_target, write_atomically
 from snakemake_apptainer_freshness.errors import InvalidLock, LocalIOError, NotLocked
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Mode
@@ -29,13 +29,18 @@ def read_lock(path: Path) -> Lock:
         where it cannot be read.
     """
     try:
-        if path.is_file() and path.stat().st_size > _LARGEST_LOCK:
-            raise InvalidLock(f"cannot use the lock file {path}: larger than {_LARGEST_LOCK} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = read_target(path, _LARGEST_LOCK).decode("utf-8")
     except FileNotFoundError:
         return Lock()
+    except NotAFile as reason:
+        raise InvalidLock(
+            f"cannot use the lock file {path}: it is {reason}",
+            hint="remove it, or restore the lock from version control",
+        ) from None
     except UnicodeDecodeError as error:
         raise InvalidLock(f"cannot use the lock file {path}: not UTF-8 text ({error.reason})") from None
+    except ValueError:
+        raise InvalidLock(f"cannot use the lock file {path}: larger than {_LARGEST_LOCK} bytes") from None
     except OSError as error:
         raise LocalIOError(
             f"cannot read the lock file {path}: {error.strerror}", hint="check its permissions"

@@ -1,6 +1,6 @@
 """Conforming: whether the images that a workflow names are those that its policies allow.
 
-A policy stands in the workflow's own configuration, and for a whole site in a file beside the lock. Names are checked
+A policy stands in the workflow's own configuration, and for a whole site in files (:mod:`.site`). Names are checked
 before any registry is asked, so that a registry which is not allowed never hears of us; what names are pinned to is
 checked once that is known. When an image was made, and for which machine, its configuration says: that is asked for
 only where a rule needs it, and kept in the lock as a hint, so that later runs need not ask.
@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.labels import Details, details
+from snakemake_apptainer_freshness.common.files import NotAFile, read_target
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidPolicy, LocalIOError, PolicyViolated
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
@@ -28,9 +29,10 @@ from snakemake_apptainer_freshness.policy import (
     load_site_policy,
     parse_policy,
 )
-from snakemake_apptainer_freshness.settings import SITE_FILE, Options
+from snakemake_apptainer_freshness.settings import Options
 
 _LARGEST_FILE: Final = 1024 * 1024
+_MEND: Final = "put a TOML file with the policy there, or ask who runs this machine"
 
 
 Configurations = Callable[[Iterable[Entry]], Mapping[str, Details]]
@@ -44,17 +46,17 @@ class Policies:
     policies: tuple[Policy, ...] = ()
 
     @classmethod
-    def of(cls, options: Options, lockfile: Path) -> Self:
-        """The policy that `options` have, and that of the site, beside `lockfile`.
+    def of(cls, options: Options, files: Iterable[Path]) -> Self:
+        """The policy that `options` have, and those of the site in `files` (:func:`.site.site_files`).
 
         Raises
         ------
         InvalidPolicy
             where one is not sound.
         LocalIOError
-            where the site's file is there and cannot be read.
+            where a site's file cannot be read.
         """
-        found = [_of_site(lockfile.with_name(SITE_FILE))]
+        found = [_of_site(path) for path in files]
         if options.policy:
             found.append(parse_policy(options.policy, source="the workflow's configuration"))
         return cls(policies=tuple(policy for policy in found if policy is not None))
@@ -119,13 +121,13 @@ def refuse(violations: Iterable[Violation], place: Callable[[str], str] = lambda
 
 def _of_site(path: Path) -> Policy | None:
     try:
-        if not path.exists():
-            return None
-        if path.stat().st_size > _LARGEST_FILE:
-            raise InvalidPolicy(f"{path} is larger than {_LARGEST_FILE} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = read_target(path, _LARGEST_FILE).decode("utf-8")
+    except NotAFile as reason:
+        raise InvalidPolicy(f"cannot use the site's policy {path}: it is {reason}", hint=_MEND) from None
     except UnicodeDecodeError as error:
-        raise InvalidPolicy(f"{path} is not UTF-8 text ({error.reason})") from None
+        raise InvalidPolicy(f"{path} is not UTF-8 text ({error.reason})", hint=_MEND) from None
+    except ValueError:
+        raise InvalidPolicy(f"{path} is larger than {_LARGEST_FILE} bytes", hint=_MEND) from None
     except OSError as error:
         raise LocalIOError(
             f"cannot read the site's policy {path}: {error.strerror}", hint="check its permissions"

@@ -105,14 +105,15 @@ def _read(arguments: tuple[str, ...], lockfile: Path | None, prefix: str | None)
 
 def _violations(lock: "Lock", path: Path, workflow: "Workflow | None") -> "list[Violation]":
     """What policies say of what is locked; without Snakemake, the site's alone."""
-    from snakemake_apptainer_freshness.settings import SITE_FILE
+    from snakemake_apptainer_freshness.actions.site import site_files
 
-    if not (path.with_name(SITE_FILE).exists() or (workflow and workflow.options.policy)):
+    files = site_files(path, workflow.snakefile if workflow else None)
+    if not (files or (workflow and workflow.options.policy)):
         return []
     from snakemake_apptainer_freshness.actions.policies import Policies
     from snakemake_apptainer_freshness.settings import Options
 
-    policies = Policies.of(workflow.options if workflow else Options(), path)
+    policies = Policies.of(workflow.options if workflow else Options(), files)
     names = dict.fromkeys([*lock.entries, *(workflow.uses if workflow else ())])
     return [*policies.of_names(names), *policies.of_pins(dict(lock.entries))]
 

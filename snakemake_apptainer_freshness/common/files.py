@@ -140,6 +140,27 @@ def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         yield file
 
 
+@contextlib.contextmanager
+def opened_target(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """The regular file that `path`, which a person may have made a link, leads to; nothing else is opened at all.
+
+    Raises
+    ------
+    NotAFile
+        where something else stands there: a device has no end, and a FIFO makes whoever opens it wait.
+    OSError
+        as ``open`` does.
+    """
+    mode = os.stat(path).st_mode  # noqa: PTH116  a text, too
+    if not stat.S_ISREG(mode):
+        raise NotAFile(_kind(mode))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotAFile(_kind(os.fstat(descriptor).st_mode))
+        yield file
+
+
 def sha256_of(file: BinaryIO) -> str:
     """The SHA-256 of what `file` has from its start on, in hex; in bounded memory, and other threads run meanwhile."""
     file.seek(0)
@@ -166,12 +187,22 @@ def read_small(path: Path, limit: int) -> bytes:
         as :func:`opened` does.
     """
     with opened(path) as file:
-        content = bytearray()
-        while piece := file.read(limit + 1 - len(content)):
-            content += piece
-            if len(content) > limit:
-                raise ValueError(f"{path} is larger than {limit} bytes")
-        return bytes(content)
+        return _read(file, path, limit)
+
+
+def read_target(path: Path, limit: int) -> bytes:
+    """As :func:`read_small`, of the file that `path` leads to; raises as :func:`opened_target` does."""
+    with opened_target(path) as file:
+        return _read(file, path, limit)
+
+
+def _read(file: BinaryIO, path: Path, limit: int) -> bytes:
+    content = bytearray()
+    while piece := file.read(limit + 1 - len(content)):
+        content += piece
+        if len(content) > limit:
+            raise ValueError(f"{path} is larger than {limit} bytes")
+    return bytes(content)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -14,10 +14,12 @@ protected. Where the flag is off by its right name, it is not: then it belongs t
 
 import os
 from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from snakemake_apptainer_freshness import CONFIG_KEY, ENVIRONMENT_VARIABLE
+from snakemake_apptainer_freshness.errors import InvalidSettings
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.settings import Options
@@ -114,9 +116,10 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
     from snakemake_apptainer_freshness.errors import InvalidSettings
     from snakemake_apptainer_freshness.settings import Mode, Options, parse_options
 
-    found = parse_options(
+    written = parse_options(
         workflow.config.get(CONFIG_KEY), source="the workflow's configuration", base=Options(mode=Mode.OFF)
     )
+    found = replace(written, lockfile="")
     if value := os.environ.get(ENVIRONMENT_VARIABLE):
         found = parse_options(value, source=f"the environment variable {ENVIRONMENT_VARIABLE}", base=found)
     if asked.flag is not None:
@@ -127,7 +130,10 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
             f"the configuration has a key {key!r}, which does nothing (did you mean {CONFIG_KEY!r}?)",
             hint=f"write {CONFIG_KEY}; where the key is another program's, turn this one off: {CONFIG_KEY}: false",
         )
-    return found
+    if found.lockfile:  # who starts the run may have it anywhere
+        return found
+    _confine(workflow, written)
+    return replace(found, lockfile=written.lockfile)
 
 
 def lock_path(workflow: Any, options: "Options") -> Path:
@@ -135,3 +141,21 @@ def lock_path(workflow: Any, options: "Options") -> Path:
     snakefile = Path(workflow.main_snakefile)
     folder = snakefile.parent if snakefile.is_file() else Path.cwd()
     return folder / Path(options.lockfile).expanduser()
+
+
+def _confine(workflow: Any, options: "Options") -> None:
+    """Refuse a lock that a workflow's own configuration puts outside of the workflow's and the working directory.
+
+    A workflow that somebody else wrote could have a run write, or hide a policy, anywhere.
+    """
+    path = lock_path(workflow, options)
+    here = Path(workflow.main_snakefile).parent
+    if here.name == "workflow":  # Snakemake's own layout has the Snakefile one folder down
+        here = here.parent
+    folder = path.parent.resolve()
+    if not any(folder.is_relative_to(allowed.resolve()) for allowed in (here, Path.cwd())):
+        raise InvalidSettings(
+            f"the workflow's configuration: {CONFIG_KEY}.lockfile cannot be {options.lockfile!r}, which lies outside "
+            "of the workflow's and the working directory",
+            hint=f"if you want it there, say so yourself: --config '{CONFIG_KEY}={{lockfile: {path}}}'",
+        )

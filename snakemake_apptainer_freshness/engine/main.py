@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, write_lock
 from snakemake_apptainer_freshness.actions.pinning import DriftCheck, LazyResolver, Pins, TagResolver
+from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.engine import cleanup, config, handover, images, messages, seams
 from snakemake_apptainer_freshness.engine.messages import errors_told, tell, wants_progress
 from snakemake_apptainer_freshness.engine.policy import PolicyCheck
@@ -59,9 +60,7 @@ class MainSession(Session):
         self._recorder = self._new_recorder(workflow, provider) if self._runs_jobs and not workflow.dryrun else None
         self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs)
         super().__init__(workflow, self._main_pins, provider)
-        self._policing = (
-            PolicyCheck(options, self._path, place=self.place_of, registry=asking.resolver) if self._runs_jobs else None
-        )
+        self._policing = self._new_policing(Path(workflow.main_snakefile)) if self._runs_jobs else None
         if not self._runs_jobs:
             cleanup.protect(workflow, self._main_pins.lock)
 
@@ -135,6 +134,10 @@ class MainSession(Session):
             pins.lock = write_lock(self._path, before=pins.lock, after=after)
             cleanup.register(self.workflow, self._path, pins.lock, pins.unpinnable)
             self._reruns.remember()
+
+    def _new_policing(self, snakefile: Path) -> PolicyCheck:
+        files = site_files(self._path, snakefile)
+        return PolicyCheck(self._options, files, place=self.place_of, registry=self._asking.resolver)
 
     def _new_recorder(self, workflow: Any, provider: images.Images) -> "Recorder":
         from snakemake_apptainer_freshness.engine.recording import Recorder

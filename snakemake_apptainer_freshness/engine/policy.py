@@ -1,15 +1,15 @@
 """Policies in a run: what they forbid stops it before a job starts, what they frown upon is told.
 
-A workflow and a site without a policy pay for a look at one file name.
+A workflow and a site without a policy pay for a look at some file names.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_apptainer_freshness.actions.pinning import Pins
 from snakemake_apptainer_freshness.engine.messages import Line, tell
-from snakemake_apptainer_freshness.settings import SITE_FILE, Options
+from snakemake_apptainer_freshness.settings import Options
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.policies import Policies
@@ -20,16 +20,22 @@ if TYPE_CHECKING:
 class PolicyCheck:
     """Holds what a run names and pins to the policies that hold for it.
 
-    `place` gives the rule of a reference and its line in the Snakefile, `registry` whoever asks registries.
+    `files` have the site's policies; `place` gives the rule of a reference and its line in the Snakefile, `registry`
+    whoever asks registries.
     """
 
     def __init__(
-        self, options: Options, lockfile: Path, *, place: Callable[[str], str], registry: "Callable[[], Resolver]"
+        self,
+        options: Options,
+        files: Sequence[Path],
+        *,
+        place: Callable[[str], str],
+        registry: "Callable[[], Resolver]",
     ) -> None:
         self._options = options
         self._place = place
         self._registry = registry
-        self._policies = _policies(options, lockfile)
+        self._policies = _policies(options, files)
         self._untold: list[Violation] = []
 
     def names(self, references: Iterable[str]) -> None:
@@ -83,9 +89,9 @@ class PolicyCheck:
         self._untold += [one for one in violations if one.level is Level.WARN]
 
 
-def _policies(options: Options, lockfile: Path) -> "Policies | None":
-    if not options.policy and not lockfile.with_name(SITE_FILE).exists():
+def _policies(options: Options, files: Sequence[Path]) -> "Policies | None":
+    if not options.policy and not files:
         return None
     from snakemake_apptainer_freshness.actions.policies import Policies
 
-    return Policies.of(options, lockfile) or None
+    return Policies.of(options, files) or None

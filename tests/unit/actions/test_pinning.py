@@ -243,7 +243,7 @@ def test_a_lock_that_is_not_text_is_refused(tmp_path):
 def test_a_folder_at_the_locks_place_is_told(tmp_path):
     (tmp_path / "containers.lock").mkdir()
 
-    with pytest.raises(LocalIOError, match="cannot read the lock file"):
+    with pytest.raises(InvalidLock, match="it is a folder"):
         read_lock(tmp_path / "containers.lock")
 
 

@@ -119,13 +119,13 @@ def test_the_lock_of_another_host_is_told(untidy):
 
 
 def test_what_cannot_be_deleted_makes_the_status_3(untidy, monkeypatch):
-    from pathlib import Path
+    from snakemake_apptainer_freshness.actions import gc
 
-    def refused(path, **_):
-        raise PermissionError(13, "Permission denied", str(path))
+    def refused(_folder, name):
+        raise PermissionError(13, "Permission denied", name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "unlink", refused)
+        patched.setattr(gc, "remove_at", refused)
         answer = untidy.run("gc", "--yes", "--json")
     assert answer.status == 3
     assert "cannot delete" in answer.err
