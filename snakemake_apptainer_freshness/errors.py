@@ -53,7 +53,7 @@ _SECRET = re.compile(
     r"(?i)(\b(?:authorization|proxy-authorization)\b\s*[:=]\s*(?:basic|bearer)?\s*|\bbearer\s+|\bbasic\s+"
     r"|[?&](?:[\w-]*token|password|secret|signature|sig|x-amz-[\w-]+|x-goog-[\w-]+)=)[^\s,;&\"']+"
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def redact(text: str) -> str:
@@ -64,6 +64,11 @@ def redact(text: str) -> str:
     text = _USERINFO.sub("", text)
     text = _SECRET.sub(r"\1[redacted]", text)
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def one_line(text: object) -> str:
+    """`text` as :func:`redact` leaves it, on one line: for a name that another user may have given to a file."""
+    return redact(" ".join(str(text).split()))
 
 
 class FreshnessError(Exception):

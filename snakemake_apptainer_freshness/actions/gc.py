@@ -31,7 +31,7 @@ from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.cache import BLOB, FOLDERS, CacheFolder
 from snakemake_apptainer_freshness.common.files import StatKey, exclusive, is_left_behind
 from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
-from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError
+from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, one_line
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import claims, records
@@ -274,5 +274,5 @@ def _deleted(one: Waste) -> Freed:
 
 def _cannot(path: Path, error: OSError) -> LocalIOError:
     return LocalIOError(
-        f"cannot delete {path}: {error.strerror}", hint=f"make {path.parent} writable, or ask its owner"
+        f"cannot delete {one_line(path)}: {error.strerror}", hint=f"make {path.parent} writable, or ask its owner"
     )

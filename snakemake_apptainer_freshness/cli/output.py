@@ -18,7 +18,7 @@ from typing import Any, Final, TextIO
 
 import click
 
-from snakemake_apptainer_freshness.errors import FreshnessError, redact
+from snakemake_apptainer_freshness.errors import FreshnessError, one_line
 
 VERSION: Final = 1
 """Of the JSON documents; raised where a key goes or changes its meaning, not where one is added."""
@@ -148,7 +148,7 @@ def colourful(stream: TextIO) -> bool:
 
 def clean(text: str) -> str:
     """`text` on one line, without what could move a cursor or give a secret away."""
-    return redact(" ".join(text.split()))
+    return one_line(text)
 
 
 def size(count: int) -> str:

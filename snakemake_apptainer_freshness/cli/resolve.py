@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from snakemake_apptainer_freshness.cli import print_error
+from snakemake_apptainer_freshness.cli import output, print_error
 from snakemake_apptainer_freshness.errors import FreshnessError, NotFound
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
@@ -51,7 +51,7 @@ def command(references: tuple[str, ...], platform: str | None, *, as_json: bool)
             if not as_json:
                 click.echo(f"{reference.text} → {pinned[1].text}")
         for warning in resolver.warnings:
-            click.echo(f"warning: {warning}", err=True)
+            output.note(f"warning: {warning}")
     if as_json:
         click.echo(_document(answers, errors))
     return max((error.exit_status for _, error in errors), default=0)

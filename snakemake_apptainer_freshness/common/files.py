@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from snakemake_apptainer_freshness.common.removal import open_folder
-from snakemake_apptainer_freshness.errors import LocalIOError
+from snakemake_apptainer_freshness.errors import LocalIOError, one_line
 from snakemake_apptainer_freshness.settings import DISK
 
 _WRITABLE_BY_ALL: Final = stat.S_IWOTH
@@ -372,7 +372,7 @@ def exclusive(
 
 def _holder(lease: Any) -> str:
     owner = lease.owner
-    return f"process {owner.pid} on {owner.hostname}" if owner else "another process"
+    return f"process {owner.pid} on {one_line(owner.hostname)}" if owner else "another process"
 
 
 def _kind(mode: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_apptainer_freshness import CONFIG_KEY
-from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.errors import FreshnessError, redact
 from snakemake_apptainer_freshness.freshness import RemoteState, Verdict
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.lockfile import Change
@@ -113,14 +113,18 @@ def _short(digest: Digest | None) -> str:
 
 
 def tell(line: Line) -> None:
-    """Log `line`; any ``--quiet`` silences information, ``--quiet all`` also problems."""
+    """Log `line`, cleaned; any ``--quiet`` silences information, ``--quiet all`` also problems.
+
+    It may have names in it that other users of a shared folder gave to files, or that a registry gave.
+    """
     from snakemake.logging import logger
     from snakemake.settings.enums import Quietness
 
+    text = redact(line.text)
     if line.problem:
-        logger.warning(line.text)
+        logger.warning(text)
     else:
-        logger.info(line.text, extra={"quietness": Quietness.PROGRESS})
+        logger.info(text, extra={"quietness": Quietness.PROGRESS})
 
 
 def wants_progress(workflow: Any) -> bool:

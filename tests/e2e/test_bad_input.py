@@ -86,10 +86,10 @@ def test_a_tag_that_does_not_exist(tool, workspace):
     assert "not found" in output.lower() or "no tag" in output.lower() or "does not exist" in output.lower()
 
 
-def test_a_lock_that_cannot_be_read(tool, workspace):
-    (workspace.folder / "containers.lock").mkdir()
+def test_a_lock_that_is_no_file_is_refused_before_it_is_opened(tool, workspace):
+    os.mkfifo(workspace.folder / "containers.lock")
 
-    assert "cannot read the lock file" in refused(workspace, flag="lock")
+    assert "containers.lock: it is a FIFO" in refused(workspace, flag="lock")
 
 
 def test_a_lock_that_is_damaged(tool, workspace):

@@ -57,6 +57,20 @@ def test_a_site_holds_its_workflows_to_what_images_say_of_themselves(workspace, 
     assert workspace.read("message.txt") == "hello\n"
 
 
+def test_a_sites_policy_holds_wherever_the_workflow_puts_its_lock(workspace, named):
+    workspace.write("apptainer-freshness.toml", '[policy.registries]\nallow = ["quay.io"]\n')
+    workspace.write("hidden/.keep", "")
+    workspace.write("config.yaml", "apptainer_freshness: {lockfile: hidden/containers.lock}\n")
+    result = workspace.snakemake("--configfile", "config.yaml", fails=True)
+
+    assert "is not allowed; allowed are quay.io" in result.output
+    assert named.our_requests() == []
+
+    workspace.write("config.yaml", "apptainer_freshness: {lockfile: /etc/containers.lock}\n")
+    result = workspace.snakemake("--configfile", "config.yaml", fails=True)
+    assert "lies outside of the workflow's and the working directory" in result.output
+
+
 def test_a_policy_that_is_wrong_is_named(workspace, named):
     result = workspace.snakemake("--dry-run", *configure(workspace, "{tag: {refuse: [latest]}}"), fails=True)
 
