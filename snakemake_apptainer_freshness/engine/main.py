@@ -60,7 +60,10 @@ class MainSession(Session):
         self._recorder = self._new_recorder(workflow, provider) if self._runs_jobs and not workflow.dryrun else None
         self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs)
         super().__init__(workflow, self._main_pins, provider)
-        self._policing = self._new_policing(Path(workflow.main_snakefile)) if self._runs_jobs else None
+        self._policing: PolicyCheck | None = None
+        if self._runs_jobs:
+            files = site_files(self._path, Path(workflow.main_snakefile))
+            self._policing = PolicyCheck(options, files, place=self.place_of, registry=asking.resolver)
         if not self._runs_jobs:
             cleanup.protect(workflow, self._main_pins.lock)
 
@@ -134,10 +137,6 @@ class MainSession(Session):
             pins.lock = write_lock(self._path, before=pins.lock, after=after)
             cleanup.register(self.workflow, self._path, pins.lock, pins.unpinnable)
             self._reruns.remember()
-
-    def _new_policing(self, snakefile: Path) -> PolicyCheck:
-        files = site_files(self._path, snakefile)
-        return PolicyCheck(self._options, files, place=self.place_of, registry=self._asking.resolver)
 
     def _new_recorder(self, workflow: Any, provider: images.Images) -> "Recorder":
         from snakemake_apptainer_freshness.engine.recording import Recorder
