@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from snakemake_apptainer_freshness import CONFIG_KEY, ENVIRONMENT_VARIABLE
-from snakemake_apptainer_freshness.errors import InvalidSettings
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.settings import Options
@@ -148,6 +147,8 @@ def _confine(workflow: Any, options: "Options") -> None:
 
     A workflow that somebody else wrote could have a run write, or hide a policy, anywhere.
     """
+    from snakemake_apptainer_freshness.errors import InvalidSettings
+
     path = lock_path(workflow, options)
     here = Path(workflow.main_snakefile).parent
     if here.name == "workflow":  # Snakemake's own layout has the Snakefile one folder down
