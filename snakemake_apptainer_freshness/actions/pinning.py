@@ -1,7 +1,9 @@
 """Pinning: what each container reference of a run is rewritten to, and whether the tags still say the same.
 
-:class:`Pins` holds what is known in one run. :meth:`Pins.ensure` gets references pinned as the mode allows: from the
-lock, or by asking registries, all that are missing at once. :meth:`Pins.pinned` then answers without asking anyone.
+:class:`Pins` holds what is known in one run. :meth:`Pins.attempt` gets references pinned as the mode allows: from the
+lock, or by asking registries, all that are missing at once. What cannot be pinned stops nothing by itself: a rule that
+no job needs may name an image that is gone. :meth:`Pins.ensure` does the same for what jobs need, and raises.
+:meth:`Pins.pinned` then answers without asking anyone.
 The question whether tags moved is asked in the background (:class:`DriftCheck`), so that nobody waits for it before
 he must.
 """
@@ -95,42 +97,51 @@ class Pins:
     """What has no digest, and why."""
     left_alone: set[str] = field(default_factory=set)
     """What the lock lacks, in a command that runs no job."""
+    failures: dict[str, FreshnessError] = field(default_factory=dict)
+    """What could not be pinned, and why."""
 
     def ensure(self, references: Iterable[str]) -> None:
-        """Get `references` pinned, as far as the mode allows; nothing is asked twice.
+        """Get `references` pinned, which jobs need, as far as the mode allows; nothing is asked twice.
 
         Raises
         ------
         PinningFailed
             with every reference that cannot be pinned and why; what could be is kept.
         """
+        needed = list(dict.fromkeys(references))
+        self.attempt(needed)
+        failures = {text: self.failures[text] for text in needed if text in self.failures}
+        if failures:
+            raise PinningFailed(failures)
+
+    def attempt(self, references: Iterable[str]) -> None:
+        """Get `references` pinned, as far as the mode allows; what cannot be is kept in `failures`."""
         wanted = [text for text in dict.fromkeys(references) if not self._is_known(text)]
-        failures: dict[str, FreshnessError] = {}
         missing: dict[Reference, list[Reference]] = {}
         for text in wanted:
             try:
                 reference = parse(text)
             except FreshnessError as error:
-                failures[text] = error
+                self.failures[text] = error
                 continue
             if (entry := self._agreed(reference)) is not None:
                 self.entries[text] = entry
             else:
                 missing.setdefault(reference, []).append(reference)
-        failures |= self._resolve(missing) if self.options.mode.writes_lock else self._refuse(missing)
-        if failures:
-            raise PinningFailed(failures)
+        self.failures |= self._resolve(missing) if self.options.mode.writes_lock else self._refuse(missing)
 
     def pinned(self, reference: str) -> str:
         """What the rule that says `reference` runs.
 
         Raises
         ------
-        FreshnessError
-            as :meth:`ensure` does, where `reference` was not ensured before.
+        PinningFailed
+            where it cannot be pinned.
         """
-        if not self._is_known(reference):
-            self.ensure([reference])
+        entry = self.entries.get(reference)
+        if entry is not None:
+            return self._pinned(entry).url
+        self.ensure([reference])
         entry = self.entries.get(reference)
         return reference if entry is None else self._pinned(entry).url
 
@@ -158,7 +169,7 @@ class Pins:
         )
 
     def _is_known(self, text: str) -> bool:
-        return text in self.entries or text in self.unpinnable or text in self.left_alone
+        return text in self.entries or text in self.unpinnable or text in self.left_alone or text in self.failures
 
     def _agreed(self, reference: Reference) -> Entry | None:
         """Return the pin that is already agreed for `reference`, or for another spelling of the same image."""

@@ -9,6 +9,7 @@ Snakemake before 9.5 has no such method, no wildcards and no functions there: a 
 replaced on each rule.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -40,13 +41,13 @@ def static_references(rules: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def job_references(jobs: Iterable[Any], expand: Callable[[Any, Any], Any]) -> Iterator[tuple[str, Any]]:
-    """Each reference that only a job's wildcards make, with its rule; `expand` gives what a rule says for wildcards."""
+    """Each reference that a job needs, with its rule; `expand` gives what a rule says for wildcards."""
     for job in jobs:
-        image = directive_of(job.rule)
-        if callable(image) or (isinstance(image, str) and _has_wildcards(image)):
+        reference = directive_of(job.rule)
+        if callable(reference) or (isinstance(reference, str) and _has_wildcards(reference)):
             reference = expand(job.rule, job.wildcards_dict)
-            if isinstance(reference, str) and reference:
-                yield reference, job.rule
+        if isinstance(reference, str) and reference:
+            yield reference, job.rule
 
 
 def _has_wildcards(image: str) -> bool:
@@ -95,8 +96,10 @@ class Rewriting:
         directive = directive_of(rule)
         self._originals[rule.name] = lambda wildcards: directive  # noqa: ARG005  the signature of Snakemake's method
         setattr(rule, _DIRECTIVE, directive)
-        if not (isinstance(directive, str) and _has_wildcards(directive)):  # else no job could run it, pinned or not
-            rule.container_img = self._pinned(directive, rule)
+        if not isinstance(directive, str) or _has_wildcards(directive):
+            return  # no job could run it, pinned or not
+        with contextlib.suppress(FreshnessError):  # raised where a job needs it: most rules that fail here have none
+            rule.container_img = self._pin(directive)
 
     def _pinned(self, reference: Any, rule: Any) -> Any:
         if not isinstance(reference, str) or not reference:

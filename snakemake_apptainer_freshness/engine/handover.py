@@ -133,8 +133,19 @@ class JobPins:
     def __init__(self, table: Mapping[str, Pinned]) -> None:
         self._table = dict(table)
 
+    def attempt(self, references: Iterable[str]) -> None:
+        """Do nothing: the main process did it, for all rules."""
+
     def ensure(self, references: Iterable[str]) -> None:
-        """Nothing to do: the main process did it."""
+        """Hold `references`, which the job of this process needs, to what was handed over.
+
+        Raises
+        ------
+        UsageError
+            where the main process handed over no pin for one.
+        """
+        for reference in references:
+            self.pinned(reference)
 
     def pinned(self, reference: str) -> str:
         """What the rule that says `reference` runs.

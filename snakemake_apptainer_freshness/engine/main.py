@@ -124,6 +124,7 @@ class MainSession(Session):
             changes=[one for one in changes(pins.lock, after) if one.moves_pin],
             unpinnable={text: why for text, why in pins.unpinnable.items() if text in self._untold},
             left_alone=[text for text in self._untold if text in pins.left_alone],
+            unneeded={text: error.message for text, error in pins.failures.items() if text in self._untold},
         )
         for line in messages.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun):
             tell(line)
@@ -132,7 +133,7 @@ class MainSession(Session):
         self._tell_warnings()
         self._reruns.tell()
         self._untold = []
-        _refuse_moved(verdicts, options)
+        _refuse_moved([verdict for verdict in verdicts if verdict.reference.text in self.needed], options)
         if self._runs_jobs and not dryrun:
             pins.lock = write_lock(self._path, before=pins.lock, after=after)
             cleanup.register(self.workflow, self._path, pins.lock, pins.unpinnable)

@@ -9,7 +9,7 @@ Talking to the user through Snakemake: its logger for lines, its error type for 
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -22,6 +22,9 @@ from snakemake_apptainer_freshness.lockfile import Change
 from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
 
 _TAKE_NEW: Final = f"take the new one with: snakemake … --config {CONFIG_KEY}={Mode.UPDATE}"
+
+_NAMED: Final = 3
+"""So many references of one reason are named; `apptainer-freshness lock --check` names all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +39,15 @@ class Line:
 class Facts:
     """What there is to tell.
 
-    Verdicts on pinned images, changes of the lock file, what cannot be pinned and why, and what was left as it is.
+    Verdicts on pinned images, changes of the lock file, what has no digest and why, what was left as it is, and what no
+    job needs and could not be pinned, and why.
     """
 
     verdicts: Sequence[Verdict]
     changes: Sequence[Change]
     unpinnable: Mapping[str, str]
     left_alone: Sequence[str] = ()
+    unneeded: Mapping[str, str] = field(default_factory=dict)
 
 
 def lines(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> list[Line]:
@@ -53,7 +58,18 @@ def lines(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> lis
     told += [line for verdict in facts.verdicts if (line := _verdict(verdict, options.on_moved)) is not None]
     if options.on_unpinnable is not Reaction.IGNORE:
         told += [Line(text=f"  unpinnable: {text}: {why}", problem=True) for text, why in facts.unpinnable.items()]
-    return told
+    return [*told, *_not_needed(facts.unneeded)]
+
+
+def _not_needed(unneeded: Mapping[str, str]) -> Iterator[Line]:
+    """One line for all references that share a reason."""
+    by_reason: dict[str, list[str]] = {}
+    for text, why in unneeded.items():
+        by_reason.setdefault(" ".join(why.split()), []).append(text)
+    for why, named in by_reason.items():
+        it = "it" if len(named) == 1 else "them"
+        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        yield Line(text=f"  not pinned, no job needs {it}: {', '.join(named[:_NAMED])}{more}: {why}", problem=True)
 
 
 def _summary(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> Line:
@@ -64,6 +80,7 @@ def _summary(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> 
     counts[f"{would}updated"] = sum(change.old is not None for change in facts.changes)
     counts["unpinnable"] = len(facts.unpinnable)
     counts["not in the lock"] = len(facts.left_alone)
+    counts["not pinned"] = len(facts.unneeded)
     images = "1 image" if len(facts.verdicts) == 1 else f"{len(facts.verdicts)} images"
     parts = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to pin"
     return Line(text=f"apptainer-freshness: {images} pinned by {lockfile} (mode {options.mode}): {parts}")

@@ -25,8 +25,11 @@ from snakemake_apptainer_freshness.pin import Pin
 class PinTable(Protocol):
     """Where a session's pins come from."""
 
+    def attempt(self, references: Iterable[str]) -> None:
+        """Get those of `references` pinned that can be."""
+
     def ensure(self, references: Iterable[str]) -> None:
-        """Get `references` pinned."""
+        """Get `references` pinned, which jobs need; raise a FreshnessError where one cannot be."""
 
     def pinned(self, reference: str) -> str:
         """What the rule that says `reference` runs."""
@@ -47,19 +50,21 @@ class Session:
         self._pins = pins
         self._images = images
         self._rules_of: dict[str, list[Any]] = {}
+        self.needed: set[str] = set()
+        """The references that a job of the DAG names; others are of rules that have no job in it."""
         self.original: Callable[[Any, Any], Any] | None = None
         """What a rule says for wildcards, before pinning; None before the DAG is built."""
 
     def build_dag(self, build: Callable[[], Any]) -> Any:
         """Build the DAG with `build`; no job has started when this returns."""
         rules, dag = self.workflow.rules, self.workflow.dag
-        self._meet(static_references(rules))
+        self._meet_rules(static_references(rules))
         rewriting = Rewriting(rules, pin=self._pins.pinned, fail=lambda error, rule: workflow_error(str(error), rule))
         self.original = rewriting.original
         collect, pull = dag.update_container_imgs, dag.pull_container_imgs
 
         def collect_pinned() -> Any:
-            self._meet(job_references(dag.jobs, rewriting.original))
+            self._meet_jobs(job_references(dag.jobs, rewriting.original))
             collected = collect()
             self._images.guard(self._pins.images())
             return collected
@@ -83,19 +88,35 @@ class Session:
     def pulled(self) -> None:
         """Snakemake has its images; in a dry run it has said which it would fetch."""
 
-    def _meet(self, found: Iterable[tuple[str, Any]]) -> None:
-        """Pin those of the references `found` that were not met before; each comes with its rule."""
+    def _meet_rules(self, named: Iterable[tuple[str, Any]]) -> None:
+        """Pin what rules name, each reference with its rule; a rule without a job may name what cannot be pinned."""
+        new = self._not_met(named)
+        with errors_told(self._explain):
+            self.named(new)
+            self._pins.attempt(new)
+            self.met(new)
+
+    def _meet_jobs(self, named: Iterable[tuple[str, Any]]) -> None:
+        """Pin what jobs need, each reference with its rule; an error where that cannot be."""
+        needed = list(named)
+        new = self._not_met(needed)
+        references = dict.fromkeys(reference for reference, _ in needed)
+        self.needed |= set(references)
+        with errors_told(self._explain):
+            self.named(new)
+            self._pins.ensure(references)
+            self.met(new)
+
+    def _not_met(self, named: Iterable[tuple[str, Any]]) -> list[str]:
+        """Note the rules of the references that were not met before; gives these."""
         new: dict[str, list[Any]] = {}
-        for reference, rule in found:
+        for reference, rule in named:
             if reference not in self._rules_of:
                 rules = new.setdefault(reference, [])
                 if rule not in rules:
                     rules.append(rule)
         self._rules_of |= new
-        with errors_told(self._explain):
-            self.named(list(new))
-            self._pins.ensure(new)
-            self.met(list(new))
+        return list(new)
 
     def _explain(self, error: FreshnessError) -> str:
         """`error`, with the rule and the line of its Snakefile for each reference that it is about."""

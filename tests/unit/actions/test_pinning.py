@@ -148,8 +148,22 @@ def test_one_bad_image_does_not_hide_the_others():
     with pytest.raises(PinningFailed) as caught:
         found.ensure(["docker://q.io/a:1", "docker://q.io/b:1", "docker://q.io/c:1", "docker://Q"])
 
-    assert list(caught.value.failures) == ["docker://Q", "docker://q.io/b:1", "docker://q.io/c:1"]
+    assert list(caught.value.failures) == ["docker://q.io/b:1", "docker://q.io/c:1", "docker://Q"]
     assert "docker://q.io/a:1" in found.entries
+
+
+def test_what_cannot_be_pinned_is_an_error_only_for_who_needs_it():
+    world = World(broken={"docker://q.io/b:1": NotFound("no such tag")})
+    found = pins(Mode.LOCK, world=world)
+
+    found.attempt(["docker://q.io/a:1", "docker://q.io/b:1"])
+    found.ensure(["docker://q.io/a:1"])
+
+    assert str(found.failures["docker://q.io/b:1"]) == "no such tag"
+    assert list(found.table()) == ["docker://q.io/a:1"]
+    with pytest.raises(PinningFailed, match="no such tag"):
+        found.pinned("docker://q.io/b:1")
+    assert world.asked == ["docker://q.io/a:1", "docker://q.io/b:1"]
 
 
 def test_what_cannot_be_pinned_is_left_as_it_is_unless_that_is_an_error():

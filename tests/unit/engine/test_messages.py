@@ -26,8 +26,14 @@ def verdict(name, state=RemoteState.CURRENT, *, same=False, detail=""):
     )
 
 
-def told(*verdicts, changes=(), unpinnable=None, left_alone=(), dryrun=False, **options):
-    facts = Facts(verdicts=verdicts, changes=changes, unpinnable=unpinnable or {}, left_alone=left_alone)
+def told(*verdicts, changes=(), unpinnable=None, left_alone=(), unneeded=None, dryrun=False, **options):
+    facts = Facts(
+        verdicts=verdicts,
+        changes=changes,
+        unpinnable=unpinnable or {},
+        left_alone=left_alone,
+        unneeded=unneeded or {},
+    )
     return lines(facts, Options(**options), lockfile="containers.lock", dryrun=dryrun)
 
 
@@ -114,3 +120,12 @@ def test_a_new_pin_whose_name_says_a_version_is_none():
     assert not any(
         line.problem for line in told(changes=[Change(reference=n, old=None, new=entry(n, NEW)) for n in names])
     )
+
+
+def test_what_no_job_needs_and_could_not_be_pinned_takes_one_line_a_reason():
+    summary, gone, missing = told(unneeded={"a": "no such\ntag"} | dict.fromkeys("bcdef", "not in the lock"))
+
+    assert summary.text.endswith(": 6 not pinned")
+    assert gone.text == "  not pinned, no job needs it: a: no such tag"
+    assert missing.text == "  not pinned, no job needs them: b, c, d and 2 more: not in the lock"
+    assert missing.problem
