@@ -1,14 +1,12 @@
 """A record is whole at every moment, and who reads it believes nothing."""
 
-import errno
 import hashlib
-import json
 import os
 from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.errors import InvalidRecord, LocalIOError
+from snakemake_apptainer_freshness.errors import InvalidRecord
 from snakemake_apptainer_freshness.record import events, writer
 from snakemake_apptainer_freshness.record.journal import chain, folder_of, read, read_all
 from snakemake_apptainer_freshness.record.run import Ending, JobResult
@@ -21,18 +19,6 @@ def test_what_was_written_is_read(tmp_path):
     (run,) = read_all(tmp_path)
 
     assert run == replace(RUN, file=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def test_the_record_is_json_and_readable_after_every_event(tmp_path):
-    path = folder_of(tmp_path) / f"{RUN.id}.json"
-    journal = writer.Journal(path, events.head(RUN, DEAD))
-    for table in journals.tables(RUN):
-        assert json.loads(path.read_bytes())["version"] == 1
-        assert (read(path).ending, read(path).problem) == (Ending.UNKNOWN, "")
-        journal.append([table])
-    journal.close()
-
-    assert read(path).ending is Ending.FINISHED
 
 
 def test_a_record_without_an_end_whose_process_lives_is_that_of_a_run_under_way(tmp_path):
@@ -125,40 +111,6 @@ def test_what_is_no_file_is_no_record(tmp_path, make):
     (run,) = read_all(tmp_path)
     assert run.problem.startswith("it cannot be read: it is a")
     assert writer.newest_hash(folder_of(tmp_path)) == ""
-
-
-def test_a_write_that_fails_leaves_the_record_as_it_was(tmp_path, monkeypatch):
-    journal = writer.Journal(folder_of(tmp_path) / f"{RUN.id}.json", events.head(RUN, DEAD))
-    journal.append([events.job_started(JOB)])
-    before = journal.path.read_bytes()
-    write_some = os.pwrite
-
-    def full(file, content, offset):
-        return write_some(file, content[:10], offset) if len(content) > 10 else write_some(file, content, offset)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
-        with pytest.raises(OSError, match="No space left") as error:
-            journal.append([events.job_ended(JOB)])
-    assert error.value.errno == errno.ENOSPC
-    assert journal.path.read_bytes() == before
-
-    journal.append([events.job_ended(JOB)])
-    journal.close()
-    assert read(journal.path).jobs == (JOB,)
-
-
-def test_a_record_that_cannot_be_begun_is_an_error_and_leaves_nothing(tmp_path):
-    (tmp_path / ".snakemake").write_text("")
-
-    with pytest.raises(LocalIOError, match="cannot write the record of this run"):
-        write(tmp_path)
-
-
-def test_a_new_run_is_later_than_all_records_whatever_the_clock_says(tmp_path):
-    newest = write(tmp_path, replace(RUN, id="29991231T235959.999999Z"))
-
-    assert writer.new_id(newest.parent) == "30000101T000000.000000Z"
 
 
 def test_records_make_a_chain(tmp_path):
