@@ -124,13 +124,14 @@ class LockRequest:
     """What a person wants of the lock.
 
     `upgrade` has the patterns of references whose pins may move: shell patterns on the whole text. `offline` leaves
-    what is missing missing, unless something is to be upgraded.
+    what is missing missing, unless something is to be upgraded. `allow_unseen` agrees to rules that could not be seen.
     """
 
     upgrade: tuple[str, ...] = ()
     take_same_platform: bool = False
     prune: bool = False
     offline: bool = False
+    allow_unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +141,8 @@ class LockPlan:
     `differences` is what was agreed on; `held_back` what has the same image for this platform and was not taken.
     `orphans` are named by no rule; `unclear` by none that could be seen. `missing` is not locked, and was not asked
     for. `unpinnable` has no digest, and why; `failures` could not be pinned, and why. `violations` are what policies
-    say; where one of them is an error, nothing is agreed on.
+    say; where one of them is an error, nothing is agreed on. `unseen` are rules that may name more than what was seen,
+    and that nobody allowed.
     """
 
     before: Lock
@@ -153,11 +155,13 @@ class LockPlan:
     unpinnable: Mapping[str, str]
     failures: Mapping[str, FreshnessError]
     violations: tuple[Violation, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def is_as_agreed(self) -> bool:
-        """Whether the lock is complete, has no orphans, would not change, and no policy forbids it."""
-        return not (self.differences or self.orphans or self.missing or self.failures or self.is_forbidden)
+        """Whether all was seen, the lock is complete, has no orphans, would not change, and no policy forbids it."""
+        is_lacking = self.missing or self.failures or self.unseen
+        return not (self.differences or self.orphans or is_lacking or self.is_forbidden)
 
     @property
     def is_forbidden(self) -> bool:
@@ -221,8 +225,8 @@ def plan(
             before=before, after=before, differences=(), unpinnable={}, failures={}, violations=tuple(named)
         )
     unnamed = tuple(text for text in before.entries if text not in workflow.uses)
-    all_seen = not any(unseen.rule for unseen in workflow.unseen)
-    orphans, unclear = (unnamed, ()) if all_seen else ((), unnamed)
+    unseen = tuple(one.rule for one in workflow.unseen if one.rule)
+    orphans, unclear = ((), unnamed) if unseen else (unnamed, ())
     moving = _meaning_the_same(before, _chosen(wish.upgrade, [*workflow.uses, *unclear]))
     pins, failures = _pinned(workflow, before, moving, wish, registries)
     settled, held_back = _settled(before, pins, take_same_platform=wish.take_same_platform)
@@ -245,6 +249,7 @@ def plan(
         unpinnable=pins.unpinnable,
         failures={text: error for text, error in failures.items() if text not in missing},
         violations=(*named, *policies.of_pins(pinned)),
+        unseen=() if wish.allow_unseen else unseen,
     )
 
 

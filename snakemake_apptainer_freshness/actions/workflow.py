@@ -6,7 +6,7 @@ What could not be seen is part of the answer: a reference that only a job which 
 neither an orphan of the lock nor missing from it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +52,11 @@ class Workflow:
 
     `uses` has the rules that name each reference, by the reference as the workflow says it, sorted. `prefix` is
     Snakemake's image folder for this workflow. `options` are the defaults where the workflow does not have the flag on.
-    All paths are absolute; none of them need be there but the Snakefile and the working directory.
+    All paths are absolute; none of them need be there but the Snakefile and the working directory. `snakefile` is None
+    where references were named without a workflow.
     """
 
-    snakefile: Path
+    snakefile: Path | None
     workdir: Path
     lockfile: Path
     options: Options
@@ -63,3 +64,17 @@ class Workflow:
     uses: Mapping[str, tuple[RuleUse, ...]]
     unseen: tuple[Unseen, ...]
     outputs: tuple[ExistingOutput, ...]
+
+
+def of_references(references: Iterable[str], *, locked: Iterable[str], lockfile: Path, prefix: Path) -> Workflow:
+    """A workflow that names `references` and what is `locked` already, in no rule: for a lock without a Snakefile."""
+    return Workflow(
+        snakefile=None,
+        workdir=Path.cwd(),
+        lockfile=lockfile.absolute(),
+        options=Options(),
+        prefix=prefix.absolute(),
+        uses=dict.fromkeys(sorted({*references, *locked}), ()),
+        unseen=(),
+        outputs=(),
+    )

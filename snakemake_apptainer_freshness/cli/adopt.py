@@ -1,12 +1,14 @@
 """``apptainer-freshness adopt``: take an old project over without running it again."""
 
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from snakemake_apptainer_freshness.cli import output
-from snakemake_apptainer_freshness.cli.common import json_option, snakemake_arguments
+from snakemake_apptainer_freshness.cli.common import find_lock, json_option, lockfile_option, snakemake_arguments
 from snakemake_apptainer_freshness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,9 +47,10 @@ where a registry could not be asked.
     help="Compare images with the layers that their digests name, where nothing else proves them.  [default: --deep]",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be adopted, and remember nothing.")
+@lockfile_option
 @json_option
 @snakemake_arguments
-def command(arguments: tuple[str, ...], *, deep: bool, dry_run: bool, as_json: bool) -> int:
+def command(arguments: tuple[str, ...], *, deep: bool, dry_run: bool, lockfile: Path | None, as_json: bool) -> int:
     """Prove that outputs made without this plugin are those of the pinned images."""
     from snakemake_apptainer_freshness.actions.adopt import adopt
     from snakemake_apptainer_freshness.actions.lock_io import read_lock
@@ -55,7 +58,10 @@ def command(arguments: tuple[str, ...], *, deep: bool, dry_run: bool, as_json: b
     from snakemake_apptainer_freshness.registry.resolver import Resolver
     from snakemake_apptainer_freshness.store import history
 
+    chosen = None if lockfile is None else lockfile.absolute()  # the workflow may change the folder
+    find_lock(lockfile)
     workflow = read(arguments, with_outputs=True)
+    workflow = workflow if chosen is None else replace(workflow, lockfile=chosen)
     _refuse_without(workflow)
     with Resolver() as registry:
         adoption = adopt(

@@ -12,10 +12,9 @@ import click
 
 from snakemake_apptainer_freshness.cli import output
 from snakemake_apptainer_freshness.cli.common import (
-    PLACES,
-    find_lock,
     image_folder,
     json_option,
+    lock_place,
     lockfile_option,
     need_lock,
     prefix_option,
@@ -120,7 +119,7 @@ def load_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
     from snakemake_apptainer_freshness.actions.unpack import Loader
     from snakemake_apptainer_freshness.common.progress import ProgressBars
 
-    path, folder = _lock_place(lockfile), image_folder(prefix, may_be_made=True)
+    path, folder = lock_place(lockfile), image_folder(prefix, may_be_made=True)
     with _read(file) as source, ProgressBars() as bars:
         loader = Loader(source, lock_path=path, prefix=folder)
         contents = loader.begin()
@@ -138,16 +137,6 @@ def load_command(file: str, lockfile: Path | None, prefix: str | None, *, as_jso
             output.note(f"{one.pin.reference.text}: its former image was moved aside as {one.quarantined.name}")
     output.note(f"{path} and {output.counted(len(loaded), 'image')} are in place: mode frozen needs no network")
     return 0
-
-
-def _lock_place(chosen: Path | None) -> Path:
-    """Where the lock belongs: where one is, else beside the main Snakefile of this folder."""
-    if chosen is not None:
-        if chosen.is_dir():
-            raise UsageError(f"the lock file {chosen} is a folder", hint="give --lockfile the file itself")
-        return chosen
-    beside = Path(PLACES[1]) if Path("workflow/Snakefile").exists() and not Path("Snakefile").exists() else None
-    return find_lock(None) or beside or Path(PLACES[0])
 
 
 @contextlib.contextmanager

@@ -78,6 +78,22 @@ def find_lock(chosen: Path | None) -> Path | None:
     return chosen
 
 
+def lock_place(chosen: Path | None) -> Path:
+    """Where the lock belongs: where it was `chosen` or is, else beside the main Snakefile of this folder.
+
+    Raises
+    ------
+    UsageError
+        where the chosen one is a folder.
+    """
+    if chosen is not None:
+        if chosen.is_dir():
+            raise UsageError(f"the lock file {chosen} is a folder", hint="give --lockfile the file itself")
+        return chosen
+    beside = Path(PLACES[1]) if Path("workflow/Snakefile").exists() and not Path("Snakefile").exists() else None
+    return find_lock(None) or beside or Path(PLACES[0])
+
+
 def need_lock(chosen: Path | None, *, hint: str) -> "tuple[Path, Lock]":
     """The lock file and what it says; `hint` is what a person can do where there is none.
 

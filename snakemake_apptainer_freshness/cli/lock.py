@@ -1,194 +1,43 @@
-"""``apptainer-freshness lock``: make the lock of a workflow, or complete it, without running anything.
+"""``apptainer-freshness lock``: make the lock of a workflow, or complete it, without running anything."""
 
-How a plan for the lock is shown: a diff that can be read, a row an image, and as JSON.
-"""
-
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import glob
+import math
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from snakemake_apptainer_freshness.cli import output, print_error
-from snakemake_apptainer_freshness.cli.common import json_option, sarif_option, snakemake_arguments
+from snakemake_apptainer_freshness.cli.common import (
+    json_option,
+    lock_place,
+    sarif_option,
+)
+from snakemake_apptainer_freshness.cli.lock_report import (
+    document_of,
+    path_from_here,
+    rules_of,
+    show,
+    summary,
+    told,
+    unversioned,
+)
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
-from snakemake_apptainer_freshness.settings import Reaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from snakemake_apptainer_freshness.actions.labels import Details
-    from snakemake_apptainer_freshness.actions.lock import LockDifference, LockPlan
-    from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Workflow
-    from snakemake_apptainer_freshness.lockfile import Entry
-    from snakemake_apptainer_freshness.policy import Violation
+    from snakemake_apptainer_freshness.actions.lock import LockPlan, LockRequest
+    from snakemake_apptainer_freshness.actions.workflow import Workflow
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
-_HELD: Final = "same platform"
-_SHOWN: Final = 3
-
-
-def show(workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Details]") -> None:
-    """Print a row for everything that is not simply as it was agreed."""
-    rows: list[tuple[str, ...]] = []
-    rows += [(one.what.value, one.reference, *_cells(one, details)) for one in planned.differences]
-    rows += [(_HELD, one.reference, *_cells(one, {})) for one in planned.held_back]
-    rows += [("missing", text, "not in the lock", rules_of(workflow, text)) for text in planned.missing]
-    removed = {one.reference for one in planned.differences if one.new is None}
-    rows += [("orphan", text, "no rule names it") for text in planned.orphans if text not in removed]
-    rows += [("unclear", text, "no rule that could be seen names it") for text in planned.unclear]
-    if workflow.options.on_unpinnable is not Reaction.IGNORE:
-        rows += [("unpinnable", text, why, rules_of(workflow, text)) for text, why in planned.unpinnable.items()]
-    if output.at_terminal(sys.stdout):  # references are long: what there is to say stands below, not beside
-        rows = [(what, "\n".join(filter(None, cells))) for what, *cells in rows]
-    output.table(("what", "image"), rows)
-
-
-def unversioned(workflow: "Workflow") -> "Iterator[str]":
-    """The references that name no version; none where a policy rules on tags, which decides then."""
-    from snakemake_apptainer_freshness.image.reference import parse
-
-    for text in workflow.uses if "tags" not in workflow.options.policy else ():
-        try:
-            if parse(text).names_no_version:
-                yield text
-        except FreshnessError:  # told where it is pinned
-            continue
-
-
-def _cells(one: "LockDifference", details: "Mapping[str, Details]") -> Iterator[str]:
-    """What there is to say of one changed entry."""
-    if one.old and one.new:
-        yield f"{one.old.digest.short} → {one.new.digest.short}"
-        yield ", ".join(f"{platform} {fate}" for platform, fate in one.platforms.items())
-        yield _said(details.get(one.old.pinned.text), details.get(one.new.pinned.text))
-    else:
-        entry = one.new or one.old
-        yield entry.digest.short if entry else ""
-    yield _rules(one.uses)
-    yield _made(one.outputs)
-
-
-def _said(old: "Details | None", new: "Details | None") -> str:
-    """How what the images say of themselves differs."""
-    told = []
-    for name in ("created", "version", "revision"):
-        before, after = getattr(old, name, ""), getattr(new, name, "")
-        if after and after == before and name != "created":
-            told.append(f"{name} still {after}")
-        elif before or after:
-            told.append(f"{name} {before or '?'} → {after or '?'}")
-    return ", ".join(told)
-
-
-def rules_of(workflow: "Workflow", reference: str) -> str:
-    """The rules that name `reference`, and where they stand; empty where none does."""
-    return _rules(workflow.uses.get(reference, ()))
-
-
-def _rules(uses: "Sequence[RuleUse]") -> str:
-    if not uses:
-        return ""
-    return f"{'rule' if len(uses) == 1 else 'rules'} {_some([_at(use) for use in uses])}"
-
-
-def _made(outputs: "Sequence[ExistingOutput]") -> str:
-    if not outputs:
-        return ""
-    made = output.counted(len(outputs), "output that is there was", "outputs that are there were")
-    return f"{made} made with the old one: {_some([one.path for one in outputs])}"
-
-
-def _some(texts: Sequence[str]) -> str:
-    more = f", … and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
-
-
-def _at(use: "RuleUse") -> str:
-    return f"{use.rule} ({path_from_here(use.snakefile)}:{use.line})"
-
-
-def path_from_here(path: str) -> str:
-    """`path`, relative where it lies below the working directory."""
-    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
-
-
-def told(workflow: "Workflow", one: "Violation") -> str:
-    """How a policy is broken, and by which rule."""
-    where = rules_of(workflow, one.reference)
-    named = f"{one.reference} ({where})" if where else one.reference
-    return f"policy {one.level}: {named}: {one.text} ({path_from_here(one.source)})"
-
-
-def summary(lockfile: str, planned: "LockPlan", *, written: bool) -> str:
-    """One line about the whole of it."""
-    would = "" if written else "would be "
-    removed = {one.reference for one in planned.differences if one.new is None}
-    counts: dict[str, int] = {}
-    for one in planned.differences:
-        counts[f"{would}{one.what}"] = counts.get(f"{would}{one.what}", 0) + 1
-    counts["not locked"] = len(planned.missing)
-    counts["not taken, the same for this platform"] = len(planned.held_back)
-    counts["named by no rule"] = len(set(planned.orphans) - removed)
-    counts["not pinnable"] = len(planned.unpinnable)
-    counts["failed"] = len(planned.failures)
-    counts["against the policy"] = len(planned.violations)
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"{lockfile}: {output.counted(len(planned.after), 'image')}; {told or 'nothing to change'}"
-
-
-def document_of(
-    workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Details]", *, written: bool
-) -> dict[str, Any]:
-    """The plan as one document."""
-    return {
-        "lockfile": str(workflow.lockfile),
-        "snakefile": str(workflow.snakefile),
-        "written": written,
-        "as_agreed": planned.is_as_agreed,
-        "change": [_change(workflow, one, details) for one in planned.differences],
-        "held_back": [_change(workflow, one, details) for one in planned.held_back],
-        "missing": [{"reference": text, "rules": _json_rules(workflow, text)} for text in planned.missing],
-        "orphan": list(planned.orphans),
-        "unclear": list(planned.unclear),
-        "unpinnable": [
-            {"reference": text, "why": why, "rules": _json_rules(workflow, text)}
-            for text, why in planned.unpinnable.items()
-        ],
-        "unseen": [{"rule": one.rule or None, "why": one.why} for one in workflow.unseen],
-        "violation": [
-            {"reference": one.reference, "rule": one.rule.value, "level": one.level.value, "why": one.text}
-            for one in planned.violations
-        ],
-        "error": [output.error_of(error, text) for text, error in planned.failures.items()],
-    }
-
-
-def _change(workflow: "Workflow", one: "LockDifference", details: "Mapping[str, Details]") -> dict[str, Any]:
-    return {
-        "what": one.what.value,
-        "reference": one.reference,
-        "old": _entry(one.old, details),
-        "new": _entry(one.new, details),
-        "platforms": {str(platform): fate.value for platform, fate in one.platforms.items()},
-        "rules": _json_rules(workflow, one.reference),
-        "outputs": [made.path for made in one.outputs],
-    }
-
-
-def _entry(entry: "Entry | None", details: "Mapping[str, Details]") -> dict[str, Any] | None:
-    """An entry with the keys of the lock, and what the image says of itself, where that is known."""
-    if entry is None:
-        return None
-    said = details.get(entry.pinned.text)
-    known = {name: getattr(said, name) for name in ("created", "version", "revision") if getattr(said, name, "")}
-    return {**entry.to_dict(), **known}
-
-
-def _json_rules(workflow: "Workflow", reference: str) -> list[dict[str, Any]]:
-    uses = workflow.uses.get(reference, ())
-    return [{"rule": use.rule, "snakefile": use.snakefile, "line": use.line or None} for use in uses]
+_MOST_COMBINATIONS: Final = 10_000
+_HOW_TO_SEE: Final = (
+    "what was not seen may name more images: name its targets behind two dashes, give values with --wildcard, or agree "
+    "to it with --allow-unseen"
+)
 
 
 @click.command("lock", short_help="Make or complete the lock of a workflow, without running it.")
@@ -207,19 +56,36 @@ def _json_rules(workflow: "Workflow", reference: str) -> list[dict[str, Any]]:
     help="With an upgrade: take also an index that changed while the image for this platform did not.",
 )
 @click.option("--prune", is_flag=True, help="Remove entries that no rule names.")
+@click.option(
+    "--wildcard",
+    "wildcards",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A value of a wildcard, for containers that depend on it: needs no input files; may be given more than once.",
+)
+@click.option("--allow-unseen", is_flag=True, help="With --check: agree to rules whose container could not be seen.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would change.")
+@click.option(
+    "--lockfile",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The lock to make or complete.  [default: the workflow's]",
+)
 @sarif_option
 @json_option
-@snakemake_arguments
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[REFERENCE]... [-- SNAKEMAKE ARGUMENTS]")
 def command(
     arguments: tuple[str, ...],
     patterns: tuple[str, ...],
+    wildcards: tuple[str, ...],
     *,
     check: bool,
     upgrade: bool,
     take_same_platform: bool,
     prune: bool,
+    allow_unseen: bool,
     dry_run: bool,
+    lockfile: Path | None,
     sarif: Path | None,
     as_json: bool,
 ) -> int:
@@ -229,24 +95,36 @@ def command(
 
         apptainer-freshness lock -- --configfile config/full.yaml
 
+    Or name each REFERENCE yourself, as in docker://quay.io/team/tool:1.0: then no workflow is read, and these alone are
+    added, or with --upgrade moved.
+
     What the lock has stays as it is, unless an upgrade is asked for.
 
-    Exit status: 0 where the lock is as it should be, else that of the worst error: 1 with --check where it is not, or
-    where a policy forbids an image, 2 wrong use or bad input, 3 a registry or file could not be reached.
+    Exit status: 0 where the lock is as it should be, else that of the worst error: 1 with --check where it is not or a
+    rule's container could not be seen, or where a policy forbids an image, 2 wrong use or bad input, 3 a registry or
+    file could not be reached.
     """
     from snakemake_apptainer_freshness.actions.lock import LockRequest, lock, plan
     from snakemake_apptainer_freshness.actions.lock_io import read_lock
-    from snakemake_apptainer_freshness.engine.query import read
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
     if upgrade and patterns:
         raise UsageError("--upgrade takes all images, --upgrade-image some", hint="give one of them")
     if take_same_platform and not (upgrade or patterns):
         raise UsageError("--take-same-platform says what an upgrade takes", hint="add --upgrade or --upgrade-image")
+    if allow_unseen and not check:
+        raise UsageError("--allow-unseen says what a check agrees to", hint="add --check, or leave it out")
     wish = LockRequest(
-        upgrade=("*",) if upgrade else patterns, take_same_platform=take_same_platform, prune=prune, offline=check
+        upgrade=("*",) if upgrade else patterns,
+        take_same_platform=take_same_platform,
+        prune=prune,
+        offline=check,
+        allow_unseen=allow_unseen,
     )
-    workflow = read(arguments, with_outputs=bool(wish.upgrade or prune))
+    if references := references_in(arguments):
+        workflow, wish = _named(references, lockfile, wish, only=len(references) == len(arguments), wildcards=wildcards)
+    else:
+        workflow = _read(arguments, lockfile, wish, wildcards=wildcards)
     with Resolver() as registries:
         if check or dry_run:
             before = read_lock(workflow.lockfile)
@@ -270,8 +148,65 @@ def command(
         from snakemake_apptainer_freshness.cli.lock_sarif import of_plan, write
 
         write(sarif, of_plan(workflow, planned))
+    if check and planned.unseen:
+        output.note(_HOW_TO_SEE)
     status = max((error.exit_status for error in planned.failures.values()), default=0)
     return status or int(planned.is_forbidden or (check and not planned.is_as_agreed))
+
+
+def references_in(arguments: "Sequence[str]") -> tuple[str, ...]:
+    """Those of the `arguments` that begin with the scheme of an image's source; no target of Snakemake's does."""
+    from snakemake_apptainer_freshness.image.scheme import Scheme
+
+    schemes = tuple(f"{scheme}:" for scheme in Scheme if scheme is not Scheme.FILE)
+    return tuple(text for text in arguments if text.startswith(schemes))
+
+
+def _named(
+    references: tuple[str, ...], lockfile: Path | None, wish: "LockRequest", *, only: bool, wildcards: tuple[str, ...]
+) -> "tuple[Workflow, LockRequest]":
+    """What is asked for where references are named: these alone, and whatever else the lock has stays as it is."""
+    from snakemake_apptainer_freshness.actions.lock_io import read_lock
+    from snakemake_apptainer_freshness.actions.workflow import of_references
+    from snakemake_apptainer_freshness.image.reference import parse
+    from snakemake_apptainer_freshness.store.prefix import folder
+
+    if not only or wildcards or wish.prune or wish.upgrade not in ((), ("*",)):
+        raise UsageError(
+            "references and a workflow cannot be locked at once: no workflow is read where a REFERENCE is named",
+            hint="leave out Snakemake's arguments, --wildcard, --prune and --upgrade-image; or the references",
+        )
+    for text in references:
+        parse(text)
+    path = lock_place(lockfile)
+    named = of_references(references, locked=read_lock(path).entries, lockfile=path, prefix=folder(None))
+    return named, replace(wish, upgrade=tuple(map(glob.escape, references)) if wish.upgrade else ())
+
+
+def _read(
+    arguments: tuple[str, ...], lockfile: Path | None, wish: "LockRequest", *, wildcards: tuple[str, ...]
+) -> "Workflow":
+    from snakemake_apptainer_freshness.engine.query import read
+
+    values = _values(wildcards)
+    chosen = None if lockfile is None else lock_place(lockfile).absolute()  # the workflow may change the folder
+    workflow = read(arguments, with_outputs=bool(wish.upgrade or wish.prune), wildcards=values)
+    return workflow if chosen is None else replace(workflow, lockfile=chosen)
+
+
+def _values(wildcards: tuple[str, ...]) -> dict[str, list[str]]:
+    values: dict[str, list[str]] = {}
+    for text in wildcards:
+        name, equals, value = text.partition("=")
+        if not (name.isidentifier() and equals and value):
+            raise UsageError(f"--wildcard cannot be {text!r}", hint="write NAME=VALUE, as in --wildcard version=1.10.2")
+        if value not in values.setdefault(name, []):
+            values[name].append(value)
+    if math.prod(map(len, values.values())) > _MOST_COMBINATIONS:
+        raise UsageError(
+            f"the values of --wildcard make more than {_MOST_COMBINATIONS} combinations", hint="give fewer at once"
+        )
+    return values
 
 
 def _tell_wait(path: Path) -> "Callable[[str], None]":
@@ -298,9 +233,9 @@ def _show(
     for one in planned.violations:
         output.note(told(workflow, one))
     for text in unversioned(workflow):
-        output.note(
-            f"warning: {text} names no tag, or latest: an upgrade may take anything ({rules_of(workflow, text)})"
-        )
+        where = rules_of(workflow, text)
+        named = f"{text} ({where})" if where else text
+        output.note(f"warning: {named} names no tag, or latest: an upgrade may take anything")
     for unseen in workflow.unseen:
         output.note(f"not seen: {f'rule {unseen.rule}: ' if unseen.rule else ''}{unseen.why}")
     output.note(summary(path_from_here(str(workflow.lockfile)), planned, written=written))

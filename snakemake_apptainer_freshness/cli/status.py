@@ -1,6 +1,7 @@
 """``apptainer-freshness status``: what lock, registry and disk say of each reference, worst first."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import click
 
 from snakemake_apptainer_freshness.cli import output
 from snakemake_apptainer_freshness.cli.common import (
+    find_lock,
     image_folder,
     json_option,
     lockfile_option,
@@ -93,14 +95,16 @@ def command(
 
 
 def _read(arguments: tuple[str, ...], lockfile: Path | None, prefix: str | None) -> "Workflow":
-    if lockfile is not None or prefix is not None:
+    if prefix is not None:
         raise UsageError(
-            "--lockfile and --prefix are for asking without Snakemake",
-            hint="a workflow says itself where they are: its configuration, and --apptainer-prefix behind the dashes",
+            "--prefix is for asking without Snakemake",
+            hint="Snakemake says itself where its image folder is: put --apptainer-prefix behind the dashes",
         )
     from snakemake_apptainer_freshness.engine.query import read
 
-    return read(arguments)
+    chosen = find_lock(lockfile) if lockfile is not None else None
+    workflow = read(arguments)
+    return workflow if chosen is None else replace(workflow, lockfile=chosen.absolute())
 
 
 def _violations(lock: "Lock", path: Path, workflow: "Workflow | None") -> "list[Violation]":

@@ -10,10 +10,11 @@ replaced on each rule.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.engine.seams import EXPAND_CONTAINER
+from snakemake_apptainer_freshness.engine.seams import EXPAND_CONTAINER, RULE_WILDCARDS
 from snakemake_apptainer_freshness.errors import FreshnessError
 
 _DIRECTIVE: Final = "_apptainer_freshness_directive"
@@ -48,6 +49,29 @@ def job_references(jobs: Iterable[Any], expand: Callable[[Any, Any], Any]) -> It
             reference = expand(job.rule, job.wildcards_dict)
         if isinstance(reference, str) and reference:
             yield reference, job.rule
+
+
+def given_references(rules: Iterable[Any], values: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Any]]:
+    """Each reference that `values` of wildcards make of the rules whose wildcards all have some, with its rule."""
+    for rule in rules:
+        names = sorted(wildcards_of(rule))
+        if names and all(name in values for name in names):
+            for combination in itertools.product(*(values[name] for name in names)):
+                reference = container_of(rule, dict(zip(names, combination, strict=True)))
+                if isinstance(reference, str) and reference:
+                    yield reference, rule
+
+
+def wildcards_of(rule: Any) -> frozenset[str]:
+    """The names of the wildcards that the container of `rule` may depend on."""
+    image = directive_of(rule)
+    if callable(image):
+        return frozenset(rule.wildcard_names if RULE_WILDCARDS.is_in(rule) else ())
+    if not isinstance(image, str) or not EXPAND_CONTAINER.is_in(rule):
+        return frozenset()
+    from snakemake.io import get_wildcard_names
+
+    return frozenset(get_wildcard_names(image))
 
 
 def _has_wildcards(image: str) -> bool:

@@ -22,13 +22,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from snakemake import cli
 from snakemake.api import SNAKEFILE_CHOICES, SnakemakeApi, resolve_snakefile
-from snakemake.exceptions import format_exception_to_string
+from snakemake.exceptions import MissingRuleException, format_exception_to_string
 
 from snakemake_apptainer_freshness import install
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Unseen, Workflow
@@ -37,8 +37,10 @@ from snakemake_apptainer_freshness.engine import config
 from snakemake_apptainer_freshness.engine.directives import (
     container_of,
     directive_of,
+    given_references,
     job_references,
     static_references,
+    wildcards_of,
 )
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 from snakemake_apptainer_freshness.settings import Mode, Options
@@ -92,22 +94,25 @@ _REFUSED: Final = ": error: "
 """Stands before what argparse has to say."""
 
 
-def read(arguments: Sequence[str], *, with_outputs: bool = False) -> Workflow:
+def read(
+    arguments: Sequence[str], *, with_outputs: bool = False, wildcards: Mapping[str, Sequence[str]] | None = None
+) -> Workflow:
     """What the workflow says that Snakemake finds with `arguments`, its own; none are its defaults in this folder.
 
-    `with_outputs` asks Snakemake's metadata what existing outputs were made with; else `outputs` is empty.
+    `with_outputs` asks Snakemake's metadata what existing outputs were made with; else `outputs` is empty. `wildcards`
+    has values of wildcards by name: a container that depends on these alone is seen without a job.
 
     Raises
     ------
     UsageError
         where there is no Snakefile, Snakemake does not take the arguments, or cannot parse the Snakefile: with
-        Snakemake's own message.
+        Snakemake's own message; where nothing makes a target; where no container depends on a wildcard that was given.
     InvalidSettings
         where our part of the workflow's configuration is wrong.
     """
     with contextlib.chdir(Path.cwd()), _bar(), silenced() as said:
         try:
-            return _ask(arguments, with_outputs=with_outputs)
+            return _ask(arguments, _Asked(with_outputs=with_outputs, wildcards=wildcards or {}))
         except FreshnessError:
             raise
         except SystemExit as end:
@@ -131,7 +136,15 @@ class _Answered(BaseException):
     """The question is answered; Snakemake, which handles every Exception itself, need do no more."""
 
 
-def _ask(arguments: Sequence[str], *, with_outputs: bool) -> Workflow:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What is asked beside what the rules name, as :func:`read` has it."""
+
+    with_outputs: bool
+    wildcards: Mapping[str, Sequence[str]]
+
+
+def _ask(arguments: Sequence[str], asked: _Asked) -> Workflow:
     parser, settings = cli.parse_args([*arguments])
     if resolve_snakefile(settings.snakefile, allow_missing=True) is None:
         raise UsageError(
@@ -142,7 +155,7 @@ def _ask(arguments: Sequence[str], *, with_outputs: bool) -> Workflow:
     answers: list[Workflow] = []
 
     def answer(api: Any, **kwargs: Any) -> None:
-        answers.append(_read(api, kwargs, with_outputs=with_outputs))
+        answers.append(_read(api, kwargs, asked))
         raise _Answered
 
     with _replaced(cli, "SnakemakeApi", _api(answer)), contextlib.suppress(_Answered):
@@ -198,13 +211,13 @@ def _replaced(module: Any, name: str, value: object) -> Iterator[None]:
         setattr(module, name, former)
 
 
-def _read(api: Any, dag_settings: Mapping[str, Any], *, with_outputs: bool) -> Workflow:
+def _read(api: Any, dag_settings: Mapping[str, Any], asked: _Asked) -> Workflow:
     """What the workflow of `api` says, which builds the DAG that `dag_settings` ask for."""
     install()
-    asked = config.take_from_command_line(api.config_settings)
+    flag = config.take_from_command_line(api.config_settings)
     dag_api = type(api).dag(api, **dag_settings)  # parses the Snakefile
     workflow = api._workflow  # noqa: SLF001  the parsed one, which has no public name
-    options = config.options(workflow, asked)
+    options = config.options(workflow, flag)
     if options.mode is Mode.OFF:
         options = replace(options, mode=Options().mode)
     problem = _build(workflow, dag_api.summary)
@@ -217,9 +230,9 @@ def _read(api: Any, dag_settings: Mapping[str, Any], *, with_outputs: bool) -> W
         lockfile=config.lock_path(workflow, options),
         options=options,
         prefix=Path(images),
-        uses=_uses(workflow, jobs),
-        unseen=tuple(_unseen(workflow, jobs, problem)),
-        outputs=tuple(_outputs(persistence, jobs)) if with_outputs else (),
+        uses=_uses(workflow, jobs, asked.wildcards),
+        unseen=tuple(_unseen(workflow, jobs, problem, asked.wildcards)),
+        outputs=tuple(_outputs(persistence, jobs)) if asked.with_outputs else (),
     )
 
 
@@ -238,6 +251,11 @@ def _build(workflow: Any, summarise: Callable[[], Any]) -> str:
         summarise()
     except _Answered:
         return ""
+    except MissingRuleException as error:  # of an input it would be another one
+        raise UsageError(
+            f"Snakemake cannot make a target: {_told(error, workflow.linemaps).rpartition(chr(10))[2]}",
+            hint="name rules or files that rules make; a single image is locked by its reference, with its scheme",
+        ) from None
     except Exception as error:  # noqa: BLE001  what can be read off the rules is worth having all the same
         return _told(error, workflow.linemaps)
     return "Snakemake built none"
@@ -247,9 +265,13 @@ def _nothing() -> None:
     """Nothing."""
 
 
-def _uses(workflow: Any, jobs: Sequence[Any]) -> Mapping[str, tuple[RuleUse, ...]]:
+def _uses(
+    workflow: Any, jobs: Sequence[Any], wildcards: Mapping[str, Sequence[str]]
+) -> Mapping[str, tuple[RuleUse, ...]]:
+    _refuse_unused(workflow, wildcards)
     found: dict[str, set[tuple[str, str, int]]] = {}
-    for reference, rule in (*static_references(workflow.rules), *job_references(jobs, container_of)):
+    of_jobs = (*job_references(jobs, container_of), *given_references(workflow.rules, wildcards))
+    for reference, rule in (*static_references(workflow.rules), *of_jobs):
         line = workflow.linemaps.get(rule.snakefile, {}).get(rule.lineno, rule.lineno) or 0
         found.setdefault(str(reference), set()).add((str(rule.name), str(rule.snakefile), line))
     return {
@@ -258,14 +280,27 @@ def _uses(workflow: Any, jobs: Sequence[Any]) -> Mapping[str, tuple[RuleUse, ...
     }
 
 
-def _unseen(workflow: Any, jobs: Sequence[Any], problem: str) -> Iterator[Unseen]:
+def _refuse_unused(workflow: Any, wildcards: Mapping[str, Sequence[str]]) -> None:
+    known = {name for rule in workflow.rules for name in wildcards_of(rule)} if wildcards else set()
+    for name in wildcards:
+        if name not in known:
+            raise UsageError(
+                f"no container of this workflow depends on a wildcard {name}",
+                hint=f"those that some depend on: {', '.join(sorted(known)) or 'none'}",
+            )
+
+
+def _unseen(
+    workflow: Any, jobs: Sequence[Any], problem: str, wildcards: Mapping[str, Sequence[str]]
+) -> Iterator[Unseen]:
     if problem:
         yield Unseen(rule="", why=f"the DAG cannot be built: {problem}")
     seen = {job.rule.name for job in jobs}
     checkpoints = sorted({job.rule.name for job in workflow.dag.checkpoint_jobs}) if jobs else []
     static = {rule.name for _, rule in static_references(workflow.rules)}
     for rule in workflow.rules:
-        if not directive_of(rule) or rule.name in static:
+        names = wildcards_of(rule) if wildcards else frozenset()
+        if not directive_of(rule) or rule.name in static or (names and names <= wildcards.keys()):
             continue
         if problem:
             yield Unseen(rule=rule.name, why="its container depends on a job, and the DAG cannot be built")

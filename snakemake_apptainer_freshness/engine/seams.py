@@ -278,6 +278,24 @@ TELL_ERROR: Final = Seam(
     why="tells a user why a workflow cannot be read, in Snakemake's words",
     without="our commands that read a workflow stop",
 )
+NO_RULE: Final = Seam(
+    name="snakemake.exceptions.MissingRuleException",
+    use=SeamUse.CALLED,
+    why="tells a target that nothing makes from input files that are not here, when our commands read a workflow",
+    without="our commands that read a workflow stop",
+)
+RULE_WILDCARDS: Final = Seam(
+    name="Rule.wildcard_names",
+    use=SeamUse.READ,
+    why="which wildcards a container function may ask for, where `lock --wildcard` gives their values",
+    without="such values are given in vain, and the command says so",
+)
+TEXT_WILDCARDS: Final = Seam(
+    name="snakemake.io.get_wildcard_names",
+    use=SeamUse.CALLED,
+    why="which wildcards a container's text has, for the same",
+    without="our commands that read a workflow stop",
+)
 
 SEAMS: Final = tuple(value for value in [*globals().values()] if isinstance(value, Seam))
 """The table, in its order."""

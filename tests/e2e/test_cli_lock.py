@@ -161,3 +161,42 @@ def test_one_image_that_is_not_there_stops_no_other(lock, repository, workspace)
     assert [one["reference"] for one in document["error"]] == [b.reference]
     assert f"error: cannot pin {b.reference} (rule b (Snakefile:8)): " in lock.err
     assert list(workspace.lock().entries) == [a.reference]
+
+
+def test_single_references_are_locked_and_moved_without_a_workflow(lock, repository, workspace):
+    tool, other = repository(), repository("other")
+    digest, unmoved = tool.push("original"), other.push("original")
+    lock(tool.reference, other.reference)
+    new = tool.push("updated")
+    other.push("updated")
+    lock("--upgrade", tool.reference)
+
+    assert {text: str(one.digest) for text, one in workspace.lock().entries.items()} == {
+        tool.reference: new,
+        other.reference: unmoved,
+    }
+    assert digest != new
+
+
+def test_a_check_without_input_data_is_told_the_values_of_wildcards(lock, repository, workspace):
+    tool = repository()
+    tool.push("original")
+    by_version = tool.reference.rpartition(":")[0] + ":{version}"
+    workspace.write(
+        "Snakefile",
+        f"""
+        rule all:
+            input: "data/missing", "{tool.reference.rpartition(":")[2]}.txt"
+        rule read:
+            output: "{{version,[0-9.]+}}.txt"
+            container: "{by_version}"
+            shell: "cat /message > {{output}}"
+        """,
+    )
+    lock("--check", status=1)
+    assert "not seen: rule read: its container depends on a job, and the DAG cannot be built" in lock.err
+    value = f"version={tool.reference.rpartition(':')[2]}"
+    lock("--wildcard", value)
+
+    assert list(workspace.lock().entries) == [tool.reference]
+    assert lock("--check", "--wildcard", value) == ""

@@ -8,7 +8,7 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.lock import EntryChange, LockRequest, PlatformChange, lock, plan
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, writer
-from snakemake_apptainer_freshness.actions.workflow import RuleUse, Unseen, Workflow
+from snakemake_apptainer_freshness.actions.workflow import RuleUse, Unseen, Workflow, of_references
 from snakemake_apptainer_freshness.errors import InvalidLock, InvalidReference, NotFound, Unpinnable, UsageError
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
@@ -188,7 +188,26 @@ def test_nothing_is_an_orphan_while_a_rule_could_not_be_seen(workflow):
     found = planned(workflow(A, unseen=unseen), entry(A, OLD), entry(GONE, OLD), wish=LockRequest(prune=True))
 
     assert (found.orphans, found.unclear, found.differences) == ((), (GONE,), ())
-    assert found.is_as_agreed
+
+
+def test_a_lock_is_not_as_agreed_while_a_rule_could_not_be_seen_unless_that_is_allowed(workflow):
+    blind = workflow(A, unseen=(Unseen(rule="dynamic", why="no job"), Unseen(rule="", why="no DAG")))
+    refused = planned(blind, entry(A, OLD), wish=LockRequest(offline=True))
+    allowed = planned(blind, entry(A, OLD), wish=LockRequest(offline=True, allow_unseen=True))
+
+    assert (refused.unseen, refused.is_as_agreed) == (("dynamic",), False)
+    assert (allowed.unseen, allowed.is_as_agreed) == ((), True)
+
+
+def test_references_alone_are_added_beside_what_is_locked(tmp_path):
+    locked = Lock.of([entry(A, OLD)])
+    named = of_references([B], locked=locked.entries, lockfile=tmp_path / "containers.lock", prefix=tmp_path)
+    found = planned(named, *locked)
+    moved = planned(named, *locked, entry(B, OLD), wish=LockRequest(upgrade=(B,)))
+
+    assert found.after == Lock.of([entry(A, OLD), entry(B, NEW, OTHER)])
+    assert (found.orphans, found.unclear) == ((), ())
+    assert moved.after == found.after
 
 
 def test_a_dag_that_cannot_be_built_hides_no_orphan_where_no_rule_needs_it(workflow):

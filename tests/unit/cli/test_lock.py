@@ -10,9 +10,9 @@ from snakemake_apptainer_freshness import cli
 from snakemake_apptainer_freshness.actions.labels import Details
 from snakemake_apptainer_freshness.actions.lock import LockPlan, difference
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Unseen, Workflow
-from snakemake_apptainer_freshness.cli import lock
+from snakemake_apptainer_freshness.cli import lock_report
 from snakemake_apptainer_freshness.errors import NotFound
-from snakemake_apptainer_freshness.lockfile import Change, Lock
+from snakemake_apptainer_freshness.lockfile import Change, Lock, dumps
 from snakemake_apptainer_freshness.settings import Options, Reaction
 from tests.support.pins import lock_entry
 from tests.unit.cli.test_docs import SECTIONS
@@ -69,9 +69,21 @@ def test_a_lock_that_is_newer_than_this_program(place, snakefile):
     [
         (["--upgrade", "--upgrade-image", "*"], "--upgrade takes all images, --upgrade-image some"),
         (["--take-same-platform"], "--take-same-platform says what an upgrade takes"),
+        (["--allow-unseen"], "--allow-unseen says what a check agrees to"),
+        (["--wildcard", "version"], "--wildcard cannot be 'version'"),
+        (["--wildcard", "a b=1"], "--wildcard cannot be 'a b=1'"),
+        (["--wildcard", "version="], "--wildcard cannot be 'version='"),
+        (["--wildcard", "n=1"], "no container of this workflow depends on a wildcard n"),
+        ([w for n in range(101) for k in "ab" for w in ("--wildcard", f"{k}={n}")], "more than 10000 combinations"),
+        ([TOOL, "--prune"], "references and a workflow cannot be locked at once"),
+        ([TOOL, "--wildcard", "n=1"], "references and a workflow cannot be locked at once"),
+        ([TOOL, "--", "all"], "references and a workflow cannot be locked at once"),
+        (["docker://Q/Upper:1"], "must be lower case"),
+        (["--lockfile", "."], "the lock file . is a folder"),
+        (["--", "nothing_makes_this"], "Snakemake cannot make a target"),
         (["--", "--no-such-option"], "Snakemake does not take its arguments: unrecognized arguments: --no-such-option"),
     ],
-    ids=["both upgrades", "no upgrade", "snakemake's"],
+    ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
 def test_options_that_do_not_fit_together(place, snakefile, arguments, said):
     assert said in refused(place, *arguments)
@@ -84,6 +96,55 @@ def test_a_check_names_what_is_missing_and_writes_nothing(place, snakefile):
     assert answer.rows == [["missing", TOOL, "not in the lock", "rule a (Snakefile:1)"]]
     assert answer.err == "containers.lock: 0 images; 1 not locked\n"
     assert not (place.folder / "containers.lock").exists()
+
+
+UNSEEN = (
+    RULE + 'rule b:\n    output: "b.{n}"\n    container: "docker://quay.io/team/b:{n}"\n    shell: "touch {output}"\n'
+)
+
+
+def test_a_check_fails_where_a_rule_could_not_be_seen_and_says_how_it_can_be(place, snakefile):
+    (place.folder / "containers.lock").write_text(dumps(Lock.of([entry(OLD)])))
+    snakefile.write_text(UNSEEN)
+    refused = place.run("lock", "--check", "--", "a")
+    allowed = place.run("lock", "--check", "--allow-unseen", "--", "a")
+    seen = place.run("lock", "--check", "--wildcard", "n=1", "--wildcard", "n=2", "--", "a")
+
+    assert refused.status == 1
+    assert "not seen: rule b: its container depends on a job" in refused.err
+    assert "--wildcard" in refused.err
+    assert not place.run("lock", "--check", "--json", "--", "a").json["as_agreed"]
+    assert (allowed.status, allowed.out) == (0, "")
+    assert "--wildcard" not in allowed.err
+    assert seen.status == 1
+    assert [row[:2] for row in seen.rows] == [["missing", f"docker://quay.io/team/b:{n}"] for n in (1, 2)]
+    assert "not seen" not in seen.err
+
+
+def test_references_need_no_workflow_and_the_lock_may_lie_elsewhere(place):
+    other = place.folder / "other.lock"
+    other.write_text(dumps(Lock.of([entry(OLD)])))
+    absent = place.run("lock", "--check", "docker://quay.io/team/new:1", "--lockfile", other)
+    there = place.run("lock", "--check", TOOL, "--lockfile", other, "--json")
+
+    assert absent.status == 1
+    assert absent.rows == [["missing", "docker://quay.io/team/new:1", "not in the lock", ""]]
+    assert there.status == 0
+    assert (there.json["snakefile"], there.json["lockfile"]) == (None, str(other))
+    assert place.run("lock", "--check", TOOL).status == 1
+
+
+def test_the_lock_of_a_workflow_may_lie_elsewhere(place, snakefile):
+    other = place.folder / "other.lock"
+    other.write_text(dumps(Lock.of([entry(OLD)])))
+
+    assert place.run("lock", "--check").status == 1
+    assert place.run("lock", "--check", "--lockfile", "other.lock").status == 0
+    assert place.run("status", "--rules", "--offline", "--lockfile", "other.lock", "--json").json["lockfile"] == str(
+        other
+    )
+    assert place.run("adopt", "--lockfile", "other.lock", "--no-deep").status == 0
+    assert place.run("adopt", "--lockfile", "gone.lock").status == 2
 
 
 def test_a_workflow_without_containers_needs_no_lock(place, snakefile):
@@ -160,7 +221,7 @@ SAID = {
 
 
 def test_a_pipe_gets_a_line_an_image(place, capsys):
-    lock.show(workflow(), everything(workflow()), SAID)
+    lock_report.show(workflow(), everything(workflow()), SAID)
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
 
     assert rows[0] == [
@@ -184,7 +245,7 @@ def test_a_pipe_gets_a_line_an_image(place, capsys):
 
 def test_a_terminal_gets_a_table_that_fits_its_width(place, capsys, terminal):
     terminal()
-    lock.show(workflow(), everything(workflow()), SAID)
+    lock_report.show(workflow(), everything(workflow()), SAID)
     lines = capsys.readouterr().out.splitlines()
     lines = [click.unstyle(line).rstrip() for line in lines]
 
@@ -199,13 +260,13 @@ def test_a_terminal_gets_a_table_that_fits_its_width(place, capsys, terminal):
 
 def test_what_is_unpinnable_is_not_shown_where_that_is_to_be_ignored(place, capsys):
     flow = workflow(options=Options(on_unpinnable=Reaction.IGNORE))
-    lock.show(flow, everything(flow), {})
+    lock_report.show(flow, everything(flow), {})
 
     assert "unpinnable" not in capsys.readouterr().out
 
 
 def test_one_line_sums_it_up(place):
-    assert lock.summary("containers.lock", everything(workflow()), written=False) == (
+    assert lock_report.summary("containers.lock", everything(workflow()), written=False) == (
         "containers.lock: 0 images; 1 would be updated, 1 would be removed, 1 not locked, 1 not taken, the same for "
         "this platform, 1 named by no rule, 1 not pinnable, 1 failed"
     )
@@ -213,7 +274,7 @@ def test_one_line_sums_it_up(place):
 
 def test_every_key_of_the_json_is_documented(place):
     flow = workflow()
-    document = json.loads(json.dumps(lock.document_of(flow, everything(flow), SAID, written=True)))
+    document = json.loads(json.dumps(lock_report.document_of(flow, everything(flow), SAID, written=True)))
     changed = document["change"][0]
     keys = {*document, *changed, *changed["new"], *document["missing"][0], *document["unpinnable"][0]}
 

@@ -16,7 +16,7 @@ from snakemake_apptainer_freshness.actions import adopt, doctor, fetch, gc, surv
 from snakemake_apptainer_freshness.actions.lock import EntryChange, PlatformChange
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, Unseen, Workflow
 from snakemake_apptainer_freshness.cli import output
-from snakemake_apptainer_freshness.cli.lock import document_of
+from snakemake_apptainer_freshness.cli.lock_report import document_of
 from snakemake_apptainer_freshness.engine import query
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
 from snakemake_apptainer_freshness.image.reference import parse

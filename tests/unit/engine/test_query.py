@@ -92,10 +92,52 @@ def test_targets_bring_their_jobs_into_view(folder):
     assert found.unseen == ()
 
 
-@pytest.mark.parametrize("arguments", [["nothing_makes_this"], ["needs_input"]], ids=["target", "input"])
-def test_a_dag_that_cannot_be_built_leaves_the_static_references(folder, arguments):
-    write("Snakefile", DYNAMIC + "rule needs_input:\n        input: 'missing.txt'\n        output: 'x.txt'\n")
-    found = read(arguments)
+NEEDS_INPUT = DYNAMIC + "rule needs_input:\n        input: 'missing.txt'\n        output: 'x.txt'\n"
+
+
+def test_a_target_that_nothing_makes_is_an_error_and_no_dag_that_lacks_input(folder):
+    write("Snakefile", NEEDS_INPUT)
+    with pytest.raises(UsageError, match="cannot make a target: No rule to produce nothing_makes_this"):
+        read(["nothing_makes_this"])
+
+
+def test_values_of_wildcards_show_what_no_job_and_no_input_shows(folder):
+    write("Snakefile", NEEDS_INPUT)
+    found = read(["needs_input"], wildcards={"n": ["1", "2"]})
+
+    assert list(found.uses) == [A, B, B.replace(":1", ":2"), C, C.replace(":1", ":2")]
+    assert [one.rule for one in found.unseen] == [""]
+
+
+def test_a_rule_is_unseen_while_one_of_its_wildcards_has_no_value(folder):
+    two = 'rule d:\n        output: "{m}/{n}"\n        container: lambda w: f"docker://q/{w.m}:{w.n}"\n'
+    write("Snakefile", DYNAMIC + two)
+    some = read(["a"], wildcards={"n": ["1"]})
+    both = read(["a"], wildcards={"n": ["1"], "m": ["x", "y"]})
+
+    assert [one.rule for one in some.unseen] == ["d"]
+    assert both.unseen == ()
+    assert [text for text in both.uses if "/q/" in text] == ["docker://q/x:1", "docker://q/y:1"]
+
+
+def test_a_wildcard_that_no_container_depends_on_is_an_error_that_names_the_others(folder):
+    write("Snakefile", DYNAMIC)
+    with pytest.raises(UsageError, match="depends on a wildcard version") as caught:
+        read([], wildcards={"version": ["1"]})
+
+    assert caught.value.hint == "those that some depend on: n"
+
+
+def test_a_container_function_that_fails_on_a_value_is_told_in_snakemakes_words(folder):
+    failing = 'rule d:\n        output: "{n}"\n        container: lambda w: {"1": "docker://q/x:1"}[w.n]\n'
+    write("Snakefile", failing)
+    with pytest.raises(UsageError, match="KeyError: '2'"):
+        read(["1"], wildcards={"n": ["2"]})
+
+
+def test_a_dag_that_cannot_be_built_leaves_the_static_references(folder):
+    write("Snakefile", NEEDS_INPUT)
+    found = read(["needs_input"])
 
     assert list(found.uses) == [A]
     problem, *rules = found.unseen
