@@ -12,7 +12,9 @@ NOTHING = CommandLineFlag()
 
 
 def workflow(**config):
-    return SimpleNamespace(config={key.replace("__", "-"): value for key, value in config.items()})
+    return SimpleNamespace(
+        config={key.replace("__", "-"): value for key, value in config.items()}, main_snakefile="Snakefile"
+    )
 
 
 @pytest.mark.parametrize(
