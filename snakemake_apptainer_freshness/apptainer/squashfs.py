@@ -71,6 +71,15 @@ def read(file: BinaryIO, offset: int, size: int, *, limits: TreeLimits = TREE) -
     return root
 
 
+def names(file: BinaryIO, offset: int, size: int, *, limits: TreeLimits = TREE) -> Node:
+    """As :func:`read`, without the SHA-256 of the files: which paths there are, not what is in them."""
+    tables = Tables(Image.of(file, offset, size), limits)
+    folders = _Folders(tables, limits)
+    for inode in InodeTable(tables, limits):
+        folders.add(inode)
+    return folders.linked()
+
+
 class _Contents:
     """Where the contents of all files are: whose bytes are whose."""
 

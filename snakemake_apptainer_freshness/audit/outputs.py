@@ -11,6 +11,7 @@ from pathlib import Path
 
 from snakemake_apptainer_freshness.audit import conditions, verdicts
 from snakemake_apptainer_freshness.audit.affected import affected, upstream
+from snakemake_apptainer_freshness.audit.covered import covered
 from snakemake_apptainer_freshness.audit.disk import OutputStatus, look
 from snakemake_apptainer_freshness.audit.findings import be, counted
 from snakemake_apptainer_freshness.audit.results import OutputAudit, OutputVerdict
@@ -34,6 +35,7 @@ class OutputJudge:
     changed: dict[str, str] = field(default_factory=dict)
     _images: Mapping[str, Mapping[str, ImageRecord]] = field(default_factory=dict)
     _doubted: frozenset[str] = frozenset()
+    _covered: Mapping[tuple[str, str], str] = field(default_factory=dict)
     _known: dict[tuple[str, str, str, str], VerdictWithReason] = field(default_factory=dict)
     _being_made: int = 0
     _elsewhere: int = 0
@@ -42,6 +44,7 @@ class OutputJudge:
     def outputs(self) -> list[OutputAudit]:
         """All outputs that are chosen, each with its verdict."""
         self.conditions = conditions.conditions(self.folder, self.runs)
+        self._covered = covered(self.runs, self.conditions)
         self.broken = journal.chain(self.runs)
         self._doubted = _doubted(self.runs, self.broken)
         self._images = {run.id: {image.pinned: image for image in run.images} for run in self.runs}
@@ -138,7 +141,9 @@ class OutputJudge:
         key = (run.id, job.image, job.disk, job.reference)
         if key not in self._known:
             now = self.conditions.get(job.image)
-            self._known[key] = verdicts.by_image(maker, image, now, believed=run.id not in self._doubted)
+            over = self._covered.get((run.id, job.image), "")
+            believed = run.id not in self._doubted
+            self._known[key] = verdicts.by_image(maker, image, now, believed=believed, covered=over)
         return self._known[key]
 
     def _without_us(self, path: str, seen: OutputStatus, *, again: bool) -> OutputAudit:

@@ -5,6 +5,8 @@ What is concluded from what, the first that applies:
 * **Who made it**: the last job of ours that finished it, unless Snakemake's metadata knows a later one. A job that ran
   without us is known by Snakemake's word alone: by its container, where it names a digest (`unproven`) or a tag
   (`unattributable`); else `no record`.
+* **What was put over the image** (a bind over one of its paths, an overlay) may have run in its place: nothing that it
+  made then is better than `unproven`.
 * **What cannot be believed proves nothing**: what the record of a run says that was altered afterwards is `no record`
   or `unproven`, never better.
 * **The image as it was when the job ran**, by what the job's own process found, else by what the run found when it
@@ -68,10 +70,15 @@ class Maker:
 
 
 def by_image(
-    maker: Maker, image: ImageRecord | None, now: ImageCondition | None, *, believed: bool
+    maker: Maker, image: ImageRecord | None, now: ImageCondition | None, *, believed: bool, covered: str = ""
 ) -> VerdictWithReason:
-    """What the image says of all that one job made; `believed` says whether its run's record can be."""
+    """What the image says of all that one job made.
+
+    `believed` says whether its run's record can be; `covered` what was put over paths of the image, in words.
+    """
     judged = _by_image(maker.job, image, now)
+    if covered and judged[0] is OutputVerdict.PROVEN:
+        judged = OutputVerdict.UNPROVEN, f"{covered}, so something else may have run; {judged[1]}"
     if believed or judged[0] not in (OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER):
         return judged
     doubt = f"; but the record of its run was altered afterwards, so nothing proves that ({judged[1]})"

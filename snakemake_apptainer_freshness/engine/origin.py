@@ -1,7 +1,7 @@
 """Where a run comes from: who started what, where, with which programs.
 
 Only what may be kept: of the configuration its digest, of the command line what holds no secret, of the environment
-nothing.
+what tells Apptainer how to run an image.
 """
 
 import contextlib
@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from snakemake.common import __version__ as snakemake_version
 from snakemake.deployment.singularity import Singularity
@@ -22,8 +23,11 @@ from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_smal
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
 from snakemake_apptainer_freshness.errors import redact
 from snakemake_apptainer_freshness.record.command import kept
-from snakemake_apptainer_freshness.record.run import LockUsed, Run, Versions, WorkflowSource
+from snakemake_apptainer_freshness.record.overrides import settings_of
+from snakemake_apptainer_freshness.record.run import LockUsed, Machine, Run, Versions, WorkflowSource
 from snakemake_apptainer_freshness.settings import RECORDS, Options
+
+_PAIR: Final = re.compile(r"^([^:\n]*?)[ \t]*:[ \t]*(.*)$", re.MULTILINE)
 
 
 def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Options, lock: LockUsed | None) -> Run:
@@ -47,6 +51,8 @@ def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Op
         mode=str(options.mode),
         options={key: value for key, value in chosen.items() if len(value) <= RECORDS.text},
         lock=lock,
+        machine=machine(),
+        runtime=settings_of(workflow.deployment_settings.apptainer_args or "", os.environ, folder=str(Path.cwd())),
         previous=previous,
     )
 
@@ -57,6 +63,30 @@ def lock_used(path: Path) -> tuple[LockUsed | None, bytes | None]:
     if content is None:
         return None, None
     return LockUsed(path=str(path), sha256=hashlib.sha256(content).hexdigest()), content
+
+
+def machine() -> Machine:
+    """Return what this machine is."""
+    system = ""
+    with contextlib.suppress(OSError):
+        system = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    return Machine(
+        system=system[: RECORDS.argument],
+        kernel=f"{platform.system()} {platform.release()}",
+        architecture=platform.machine(),
+        cpu=_processor(),
+    )
+
+
+def _processor() -> str:
+    """The model of the first processor, as the kernel tells it: ``model name``, on ARM the numbers of who made it."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    except OSError:
+        return ""
+    told = dict(_PAIR.findall(first))
+    arm = " ".join(f"{name} {told[name]}" for name in ("CPU implementer", "CPU part") if name in told)
+    return str(told.get("model name") or told.get("cpu") or told.get("uarch") or arm)[: RECORDS.argument]
 
 
 def _source(snakefile: str) -> WorkflowSource:

@@ -27,11 +27,16 @@ from snakemake_apptainer_freshness.record.run import (
     JobRecord,
     JobResult,
     LockUsed,
+    Machine,
     OutputRecord,
+    Override,
+    OverrideKind,
     Run,
+    RuntimeSettings,
     Versions,
     WorkflowSource,
 )
+from snakemake_apptainer_freshness.settings import RECORDS
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
 
@@ -68,7 +73,17 @@ def head(run: Run, process: MainProcess) -> Table:
         "lock": {"path": run.lock.path, "sha256": run.lock.sha256} if run.lock else None,
         "previous": run.previous,
     }
-    return table | ({"snakefile_sha256": run.source.sha256} if run.source.sha256 else {})
+    table |= {"snakefile_sha256": run.source.sha256} if run.source.sha256 else {}
+    table |= {"machine": asdict(run.machine)} if run.machine else {}
+    return table | ({"runtime": _runtime_table(run.runtime)} if run.runtime else {})
+
+
+def _runtime_table(runtime: RuntimeSettings) -> Table:
+    return {
+        "arguments": list(runtime.arguments),
+        "environment": dict(runtime.environment),
+        "overrides": [asdict(override) for override in runtime.overrides],
+    }
 
 
 def image(record: ImageRecord) -> Table:
@@ -166,6 +181,8 @@ class RecordReader:
             mode=checked.text("mode"),
             options=checked.mapping("options"),
             lock=_lock(checked.table["lock"]),
+            machine=_machine(checked.table.get("machine")),
+            runtime=_runtime(checked.table.get("runtime")),
             previous=checked.hex("previous"),
         )
         return cls(run, MainProcess(pid=process.number("pid"), ticks=process.number("ticks")))
@@ -260,6 +277,32 @@ def _lock(table: object) -> LockUsed | None:
     return LockUsed(path=checked.text("path"), sha256=checked.hex("sha256"))
 
 
+def _machine(table: object) -> Machine | None:
+    if table is None:
+        return None
+    checked = Checked(table, _MACHINE)
+    return Machine(**{key: checked.text(key) for key in _MACHINE})
+
+
+def _runtime(table: object) -> RuntimeSettings | None:
+    if table is None:
+        return None
+    checked = Checked(table, frozenset({"arguments", "environment", "overrides"}))
+    overrides = checked.table["overrides"]
+    if not isinstance(overrides, list) or len(overrides) > RECORDS.arguments:
+        raise Damaged(f"overrides must be a list of at most {RECORDS.arguments}")
+    return RuntimeSettings(
+        arguments=tuple(checked.texts("arguments")),
+        environment=checked.mapping("environment"),
+        overrides=tuple([_override(Checked(one, _OVERRIDE)) for one in overrides]),
+    )
+
+
+def _override(table: Checked) -> Override:
+    kind = table.word("kind", _OVERRIDE_KINDS)
+    return Override(kind=kind, path=table.text("path"), source=table.text("source"), by=table.text("by"))
+
+
 def _outputs(started: tuple[OutputRecord, ...], ended: Checked) -> Iterable[OutputRecord]:
     tables = ended.table.get("outputs")
     if not isinstance(tables, list) or len(tables) != len(started):
@@ -275,13 +318,16 @@ def _outputs(started: tuple[OutputRecord, ...], ended: Checked) -> Iterable[Outp
         )
 
 
-_HEAD_OPTIONAL: Final = frozenset({"snakefile_sha256"})
+_HEAD_OPTIONAL: Final = frozenset({"snakefile_sha256", "machine", "runtime"})
 """What older versions of this program did not write."""
 _HEAD: Final = _HEAD_OPTIONAL | frozenset(
     {"id", "started", "user", "host", "process", "workdir", "command", "config_sha256", "versions", "snakefile"}
     | {"mode", "options", "lock", "previous"}
 )
 _VERSIONS: Final = frozenset(entry.name for entry in fields(Versions))
+_MACHINE: Final = frozenset(entry.name for entry in fields(Machine))
+_OVERRIDE: Final = frozenset(entry.name for entry in fields(Override))
+_OVERRIDE_KINDS: Final = {str(kind): kind for kind in OverrideKind}
 _PROCESS: Final = frozenset({"pid", "ticks"})
 _IMAGE: Final = frozenset({"event", *(entry.name for entry in fields(ImageRecord))})
 _REPOSITORY: Final = frozenset({"event", "commit", "dirty", "lock_committed"})

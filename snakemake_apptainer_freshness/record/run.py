@@ -46,6 +46,51 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The machine of the main process: what can change the last digit of a result. Empty: not known.
+
+    `system` is the distribution as it calls itself, `kernel` its name and release, `architecture` as ``uname -m`` says
+    it, `cpu` the processor's model.
+    """
+
+    system: str = ""
+    kernel: str = ""
+    architecture: str = ""
+    cpu: str = ""
+
+
+class OverrideKind(StrEnum):
+    """How something is put over an image."""
+
+    BIND = "bind"
+    OVERLAY = "overlay"
+    VARIABLE = "variable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """One thing that Apptainer is told to put over the images of a run.
+
+    `path` is where in the container, absolute, or the name of a variable; `source` what is put there; `by` the option
+    or variable that says so.
+    """
+
+    kind: OverrideKind
+    path: str
+    source: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSettings:
+    """What Apptainer was told beside the image and the command, without what looks like a secret."""
+
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    overrides: tuple[Override, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowSource:
     """The workflow: its main Snakefile, and the commit of the repository it lies in (empty: in none).
 
@@ -143,7 +188,8 @@ class Run:
     """One run. `id` sorts by time; `previous` is the SHA-256 of the record before it, empty for the first.
 
     `config_sha256` is that of the workflow's configuration (never the configuration itself), `options` are ours.
-    `problem` says what is wrong with the record, where it was cut short or altered.
+    `problem` says what is wrong with the record, where it was cut short or altered. Records of older versions have
+    neither `machine` nor `runtime`.
     """
 
     id: str
@@ -160,6 +206,8 @@ class Run:
     mode: str
     options: Mapping[str, str] = field(default_factory=dict)
     lock: LockUsed | None = None
+    machine: Machine | None = None
+    runtime: RuntimeSettings | None = None
     previous: str = ""
     images: tuple[ImageRecord, ...] = ()
     jobs: tuple[JobRecord, ...] = ()

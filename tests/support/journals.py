@@ -15,8 +15,12 @@ from snakemake_apptainer_freshness.record.run import (
     JobRecord,
     JobResult,
     LockUsed,
+    Machine,
     OutputRecord,
+    Override,
+    OverrideKind,
     Run,
+    RuntimeSettings,
     Versions,
     WorkflowSource,
 )
@@ -66,6 +70,12 @@ RUN = Run(
     mode="lock",
     options={"on_moved": "warn"},
     lock=LockUsed(path="/data/containers.lock", sha256=HEX, committed=True),
+    machine=Machine(system="Debian GNU/Linux 12", kernel="Linux 6.1.0", architecture="x86_64", cpu="EPYC"),
+    runtime=RuntimeSettings(
+        arguments=("--bind", "/a:/b"),
+        environment={"APPTAINER_NV": "1"},
+        overrides=(Override(kind=OverrideKind.BIND, path="/b", source="/a", by="--bind"),),
+    ),
     images=(IMAGE,),
     jobs=(JOB,),
 )

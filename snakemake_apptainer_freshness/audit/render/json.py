@@ -114,6 +114,8 @@ def _run(run: Run) -> dict[str, Any]:
         "mode": run.mode,
         "options": dict(run.options),
         "lock": asdict(run.lock) if run.lock else None,
+        "machine": {key: _known(value) for key, value in asdict(run.machine).items()} if run.machine else None,
+        "runtime": asdict(run.runtime) if run.runtime else None,
         "previous": run.previous or None,
         "sha256": run.sha256 or None,
         "file": run.file or None,
