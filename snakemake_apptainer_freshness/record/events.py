@@ -82,7 +82,7 @@ def _runtime_table(runtime: RuntimeSettings) -> Table:
     return {
         "arguments": list(runtime.arguments),
         "environment": dict(runtime.environment),
-        "overrides": [asdict(override) for override in runtime.overrides],
+        "overrides": [asdict(override) | {"kind": str(override.kind)} for override in runtime.overrides],
     }
 
 
