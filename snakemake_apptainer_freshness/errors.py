@@ -51,7 +51,8 @@ from collections.abc import Mapping
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@(?!sha(?:256|512):)")
 _SECRET = re.compile(
     r"(?i)(\b(?:authorization|proxy-authorization)\b\s*[:=]\s*(?:basic|bearer)?\s*|\bbearer\s+|\bbasic\s+"
-    r"|[?&](?:[\w-]*token|password|secret|signature|sig|x-amz-[\w-]+|x-goog-[\w-]+)=)[^\s,;&\"']+"
+    r"|[?&](?:[\w-]*token|passw(?:or)?d|secret|[\w-]*signature|sig|jwt|auth|(?:api|access|private)[_-]?key"
+    r"|x-(?:amz|goog|oss|cos)-[\w-]+)=)[^\s,;&\"']+"
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 

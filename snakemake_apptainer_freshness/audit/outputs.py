@@ -17,6 +17,7 @@ from snakemake_apptainer_freshness.audit.findings import be, counted
 from snakemake_apptainer_freshness.audit.results import OutputAudit, OutputVerdict
 from snakemake_apptainer_freshness.audit.selection import Selection
 from snakemake_apptainer_freshness.audit.verdicts import ImageCondition, Maker, VerdictWithReason
+from snakemake_apptainer_freshness.errors import redact
 from snakemake_apptainer_freshness.record import journal
 from snakemake_apptainer_freshness.record.metadata import MadeBy, Metadata
 from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, JobRecord, JobResult, OutputRecord, Run
@@ -149,6 +150,8 @@ class OutputJudge:
     def _without_us(self, path: str, seen: OutputStatus, *, again: bool) -> OutputAudit:
         """An output that a run without a record made, as far as Snakemake's metadata knows it."""
         made = self.metadata.outputs.get(path)
+        if made is not None and "?" in made.container:  # an address that may be signed
+            made = replace(made, container=redact(made.container))
         verdict, why = verdicts.without_us(made, again=again)
         if path in self.metadata.incomplete:
             why += "; its job was started, and Snakemake does not know that it ended"

@@ -74,6 +74,12 @@ _LIBRARY_COMPONENTS: Final = 3
 # Apptainer gets an address as one argument, past any shell, so that & and ? are safe there.
 _URL_PATH: Final = re.compile(r"(?:[/?][A-Za-z0-9._~:/?&=+,%-]*)?")
 
+_SIGNATURE: Final = re.compile(
+    r"x-(?:amz|goog|oss|cos)-.*|[\w.-]*token|[\w.-]*signature|sig|jwt|auth|authorization|password|passwd|secret"
+    r"|[\w.-]*credentials?|(?:[\w.]*[_.-])?(?:api|access|private|secret)[_.-]?key(?:[_.-]?id)?|key-pair-id|googleaccessid",
+    re.IGNORECASE,
+)
+"""Fields of a query that hold a secret, such as the signatures of S3, Google, Azure (``sig``) and CloudFront."""
 _SHELL_SAFE: Final = re.compile(r"(?:(?:docker|oras)://\[[0-9a-fA-F:]+\])?[A-Za-z0-9_@%+=:,./-]+")
 
 
@@ -312,7 +318,22 @@ def _parse_url(text: str, scheme: Scheme, rest: str) -> Reference:
             "the address has a character that is not safe in a rule",
             "write it as % and its two hex digits; leave a #fragment out",
         )
+    _refuse_signed(text, path.partition("?")[2])
     return Reference(text=text, scheme=scheme, host=host, path=path)
+
+
+def _refuse_signed(text: str, query: str) -> None:
+    """Refuse an address that lets all who read it fetch the file: it would stand in the lock and in records."""
+    from urllib.parse import unquote  # few references are addresses
+
+    for parameter in query.split("&"):
+        name = unquote(parameter.partition("=")[0])
+        if _SIGNATURE.fullmatch(name):
+            raise invalid(
+                text.partition("?")[0],
+                f"its query has {shown_rest(name)!r}, a signature or another secret, which the lock would publish",
+                "name a place that needs none, or fetch the file and name it by its path",
+            )
 
 
 def _parse_path(text: str, scheme: Scheme, rest: str) -> Reference:

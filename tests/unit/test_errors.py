@@ -55,6 +55,8 @@ def test_failures_of_several_references_are_told_at_once_with_the_worst_exit_sta
         "realm https://host.example/token?scope=x&password=hunter2",
         "https://host.example/blob?X-Amz-Signature=hunter2&x=1",
         "https://host.example/t?access_token=hunter2",
+        "https://host.example/x.sif?sv=1&sig=hunter2",
+        "https://host.example/x.sif?api_key=hunter2",
     ],
 )
 def test_a_secret_in_what_the_world_said_does_not_show(secret_text):

@@ -255,3 +255,14 @@ def test_metadata_that_cannot_be_read_is_told(work):
     (work.folder / ".snakemake" / "metadata" / "YmFk").write_text(json.dumps([]))
 
     assert "1 record of Snakemake's metadata cannot be read" in work.audit().notes[0]
+
+
+def test_a_signed_address_in_snakemakes_metadata_is_shown_without_its_signature(work):
+    work.simple("b.txt")
+    work.output("a.txt")
+    work.metadata("a.txt", container_img_url="https://h.example/x.sif?X-Amz-Signature=CANARY")
+
+    found = work.audit()
+
+    assert "X-Amz-Signature=" in repr(found)
+    assert "CANARY" not in repr(found)

@@ -178,6 +178,30 @@ def test_what_breaks_a_rule_is_refused_by_its_name(text, rule):
 
 
 @pytest.mark.parametrize(
+    "query",
+    [
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=CANARY",
+        "a=b&x-goog-signature=CANARY",
+        "sv=2022&sig=CANARY",
+        "Key-Pair-Id=1&Signature=CANARY",
+        "private_token=CANARY",
+        "api_key=CANARY",
+        "X%2DAmz%2DSignature=CANARY",
+    ],
+)
+def test_a_signed_address_is_refused_and_its_signature_not_shown(query):
+    with pytest.raises(InvalidReference, match="which the lock would publish") as raised:
+        parse(f"https://h.example/x.sif?{query}")
+
+    assert "CANARY" not in str(raised.value)
+
+
+@pytest.mark.parametrize("query", ["download=1", "versionId=3", "signed=no", "key=genome", "tokens"])
+def test_an_address_with_an_ordinary_query_is_taken(query):
+    assert parse(f"https://h.example/x.sif?{query}").path == f"/x.sif?{query}"
+
+
+@pytest.mark.parametrize(
     ("text", "advice"),
     [
         ("docker:ubuntu:1", "write docker://ubuntu:1"),
