@@ -38,12 +38,20 @@ $(INSTALLED): pyproject.toml $(wildcard snakemake_apptainer_freshness/plugin/*/_
 tools:  ## the real programs that the tests run: Apptainer, a registry, and more
 	@$(PYTHON) tests/support/tools.py
 
+.PHONY: oldest
+oldest: $(INSTALLED) tools
+	@$(BIN)/python -m tests.support.snakemakes
+
+.PHONY: matrix
+matrix: $(INSTALLED) tools  ## one scenario through every supported Snakemake and Python, and write which they are
+	$(BIN)/python -m tests.matrix
+
 .PHONY: demo
 demo: $(INSTALLED) tools  ## watch a tag move under a workflow, and what this project does about it
 	@$(BIN)/python -m tests.demo
 
 .PHONY: test
-test: $(INSTALLED) tools  ## all tests
+test: $(INSTALLED) tools oldest  ## all tests
 	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 .PHONY: lint

@@ -88,7 +88,8 @@ class MainSession(Session):
 
     def _looks_for_images_first(self) -> bool:
         """Whether this is a dry run in which Snakemake is about to look for images; it starts no job after that."""
-        return self.workflow.dryrun and self._runs_jobs and seams.shares(self.workflow, "SOFTWARE_DEPLOYMENT")
+        shared = seams.names(self.workflow.storage_settings.shared_fs_usage)
+        return self.workflow.dryrun and self._runs_jobs and "SOFTWARE_DEPLOYMENT" in shared
 
     def named(self, references: list[str]) -> None:
         """Hold the names to the policies, before any registry hears of them."""

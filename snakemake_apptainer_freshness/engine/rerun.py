@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from snakemake_apptainer_freshness.actions.pinning import Pins
 from snakemake_apptainer_freshness.engine.messages import Line, tell
-from snakemake_apptainer_freshness.engine.seams import METADATA, SOFTWARE_CHANGED, SOFTWARE_HASH, missing, require
+from snakemake_apptainer_freshness.engine.seams import (
+    METADATA,
+    SOFTWARE_CHANGED,
+    SOFTWARE_HASH,
+    missing,
+    names,
+    require,
+)
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.settings import Options, Rerun
 
@@ -59,7 +66,7 @@ class Reruns:
         WorkflowError
             where it has no such method.
         """
-        if not any(trigger.name == _TRIGGER for trigger in self._workflow.rerun_triggers):
+        if _TRIGGER not in names(self._workflow.rerun_triggers):
             return
         persistence = self._workflow.persistence
         if self._options.rerun is Rerun.ALWAYS and any(missing(persistence, *_SEAMS)):

@@ -6,16 +6,16 @@ from a version number: a Snakemake that moves a method away is told by the name 
 that has the flag on. docs/hook.md shows the table; a test compares it with the installed Snakemake.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from snakemake_apptainer_freshness import CONFIG_KEY
+from snakemake_apptainer_freshness.engine.versions import SNAKEMAKES
 
-OLDEST: Final = "9.0"
-NEWEST: Final = "9.27"
-KNOWN_VERSIONS: Final = f"{OLDEST} to {NEWEST}"
+OLDEST: Final = SNAKEMAKES[0].rpartition(".")[0]
+KNOWN_VERSIONS: Final = f"{OLDEST} to {SNAKEMAKES[-1].rpartition('.')[0]}"
 """The versions of Snakemake that the matrix of tests has run."""
 
 
@@ -318,11 +318,9 @@ def require(owner: Any, *seams: Seam, instead: str = "") -> None:
         raise unsupported(seam, instead=instead)
 
 
-def shares(workflow: Any, usage: str) -> bool:
-    """Whether jobs of `workflow` share a file system for `usage`, by its name in capital letters."""
-    return usage in {
-        getattr(one, "name", str(one).replace("-", "_").upper()) for one in workflow.storage_settings.shared_fs_usage
-    }
+def names(settings: Iterable[Any]) -> set[str]:
+    """Give the names of `settings` in capital letters: of members of an enum, or words of the command line of 9.0."""
+    return {getattr(one, "name", str(one).replace("-", "_").upper()) for one in settings}
 
 
 def unsupported(seam: Seam, *, instead: str = "") -> Exception:

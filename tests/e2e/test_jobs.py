@@ -1,72 +1,16 @@
 """Jobs run what the main process pinned: they ask no registry, and write no lock."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.clusters import TagMover, make_cluster, write_slow_workflow
 from tests.support.pins import run_as
-
-
-def slow_workflow(tool, workspace, jobs=3):
-    """A workflow of `jobs` jobs, of which the first waits for a file ``go``."""
-    workspace.write(
-        "Snakefile",
-        f"""
-        rule all:
-            input: [f"{{n}}.txt" for n in range({jobs})]
-
-        rule first:
-            output: "first.txt"
-            container: "{tool.reference}"
-            shell: "touch waiting; while [ ! -e go ]; do sleep 0.1; done; cat /message > {{output}}"
-
-        rule later:
-            input: "first.txt"
-            output: "{{n}}.txt"
-            container: "{tool.reference}"
-            shell: "cat /message > {{output}}"
-        """,
-    )
-
-
-def move_the_tag_when_the_first_job_waits(tool, workspace):
-    import threading
-    import time
-
-    def move():
-        deadline = time.monotonic() + 120
-        while not workspace.exists("waiting") and time.monotonic() < deadline:
-            time.sleep(0.05)
-        tool.push("updated")
-        (workspace.folder / "go").touch()
-
-    thread = threading.Thread(target=move, daemon=True)
-    thread.start()
-    return thread
-
-
-CLUSTER = (
-    "--executor", "cluster-generic", "--cluster-generic-submit-cmd", "./submit", "--jobs", "3", "--latency-wait", "10",
-    "--seconds-between-status-checks", "0",
-)  # fmt: skip
 
 
 @pytest.fixture
 def cluster(workspace):
-    """A cluster of one machine: jobs are started with an environment of their own."""
-    submit = workspace.write(
-        "submit",
-        f"""\
-        #!/bin/sh
-        env -i PATH="{Path(sys.executable).parent}:$PATH" HOME="$HOME" APPTAINER_NOHTTPS=1 \\
-            APPTAINER_USERNS="$APPTAINER_USERNS" APPTAINER_UNSQUASH="$APPTAINER_UNSQUASH" \\
-            sh "$1" > /dev/null 2>> cluster.log < /dev/null &
-        echo $!
-        """,
-    )
-    submit.chmod(0o755)
-    return CLUSTER
+    return make_cluster(workspace)
 
 
 def test_a_tag_that_moves_while_a_cluster_runs_changes_no_job_and_no_job_asks_a_registry(
@@ -74,8 +18,8 @@ def test_a_tag_that_moves_while_a_cluster_runs_changes_no_job_and_no_job_asks_a_
 ):
     tool = repository()
     digest = tool.push("original")
-    slow_workflow(tool, workspace)
-    mover = move_the_tag_when_the_first_job_waits(tool, workspace)
+    write_slow_workflow(workspace, tool.reference)
+    mover = TagMover(tool, workspace)
     workspace.snakemake(*cluster, flag="lock")
     mover.join()
 
@@ -87,8 +31,8 @@ def test_a_tag_that_moves_while_a_cluster_runs_changes_no_job_and_no_job_asks_a_
 def test_the_pins_reach_jobs_of_a_workflow_whose_flag_is_in_the_environment_alone(repository, workspace, cluster):
     tool = repository()
     tool.push("original")
-    slow_workflow(tool, workspace, jobs=1)
-    mover = move_the_tag_when_the_first_job_waits(tool, workspace)
+    write_slow_workflow(workspace, tool.reference, jobs=1)
+    mover = TagMover(tool, workspace)
     workspace.snakemake(*cluster, environment={"SNAKEMAKE_APPTAINER_FRESHNESS": "lock"})
     mover.join()
 
@@ -118,7 +62,7 @@ def test_a_flag_turned_off_in_the_main_process_is_off_in_its_jobs(repository, wo
 def test_a_job_that_got_no_pins_does_not_run(repository, workspace):
     tool = repository()
     tool.push("original")
-    slow_workflow(tool, workspace)
+    write_slow_workflow(workspace, tool.reference)
     result = workspace.snakemake("--mode", "subprocess", "first.txt", flag="lock", fails=True)
 
     assert "got no pins from the main process" in result.output
@@ -130,7 +74,7 @@ def test_a_container_function_that_changes_its_mind_is_refused_in_the_job(reposi
     from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 
     tool = repository()
-    slow_workflow(tool, workspace)
+    write_slow_workflow(workspace, tool.reference)
     digest = "sha256:" + "a" * 64
     table = {"docker://q.io/x:1": run_as("docker://q.io/x:1", f"docker://q.io/x@{digest}", digest)}
     pins = encode(Handover(pins=table, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR))

@@ -53,9 +53,10 @@ class Result:
 
 
 class Workspace:
-    """A folder with a workflow; `home` is the home folder of whatever runs in it."""
+    """A folder with a workflow; `home` is the home folder of whatever runs in it, `python` has the Snakemake."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, python: Path | str = sys.executable) -> None:
+        self.python = str(python)
         self.folder = folder
         self.home = home
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +87,7 @@ class Workspace:
         environment: Mapping[str, str] | None = None,
     ) -> Result:
         """Run Snakemake here; `flag` is given by ``--config``. Its exit status has to say whether it `fails`."""
-        command = [sys.executable, "-m", "snakemake", *self.snakemake_arguments(sdm=sdm), *arguments]
+        command = [self.python, "-m", "snakemake", *self.snakemake_arguments(sdm=sdm), *arguments]
         if flag is not None:
             command += ["--config", f"apptainer_freshness={flag}"]
         return self.run(*command, fails=fails, environment=environment)
@@ -94,6 +95,11 @@ class Workspace:
     def snakemake_arguments(self, *, sdm: bool = True) -> list[str]:
         """What every call of Snakemake needs here."""
         return ["--cores", "2", "--nocolor", *(["--use-apptainer"] if sdm else [])]
+
+    def freshness(self, *arguments: str, fails: bool = False) -> Result:
+        """Run our command line here."""
+        program = "from snakemake_apptainer_freshness.cli import main; main()"
+        return self.run(self.python, "-c", program, *arguments, fails=fails)
 
     def run(self, *command: str, fails: bool = False, environment: Mapping[str, str] | None = None) -> Result:
         """Run `command` here."""

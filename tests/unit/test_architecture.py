@@ -33,6 +33,7 @@ SHORT = {  # modules of fewer lines, with the reason why it has a file of its ow
     "audit.render.html": "a format is one module of its name",
     "common.text": "three floors print sizes and counts for people",
     "common.times": "records and pins agree on one spelling of a time",
+    "engine.versions": "a program writes it",
     "": "what Snakemake imports at every start",
 }
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

@@ -1,53 +1,20 @@
 import ast
-import importlib
-import inspect
+import tomllib
 import types
 from pathlib import Path
 
 import pytest
-from snakemake.api import SnakemakeApi, WorkflowApi
 from snakemake.common import __version__
-from snakemake.dag import DAG
-from snakemake.deployment import conda
 from snakemake.exceptions import WorkflowError
-from snakemake.persistence.file import FilePersistence
-from snakemake.rules import Rule
-from snakemake.scheduling.job_scheduler import JobScheduler
-from snakemake.settings.types import ConfigSettings, SharedFSUsage, StorageSettings
-from snakemake.workflow import Workflow
+from snakemake.settings.types import SharedFSUsage
 
-from snakemake_apptainer_freshness.engine import seams
+from snakemake_apptainer_freshness.engine import seams, versions
 from snakemake_apptainer_freshness.engine.directives import Rewriting, container_of, static_references
 from snakemake_apptainer_freshness.errors import InvalidReference
 from tests.support import seams as page
+from tests.support.seam_check import has
 
-OWNERS = {
-    "SnakemakeApi": SnakemakeApi,
-    "WorkflowApi": WorkflowApi,
-    "Workflow": Workflow,
-    "Rule": Rule,
-    "DAG": DAG,
-    "Persistence": FilePersistence,
-    "JobScheduler": JobScheduler,
-    "ConfigSettings": ConfigSettings,
-    "StorageSettings": StorageSettings,
-    "snakemake.deployment.conda.Env": conda.Env,
-}
 ENGINE = Path(seams.__file__).parent
-
-
-def owner_of(seam):
-    """The class or module that has the name of `seam`."""
-    name = seam.name.rpartition(".")[0]
-    return OWNERS.get(name) or importlib.import_module(name)
-
-
-def has(owner, attribute):
-    """Whether `owner` has it, or its objects get it: those of a class by an assignment in its source."""
-    return hasattr(owner, attribute) or (
-        inspect.isclass(owner)
-        and any(f"self.{attribute} = " in inspect.getsource(one) for one in owner.__mro__ if "snake" in one.__module__)
-    )
 
 
 def is_since(seam):
@@ -57,7 +24,7 @@ def is_since(seam):
 
 @pytest.mark.parametrize("seam", seams.SEAMS, ids=lambda seam: seam.name)
 def test_the_installed_snakemake_has_each_name_since_the_version_of_the_table(seam):
-    assert has(owner_of(seam), seam.attribute) is is_since(seam)
+    assert has(seam) is is_since(seam)
 
 
 def test_the_engine_uses_no_private_name_of_snakemake_that_is_not_in_the_table():
@@ -76,11 +43,19 @@ def test_the_engine_uses_no_private_name_of_snakemake_that_is_not_in_the_table()
     assert strange == {}
 
 
-def test_the_page_about_the_hook_has_the_table():
-    text = page.DOCUMENT.read_text()
+@pytest.mark.parametrize("path", page.DOCUMENTS, ids=lambda path: path.name)
+def test_the_documents_say_what_the_table_and_the_matrix_say(path):
+    text = path.read_text()
 
-    assert page.written(text) == text, "run: python -m tests.support.seams"
+    assert page.written(path) == text, "run: python -m tests.support.seams"
     assert seams.KNOWN_VERSIONS in text
+
+
+def test_what_may_be_installed_is_what_the_matrix_has_run_the_lowest_of():
+    project = tomllib.loads((page.ROOT / "pyproject.toml").read_text())["project"]
+
+    assert f"snakemake>={versions.SNAKEMAKES[0]},<10" in project["dependencies"]
+    assert project["requires-python"] == f">={versions.PYTHONS[0]}"
 
 
 def test_a_missing_name_is_told_with_the_versions_that_are_known():
@@ -88,12 +63,9 @@ def test_a_missing_name_is_told_with_the_versions_that_are_known():
         seams.require(types.SimpleNamespace(), seams.JOB_ENDS, instead="by magic")
 
 
-@pytest.mark.parametrize("usage", [{SharedFSUsage.SOFTWARE_DEPLOYMENT}, {"software-deployment"}])
-def test_what_is_shared_may_be_said_by_members_or_by_their_names(usage):
-    workflow = types.SimpleNamespace(storage_settings=types.SimpleNamespace(shared_fs_usage=usage))
-
-    assert seams.shares(workflow, "SOFTWARE_DEPLOYMENT")
-    assert not seams.shares(workflow, "SOURCES")
+@pytest.mark.parametrize("setting", [SharedFSUsage.SOFTWARE_DEPLOYMENT, "software-deployment"])
+def test_a_setting_may_be_a_member_or_its_word(setting):
+    assert seams.names([setting]) == {"SOFTWARE_DEPLOYMENT"}
 
 
 class OldRule:
