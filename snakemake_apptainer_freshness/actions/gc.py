@@ -6,6 +6,7 @@ What may be freed, and how that is known:
   is registered in the folder (:mod:`.store.claims`).
 * A **foreign** image, that no record says we fetched, and no known lock needs. A plain run of Snakemake may use it,
   for a tag or a digest that stands in its rules, and nothing says so. It is listed, and freed only where that is asked.
+* An **alias** that a killed run left: a link from the name of a tag's image to that of its pin.
 * A **record** whose image is gone; what was moved aside (**quarantined**); a **partial** file whose maker is dead, or
   that nobody wrote to for a day where another host made it; a **claim** whose lock has been gone for the grace time.
 * In the caches: **leftovers** of killed pulls, a day old and not open in any process here; and, again, what was moved
@@ -46,6 +47,7 @@ class WasteKind(StrEnum):
 
     IMAGE = "image"
     FOREIGN = "foreign"
+    ALIAS = "alias"
     RECORD = "record"
     QUARANTINED = "quarantined"
     PARTIAL = "partial"
@@ -153,14 +155,21 @@ def _other(item: FolderItem) -> Iterator[Waste]:
     match item.kind:
         case ItemKind.RECORD if not _is_there(item.path.with_name(item.image)):
             yield from _found(WasteKind.RECORD, item.path, "its image is gone")
+        case ItemKind.ALIAS if not item.path.exists():
+            yield from _found(WasteKind.ALIAS, item.path, "the image that it stood for is gone")
+        case ItemKind.ALIAS:
+            yield from _old(WasteKind.ALIAS, item.path, "its run did not end well, or takes more than a day")
         case ItemKind.QUARANTINE:
             yield from _found(WasteKind.QUARANTINED, item.path, _ASIDE)
         case ItemKind.PARTIAL if is_left_behind(item.path.name):
             yield from _found(WasteKind.PARTIAL, item.path, "whoever wrote it was killed")
         case ItemKind.PARTIAL:
-            for waste in _found(WasteKind.PARTIAL, item.path, "nobody has written to it for a day"):
-                if time.time() - waste.file.status.st_mtime > DISK.leftover:
-                    yield waste
+            yield from _old(WasteKind.PARTIAL, item.path, "nobody has written to it for a day")
+
+
+def _old(what: WasteKind, path: Path, why: str) -> Iterator[Waste]:
+    """The file at `path`, if it was not written to for a day."""
+    return (one for one in _found(what, path, why) if time.time() - one.file.status.st_mtime > DISK.leftover)
 
 
 _ASIDE: Final = "was moved aside, not being what its pin names"

@@ -6,16 +6,18 @@ keeps what any lock needs that is registered there (:mod:`.store.claims`). Snake
 is shown the images to keep among those that the workflow uses.
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
-from snakemake_apptainer_freshness.engine.seams import CLEAN_UP
+from snakemake_apptainer_freshness.engine.seams import CLEAN_UP, HOLD_LOCK, require
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.lockfile import Lock
-from snakemake_apptainer_freshness.store.prefix import image_name
+from snakemake_apptainer_freshness.store.aliases import Aliases
+from snakemake_apptainer_freshness.store.prefix import alias_target, image_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,25 @@ class _Kept:
     """Stands for one of Snakemake's images that somebody else needs."""
 
     path: str
+
+
+def aliases_of(workflow: Any) -> Aliases:
+    """The further names of images that the run of `workflow` may make; they are taken back when it ends."""
+    aliases = Aliases(_prefix(workflow))
+    persistence = workflow.persistence
+    require(persistence, HOLD_LOCK)
+    lock = persistence.lock
+
+    @contextlib.contextmanager
+    def until_released(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with lock(*args, **kwargs) as held:
+            try:
+                yield held
+            finally:
+                aliases.take_back()
+
+    persistence.lock = until_released
+    return aliases
 
 
 def register(workflow: Any, lock_path: Path, lock: Lock, unpinned: Iterable[str]) -> None:
@@ -53,6 +74,7 @@ def protect(workflow: Any, lock: Lock | None = None) -> None:
         if kept:
             what = "an image that is" if len(kept) == 1 else f"{len(kept)} images that are"
             tell(Line(text=f"apptainer-freshness: keeping {what} not used here, since a lock needs it"))
+        kept += _aliases(prefix, names | in_use)
         workflow.dag.container_imgs = dict(used) | {name: _Kept(str(prefix / name)) for name in kept}
         try:
             return clean_up()
@@ -60,6 +82,19 @@ def protect(workflow: Any, lock: Lock | None = None) -> None:
             workflow.dag.container_imgs = used
 
     persistence.cleanup_containers = clean_up_unneeded
+
+
+def _aliases(prefix: Path, images: set[str]) -> list[str]:
+    """The links to `images`; others are removed, since Snakemake fails at a link whose image is gone."""
+    kept = []
+    for path in prefix.glob("*.simg"):
+        target = alias_target(path)
+        if target in images:
+            kept.append(path.name)
+        elif target is not None:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return kept
 
 
 def _prefix(workflow: Any) -> Path:

@@ -58,6 +58,7 @@ class MainSession(Session):
             registries=lambda: self._registries,
         )
         self._recorder = self._new_recorder(workflow, provider) if self._runs_jobs and not workflow.dryrun else None
+        self._aliases = cleanup.aliases_of(workflow) if self._recorder is not None else None
         self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs)
         super().__init__(workflow, self._main_pins, provider)
         self._policing: PolicyCheck | None = None
@@ -81,7 +82,10 @@ class MainSession(Session):
         return built
 
     def pulled(self) -> None:
-        """Conclude a dry run: registries answered while Snakemake looked for its images, a program each."""
+        """Give the images their tags' names too; conclude a dry run, in which registries answered meanwhile."""
+        if self._aliases is not None:
+            table = self._main_pins.table()
+            self._aliases.make({text: table[text].url for text in self.needed if text in table})
         if self._concludes_later:
             self._concludes_later = False
             self._conclude()

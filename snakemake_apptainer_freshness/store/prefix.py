@@ -35,6 +35,8 @@ class ItemKind(StrEnum):
     """What a file in the image folder is."""
 
     IMAGE = "image"
+    ALIAS = "alias"
+    """A link from the name of a tag's image to that of its pin, while a run lasts (:mod:`.aliases`)."""
     RECORD = "record"
     LOCK = "lock"
     PARTIAL = "partial"
@@ -107,7 +109,18 @@ def survey(prefix: Path, urls: Iterable[str] = ()) -> Iterator[FolderItem]:
         raise LocalIOError(f"cannot list the image folder {prefix}: {error.strerror}") from error
     for name in found:
         kind, image = _kind(name)
+        if kind is ItemKind.IMAGE and alias_target(prefix / name) is not None:
+            kind = ItemKind.ALIAS
         yield FolderItem(path=prefix / name, kind=kind, image=image, urls=tuple(names.get(image, ())))
+
+
+def alias_target(path: Path) -> str | None:
+    """The name of the image that the file at `path` is a link to, as :mod:`.aliases` makes it; None for other files."""
+    try:
+        target = os.readlink(path)  # noqa: PTH115  its text as it is
+    except OSError:
+        return None
+    return target if _IMAGE.fullmatch(target) else None
 
 
 def _kind(name: str) -> tuple[ItemKind, str]:

@@ -174,6 +174,21 @@ def test_what_is_in_use_or_nobody_knows_is_not_found(folder):
     assert folder.plan.foreign == []
 
 
+def test_a_link_that_a_killed_run_left_goes_and_that_of_a_run_stays(folder):
+    folder.lock = Lock.of([entry_of(NEW)])
+    image = folder.fetched(NEW)
+    running, killed, dangling = (folder.prefix / f"{digit * 32}.simg" for digit in "012")
+    for link in (running, killed):
+        link.symlink_to(image.name)
+    dangling.symlink_to(f"{'3' * 32}.simg")
+    long_ago = time.time() - 2 * DAY
+    os.utime(killed, (long_ago, long_ago), follow_symlinks=False)
+
+    assert folder.waste == {(WasteKind.ALIAS, killed), (WasteKind.ALIAS, dangling)}
+    assert all(one.is_done for one in folder.free())
+    assert set(folder.prefix.glob("*.simg")) == {image, running}
+
+
 def test_an_old_leftover_that_a_process_still_writes_is_not_found(folder):
     path = folder.file("tmp_1", age=2 * DAY, root=folder.cache.root / "oci-tmp")
     with path.open("rb"):
