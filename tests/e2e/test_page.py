@@ -2,6 +2,7 @@
 
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -95,7 +96,8 @@ def shown(page):
 
 def test_the_page_says_the_answer_and_every_part_has_its_place(visit):
     with visit() as page:
-        assert page.get_by_role("heading", level=1).text_content() == sample().answer
+        heading = page.get_by_role("heading", level=1).text_content()
+        assert heading == "6 errors 7 of 14 outputs proven, 1 without a container"
         sections = page.get_by_role("heading", level=2).all_text_contents()
         assert sections == [
             "Findings",
@@ -204,13 +206,51 @@ def test_a_finding_leads_to_its_output_though_it_was_folded_and_filtered_out(vis
         assert "plots/summary.pdf" in page.locator("tr:target").text_content()
 
 
-def test_the_timeline_shows_when_the_tag_and_the_lock_moved(visit):
+def test_the_timeline_shows_when_the_tag_and_the_lock_moved_and_what_ran(visit):
     with visit() as page:
-        picture = page.locator("article.image", has_text=SALMON).locator("svg[role=img]")
-        assert picture.locator(".moved").count() == 2
-        assert picture.locator(".letter").all_text_contents() == ["A", "B", "A", "B"]
-        marks = picture.locator(".mark > text").all_text_contents()
-        assert [mark.split()[0] for mark in marks] == ["bound", "verified", "verified"]
+        lanes = page.locator("article.image", has_text=SALMON).locator("table.lanes")
+        assert lanes.locator("td.moved").count() == 2
+        assert lanes.locator(".band b").all_text_contents() == ["A", "B", "A", "B", "?", "A", "B"]
+        assert lanes.locator(".mark").all_text_contents() == ["bound", "verified", "verified"]
+        assert lanes.locator("thead th").all_text_contents()[1].split() == ["run", "2", "·", "3", "Mar", "08:00"]
+
+
+def test_the_timeline_fills_the_width_that_there_is(visit):
+    with visit(viewport={"width": 1400, "height": 900}) as page:
+        card = page.locator("article.image").first.bounding_box()["width"]
+        assert page.locator("table.lanes").first.bounding_box()["width"] > 0.9 * card
+
+
+def test_a_timeline_that_is_cut_says_that_more_follows_and_keeps_its_first_column(visit):
+    with visit(viewport={"width": 390, "height": 800}) as page:
+        figure = page.locator("article.image", has_text=SALMON).locator("figure.timeline")
+        expect(figure.locator(".follows")).to_be_visible()
+        name = figure.get_by_role("rowheader", name="Lock")
+        before = name.bounding_box()["x"]
+        figure.locator(".scroll").evaluate("one => one.scrollLeft = one.scrollWidth")
+        expect(figure.locator(".follows")).to_be_hidden()
+        assert abs(name.bounding_box()["x"] - before) < 1
+
+
+def test_sixty_images_that_never_changed_fit_on_two_screens(browser, tmp_path):
+    audit = large(4)
+    images = [replace(audit.images[0], reference=f"docker://quay.io/team/tool{number}:1") for number in range(60)]
+    file = tmp_path / "many.html"
+    file.write_text(render(replace(audit, images=tuple(images))), encoding="utf-8")
+
+    with opened(browser, file, viewport={"width": 1400, "height": 900}) as watched:
+        lines = watched.page.locator("details.image")
+        assert lines.count() == 60
+        first, last = lines.first.bounding_box(), lines.last.bounding_box()
+        assert last["y"] + last["height"] - first["y"] < 2 * 900
+
+
+def test_an_affected_output_says_through_what(visit):
+    with visit() as page:
+        chain = page.locator("details.chain", has_text="1 affected")
+        chain.locator("> summary").click()
+        chain.locator("small.affected a", has_text="trimmed/a.fq").click()
+        expect(page.locator("tr:target")).to_be_in_viewport()
 
 
 def test_on_paper_nothing_is_folded_shortened_or_in_the_way(visit):

@@ -8,8 +8,8 @@ from tests.support.workflow import READS_MESSAGE
 OURS = ("--reporter", "apptainer-freshness")
 
 
-def heading(page):
-    return html.unescape(re.search(r"<h1>(.*?)</h1>", page)[1])
+def answer(page):
+    return html.unescape(re.search(r'<meta name="description" content="(.*?)">', page)[1])
 
 
 def test_the_report_is_the_page_of_the_audit(workspace, repository):
@@ -22,12 +22,12 @@ def test_the_report_is_the_page_of_the_audit(workspace, repository):
     told = workspace.snakemake("--report", "audit.html", "--profile", "profile")
     page = workspace.read("audit.html")
 
-    assert f"apptainer-freshness: {heading(page)}" in told.ours
+    assert f"apptainer-freshness: {answer(page)}" in told.ours
     assert "message.txt" in page
     assert digest in page
 
     workspace.snakemake(*OURS, "--report-apptainer-freshness-path", "by-path.html")
-    assert heading(workspace.read("by-path.html")) == heading(page)
+    assert answer(workspace.read("by-path.html")) == answer(page)
 
 
 def test_without_a_record_the_report_is_one_clear_error_and_snakemakes_own_is_left_alone(workspace):

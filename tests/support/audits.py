@@ -232,6 +232,7 @@ def sample() -> Audit:
             Edge(workdir=WORKDIR, before=before, after=after)
             for before, after in (("trim", "quantify"), ("quantify", "count"), ("count", "plot"), ("plot", "report"))
         ),
+        numbers={(WORKDIR, one.id): number for number, one in enumerate((first, second, third), start=1)},
         replay=Replay(
             possible=False,
             because=f"the digest of {SALMON} is no longer served, and its image is not on this disk either",
@@ -261,7 +262,8 @@ def _outputs(first: Run, second: Run, third: Run) -> tuple[OutputAudit, ...]:
                 "pulled by its digest",
                 first, quantify, inputs=("trimmed/b.fq",)),
         *hostile,
-        audited("quants/c.sf", OutputVerdict.PROVEN, proven, second, late, inputs=("trimmed/a.fq",)),
+        audited("quants/c.sf", OutputVerdict.PROVEN, proven, second, late, inputs=("trimmed/a.fq",),
+                affected_by=("trimmed/a.fq",)),
         audited("plots/summary.pdf", OutputVerdict.UNATTRIBUTABLE, f"it was made by {BUSYBOX}, a tag without a digest",
                 second, plot, inputs=(QUOTED,)),
         audited("report/index.html", OutputVerdict.NO_CONTAINER, "its rule has no container", second, report,

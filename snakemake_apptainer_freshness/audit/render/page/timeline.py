@@ -1,11 +1,11 @@
-"""The pictures of an audit as numbers and words: where each line, band and mark of a drawing goes.
+"""The timeline of an image, and bars, as numbers and words; the templates draw them.
 
-Values only; the templates draw them. A picture never says anything by colour alone: a digest has a letter, a state a
-word or a shape. Lengths are in CSS pixels.
+A picture never says anything by colour alone: a digest has a letter, a state a word and a shape.
 
-The timeline of an image has a column for each run of its work directory, oldest first, and three lanes: where the tag
-pointed, what the lock said, and what ran. Runs are spread evenly: by the clock, the ten runs of one afternoon would lie
-upon each other. Where there are more than :data:`MOST_COLUMNS` of them, consecutive runs that saw the same share one.
+A timeline has a column for each run of its work directory, oldest first, and three lanes: where the tag pointed, what
+the lock said, and what ran. It is a table, so that it fills the width that there is, its first column can stay in view,
+and a screen reader reads it as it stands. Runs are spread evenly: by the clock, the ten runs of one afternoon would lie
+upon each other. Where there are more than :data:`MOST_COLUMNS`, consecutive runs that saw the same share one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,15 +14,10 @@ from itertools import groupby
 from typing import Final
 
 from snakemake_apptainer_freshness.audit.results import ImageSighting, OutputVerdict
-from snakemake_apptainer_freshness.freshness import RemoteState
+from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
 
-MOST_COLUMNS: Final = 36
-GUTTER: Final = 84
-WIDTH: Final = 900
-NARROWEST: Final = 40
-WIDEST: Final = 190
-LABEL_WIDTH: Final = 66
-"""What a date needs below a column."""
+MOST_COLUMNS: Final = 12
+"""As many as can be read side by side on paper."""
 HUES: Final = 6
 """So many digests have a colour of their own, then they repeat; the letters do not."""
 
@@ -61,47 +56,50 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """One state over consecutive columns: a digest (`key`), or the `word` for why there is none."""
+    """One state over `span` consecutive columns: a digest (`key`), or the `word` for why there is none.
 
-    x: float
-    width: float
+    Both are missing where no run used the image. `moved` says that the band before was of another digest.
+    """
+
+    span: int
     key: Key | None
     word: str
-    moved: bool
-    """Whether the band before it was of another digest."""
+    moved: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMark:
+    """A run as a column shows it: its identifier, when it began (ISO 8601), its name and where it stands."""
+
+    id: str
+    started: str
+    name: str
+    anchor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One run, or consecutive ones that saw the same; `x` is its middle.
+    """Consecutive runs that saw the same, mostly one; what they saw is None where they did not use the image.
 
-    `sighting` is None where the run did not use the image; `label` is empty where there is no room for a date.
+    `key` is the digest of what ran, where that was proven.
     """
 
-    x: float
-    left: float
-    label: str
+    first: RunMark
+    last: RunMark
     runs: int
-    first: str
-    last: str
-    anchor: str
+    jobs: int
     sighting: ImageSighting | None
+    key: Key | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
     """The picture of one image across runs."""
 
-    width: float
-    column: float
     columns: tuple[Column, ...]
     tag: tuple[Band, ...]
     lock: tuple[Band, ...]
     keys: tuple[Key, ...]
-
-
-RunMark = tuple[str, str, str]
-"""A run's identifier, start and anchor."""
 
 
 def bar(counts: Mapping[OutputVerdict, int]) -> Bar:
@@ -121,30 +119,27 @@ def bar(counts: Mapping[OutputVerdict, int]) -> Bar:
 
 
 def timeline(sightings: Sequence[ImageSighting], runs: Sequence[RunMark]) -> Timeline:
-    """The picture of an image with these `sightings`, among all `runs` of its work directory, oldest first."""
-    groups = _groups(sightings, runs)
-    column = min(WIDEST, max(NARROWEST, (WIDTH - GUTTER) / max(len(groups), 1)))
+    """Return the picture of an image with these `sightings`, among all `runs` of its work directory, oldest first."""
     keys = _keys(sightings)
-    columns = tuple(_columns(groups, column))
+    columns = tuple(_column(group, keys) for group in _groups(sightings, runs))
     return Timeline(
-        width=round(GUTTER + column * len(columns) + 8, 1),
-        column=round(column, 1),
         columns=columns,
-        tag=_bands(columns, column, [_pointer(one.sighting, keys) for one in columns]),
-        lock=_bands(columns, column, [_pin(one.sighting, keys) for one in columns]),
+        tag=_bands([_pointer(one.sighting, keys) for one in columns]),
+        lock=_bands([_pin(one.sighting, keys) for one in columns]),
         keys=tuple(keys.values()),
     )
 
 
-def _groups(
-    sightings: Sequence[ImageSighting], runs: Sequence[RunMark]
-) -> list[list[tuple[RunMark, ImageSighting | None]]]:
+_Pair = tuple[RunMark, ImageSighting | None]
+
+
+def _groups(sightings: Sequence[ImageSighting], runs: Sequence[RunMark]) -> list[list[_Pair]]:
     """The runs of each column, with what they saw."""
     seen = {sighting.run: sighting for sighting in sightings}
-    known = {run[0] for run in runs}
-    strays = [(one.run, one.at, "") for one in sightings if one.run not in known]
-    marks = sorted([*runs, *strays], key=lambda mark: (mark[1], mark[0]))
-    pairs = [(mark, seen.get(mark[0])) for mark in marks]
+    known = {run.id for run in runs}
+    strays = [RunMark(id=one.run, started=one.at, name=one.run) for one in sightings if one.run not in known]
+    marks = sorted([*runs, *strays], key=lambda mark: (mark.started, mark.id))
+    pairs = [(mark, seen.get(mark.id)) for mark in marks]
     if len(pairs) <= MOST_COLUMNS:
         return [[pair] for pair in pairs]
     return [list(group) for _, group in groupby(pairs, key=lambda pair: _state(pair[1]))]
@@ -156,23 +151,17 @@ def _state(sighting: ImageSighting | None) -> tuple[str, ...]:
     return (sighting.digest, sighting.remote, sighting.points_at, sighting.disk)
 
 
-def _columns(groups: Sequence[list[tuple[RunMark, ImageSighting | None]]], width: float) -> Iterable[Column]:
-    every = max(1, round(LABEL_WIDTH / width + 0.4))
-    days = {group[0][0][1][:10] for group in groups}
-    shown = slice(11, 16) if len(days) == 1 < len(groups) else slice(10)  # of one day, the times tell runs apart
-    for number, group in enumerate(groups):
-        (_, first, anchor), sighting = group[0]
-        left = GUTTER + number * width
-        yield Column(
-            x=round(left + width / 2, 1),
-            left=round(left, 1),
-            label=first[shown] if number % every == 0 else "",
-            runs=len(group),
-            first=first,
-            last=group[-1][0][1],
-            anchor=anchor,
-            sighting=sighting,
-        )
+def _column(group: Sequence[_Pair], keys: Mapping[str, Key]) -> Column:
+    first, sighting = group[0]
+    proven = sighting is not None and sighting.disk == DiskState.VERIFIED
+    return Column(
+        first=first,
+        last=group[-1][0],
+        runs=len(group),
+        jobs=sum(one.jobs for _, one in group if one is not None),
+        sighting=sighting,
+        key=keys.get(sighting.digest) if sighting is not None and proven else None,
+    )
 
 
 def _keys(sightings: Iterable[ImageSighting]) -> dict[str, Key]:
@@ -189,34 +178,29 @@ def _letter(number: int) -> str:
     return (_letter(before - 1) if before else "") + chr(ord("A") + own)
 
 
-_State = tuple[Key | None, str] | None
+_Shown = tuple[Key | None, str]
 
 
-def _pointer(sighting: ImageSighting | None, keys: Mapping[str, Key]) -> _State:
+def _pointer(sighting: ImageSighting | None, keys: Mapping[str, Key]) -> _Shown:
     if sighting is None:
-        return None
+        return None, ""
     if sighting.points_at:
         return keys[sighting.points_at], ""
     return None, _WITHOUT_POINTER.get(sighting.remote, sighting.remote)
 
 
-def _pin(sighting: ImageSighting | None, keys: Mapping[str, Key]) -> _State:
+def _pin(sighting: ImageSighting | None, keys: Mapping[str, Key]) -> _Shown:
     if sighting is None:
-        return None
+        return None, ""
     return (keys[sighting.digest], "") if sighting.digest else (None, "no pin")
 
 
-def _bands(columns: Sequence[Column], width: float, states: Sequence[_State]) -> tuple[Band, ...]:
+def _bands(shown: Iterable[_Shown]) -> tuple[Band, ...]:
     """Equal neighbours become one band."""
     bands: list[Band] = []
     last: Key | None = None
-    for state, group in groupby(zip(states, columns, strict=True), key=lambda pair: pair[0]):
-        members = list(group)
-        if state is None:
-            continue
-        key, word = state
-        left = members[0][1].left
+    for (key, word), group in groupby(shown):
         moved = key is not None and last is not None and key != last
-        bands.append(Band(x=left, width=round(width * len(members), 1), key=key, word=word, moved=moved))
+        bands.append(Band(span=len(list(group)), key=key, word=word, moved=moved))
         last = key or last
     return tuple(bands)

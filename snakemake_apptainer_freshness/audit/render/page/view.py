@@ -4,22 +4,22 @@
   manifest, digest, reference. It is shown once, above the outputs that it made; the worst verdict comes first.
 * **Everything has an anchor of its own**, a number: names come from outside and would not do. A finding links to what
   it is about wherever that stands on the page.
+* **The worst comes first**, and what was always as it should be is folded to a line.
 * Nothing is left out here. What is long is folded by the template, never cut.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
 from typing import Final
 
 from snakemake_apptainer_freshness.audit.render.page.graph import Drawing, GraphNode, drawing
-from snakemake_apptainer_freshness.audit.render.page.timeline import Bar, Timeline, bar, timeline
+from snakemake_apptainer_freshness.audit.render.page.images import Anchors, ShownImage, images
+from snakemake_apptainer_freshness.audit.render.page.names import RunNames, run_names, with_names
+from snakemake_apptainer_freshness.audit.render.page.timeline import Bar, bar
 from snakemake_apptainer_freshness.audit.results import (
     SENTENCES,
     Audit,
     AuditFinding,
-    ImageAudit,
-    ImageSighting,
     OutputAudit,
     OutputVerdict,
     Severity,
@@ -27,11 +27,17 @@ from snakemake_apptainer_freshness.audit.results import (
 from snakemake_apptainer_freshness.record.run import OutputRecord, Run
 
 OPEN_ROWS: Final = 60
-"""Chains are unfolded from the start while the page has fewer outputs than this; those of a bad verdict always,
-up to this many outputs each.
-"""
+"""Chains of a bad verdict are unfolded from the start where they have fewer outputs than this; others never."""
+_GOOD: Final = frozenset({OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER})
 
-Anchors = Mapping[tuple[str, str], str]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """The first line: the worst severity with how many findings have it (None: there is none), and one sentence."""
+
+    severity: Severity | None
+    findings: int
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,38 +59,19 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownFinding:
-    """A finding with its subjects as links."""
+    """A finding with its subjects as links; runs have their names in its `text`."""
 
     finding: AuditFinding
+    text: str
     subjects: tuple[Subject, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShownImage:
-    """An image with its picture; `moves` counts how often its pin moved between two runs."""
-
-    anchor: str
-    image: ImageAudit
-    picture: Timeline
-    moves: int
-    spells: tuple["RunSpan", ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpan:
-    """Consecutive runs that saw an image alike: how many, the last one's start, and their jobs; `like` is the first."""
-
-    like: ImageSighting
-    last: str
-    runs: int
-    jobs: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ShownRun:
-    """A run, and how many outputs of the audit it made."""
+    """A run, and how many outputs of the audit are still as it made them last."""
 
     anchor: str
+    name: str
     run: Run
     outputs: int
 
@@ -97,18 +84,21 @@ class ShownOutput:
     output: OutputAudit
     made: OutputRecord | None
     why: str
+    through: tuple[Subject, ...]
+    """The files through which a bad image affects it; the first is an input of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """What one verdict rests on, and the outputs that share it; `run` links to the run, where it is known."""
+    """What one verdict rests on, and the outputs that share it; `run` is the run, as a link where it is known."""
 
     verdict: OutputVerdict
     like: OutputAudit
     """Any one of its outputs: what makes up the chain is equal in all."""
     why: str
-    run: str
+    run: Subject
     image: str
+    affected: int
     rows: tuple[ShownOutput, ...]
     unfolded: bool
 
@@ -132,7 +122,9 @@ class View:
     """The whole page."""
 
     audit: Audit
+    headline: Headline
     counts: tuple[Count, ...]
+    affected: int
     bar: Bar
     findings: Mapping[Severity, tuple[ShownFinding, ...]]
     images: tuple[ShownImage, ...]
@@ -144,22 +136,40 @@ class View:
 
 def view(audit: Audit) -> View:
     """The page for `audit`."""
-    anchors = _anchors(audit)
+    anchors, names = _anchors(audit), run_names(audit)
     counts = _counts(audit.outputs)
     return View(
         audit=audit,
+        headline=headline(audit),
         counts=counts,
+        affected=sum(bool(one.affected_by) for one in audit.outputs),
         bar=bar(counts_of(counts)),
         findings={
-            severity: tuple(_finding(one, anchors) for one in audit.findings if one.severity is severity)
+            severity: tuple(_finding(one, anchors, names) for one in audit.findings if one.severity is severity)
             for severity in Severity
         },
-        images=tuple(_images(audit, anchors)),
+        images=tuple(images(audit, anchors, names)),
         places=tuple(_places(audit)),
-        runs=tuple(_runs(audit, anchors)),
-        chains=tuple(_chains(audit.outputs, anchors)),
+        runs=tuple(_runs(audit, anchors, names)),
+        chains=tuple(_chains(audit.outputs, anchors, names)),
         rules=tuple(sorted({one.rule for one in audit.outputs if one.rule})),
     )
+
+
+def headline(audit: Audit) -> Headline:
+    """Return the first line of the page for `audit`."""
+    severities = [one.severity for one in audit.findings if one.severity is not Severity.NOTE]
+    worst = min(severities, key=list(Severity).index, default=None)
+    total, proven = len(audit.outputs), audit.count(OutputVerdict.PROVEN)
+    without = audit.count(OutputVerdict.NO_CONTAINER)
+    if not total:
+        sentence = "No output is known"
+    elif proven == total:
+        sentence = "The only output is proven" if total == 1 else f"All {total:,} outputs proven"
+    else:
+        beside = f", {without:,} without a container" if without else ""
+        sentence = f"{proven:,} of {total:,} output{'' if total == 1 else 's'} proven{beside}"
+    return Headline(severity=worst, findings=severities.count(worst) if worst else 0, sentence=sentence)
 
 
 def counts_of(counts: Iterable[Count]) -> Mapping[OutputVerdict, int]:
@@ -186,43 +196,25 @@ def _counts(outputs: Sequence[OutputAudit]) -> tuple[Count, ...]:
     return tuple(Count(verdict=word, sentence=SENTENCES[word], outputs=count) for word, count in numbers.items())
 
 
-def _finding(finding: AuditFinding, anchors: Anchors) -> ShownFinding:
-    subjects = (Subject(text=text, anchor=anchors.get((finding.workdir, text), "")) for text in finding.subjects)
-    return ShownFinding(finding=finding, subjects=tuple(subjects))
+def _finding(finding: AuditFinding, anchors: Anchors, names: RunNames) -> ShownFinding:
+    def subject(text: str) -> Subject:
+        key = (finding.workdir, text)
+        return Subject(text=names.get(key, text), anchor=anchors.get(key, ""))
+
+    return ShownFinding(
+        finding=finding,
+        text=with_names(finding.text, finding.workdir, names),
+        subjects=tuple(subject(text) for text in finding.subjects),
+    )
 
 
-def _images(audit: Audit, anchors: Anchors) -> Iterable[ShownImage]:
-    runs: dict[str, list[Run]] = {}
-    for run in sorted(audit.runs, key=lambda one: (one.started, one.id)):
-        runs.setdefault(run.workdir, []).append(run)
-    for number, image in enumerate(audit.images):
-        here = [(run.id, run.started, anchors[run.workdir, run.id]) for run in runs.get(image.workdir, [])]
-        digests = [sighting.digest for sighting in image.sightings]
-        yield ShownImage(
-            anchor=f"image-{number}",
-            image=image,
-            picture=timeline(image.sightings, here),
-            moves=sum(old != new for old, new in pairwise(digests)),
-            spells=tuple(_spells(image.sightings)),
-        )
-
-
-def _spells(sightings: Iterable[ImageSighting]) -> Iterable[RunSpan]:
-    def seen(one: ImageSighting) -> tuple[str, ...]:
-        return (one.digest, one.remote, one.points_at, one.disk, one.proof, one.sha256)
-
-    for _, group in groupby(sightings, key=seen):
-        alike = list(group)
-        yield RunSpan(like=alike[0], last=alike[-1].at, runs=len(alike), jobs=sum(one.jobs for one in alike))
-
-
-def _runs(audit: Audit, anchors: Anchors) -> Iterable[ShownRun]:
+def _runs(audit: Audit, anchors: Anchors, names: RunNames) -> Iterable[ShownRun]:
     made: dict[tuple[str, str], int] = {}
     for output in audit.outputs:
         made[output.workdir, output.run] = made.get((output.workdir, output.run), 0) + 1
     for run in audit.runs:
         key = (run.workdir, run.id)
-        yield ShownRun(anchor=anchors[key], run=run, outputs=made.get(key, 0))
+        yield ShownRun(anchor=anchors[key], name=names[key], run=run, outputs=made.get(key, 0))
 
 
 def _places(audit: Audit) -> Iterable[ShownFolder]:
@@ -266,26 +258,26 @@ def _nodes(outputs: Iterable[OutputAudit], edges: Iterable[tuple[str, str]]) -> 
     ]
 
 
-def _chains(outputs: Sequence[OutputAudit], anchors: Anchors) -> Iterable[Chain]:
+def _chains(outputs: Sequence[OutputAudit], anchors: Anchors, names: RunNames) -> Iterable[Chain]:
     found: dict[tuple[object, ...], list[tuple[int, OutputAudit]]] = {}
     for number, one in enumerate(outputs):
         key = (one.verdict, one.workdir, one.rule, one.run, one.reference, one.pinned, one.digest, one.manifest)
         found.setdefault((*key, one.sif_sha256), []).append((number, one))
     order = {verdict: place for place, verdict in enumerate(OutputVerdict)}
-    few = len(outputs) < OPEN_ROWS
     for members in sorted(found.values(), key=lambda them: (order[them[0][1].verdict], *_sorting(them[0][1]))):
         like = members[0][1]
         reasons = {one.why for _, one in members}
         shared = like.why if len(reasons) == 1 else ""
-        good = like.verdict in (OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER)
+        run = (like.workdir, like.run)
         yield Chain(
             verdict=like.verdict,
             like=like,
             why=shared,
-            run=anchors.get((like.workdir, like.run), "") if like.run else "",
+            run=Subject(text=names.get(run, like.run), anchor=anchors.get(run, "") if like.run else ""),
             image=anchors.get((like.workdir, like.reference), "") if like.reference else "",
-            rows=tuple(_rows(members, shared)),
-            unfolded=few or (not good and len(members) < OPEN_ROWS),
+            affected=sum(bool(one.affected_by) for _, one in members),
+            rows=tuple(_rows(members, shared, anchors)),
+            unfolded=like.verdict not in _GOOD and len(members) < OPEN_ROWS,
         )
 
 
@@ -293,7 +285,7 @@ def _sorting(output: OutputAudit) -> tuple[str, ...]:
     return (output.workdir, output.rule, output.run, output.reference, output.digest, output.sif_sha256)
 
 
-def _rows(members: Iterable[tuple[int, OutputAudit]], shared: str) -> Iterable[ShownOutput]:
+def _rows(members: Iterable[tuple[int, OutputAudit]], shared: str, anchors: Anchors) -> Iterable[ShownOutput]:
     jobs: dict[int, dict[str, OutputRecord]] = {}
     for number, output in members:
         made = None
@@ -302,4 +294,12 @@ def _rows(members: Iterable[tuple[int, OutputAudit]], shared: str) -> Iterable[S
             if not left:
                 left.update((one.path, one) for one in output.job.outputs)
             made = left.get(output.path)
-        yield ShownOutput(anchor=f"output-{number}", output=output, made=made, why="" if shared else output.why)
+        yield ShownOutput(
+            anchor=f"output-{number}",
+            output=output,
+            made=made,
+            why="" if shared else output.why,
+            through=tuple(
+                Subject(text=path, anchor=anchors.get((output.workdir, path), "")) for path in output.affected_by
+            ),
+        )

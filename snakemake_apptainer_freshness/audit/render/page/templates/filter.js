@@ -94,6 +94,17 @@
     for (const one of folded.splice(0)) one.open = false;
   });
 
+  // A picture that is wider than its place says so.
+  for (const figure of document.querySelectorAll(".timeline")) {
+    const scroll = figure.querySelector(".scroll");
+    const follows = figure.querySelector(".follows");
+    const tell = () => {
+      follows.hidden = scroll.scrollLeft + scroll.clientWidth >= scroll.scrollWidth - 2;
+    };
+    scroll.addEventListener("scroll", tell, { passive: true });
+    new ResizeObserver(tell).observe(scroll);
+  }
+
   form.hidden = total === 0;
   filter();
   if (location.hash) unfoldTarget();

@@ -81,7 +81,7 @@ def test_every_output_stands_in_the_page_with_its_chain():
 
 def test_what_could_not_be_looked_at_and_every_finding_is_told():
     text = re.sub(r"\s+", " ", PAGE)
-    for told in (*sample().notes, *(finding.kind for finding in sample().findings)):
+    for told in (*sample().notes, *(finding.kind.replace("-", " ") for finding in sample().findings)):
         assert str(told).replace("'", "&#39;") in text
 
 
@@ -136,6 +136,18 @@ def test_an_empty_audit_says_that_there_is_nothing():
 )
 def test_whether_it_could_be_run_again_is_said_in_one_word(replay, said):
     assert said in render(replace(sample(), replay=replay))
+
+
+def test_the_reason_of_a_replay_is_begun_once():
+    assert "because because" not in PAGE
+    assert "today: no</strong>, because the digest of" in PAGE
+
+
+def test_no_word_of_a_program_stands_for_one_of_a_language():
+    text = " ".join(re.findall(r">([^<>]+)<", re.sub(r"<(style|script)>.*?</\1>", "", PAGE, flags=re.DOTALL)))
+
+    for finding in sample().findings:
+        assert "-" not in finding.kind or finding.kind not in text
 
 
 def test_several_work_directories_are_one_view():

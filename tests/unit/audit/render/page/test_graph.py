@@ -5,7 +5,16 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.audit.render.page.graph import BROADEST, GAP, NODE, layout
+from snakemake_apptainer_freshness.audit.render.page.graph import (
+    BROADEST,
+    GAP,
+    NODE,
+    GraphNode,
+    drawing,
+    layout,
+    short_name,
+)
+from snakemake_apptainer_freshness.audit.results import OutputVerdict
 
 NODES = [f"rule{number}" for number in range(30)]
 
@@ -85,3 +94,24 @@ def test_a_fan_of_thirty_wraps_into_rows():
     placed = layout(NODES, [(NODES[0], leaf) for leaf in leaves])
 
     assert placed.rows == 9
+
+
+def test_a_box_names_its_rule_its_image_and_what_it_takes_from():
+    nodes = [
+        GraphNode(name="a", images=("docker://q.io/x/salmon:1",), outputs=1, verdict=OutputVerdict.PROVEN),
+        GraphNode(name="b" * 40, images=("docker://x", "docker://y"), outputs=2, verdict=None),
+        GraphNode(name="c", images=(), outputs=0, verdict=None),
+    ]
+    picture = drawing(nodes, [("a", "b" * 40), ("b" * 40, "c"), ("c", "a")])
+
+    assert [box.image for box in picture.boxes] == ["salmon:1", "2 images", "no container"]
+    assert picture.boxes[1].title.endswith("…")
+    assert [box.hue for box in picture.boxes] == [0, 1, None]
+    assert picture.boxes[2].takes_from == ("b" * 40,)
+    assert len(picture.lines) == 3
+    assert all(line.startswith("M") for line in picture.lines)
+
+
+def test_a_name_is_short_without_registry_and_path():
+    assert short_name("docker://quay.io/biocontainers/salmon:1.10") == "salmon:1.10"
+    assert short_name("/") == "/"

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.audit.render.page.graph import GraphNode, drawing, short_name
-from snakemake_apptainer_freshness.audit.render.page.timeline import MOST_COLUMNS, bar, timeline
+from snakemake_apptainer_freshness.audit.render.page.timeline import MOST_COLUMNS, RunMark, bar, timeline
 from snakemake_apptainer_freshness.audit.results import ImageSighting, OutputVerdict
 
 
@@ -24,8 +23,14 @@ def seen(number, digest="sha256:a", **changes):
     return replace(made, **changes)
 
 
+def mark(number, started, name=""):
+    return RunMark(
+        id=f"r{number:04}", started=started, name=name or f"run {number} · {started}", anchor=f"run-{number}"
+    )
+
+
 def of(sightings, runs=None):
-    return timeline(sightings, runs or [(one.run, one.at, f"run-{one.run}") for one in sightings])
+    return timeline(sightings, runs or [RunMark(id=one.run, started=one.at, name=one.run) for one in sightings])
 
 
 def words(bands):
@@ -37,9 +42,16 @@ def test_equal_neighbours_are_one_band_and_a_move_is_marked():
 
     assert words(picture.tag) == [("A", False), ("B", True)]
     assert words(picture.lock) == [("A", False), ("B", True)]
-    assert picture.tag[0].width == 2 * picture.column
-    assert picture.lock[0].width == 3 * picture.column
+    assert [band.span for band in picture.tag] == [2, 2]
+    assert [band.span for band in picture.lock] == [3, 1]
     assert [key.digest for key in picture.keys] == ["sha256:a", "sha256:b"]
+
+
+def test_what_ran_has_the_letter_of_its_digest_only_where_that_is_proven():
+    states = ("verified", "bound", "altered", "absent")
+    picture = of([seen(number, disk=state) for number, state in enumerate(states)])
+
+    assert [column.key.letter if column.key else "" for column in picture.columns] == ["A", "", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -67,35 +79,26 @@ def test_an_image_without_a_pin_says_so():
 
 
 def test_a_run_that_did_not_use_the_image_leaves_a_gap():
-    runs = [("r0001", "2026-03-01", "run-0"), ("r0002", "2026-03-02", "run-1"), ("r0003", "2026-03-03", "run-2")]
-    picture = of([seen(1), seen(3)], runs)
+    picture = of([seen(1), seen(3)], [mark(1, "2026-03-01"), mark(2, "2026-03-02"), mark(3, "2026-03-03")])
 
     assert [column.sighting is None for column in picture.columns] == [False, True, False]
-    assert len(picture.tag) == 2
+    assert words(picture.tag) == [("A", False), ("", False), ("A", False)]
 
 
 def test_a_sighting_of_a_run_whose_record_is_gone_has_a_column_without_a_link():
-    picture = of([seen(1)], [("r0002", "2026-03-09", "run-0")])
+    picture = of([seen(1)], [mark(2, "2026-03-09")])
 
-    assert [column.anchor for column in picture.columns] == ["", "run-0"]
+    assert [column.first.anchor for column in picture.columns] == ["", "run-2"]
 
 
 def test_a_thousand_runs_share_columns_where_nothing_changed():
     sightings = [seen(number, "sha256:a" if number < 700 else "sha256:b") for number in range(1000)]
-    runs = [(one.run, f"2026-{number:04}", "") for number, one in enumerate(sightings)]
-    picture = of(sightings, runs)
+    picture = of(sightings, [mark(number, f"2026-{number:04}") for number in range(1000)])
 
-    assert [column.runs for column in picture.columns] == [700, 300]
+    assert [(column.runs, column.jobs) for column in picture.columns] == [(700, 700), (300, 300)]
+    assert [column.last.id for column in picture.columns] == ["r0699", "r0999"]
     assert words(picture.lock) == [("A", False), ("B", True)]
     assert len(of(sightings[:MOST_COLUMNS]).columns) == MOST_COLUMNS
-
-
-def test_runs_of_one_day_are_told_apart_by_their_times():
-    morning, noon = seen(1, at="2026-03-02T08:00:00Z"), seen(2, at="2026-03-02T12:30:00Z")
-
-    assert [column.label for column in of([morning, noon]).columns] == ["08:00", "12:30"]
-    assert [column.label for column in of([morning, seen(2)]).columns] == ["2026-03-02", "2026-03-03"]
-    assert [column.label for column in of([morning]).columns] == ["2026-03-02"]
 
 
 def test_letters_go_on_after_z():
@@ -111,24 +114,3 @@ def test_a_bar_shows_the_rarest_verdict_and_is_whole():
     assert segments[-1].width > 5
     assert abs(sum(segment.width for segment in segments) - 1000) < 0.1
     assert bar({}).segments == ()
-
-
-def test_a_box_names_its_rule_its_image_and_what_it_takes_from():
-    nodes = [
-        GraphNode(name="a", images=("docker://q.io/x/salmon:1",), outputs=1, verdict=OutputVerdict.PROVEN),
-        GraphNode(name="b" * 40, images=("docker://x", "docker://y"), outputs=2, verdict=None),
-        GraphNode(name="c", images=(), outputs=0, verdict=None),
-    ]
-    picture = drawing(nodes, [("a", "b" * 40), ("b" * 40, "c"), ("c", "a")])
-
-    assert [box.image for box in picture.boxes] == ["salmon:1", "2 images", "no container"]
-    assert picture.boxes[1].title.endswith("…")
-    assert [box.hue for box in picture.boxes] == [0, 1, None]
-    assert picture.boxes[2].takes_from == ("b" * 40,)
-    assert len(picture.lines) == 3
-    assert all(line.startswith("M") for line in picture.lines)
-
-
-def test_a_name_is_short_without_registry_and_path():
-    assert short_name("docker://quay.io/biocontainers/salmon:1.10") == "salmon:1.10"
-    assert short_name("/") == "/"

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
-from snakemake_apptainer_freshness.audit.render.page.view import OPEN_ROWS, view
-from snakemake_apptainer_freshness.audit.results import OutputVerdict
+import pytest
+
+from snakemake_apptainer_freshness.audit.render.page.view import OPEN_ROWS, headline, view
+from snakemake_apptainer_freshness.audit.results import OutputVerdict, Severity
 from tests.support.audits import SALMON, WORKDIR, large, sample
 
 
@@ -43,7 +45,10 @@ def test_bad_verdicts_are_unfolded_and_thousands_of_good_ones_folded():
     assert not any(chain.unfolded for chain in chains if chain.verdict is OutputVerdict.PROVEN)
     assert any(chain.verdict is OutputVerdict.BAD_IMAGE for chain in bad)
     assert all(chain.unfolded for chain in bad if chain.verdict is not OutputVerdict.NO_CONTAINER)
-    assert all(chain.unfolded for chain in view(sample()).chains)
+    assert {chain.verdict for chain in view(sample()).chains if not chain.unfolded} == {
+        OutputVerdict.NO_CONTAINER,
+        OutputVerdict.PROVEN,
+    }
 
 
 def test_a_finding_links_to_what_it_is_about_where_that_is_on_the_page():
@@ -56,7 +61,7 @@ def test_a_finding_links_to_what_it_is_about_where_that_is_on_the_page():
 
     assert links[SALMON] == "image-1"
     assert links["quants/a.sf"].startswith("output-")
-    assert links[sample().runs[1].id] == "run-1"
+    assert links["run 2 · 3 Mar 08:00"] == "run-1"
     assert "" in links.values()
 
 
@@ -73,16 +78,44 @@ def test_each_work_directory_has_its_own_counts_and_graph():
     assert second.graph.boxes[0].node.verdict is OutputVerdict.CHANGED
 
 
-def test_an_image_says_how_often_its_pin_moved():
-    moves = {shown.image.reference: shown.moves for shown in view(sample()).images}
+def test_the_first_line_is_the_worst_severity_and_one_short_sentence():
+    first = headline(sample())
 
-    assert moves.pop(SALMON) == 1
-    assert set(moves.values()) == {0}
+    assert (first.severity, first.findings) == (Severity.ERROR, 6)
+    assert first.sentence == "7 of 14 outputs proven, 1 without a container"
 
 
-def test_runs_that_saw_an_image_alike_share_a_row_of_its_table():
-    audit = large(4)
-    spells = [shown.spells for shown in view(audit).images]
+@pytest.mark.parametrize(
+    ("verdicts", "sentence"),
+    [
+        ("", "No output is known"),
+        ("p", "The only output is proven"),
+        ("pp", "All 2 outputs proven"),
+        ("b", "0 of 1 output proven"),
+        ("pb", "1 of 2 outputs proven"),
+        ("pn", "1 of 2 outputs proven, 1 without a container"),
+    ],
+)
+def test_the_sentence_counts_what_is_proven(verdicts, sentence):
+    words = {"p": OutputVerdict.PROVEN, "b": OutputVerdict.BAD_IMAGE, "n": OutputVerdict.NO_CONTAINER}
+    outputs = tuple(replace(sample().outputs[0], verdict=words[one]) for one in verdicts)
+    notes = tuple(one for one in sample().findings if one.severity is Severity.NOTE)
 
-    assert [[(spell.runs, spell.jobs) for spell in each] for each in spells] == [[(50, 0)], [(50, 0)]]
-    assert [spell.runs for spell in view(sample()).images[1].spells] == [1, 1, 1]
+    first = headline(replace(sample(), outputs=outputs, findings=notes))
+
+    assert (first.severity, first.findings, first.sentence) == (None, 0, sentence)
+
+
+def test_sentences_have_the_names_of_runs_and_no_identifiers():
+    texts = [shown.text for found in view(sample()).findings.values() for shown in found]
+
+    assert f"the pin of {SALMON} moved between run 2 · 3 Mar 08:00 and run 3 · 4 Mar 08:00" in texts
+    assert not any(run.id in text for run in sample().runs for text in texts)
+
+
+def test_an_affected_output_links_to_the_files_through_which_it_is():
+    rows = [row for chain in view(sample()).chains for row in chain.rows if row.through]
+
+    assert [row.output.path for row in rows] == ["quants/c.sf"]
+    assert [(file.text, file.anchor.partition("-")[0]) for file in rows[0].through] == [("trimmed/a.fq", "output")]
+    assert view(sample()).affected == sum(chain.affected for chain in view(sample()).chains) == 1
