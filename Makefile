@@ -65,6 +65,11 @@ lint: $(INSTALLED)  ## formatting, lint, types
 bench: $(INSTALLED) tools  ## measure what enabling this costs a workflow
 	@$(BIN)/python -m tests.bench
 
+.PHONY: dist
+dist: $(INSTALLED)  ## the files of a release: both distributions, and the recipe for conda
+	rm -rf dist
+	$(BIN)/python -m tests.support.release --dist
+
 .PHONY: clean
 clean:  ## remove what make has made
 	rm -rf $(VENV) .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
 """Snakemake finds the plugin from an installed wheel and from a development install, and pays nothing for it."""
 
+import hashlib
 import subprocess
 import sys
 import venv
@@ -8,17 +9,30 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.release import CATALOGUED, build
+
 ROOT = Path(__file__).parents[2]
 HEAVY = ("httpx", "pydantic", "jinja2", "rich", "click", "tenacity", "tomllib", "tomli_w", "filelock")
 TEMPLATES = [path.name for path in (ROOT / "snakemake_apptainer_freshness/audit/render/page/templates").iterdir()]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built with the build backend that is installed here."""
-    folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
-    return next(folder.glob("*.whl"))
+def dist(tmp_path_factory):
+    """The folder of the built files, made with the build backend that is installed here."""
+    folder = tmp_path_factory.mktemp("dist")
+    build(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist):
+    return next(dist.glob("snakemake_apptainer_freshness*.whl"))
+
+
+@pytest.fixture(scope="module")
+def second(dist):
+    """The wheel of the name that Snakemake's plugin catalog looks for."""
+    return next(dist.glob("snakemake_report_plugin*.whl"))
 
 
 def run(*command, **options):
@@ -75,6 +89,26 @@ def test_snakemake_finds_the_plugin_of_an_installed_wheel(wheel, tmp_path):
     install(python, wheel)
 
     assert finds_the_plugin(python, tmp_path)
+
+
+def test_the_distribution_that_the_catalog_lists_has_no_code_and_brings_the_plugin(wheel, second, tmp_path):
+    names = zipfile.ZipFile(second).namelist()
+    python = fresh_environment(tmp_path / "env")
+    install(python, wheel, second)
+    asked = (
+        f"from importlib.metadata import requires, version as v; print(v({CATALOGUED!r}), *requires({CATALOGUED!r}))"
+    )
+
+    assert all(".dist-info/" in name for name in names)
+    assert run(python, "-c", asked).split() == ["0.1.0", "snakemake-apptainer-freshness==0.1.0"]
+    assert finds_the_plugin(python, tmp_path)
+    assert run(python.parent / "apptainer-freshness", "--version") == "apptainer-freshness 0.1.0\n"
+
+
+def test_the_recipe_for_conda_has_the_hash_of_the_built_source(dist):
+    source = next(dist.glob("snakemake_apptainer_freshness*.tar.gz"))
+
+    assert hashlib.sha256(source.read_bytes()).hexdigest() in (dist / "conda/meta.yaml").read_text()
 
 
 def test_snakemake_finds_the_plugin_of_a_development_install(tmp_path):
