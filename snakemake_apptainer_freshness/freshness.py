@@ -92,10 +92,12 @@ class DiskFact:
 class Verdict:
     """What the witnesses say of one pin together.
 
-    `same_platform` is true where the tag moved but this platform's manifest did not: what runs would not change.
+    `pinned` is the digest of the lock. `same_platform` is true where the tag moved but this platform's manifest did
+    not: what runs would not change.
     """
 
     reference: Reference
+    pinned: Digest
     remote: RemoteFact
     disk: DiskFact | None
     same_platform: bool = False
@@ -126,7 +128,7 @@ def compare(entry: Entry, remote: RemoteFact, disk: DiskFact | None, *, platform
     """
     here = entry.platforms.get(platform)
     same = remote.state is RemoteState.MOVED and here is not None and remote.platforms.get(platform) == here
-    return Verdict(reference=entry.reference, remote=remote, disk=disk, same_platform=same)
+    return Verdict(reference=entry.reference, pinned=entry.digest, remote=remote, disk=disk, same_platform=same)
 
 
 class Action(StrEnum):

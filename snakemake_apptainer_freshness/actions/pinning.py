@@ -99,6 +99,8 @@ class Pins:
     """What the lock lacks, in a command that runs no job."""
     failures: dict[str, FreshnessError] = field(default_factory=dict)
     """What could not be pinned, and why."""
+    resolved: dict[str, RemoteFact] = field(default_factory=dict)
+    """What the registry answered about references that were resolved in this run: their tags are at their pins."""
 
     def ensure(self, references: Iterable[str]) -> None:
         """Get `references` pinned, which jobs need, as far as the mode allows; nothing is asked twice.
@@ -199,6 +201,7 @@ class Pins:
     def _take(self, reference: Reference, answer: Entry | FreshnessError) -> dict[str, FreshnessError]:
         if isinstance(answer, Entry):
             self.entries[reference.text] = replace(answer, reference=reference)
+            self.resolved[reference.text] = RemoteFact(state=RemoteState.CURRENT, digest=answer.digest)
             return {}
         if isinstance(answer, Unpinnable):
             return self._meet_unpinnable(reference.text, answer)

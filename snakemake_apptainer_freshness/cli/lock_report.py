@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _HELD: Final = "same platform"
 _SHOWN: Final = 3
+_ZERO_DATES: Final = ("0001-01-01", "1970-01-01", "1980-01-01")
+"""What tools write who leave out the time: Go's zero, Unix's, and that of zip files."""
 
 
 def show(workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Details]") -> None:
@@ -66,11 +68,20 @@ def _said(old: "Details | None", new: "Details | None") -> str:
     told = []
     for name in ("created", "version", "revision"):
         before, after = getattr(old, name, ""), getattr(new, name, "")
-        if after and after == before and name != "created":
+        if name == "created":
+            before, after = _date(before), _date(after)
+            if before == after:
+                continue
+        if after and after == before:
             told.append(f"{name} still {after}")
         elif before or after:
             told.append(f"{name} {before or '?'} → {after or '?'}")
     return ", ".join(told)
+
+
+def _date(text: str) -> str:
+    """Return the date `text`, or nothing where it is the zero that reproducible builds write."""
+    return "" if text.startswith(_ZERO_DATES) else text
 
 
 def rules_of(workflow: "Workflow", reference: str) -> str:

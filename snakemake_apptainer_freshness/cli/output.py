@@ -10,8 +10,10 @@ What is printed on standard output is the answer; what is said on the way goes t
 always cleaned: on one line, without control characters and secrets.
 """
 
+import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TextIO
@@ -57,6 +59,10 @@ _STYLES: Final = {
 }
 """The colour of a word, wherever it stands alone in a cell."""
 
+_DIGEST: Final = re.compile(r"sha(?:256|512):[0-9a-f]{8}")
+_NARROW: Final = 20
+"""So wide a column without digests has to be at least, to be read."""
+_GAP: Final = 2  # spaces between two columns
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP: Final = 1024
 
@@ -81,13 +87,38 @@ def _draw(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in titles:
-        drawn.add_column(title, overflow="fold", no_wrap=title == titles[0])
-    for row in cells:
-        drawn.add_row(*(Text(_lines(cell), style=_STYLES.get(cell, "")) for cell in row))
     colours: Any = "auto" if colourful(sys.stdout) else None
-    Console(file=sys.stdout, highlight=False, color_system=colours).print(drawn)
+    console = Console(file=sys.stdout, highlight=False, color_system=colours)
+    texts = [[Text(_lines(cell), style=_STYLES.get(cell, "")) for cell in row] for row in cells]
+    widths = _widths(titles, cells, console.width)
+    if widths is None:
+        for first, *others in texts:  # the terminal itself wraps: what is copied from it is whole
+            console.print(first, soft_wrap=True)
+            for text in others:
+                console.print(Text("\n").join(Text("  ") + part for part in text.split("\n")), soft_wrap=True)
+        return
+    drawn = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for title, width in zip(titles, widths, strict=True):
+        drawn.add_column(title, overflow="fold", width=width, no_wrap=title == titles[0])
+    for row in texts:
+        drawn.add_row(*row)
+    console.print(drawn)
+
+
+def _widths(titles: Sequence[str], cells: Sequence[Sequence[str]], available: int) -> list[int | None] | None:
+    """Return the widths of columns that have digests in them, so that none is broken; None where there is no room."""
+    columns = list(itertools.zip_longest(titles, *cells, fillvalue=""))
+    natural = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+    gaps = _GAP * len(columns)
+    if sum(natural) + gaps <= available:
+        return [None for _ in columns]
+    share = (available - natural[0] - gaps) // max(1, len(columns) - 1)
+    widths: list[int | None] = [None]
+    for column, wanted in zip(columns[1:], natural[1:], strict=True):
+        digests = [len(word) for cell in column for word in cell.split() if _DIGEST.search(word)]
+        widths.append(max(*digests, min(wanted, share)) if digests else None)
+    least = sum(min(_NARROW, wanted) if width is None else width for width, wanted in zip(widths, natural, strict=True))
+    return widths if least + gaps <= available else None
 
 
 def _lines(cell: str) -> str:

@@ -6,7 +6,7 @@ DAG. By the time the DAG stands, before any job starts, the user is told and the
 job (``--summary``, ``--dag``, ``--touch``, ...) apply the lock without a network and change nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,19 +130,25 @@ class MainSession(Session):
             unpinnable={text: why for text, why in pins.unpinnable.items() if text in self._untold},
             left_alone=[text for text in self._untold if text in pins.left_alone],
             unneeded={text: error.message for text, error in pins.failures.items() if text in self._untold},
+            refused=[verdict.reference.text for verdict in verdicts if self._refuses(verdict)],
         )
-        for line in messages.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun):
+        told = messages.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun)
+        told += [] if self._policing is None else self._policing.lines()
+        for line in messages.headed([*told, *self._new_warnings(), *self._reruns.lines()]):
             tell(line)
-        if self._policing is not None:
-            self._policing.tell()
-        self._tell_warnings()
-        self._reruns.tell()
         self._untold = []
-        _refuse_moved([verdict for verdict in verdicts if verdict.reference.text in self.needed], options)
+        _refuse_moved(facts.refused)
         if self._runs_jobs and not dryrun:
+            is_first = bool(after.entries) and not self._path.exists()
             pins.lock = write_lock(self._path, before=pins.lock, after=after)
             cleanup.register(self.workflow, self._path, pins.lock, pins.unpinnable)
             self._reruns.remember()
+            if is_first:
+                tell(
+                    messages.Line(
+                        text=f"  new: {pins.lockfile}: commit it, so that every run of this workflow runs these images"
+                    )
+                )
 
     def _new_recorder(self, workflow: Any, provider: images.Images) -> "Recorder":
         from snakemake_apptainer_freshness.engine.recording import Recorder
@@ -159,19 +165,22 @@ class MainSession(Session):
         provider.watcher = recorder.found
         return recorder
 
-    def _tell_warnings(self) -> None:
-        """Tell what the client of the registries noticed, each once."""
-        for warning in self._registries.warnings:
-            if warning not in self._warned:
-                self._warned.add(warning)
-                tell(messages.Line(text=f"  note: {warning}", problem=True))
+    def _new_warnings(self) -> list[messages.Line]:
+        """Return a line for each thing that the client of the registries noticed and that was not told yet."""
+        new = [warning for warning in self._registries.warnings if warning not in self._warned]
+        self._warned.update(new)
+        return [messages.Line(text=f"  note: {warning}", problem=True) for warning in new]
+
+    def _refuses(self, verdict: Verdict) -> bool:
+        is_needed = verdict.reference.text in self.needed
+        return is_needed and decide_remote(verdict, self._options).action is Action.REFUSE
 
     def _verdicts(self, references: list[str]) -> list[Verdict]:
-        facts, entries = self._drift.facts(), self._main_pins.entries
+        facts, pins = self._drift.facts(), self._main_pins
         return [
-            compare(entries[text], facts.get(text, UNCHECKED), None, platform=self._main_pins.platform)
+            compare(entry, facts.get(text, pins.resolved.get(text, UNCHECKED)), None, platform=pins.platform)
             for text in references
-            if text in entries
+            if (entry := pins.entries.get(text)) is not None
         ]
 
 
@@ -181,8 +190,7 @@ def _resolver() -> "Resolver":
     return Resolver()
 
 
-def _refuse_moved(verdicts: list[Verdict], options: Options) -> None:
-    moved = [verdict.reference.text for verdict in verdicts if decide_remote(verdict, options).action is Action.REFUSE]
+def _refuse_moved(moved: Collection[str]) -> None:
     if moved:
         raise TagMoved(
             f"on_moved is error, and tags moved away from their pins: {', '.join(moved)}",

@@ -7,9 +7,10 @@ Talking to the user through Snakemake: its logger for lines, its error type for 
 """
 
 import contextlib
+import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from snakemake_interface_common.exceptions import WorkflowError
@@ -21,8 +22,7 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.lockfile import Change
 from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
 
-_TAKE_NEW: Final = f"take the new one with: snakemake … --config {CONFIG_KEY}={Mode.UPDATE}"
-
+_TAKE_ALL: Final = f"snakemake … --config {CONFIG_KEY}={Mode.UPDATE}"
 _NAMED: Final = 3
 """So many references of one reason are named; `apptainer-freshness lock --check` names all."""
 
@@ -39,8 +39,8 @@ class Line:
 class Facts:
     """What there is to tell.
 
-    Verdicts on pinned images, changes of the lock file, what has no digest and why, what was left as it is, and what no
-    job needs and could not be pinned, and why.
+    Verdicts on pinned images, changes of the lock file, what has no digest and why, what was left as it is, what no job
+    needs and could not be pinned, and why, and the references whose tags moved and stop the run.
     """
 
     verdicts: Sequence[Verdict]
@@ -48,6 +48,7 @@ class Facts:
     unpinnable: Mapping[str, str]
     left_alone: Sequence[str] = ()
     unneeded: Mapping[str, str] = field(default_factory=dict)
+    refused: Collection[str] = ()
 
 
 def lines(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> list[Line]:
@@ -55,21 +56,68 @@ def lines(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> lis
     told = [_summary(facts, options, lockfile=lockfile, dryrun=dryrun)]
     told += [_change(change, dryrun=dryrun) for change in facts.changes]
     told += [_unversioned(change.reference) for change in facts.changes if _is_unversioned(change, options)]
-    told += [line for verdict in facts.verdicts if (line := _verdict(verdict, options.on_moved)) is not None]
+    told += _moved(facts, options)
+    told += _unreachable(facts.verdicts)
+    told += [line for verdict in facts.verdicts if (line := _verdict(verdict)) is not None]
     if options.on_unpinnable is not Reaction.IGNORE:
         told += [Line(text=f"  unpinnable: {text}: {why}", problem=True) for text, why in facts.unpinnable.items()]
     return [*told, *_not_needed(facts.unneeded)]
 
 
-def _not_needed(unneeded: Mapping[str, str]) -> Iterator[Line]:
-    """One line for all references that share a reason."""
+def headed(told: Sequence[Line]) -> Iterator[Line]:
+    """Give the lines `told`, of which the first is the summary: it is silenced no sooner than any that follows it."""
+    summary, *others = told
+    yield replace(summary, problem=any(line.problem for line in others))
+    yield from others
+
+
+def alike(reasons: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
+    """Give each reason of `reasons` once, with the references that share it: a host that is down is one line."""
     by_reason: dict[str, list[str]] = {}
-    for text, why in unneeded.items():
+    for text, why in reasons.items():
         by_reason.setdefault(" ".join(why.split()), []).append(text)
     for why, named in by_reason.items():
+        yield named, why
+
+
+def some(named: Sequence[str]) -> str:
+    """Name the first of `named`, and say how many more there are."""
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
+
+
+def _not_needed(unneeded: Mapping[str, str]) -> Iterator[Line]:
+    for named, why in alike(unneeded):
         it = "it" if len(named) == 1 else "them"
-        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-        yield Line(text=f"  not pinned, no job needs {it}: {', '.join(named[:_NAMED])}{more}: {why}", problem=True)
+        yield Line(text=f"  not pinned, no job needs {it}: {some(named)}: {why}", problem=True)
+
+
+def _unreachable(verdicts: Iterable[Verdict]) -> Iterator[Line]:
+    unreachable = [verdict for verdict in verdicts if verdict.remote.state is RemoteState.UNREACHABLE]
+    for named, why in alike({verdict.reference.text: verdict.remote.detail for verdict in unreachable}):
+        tags = "the tag" if len(named) == 1 else f"{len(named)} tags"
+        text = f"  {RemoteState.UNREACHABLE}: {some(named)}: could not ask whether {tags} moved: {why}"
+        yield Line(text=text, problem=True)
+
+
+def _moved(facts: Facts, options: Options) -> Iterator[Line]:
+    """A line for each tag that moved, and then both ways to take what they point at now."""
+    moved = [verdict for verdict in facts.verdicts if verdict.remote.state is RemoteState.MOVED]
+    if not moved or options.on_moved is Reaction.IGNORE:
+        return
+    for verdict in moved:
+        text = (
+            f"  {RemoteState.MOVED}: {verdict.reference.text}: {verdict.pinned.short} → {_short(verdict.remote.digest)}"
+        )
+        if verdict.same_platform:
+            text += "; the image for this platform is the same"
+        elif verdict.reference.text in facts.refused:
+            text += f"; on_moved is {Reaction.ERROR}: this run stops"
+        yield Line(text=text, problem=True)
+    one = f"apptainer-freshness lock --upgrade-image {shlex.quote(moved[0].reference.text)}"
+    which = "this one" if len(moved) == 1 else "one, as the first"
+    stay = "" if facts.refused else "the pin stays; " if len(moved) == 1 else "the pins stay; "
+    yield Line(text=f"    {stay}take {which}: {one}; take all: {_TAKE_ALL}", problem=True)
 
 
 def _summary(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> Line:
@@ -105,23 +153,17 @@ def _unversioned(reference: str) -> Line:
     return Line(text=text, problem=True)
 
 
-def _verdict(verdict: Verdict, on_moved: Reaction) -> Line | None:
+def _verdict(verdict: Verdict) -> Line | None:
     remote, named = verdict.remote, verdict.reference.text
     match remote.state:
         case RemoteState.CURRENT | RemoteState.UNCHECKED:
             return Line(text=f"  note: {named}: {remote.detail}", problem=True) if remote.detail else None
-        case RemoteState.MOVED if on_moved is Reaction.IGNORE:
-            return None
-        case RemoteState.MOVED if verdict.same_platform:
-            text = f"now points at {_short(remote.digest)}; the image for this platform is the same; {_TAKE_NEW}"
-        case RemoteState.MOVED:
-            text = f"now points at {_short(remote.digest)}; the pinned one runs; {_TAKE_NEW}"
+        case RemoteState.MOVED | RemoteState.UNREACHABLE:
+            return None  # told together
         case RemoteState.UNTAGGED:
             text = "the tag is gone from the registry; its pinned digest is still served"
         case RemoteState.LOST:
             text = "the pinned digest is no longer served: keep the image file, nobody can fetch it again"
-        case RemoteState.UNREACHABLE:
-            text = f"could not ask whether the tag moved: {remote.detail}"
     return Line(text=f"  {remote.state}: {named}: {text}", problem=True)
 
 

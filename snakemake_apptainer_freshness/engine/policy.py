@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_apptainer_freshness.actions.pinning import Pins
-from snakemake_apptainer_freshness.engine.messages import Line, tell
+from snakemake_apptainer_freshness.engine.messages import Line
 from snakemake_apptainer_freshness.settings import Options
 
 if TYPE_CHECKING:
@@ -65,12 +65,11 @@ class PolicyCheck:
         known = {text: pins.entries.get(text) for text in met if text in pins.entries or text in pins.unpinnable}
         self._judge(self._policies.of_pins(known))
 
-    def tell(self) -> None:
-        """Tell what the policies frown upon, each once."""
-        for one in self._untold:
-            text = f"  policy: {one.reference} ({self._place(one.reference)}): {one.text} ({one.source})"
-            tell(Line(text=text, problem=True))
-        self._untold = []
+    def lines(self) -> list[Line]:
+        """Return a line for each warning of a policy that was not told yet."""
+        untold, self._untold = self._untold, []
+        texts = (f"{one.reference} ({self._place(one.reference)}): {one.text} ({one.source})" for one in untold)
+        return [Line(text=f"  policy: {text}", problem=True) for text in texts]
 
     def _inform(self, pins: Pins) -> None:
         """Find out what the policies have to know; the lock keeps it."""

@@ -83,14 +83,21 @@ class Reruns:
 
     def tell(self) -> None:
         """Tell what was decided and not told yet."""
+        for line in self.lines():
+            tell(line)
+
+    def lines(self) -> list[Line]:
+        """Return a line for each thing that was decided and not told yet."""
+        new: list[Line] = []
         if self._kept and _KEPT not in self._told:
             self._told.add(_KEPT)
             outputs = "1 output stays" if len(self._kept) == 1 else f"{len(self._kept)} outputs stay"
-            tell(Line(text=f"  same image: {outputs} although the image has another name now"))
+            new.append(Line(text=f"  same image: {outputs} although the image has another name now"))
         for key, (why, rules) in self._reasons.items():
             if key not in self._told:
                 self._told.add(key)
-                tell(Line(text=self._line(*key, why, rules), problem=True))
+                new.append(Line(text=self._line(*key, why, rules), problem=True))
+        return new
 
     def remember(self) -> None:
         """Write down what was proven, and what the lock says; from now on, both is done when something is decided."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from snakemake_apptainer_freshness.engine.directives import Rewriting, job_references, static_references
 from snakemake_apptainer_freshness.engine.images import Images
-from snakemake_apptainer_freshness.engine.messages import errors_told, workflow_error
+from snakemake_apptainer_freshness.engine.messages import alike, errors_told, some, workflow_error
 from snakemake_apptainer_freshness.engine.seams import COLLECT_IMAGES, PULL_IMAGES, require
 from snakemake_apptainer_freshness.errors import FreshnessError, PinningFailed
 from snakemake_apptainer_freshness.lockfile import Pinned
@@ -122,7 +122,8 @@ class Session:
         """`error`, with the rule and the line of its Snakefile for each reference that it is about."""
         if not isinstance(error, PinningFailed):
             return str(error)
-        lines = [f"  {text} ({self.place_of(text)}): {why.message}" for text, why in error.failures.items()]
+        reasons = alike({text: why.message for text, why in error.failures.items()})
+        lines = [f"  {some([f'{text} ({self.place_of(text)})' for text in named])}: {why}" for named, why in reasons]
         return "\n".join([error.headline + ":", *lines, *([error.hint] if error.hint else [])])
 
     def place_of(self, reference: str) -> str:

@@ -44,12 +44,14 @@ def test_mode_lock_keeps_running_the_pinned_image_and_reports_the_move(tool, wor
     assert first.ours == [
         "apptainer-freshness: 1 image pinned by containers.lock (mode lock): 1 added",
         f"added: {tool.reference} → {old[:19]}",
+        "new: containers.lock: commit it, so that every run of this workflow runs these images",
     ]
     assert second.ours == [
         "apptainer-freshness: 1 image pinned by containers.lock (mode lock): 1 moved",
+        f"moved: {tool.reference}: {old[:19]} → {new[:19]}",
         (
-            f"moved: {tool.reference}: now points at {new[:19]}; the pinned one runs; "
-            "take the new one with: snakemake … --config apptainer_freshness=update"
+            f"the pin stays; take this one: apptainer-freshness lock --upgrade-image {tool.reference}; "
+            "take all: snakemake … --config apptainer_freshness=update"
         ),
     ]
 
@@ -157,6 +159,25 @@ def test_a_dry_run_writes_nothing_and_says_what_would_be_locked(tool, workspace)
 
     assert f"would be added: {tool.reference} → {digest[:19]}" in result.ours
     assert set(workspace.files()) == {"Snakefile"}
+
+
+def test_an_update_that_moves_nothing_says_that_it_asked(tool, workspace):
+    tool.push("original")
+    workspace.snakemake(flag="lock")
+
+    assert workspace.snakemake("--dry-run", flag="update").ours == [
+        "apptainer-freshness: 1 image pinned by containers.lock (mode update): 1 current"
+    ]
+
+
+def test_the_summary_stays_where_quiet_leaves_a_line_below_it(tool, workspace):
+    tool.push("original")
+    workspace.snakemake(flag="lock")
+    tool.push("updated")
+
+    summary, moved, _ = workspace.snakemake("--dry-run", "--forceall", "--quiet", "rules", flag="lock").ours
+    assert summary.endswith(": 1 moved")
+    assert moved.startswith("moved: ")
 
 
 def test_an_index_that_changed_around_this_platforms_image_is_told_apart(tool, workspace):

@@ -16,6 +16,7 @@ from snakemake_apptainer_freshness.freshness import (
     Verdict,
     decide,
 )
+from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options, Reaction
 
@@ -45,7 +46,11 @@ SEVERITY = ("run", "warn", "repair", "refuse")
 def decided(remote=RemoteState.CURRENT, disk=None, *, same_platform=False, repairable=Repairable.ANYTHING, **options):
     fact = None if disk is None else DiskFact(state=disk)
     verdict = Verdict(
-        reference=parse("docker://q.io/a:1"), remote=RemoteFact(state=remote), disk=fact, same_platform=same_platform
+        reference=parse("docker://q.io/a:1"),
+        pinned=Digest.parse("sha256:" + "a" * 64),
+        remote=RemoteFact(state=remote),
+        disk=fact,
+        same_platform=same_platform,
     )
     return decide(verdict, Options(**options), repairable=repairable)
 

@@ -1,6 +1,7 @@
 """``apptainer-freshness lock``: bad input, each one clear error; and what is shown where. No registry is asked."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -282,3 +283,12 @@ def test_every_key_of_the_json_is_documented(place):
         assert f"`{key}`" in SECTIONS["lock"], key
     assert (changed["what"], changed["old"]["digest"], changed["new"]["version"]) == ("updated", OLD, "2")
     assert changed["outputs"] == [f"{n}.txt" for n in range(5)]
+
+
+def test_equal_dates_and_the_zero_of_reproducible_builds_are_not_shown(place, capsys):
+    same = {url: replace(said, created="2026-01-01T00:00:00Z") for url, said in SAID.items()}
+    zero = {url: replace(said, created="0001-01-01T00:00:00Z") for url, said in SAID.items()}
+    for said in (same, zero):
+        lock.show(workflow(), everything(workflow()), said)
+        first = capsys.readouterr().out.splitlines()[0].split("\t")
+        assert first[4] == "version 1 → 2, revision still abc"

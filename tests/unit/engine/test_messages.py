@@ -2,7 +2,7 @@
 
 import pytest
 
-from snakemake_apptainer_freshness.engine.messages import Facts, lines
+from snakemake_apptainer_freshness.engine.messages import Facts, headed, lines
 from snakemake_apptainer_freshness.freshness import UNCHECKED, RemoteFact, RemoteState, Verdict
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
@@ -20,19 +20,21 @@ def entry(name, digest):
 def verdict(name, state=RemoteState.CURRENT, *, same=False, detail=""):
     return Verdict(
         reference=parse(name),
+        pinned=Digest.parse(OLD),
         remote=RemoteFact(state=state, digest=Digest.parse(NEW), detail=detail),
         disk=None,
         same_platform=same,
     )
 
 
-def told(*verdicts, changes=(), unpinnable=None, left_alone=(), unneeded=None, dryrun=False, **options):
+def told(*verdicts, changes=(), unpinnable=None, left_alone=(), unneeded=None, refused=(), dryrun=False, **options):
     facts = Facts(
         verdicts=verdicts,
         changes=changes,
         unpinnable=unpinnable or {},
         left_alone=left_alone,
         unneeded=unneeded or {},
+        refused=refused,
     )
     return lines(facts, Options(**options), lockfile="containers.lock", dryrun=dryrun)
 
@@ -50,7 +52,7 @@ def test_a_workflow_without_containers_has_nothing_to_pin():
 
 def test_what_is_new_is_counted_as_added_and_not_as_asked_about():
     summary, added = told(
-        Verdict(reference=parse("a"), remote=UNCHECKED, disk=None),
+        Verdict(reference=parse("a"), pinned=Digest.parse(NEW), remote=UNCHECKED, disk=None),
         changes=[Change(reference="a", old=None, new=entry("a", NEW))],
     )
 
@@ -69,7 +71,6 @@ def test_a_dry_run_says_what_would_be_done():
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        (RemoteState.MOVED, "now points at sha256:bbbbbbbbbbbb; the pinned one runs; take the new one with: snakemake"),
         (RemoteState.UNTAGGED, "the tag is gone from the registry; its pinned digest is still served"),
         (RemoteState.LOST, "the pinned digest is no longer served"),
         (RemoteState.UNREACHABLE, "could not ask whether the tag moved: no route"),
@@ -81,6 +82,45 @@ def test_what_is_not_current_is_a_warning_of_its_own(state, said):
     assert summary.text.endswith(f": 1 {state}")
     assert line.text.startswith(f"  {state}: a: {said}")
     assert line.problem
+
+
+def test_a_tag_that_moved_is_told_with_both_digests_and_both_ways_on():
+    summary, moved, ways = told(verdict("docker://a", RemoteState.MOVED))
+
+    assert summary.text.endswith(": 1 moved")
+    assert moved.text == "  moved: docker://a: sha256:aaaaaaaaaaaa → sha256:bbbbbbbbbbbb"
+    assert ways.text == (
+        "    the pin stays; take this one: apptainer-freshness lock --upgrade-image docker://a; "
+        "take all: snakemake … --config apptainer_freshness=update"
+    )
+    assert moved.problem
+    assert ways.problem
+
+
+def test_a_move_that_stops_the_run_does_not_say_that_the_pin_stays():
+    _, moved, ways = told(verdict("a", RemoteState.MOVED), refused=["a"], on_moved=Reaction.ERROR)
+
+    assert moved.text.endswith("; on_moved is error: this run stops")
+    assert ways.text.startswith("    take this one: ")
+
+
+def test_a_host_that_cannot_be_asked_takes_one_line_for_all_its_images():
+    down = [verdict(name, RemoteState.UNREACHABLE, detail="q.io did not answer in time") for name in "abcd"]
+    summary, host, other = told(*down, verdict("e", RemoteState.UNREACHABLE, detail="no route"))
+
+    assert summary.text.endswith(": 5 unreachable")
+    assert host.text == (
+        "  unreachable: a, b, c and 1 more: could not ask whether 4 tags moved: q.io did not answer in time"
+    )
+    assert other.text == "  unreachable: e: could not ask whether the tag moved: no route"
+
+
+def test_the_summary_is_silenced_no_sooner_than_the_lines_below_it():
+    quiet = headed(told(verdict("a")))
+    loud = headed(told(verdict("a", RemoteState.LOST)))
+
+    assert [line.problem for line in quiet] == [False]
+    assert [line.problem for line in loud] == [True, True]
 
 
 def test_a_move_that_does_not_change_this_platforms_image_says_so():
