@@ -289,6 +289,6 @@ def test_equal_dates_and_the_zero_of_reproducible_builds_are_not_shown(place, ca
     same = {url: replace(said, created="2026-01-01T00:00:00Z") for url, said in SAID.items()}
     zero = {url: replace(said, created="0001-01-01T00:00:00Z") for url, said in SAID.items()}
     for said in (same, zero):
-        lock.show(workflow(), everything(workflow()), said)
+        lock_report.show(workflow(), everything(workflow()), said)
         first = capsys.readouterr().out.splitlines()[0].split("\t")
         assert first[4] == "version 1 → 2, revision still abc"
