@@ -1,16 +1,12 @@
 """Pins of a run: what is taken from the lock, what is asked of registries, and what happens where neither helps."""
 
-import stat
 import threading
 
 import pytest
 
 from snakemake_apptainer_freshness import lockfile
-from snakemake_apptainer_freshness.actions.lock_io import read_lock, write_lock
 from snakemake_apptainer_freshness.actions.pinning import DriftCheck, Pins
 from snakemake_apptainer_freshness.errors import (
-    InvalidLock,
-    LocalIOError,
     NotFound,
     NotLocked,
     PinningFailed,
@@ -241,73 +237,3 @@ def test_registries_that_cannot_be_asked_at_all_are_unreachable():
 
     fact = drift.facts()["docker://q.io/a:1"]
     assert (fact.state, fact.detail) == (RemoteState.UNREACHABLE, "the proxy does not answer")
-
-
-def test_a_lock_that_is_not_there_is_empty(tmp_path):
-    assert read_lock(tmp_path / "containers.lock") == Lock()
-
-
-def test_a_lock_that_is_not_text_is_refused(tmp_path):
-    (tmp_path / "containers.lock").write_bytes(b"\xff\xfe")
-
-    with pytest.raises(InvalidLock, match="not UTF-8"):
-        read_lock(tmp_path / "containers.lock")
-
-
-def test_a_folder_at_the_locks_place_is_told(tmp_path):
-    (tmp_path / "containers.lock").mkdir()
-
-    with pytest.raises(InvalidLock, match="it is a folder"):
-        read_lock(tmp_path / "containers.lock")
-
-
-def test_writing_keeps_what_another_run_added_meanwhile(tmp_path):
-    path = tmp_path / "containers.lock"
-    mine, theirs = entry("docker://q.io/a:1", NEW), entry("docker://q.io/b:1", NEW)
-    write_lock(path, before=Lock(), after=Lock.of([theirs]))
-
-    write_lock(path, before=Lock(), after=Lock.of([mine]))
-
-    assert read_lock(path) == Lock.of([mine, theirs])
-    assert [file.name for file in tmp_path.iterdir()] == ["containers.lock"]
-
-
-def test_two_runs_that_pin_one_reference_elsewhere_do_not_overwrite_each_other(tmp_path):
-    path = tmp_path / "containers.lock"
-    write_lock(path, before=Lock(), after=Lock.of([entry("docker://q.io/a:1", NEW)]))
-
-    with pytest.raises(NotLocked, match="another run changed the pin"):
-        write_lock(path, before=Lock(), after=Lock.of([entry("docker://q.io/a:1", OLD)]))
-
-    assert read_lock(path) == Lock.of([entry("docker://q.io/a:1", NEW)])
-
-
-def test_nothing_is_written_where_nothing_changed(tmp_path):
-    path = tmp_path / "absent" / "containers.lock"
-
-    write_lock(
-        path,
-        before=Lock.of([entry("docker://q.io/a:1", OLD)]),
-        after=Lock.of([entry("docker://q.io/a:1", OLD)]),
-    )
-
-    assert not path.exists()
-
-
-def test_a_folder_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(LocalIOError):
-        write_lock(
-            tmp_path / "absent" / "containers.lock",
-            before=Lock(),
-            after=Lock.of([entry("docker://q.io/a:1", NEW)]),
-        )
-
-
-def test_the_lock_keeps_its_mode(tmp_path):
-    path = tmp_path / "containers.lock"
-    path.write_text("version = 1\n")
-    path.chmod(0o640)
-
-    write_lock(path, before=Lock(), after=Lock.of([entry("docker://q.io/a:1", NEW)]))
-
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640

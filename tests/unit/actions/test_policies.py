@@ -1,0 +1,91 @@
+"""The policies of a workflow and of its site, asked in the right order."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from snakemake_apptainer_freshness.actions.labels import Details
+from snakemake_apptainer_freshness.actions.policies import Policies, refuse
+from snakemake_apptainer_freshness.errors import InvalidPolicy, PolicyViolated
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.policy import Level, Rule, Violation
+from snakemake_apptainer_freshness.settings import Options
+from tests.support.pins import DIGEST, lock_entry
+
+QUAY, HUB = "docker://quay.io/team/tool:1.0", "docker://alpine:3"
+ENTRY = lock_entry(QUAY)
+AGE = {"age": {"at_most": 730}}
+AMD = Platform.parse("linux/amd64")
+
+
+@pytest.fixture
+def site(tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text('[policy.registries]\nallow = ["quay.io"]\n')
+    return path
+
+
+def of(policy=None, *files):
+    return Policies.of(Options(policy=policy or {}), files)
+
+
+def test_without_a_policy_everything_is_allowed():
+    policies = of()
+    assert not policies
+    assert policies.of_names([HUB]) == []
+    assert policies.of_pins({HUB: None}) == []
+
+
+def test_the_sites_policy_holds_beside_the_workflows(site):
+    policies = of({"registries": {"allow": ["docker.io", "quay.io"]}}, site)
+    assert {one.source for one in policies.of_names([HUB])} == {str(site)}
+    assert policies.of_names([QUAY]) == []
+
+
+def test_what_is_no_reference_is_left_to_the_pinning(site):
+    assert of(None, site).of_names(["docker://UPPER:CASE:1"]) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"\xff", "not UTF-8"), (b"[policy]\ncolour = 1\n", "colour"), (b"#" * (1024 * 1024 + 1), "larger than")],
+)
+def test_a_sites_file_that_is_not_sound_is_named(site, content, why):
+    site.write_bytes(content)
+    with pytest.raises(InvalidPolicy, match=why) as error:
+        of(None, site)
+    assert str(site) in str(error.value)
+
+
+def test_configurations_are_asked_for_only_where_a_rule_needs_them():
+    assert of({"registries": {"allow": ["quay.io"]}}).informed([ENTRY], lambda _: pytest.fail("no rule needs it")) == []
+
+
+def test_what_a_configuration_says_becomes_a_hint():
+    made = "2026-01-02T03:04:05Z"
+    [entry] = of(AGE).informed([ENTRY], lambda _: {QUAY: Details(created=made, platform=AMD)})
+    assert entry.hints == {"created": "2026-01-02"}
+    assert entry.platforms == {AMD: DIGEST}
+
+
+def test_an_answer_that_did_not_come_changes_nothing():
+    assert of(AGE).informed([ENTRY], lambda _: {}) == []
+
+
+def test_an_image_that_is_too_old_is_a_violation():
+    old = lock_entry(QUAY, hints={"created": "2001-01-01"})
+    [violation] = of(AGE).of_pins({QUAY: old})
+    assert violation.reference == QUAY
+    new = lock_entry(QUAY, hints={"created": str(datetime.now(UTC).date())})
+    assert of(AGE).of_pins({QUAY: new}) == []
+
+
+def test_all_violations_are_refused_at_once_and_warnings_are_not():
+    def violation(text, level):
+        return Violation(rule=Rule.AGE, reference=text, text="it may not", source="site", level=level)
+
+    refuse([violation(HUB, Level.WARN)])
+    with pytest.raises(PolicyViolated) as error:
+        refuse([violation(HUB, Level.ERROR), violation(QUAY, Level.ERROR)], place=lambda text: f"rule of {text}")
+    assert f"rule of {HUB}: it may not (site)" in str(error.value)
+    assert QUAY in str(error.value)
