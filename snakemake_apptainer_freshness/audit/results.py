@@ -203,6 +203,43 @@ class Edge:
     after: str
 
 
+class ChangeKind(StrEnum):
+    """What a difference between two runs is about."""
+
+    IMAGE = "image"
+    SETTING = "setting"
+    """What a run was held to or ran on: mode, lock, commit, versions, machine."""
+    OUTPUT = "output"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunChange:
+    """One difference between two runs: of the `subject`, in a few words (`word`), and what it was in each.
+
+    `alone` says that one of the runs alone made the output, as most runs do not make everything again.
+    """
+
+    kind: ChangeKind
+    subject: str
+    word: str
+    before: str
+    after: str
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDifference:
+    """What differs between two runs, by their identifiers, and how many images and outputs are the same in both."""
+
+    first: str
+    second: str
+    first_workdir: str
+    second_workdir: str
+    changes: tuple[RunChange, ...]
+    same_images: int
+    same_outputs: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """The whole answer, of one work directory or several."""
@@ -217,6 +254,8 @@ class Audit:
     findings: tuple[AuditFinding, ...]
     edges: tuple[Edge, ...] = ()
     replay: Replay | None = None
+    difference: RunDifference | None = None
+    """Between two runs, where that was asked."""
     numbers: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Which run of its work directory each is, counted from 1, by work directory and identifier."""
     notes: Sequence[str] = field(default_factory=tuple)

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from snakemake_apptainer_freshness.audit.replay import Asker
-    from snakemake_apptainer_freshness.audit.results import Audit, AuditFinding, OutputAudit
+    from snakemake_apptainer_freshness.audit.results import Audit, AuditFinding, OutputAudit, RunChange, RunDifference
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 _SHOWN: Final = 30
@@ -67,6 +67,9 @@ def _parameter(option: FormatOption) -> str:
 @click.option("--since", metavar="DATE", help="Only what was run or made since, as in 2026-03-01.")
 @click.option("--replay", is_flag=True, help="Ask the registries whether it could be run again today.")
 @click.option(
+    "--diff", nargs=2, metavar="RUN1 RUN2", help="Say what differs between two runs, by number or identifier."
+)
+@click.option(
     "--fail-on",
     metavar="WORD",
     default="warning",
@@ -82,6 +85,7 @@ def command(
     since: str | None,
     fail_on: str,
     replay: bool,
+    diff: tuple[str, str] | None,
     **asked: Path | bool | None,
 ) -> int:
     """Say which image made each output, whether that is proven, and what changed since."""
@@ -92,7 +96,7 @@ def command(
     fails = _failing(fail_on)
     folders = [_folder(path) for path in workdirs or (Path(),)]
     selection = Selection(run=run_id, files=files, since=0.0 if since is None else time_of(since))
-    audit = _audit(folders, selection, replay=replay)
+    audit = _with_difference(_audit(folders, selection, replay=replay), diff)
     for order in orders:
         order.format.check(audit, order.target, order.more)
     for order in orders:
@@ -183,6 +187,16 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def _with_difference(audit: "Audit", asked: tuple[str, str] | None) -> "Audit":
+    if asked is None:
+        return audit
+    from snakemake_apptainer_freshness.audit.difference import chosen, difference
+
+    runs = sorted(audit.runs, key=lambda run: (run.started, run.id))
+    first, second = (chosen(text, runs) for text in asked)
+    return replace(audit, difference=difference(first, second))
+
+
 def _resolver(*, wanted: bool) -> "AbstractContextManager[Resolver | None]":
     if not wanted:
         return nullcontext()
@@ -213,6 +227,9 @@ def _print(audit: "Audit") -> None:
         output.row(("count", verdict, str(count)))
     for finding in audit.findings:
         output.row(("finding", *_finding(finding)))
+    if audit.difference is not None:
+        _print_difference(audit.difference)
+        return
     several = len(audit.workdirs) > 1
     for image in audit.images:
         output.row(("image", image.reference, image.now, image.now_detail, *([image.workdir] if several else [])))
@@ -244,6 +261,10 @@ def _print_at_terminal(audit: "Audit") -> None:
     if audit.findings:
         output.line()
         output.table(("severity", "finding"), [(one.severity.value, _folded(one)) for one in audit.findings])
+    if audit.difference is not None:
+        output.line()
+        _print_difference(audit.difference)
+        return
     bad = [one for one in audit.outputs if one.verdict not in (OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER)]
     if bad:
         output.line()
@@ -256,6 +277,29 @@ def _print_at_terminal(audit: "Audit") -> None:
         output.table(
             ("disk", "image"), [(one.now or "-", f"{one.reference}\n  {one.now_detail}") for one in audit.images]
         )
+
+
+def _print_difference(found: "RunDifference") -> None:
+    """The differences instead of images and outputs: who asks for them looks at two runs, not at today's files."""
+    from snakemake_apptainer_freshness.audit.difference import sentence
+
+    if not output.at_terminal(sys.stdout):
+        output.row(("diff", found.first, found.second, sentence(found)))
+        for one in found.changes:
+            output.row(("change", one.kind.value, one.word, one.subject, one.before, one.after))
+        return
+    output.line(f"Run {found.first} and run {found.second}: {sentence(found)}.")
+    shown = [one for one in found.changes if not one.alone]
+    if shown:
+        output.line()
+        rows = [(one.kind.value, f"{one.subject}: {one.word}\n  {_change(one)}") for one in shown[:_SHOWN]]
+        output.table(("what", "difference"), rows)
+    if len(shown) > _SHOWN:
+        output.line(f"… and {len(shown) - _SHOWN:,} more: a pipe, --json and --html have them all")
+
+
+def _change(one: "RunChange") -> str:
+    return f"{one.before or '-'} → {one.after or '-'}"
 
 
 def _counts(audit: "Audit") -> list[tuple[str, int]]:

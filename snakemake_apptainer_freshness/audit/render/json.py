@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from snakemake_apptainer_freshness.audit.difference import sentence
 from snakemake_apptainer_freshness.audit.render import FormatOption, More, write_lines
 from snakemake_apptainer_freshness.audit.results import (
     Audit,
@@ -19,6 +20,7 @@ from snakemake_apptainer_freshness.audit.results import (
     ImageAudit,
     OutputAudit,
     OutputVerdict,
+    RunDifference,
 )
 from snakemake_apptainer_freshness.record.run import Run
 
@@ -50,6 +52,7 @@ def lines(audit: Audit) -> Iterator[str]:
     yield f'"count": {_dumped({verdict.value: counts[verdict] for verdict in OutputVerdict})},'
     replay = audit.replay
     yield f'"replay": {_dumped({"possible": replay.possible, "because": replay.because} if replay else None)},'
+    yield f'"diff": {_dumped(_difference(audit.difference) if audit.difference else None)},'
     yield f'"note": {_dumped(list(audit.notes))},'
     yield from _list("finding", map(_finding, audit.findings))
     yield from _list("image", map(_image, audit.images))
@@ -72,6 +75,16 @@ def _list(name: str, items: Iterable[Mapping[str, Any]], *, last: bool = False) 
 
 
 _dumped = json.JSONEncoder(separators=(", ", ": ")).encode
+
+
+def _difference(found: RunDifference) -> dict[str, Any]:
+    return {
+        "answer": sentence(found),
+        "first": {"run": found.first, "workdir": found.first_workdir},
+        "second": {"run": found.second, "workdir": found.second_workdir},
+        "same": {"image": found.same_images, "output": found.same_outputs},
+        "change": [{key: _known(value) for key, value in asdict(one).items()} for one in found.changes],
+    }
 
 
 def _finding(finding: AuditFinding) -> dict[str, Any]:

@@ -160,6 +160,40 @@ def test_an_option_that_says_more_of_a_form_needs_the_form(audited):
     assert "--snakefile needs --rocrate DIR" in answer.err
 
 
+@pytest.fixture
+def twice(audited):
+    """The same workflow run again: the pin had moved, and one output came out otherwise."""
+    image = records.image(audited.folder, digest=audits.digest("newer"), path="/gone.simg", sha256="")
+    left = records.output(audited.folder, "a.txt", b"other")
+    records.write(
+        audited.folder, records.run(audited.folder, 2, records.job(1, "count", left, ran=image), images=(image,))
+    )
+    return audited
+
+
+def test_two_runs_are_compared_instead_of_listing_files(twice, terminal):
+    answer = twice.run("audit", "--diff", "1", "2")
+
+    kinds = [row[0] for row in answer.rows]
+    assert "output" not in kinds
+    assert [row[1:4] for row in answer.rows if row[0] == "change"] == [
+        ["image", "pin moved; the image for this platform is the same", pins.pin().reference.text],
+        ["output", "another content", "a.txt"],
+        ["output", "made by the first alone", "b.txt"],
+    ]
+    terminal()
+    _, _, text = twice.run("audit", "--diff", "1", "2").out.partition("\nRun ")
+    assert "1 image, 1 output differ; 0 images and 0 outputs are the same; 1 output is of one run alone." in text
+    assert "b.txt" not in text
+
+
+def test_a_difference_of_a_run_that_is_not_there_is_one_clear_error(twice):
+    answer = twice.run("audit", "--diff", "1", "9")
+
+    assert (answer.status, answer.out) == (2, "")
+    assert "--diff: there is no run '9'" in answer.err
+
+
 def test_one_output_of_one_run(audited):
     edit(audited)
 

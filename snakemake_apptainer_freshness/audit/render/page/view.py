@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from snakemake_apptainer_freshness.audit.difference import sentence
 from snakemake_apptainer_freshness.audit.render.page.graph import Drawing, GraphNode, drawing
 from snakemake_apptainer_freshness.audit.render.page.images import Anchors, ShownImage, images
 from snakemake_apptainer_freshness.audit.render.page.names import RunNames, run_names, with_names
@@ -20,8 +21,11 @@ from snakemake_apptainer_freshness.audit.results import (
     SENTENCES,
     Audit,
     AuditFinding,
+    ChangeKind,
     OutputAudit,
     OutputVerdict,
+    RunChange,
+    RunDifference,
     Severity,
 )
 from snakemake_apptainer_freshness.record.run import OutputRecord, Run
@@ -118,6 +122,17 @@ class ShownFolder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShownDifference:
+    """What differs between two runs, by kind; `alone` are the outputs that one of them alone made."""
+
+    first: Subject
+    second: Subject
+    sentence: str
+    changes: Mapping[ChangeKind, tuple[RunChange, ...]]
+    alone: tuple[RunChange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """The whole page."""
 
@@ -126,6 +141,7 @@ class View:
     counts: tuple[Count, ...]
     affected: int
     bar: Bar
+    difference: ShownDifference | None
     findings: Mapping[Severity, tuple[ShownFinding, ...]]
     images: tuple[ShownImage, ...]
     places: tuple[ShownFolder, ...]
@@ -144,6 +160,7 @@ def view(audit: Audit) -> View:
         counts=counts,
         affected=sum(bool(one.affected_by) for one in audit.outputs),
         bar=bar(counts_of(counts)),
+        difference=_difference(audit.difference, anchors, names) if audit.difference else None,
         findings={
             severity: tuple(_finding(one, anchors, names) for one in audit.findings if one.severity is severity)
             for severity in Severity
@@ -215,6 +232,21 @@ def _runs(audit: Audit, anchors: Anchors, names: RunNames) -> Iterable[ShownRun]
     for run in audit.runs:
         key = (run.workdir, run.id)
         yield ShownRun(anchor=anchors[key], name=names[key], run=run, outputs=made.get(key, 0))
+
+
+def _difference(found: RunDifference, anchors: Anchors, names: RunNames) -> ShownDifference:
+    def run(workdir: str, identifier: str) -> Subject:
+        return Subject(text=names.get((workdir, identifier), identifier), anchor=anchors.get((workdir, identifier), ""))
+
+    return ShownDifference(
+        first=run(found.first_workdir, found.first),
+        second=run(found.second_workdir, found.second),
+        sentence=sentence(found),
+        changes={
+            kind: tuple(one for one in found.changes if one.kind is kind and not one.alone) for kind in ChangeKind
+        },
+        alone=tuple(one for one in found.changes if one.alone),
+    )
 
 
 def _places(audit: Audit) -> Iterable[ShownFolder]:

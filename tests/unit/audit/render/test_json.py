@@ -6,6 +6,7 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
+from snakemake_apptainer_freshness.audit.difference import difference
 from snakemake_apptainer_freshness.audit.render.json import SCHEMA, lines
 from snakemake_apptainer_freshness.audit.results import FindingKind, OutputVerdict
 from tests.support import audits
@@ -64,6 +65,15 @@ def test_it_is_ascii_and_has_a_line_for_each_thing():
 
     assert all(line.isascii() for line in text)
     assert sum(line.startswith('{"workdir"') and '"verdict"' in line for line in text) == len(audit.outputs)
+
+
+def test_the_difference_of_two_runs_fits_the_schema():
+    audit = audits.sample()
+    found = document(replace(audit, difference=difference(*audit.runs[:2])))
+
+    VALIDATOR.validate(found)
+    assert found["diff"]["answer"].startswith("4 images, 2 settings differ")
+    assert {one["kind"] for one in found["diff"]["change"]} == {"image", "setting", "output"}
 
 
 def test_what_is_not_known_is_null():

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snakemake_apptainer_freshness.audit.difference import difference
 from snakemake_apptainer_freshness.audit.render.page.document import counted, moment, render, sentence, size, visible
 from snakemake_apptainer_freshness.audit.results import Replay
 from tests.support.audits import SCRIPT, WORKDIR, sample
@@ -148,6 +149,18 @@ def test_no_word_of_a_program_stands_for_one_of_a_language():
 
     for finding in sample().findings:
         assert "-" not in finding.kind or finding.kind not in text
+
+
+def test_the_difference_of_two_runs_has_a_section_only_where_it_was_asked():
+    audit = sample()
+    assert "What differs between two runs" not in PAGE
+
+    page = render(replace(audit, difference=difference(*audit.runs[:2])))
+
+    assert Elements(page).crossed == []
+    assert "What differs between two runs" in page
+    assert '<a href="#run-0"><bdi>run 1 · 2 Mar 08:00</bdi></a> and' in page
+    assert "Made by one of the runs alone" in page
 
 
 def test_several_work_directories_are_one_view():
