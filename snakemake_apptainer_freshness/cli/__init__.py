@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "pull": "Fetch the images that the lock names.",
     "inspect": "Tell what one image file is, and what is proven.",
     "audit": "Say which image made each output, and what is proven.",
+    "export": "Write the pinned references for other tools.",
     "adopt": "Prove which images made old outputs, so that they are kept.",
     "doctor": "Look over programs, folders, logins and caches.",
     "gc": "Free what no lock needs any more.",

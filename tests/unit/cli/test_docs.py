@@ -10,7 +10,7 @@ from snakemake_apptainer_freshness import cli
 
 TEXT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## ([\w-]+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
-HERE = ("resolve", "lock", "status", "verify", "pull", "inspect", "audit", "doctor", "adopt", "gc", "bundle")
+HERE = ("resolve", "lock", "status", "verify", "pull", "inspect", "audit", "doctor", "adopt", "gc", "bundle", "export")
 
 
 def declared(name):
@@ -49,7 +49,7 @@ def test_every_option_has_a_help_text(name):
 
 @pytest.mark.parametrize("name", HERE)
 def test_the_keys_of_the_json_are_documented(name, place):
-    if name in ("resolve", "inspect", "audit", "adopt", "bundle", "lock"):
+    if name in ("resolve", "inspect", "audit", "adopt", "bundle", "export", "lock"):
         return  # the keys of the lock, and sentences; a bundle has two commands, a lock its own test
     from tests.support import pins
 
