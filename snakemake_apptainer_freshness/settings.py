@@ -323,6 +323,8 @@ class TreeLimits(NamedTuple):
     """Of one entry of a tar archive, extended headers included."""
     path: int = 4096
     """Of a path (PATH_MAX)."""
+    names: int = 256 * 1024 * 1024
+    """Of all names and link targets of an image together: 128 for each of two million entries."""
     config: int = 4 * 1024 * 1024
     chunk: int = 1024 * 1024
     timeout: float = 6 * 3600.0

@@ -158,6 +158,7 @@ class _Folders:
         self._links = array("I", bytes(4 * self._count))
         self._listings: dict[int, Listing] = {}
         self._found = 0
+        self._names = 0
 
     def add(self, inode: Inode) -> None:
         """Take the next inode of the table."""
@@ -168,8 +169,14 @@ class _Folders:
         self._references[at] = inode.reference
         self._links[at] = inode.links
         self._found += 1
+        self._count_names(inode.node.target)
         if inode.listing is not None:
             self._listings[at] = inode.listing
+
+    def _count_names(self, name: bytes) -> None:
+        self._names += len(name)
+        if self._names > self._limits.names:
+            raise NotComparable(f"its file system has names of more than {self._limits.names} bytes")
 
     def linked(self) -> Node:
         """The root folder, with everything linked to the folder that lists it."""
@@ -185,6 +192,7 @@ class _Folders:
                 assert folder.children is not None  # noqa: S101  it has a listing
                 folder.children[name] = node
                 listed[child] += 1
+                self._count_names(name)
                 below += node.kind is FileType.FOLDER
                 entries += 1
                 if entries > self._limits.entries:

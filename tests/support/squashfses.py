@@ -39,7 +39,7 @@ _WAIT = 10.0
 
 def packed(folder: Path, *options: str) -> Path:
     """A squashfs of `folder`, beside it."""
-    image = folder.with_name(f"{folder.name}{'_'.join(options)}.squashfs"[-200:])
+    image = folder.with_name(f"{folder.name}.squashfs")
     run("mksquashfs", folder, image, "-quiet", "-no-progress", "-noappend", *options)
     return image
 
