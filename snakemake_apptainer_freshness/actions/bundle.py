@@ -1,46 +1,67 @@
-"""Bundles: a lock, its images and their records, to be carried to where no registry can be reached.
+"""Saving a bundle: a lock and all that its images are made of, to be carried to where no registry can be reached.
 
-Only what is `verified` goes in, and it is hashed once more on the way: what arrives is what was proven here. An image
-that cannot be proven stops it. What is a file of this machine, or made of one, cannot be carried at all; it is named.
-The archive is :mod:`.store.archive`'s, and is loaded by :mod:`.actions.unpack`.
+A bundle proves itself: it has what the digests of the lock lead to (the index, the manifest, its configuration and
+layers), so that who loads it builds each image anew, and holds every byte to the lock. Layers come from Apptainer's
+cache where they are there and sound, else from the registry; each is hashed on the way. Ready SIFs can be added, which
+saves the building; they are compared with the layers where the bundle is loaded (:mod:`.actions.unpack`).
+
+An image whose pin is the hash of its file (``library://``, ``https://``, ``oras://``) is carried as that file. What is
+a file of this machine, or made of one, cannot be carried; it is named. The archive is :mod:`.store.archive`'s.
 """
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Final
 
 from snakemake_apptainer_freshness import lockfile as lock_format
 from snakemake_apptainer_freshness.actions.check import check
+from snakemake_apptainer_freshness.actions.image_content import Blobs, BlobSource, image_manifest, sif_layer
 from snakemake_apptainer_freshness.actions.lock_io import read_lock
-from snakemake_apptainer_freshness.actions.survey import size_of
 from snakemake_apptainer_freshness.actions.verify import is_fetchable
-from snakemake_apptainer_freshness.common.files import NotAFile, opened
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.common.files import NotAFile, opened, sha256_of
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.image import layout
+from snakemake_apptainer_freshness.image.blobs import DamagedBlob, checked
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.layout import Listed
+from snakemake_apptainer_freshness.image.manifest import (
+    OCI_MANIFEST,
+    SIF_LAYER,
+    Descriptor,
+    Index,
+    Manifest,
+)
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.scheme import Scheme
-from snakemake_apptainer_freshness.lockfile import Lock
+from snakemake_apptainer_freshness.image.tree import NotComparable
+from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import archive, records
-from snakemake_apptainer_freshness.store.archive import Contents, Member, Packed
-from snakemake_apptainer_freshness.store.prefix import image_path
-from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
+from snakemake_apptainer_freshness.store import archive
+from snakemake_apptainer_freshness.store.archive import Contents, Member
+from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 
 Advance = Callable[[int], None]
-"""Is told how many more bytes were written or read."""
+"""Is told how many more bytes, or images, are done."""
+Content = Callable[[], Iterator[bytes]]
+_ASKING: Final = 8
+"""Images that are asked about at once."""
+_MOST_DOCUMENTS: Final = 1000
+"""Manifests of one image, of all platforms together: the largest official images have some fifty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundledImage:
-    """An image in a bundle: what it has to be, its place in the archive, its file and its record here."""
+    """An image in a bundle: what it has to be, and how many bytes it is made of."""
 
     pin: Pin
-    packed: Packed
-    path: Path
-    record: bytes = b""
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,45 +74,81 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleContent:
-    """What a bundle is made of; `lock` are the bytes of the lock file."""
+    """What a bundle is made of: `pieces` gives the bytes of each of its files, by name."""
 
     contents: Contents
-    lock: bytes
+    pieces: Mapping[str, Content]
     images: tuple[BundledImage, ...]
     left: tuple[LeftOut, ...]
 
 
-def gather(lock_path: Path, prefix: Path) -> BundleContent:
-    """What belongs into the bundle of the lock at `lock_path`, whose images lie in `prefix`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What goes into a bundle: layers of every platform or of this one; ready SIFs of the folder `prefix` or none."""
+
+    prefix: Path
+    all_platforms: bool = False
+    with_images: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What one image adds to the bundle: files with their content, and entries of the index."""
+
+    pin: Pin
+    files: tuple[tuple[Member, Content], ...]
+    listed: tuple[Listed, ...]
+
+
+def gather(lock_path: Path, selection: Selection, *, registry: BlobSource, advance: Advance) -> BundleContent:
+    """Return what belongs into the bundle of the lock at `lock_path`; `advance` is told each image that was asked for.
 
     Raises
     ------
     UnprovenImage
-        where an image is not `verified`; all are named.
+        where a SIF that is to be carried is not `verified`, or an image is none that can be carried.
+    RegistryError
+        where the registry is needed and cannot be asked.
     InvalidLock, LocalIOError
-        as :func:`~.actions.pinning.read_lock` does.
+        as :func:`~.actions.lock_io.read_lock` does.
     """
     lock, content = _read_lock(lock_path)
-    pins = {entry.reference.text: pins_of(entry) for entry in lock}
-    left = {reference: why for reference, found in pins.items() if (why := _not_carried(found[0]))}
-    wanted = [found for reference, found in pins.items() if reference not in left]
-    facts = check((pin for found in wanted for pin in found), prefix)
-    proven = {pin.url: pin for found in wanted for pin in found if facts[pin.url].state is DiskState.VERIFIED}
-    _refuse_unproven(
-        [(found[0], facts[found[0].url]) for found in wanted if not any(pin.url in proven for pin in found)]
+    left = {entry.reference.text: why for entry in lock if (why := _not_carried(Pin.of(entry)))}
+    wanted = [entry for entry in lock if entry.reference.text not in left]
+    sifs = _proven_sifs(wanted, selection)
+    gatherer = _Gatherer(
+        registry=registry, cache=CacheFolder.of(), sifs=sifs, all_platforms=selection.all_platforms, advance=advance
     )
-    images = tuple(_carried(pin, image_path(prefix, pin.url)) for pin in proven.values())
-    contents = Contents(
-        platform=str(Platform.here()),
-        lock=Member(name=archive.LOCK, size=len(content), sha256=hashlib.sha256(content).hexdigest()),
-        images=tuple(one.packed for one in images),
-    )
+    with ThreadPoolExecutor(_ASKING) as pool:
+        parts = list(pool.map(gatherer.part, wanted))
+    index = layout.index_document(_each_once(entry for part in parts for entry in part.listed))
+    pieces: dict[str, tuple[Member, Content]] = {}
+    for name, text in ((layout.LAYOUT, layout.VERSION), (archive.LOCK, content), (layout.INDEX, index)):
+        pieces[name] = (Member.of(name, text), partial(_of, text))
+    for part in parts:
+        for member, piece in part.files:
+            pieces.setdefault(member.name, (member, piece))
     return BundleContent(
-        contents=contents,
-        lock=content,
-        images=images,
+        contents=Contents(
+            platform=archive.ALL if selection.all_platforms else str(Platform.here()),
+            files=tuple(member for member, _ in pieces.values()),
+        ),
+        pieces={name: piece for name, (_, piece) in pieces.items()},
+        images=tuple(BundledImage(pin=part.pin, size=sum(member.size for member, _ in part.files)) for part in parts),
         left=tuple(LeftOut(reference=reference, why=why) for reference, why in left.items()),
     )
+
+
+def _of(content: bytes) -> Iterator[bytes]:
+    yield content
+
+
+def _each_once(listed: Iterable[Listed]) -> list[Listed]:
+    """The entries, without those that say the same, and no name twice."""
+    by_name: dict[object, Listed] = {}
+    for entry in listed:
+        by_name.setdefault(entry.name or entry.digest, entry)
+    return list(by_name.values())
 
 
 def _read_lock(path: Path) -> tuple[Lock, bytes]:
@@ -116,6 +173,22 @@ def _not_carried(pin: Pin) -> str:
     return "each machine builds it from what lies there, and nothing in it names what it is"
 
 
+def _proven_sifs(entries: Iterable[Entry], selection: Selection) -> Mapping[str, Path]:
+    """The verified SIF of each reference of which one is to be carried."""
+    wanted = [pins_of(entry) for entry in entries]
+    facts = check((pin for pins in wanted for pin in pins), selection.prefix)
+    found: dict[str, Path] = {}
+    bad: list[tuple[Pin, DiskFact]] = []
+    for pins in wanted:
+        proven = [pin for pin in pins if facts[pin.url].state is DiskState.VERIFIED]
+        if proven and (selection.with_images or pins[0].pinned.scheme is not Scheme.DOCKER):
+            found[pins[0].reference.text] = image_path(selection.prefix, proven[0].url)
+        elif not proven and (selection.with_images or pins[0].content is not None):
+            bad.append((pins[0], facts[pins[0].url]))
+    _refuse_unproven(bad)
+    return found
+
+
 def _refuse_unproven(bad: list[tuple[Pin, DiskFact]]) -> None:
     if not bad:
         return
@@ -129,74 +202,163 @@ def _refuse_unproven(bad: list[tuple[Pin, DiskFact]]) -> None:
     )
 
 
-def _carried(pin: Pin, path: Path) -> BundledImage:
-    """The image at `path`, which is verified."""
-    record = _record_for(pin, path)
-    if record is not None:
-        sha256, size = record.sha256, record.size
-        content = replace(record, stat=None, writable_by_all=False).dumps()
-        member = Member(name=path.name + records.SUFFIX, size=len(content), sha256=hashlib.sha256(content).hexdigest())
-    elif pin.content is not None:
-        sha256, size, content, member = pin.content.hex, size_of(path), b"", None
-    else:
-        raise LocalIOError(f"the record of {path} has gone while it was read", hint="try again")
-    packed = Packed(image=Member(name=path.name, size=size, sha256=sha256), record=member)
-    return BundledImage(pin=pin, packed=packed, path=path, record=content)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gatherer:
+    """Finds out what each image is made of; from several threads at once."""
 
+    registry: BlobSource
+    cache: CacheFolder | None
+    sifs: Mapping[str, Path]
+    all_platforms: bool
+    advance: Advance
 
-def _record_for(pin: Pin, path: Path) -> Record | None:
-    try:
-        record = records.load(path)
-    except DamagedRecord:
-        return None
-    fits = record is not None and (record.pinned, record.digest) == (pin.url, pin.digest)
-    return record if fits else None
+    def part(self, entry: Entry) -> _Part:
+        """What the image of `entry` adds to the bundle."""
+        pin = Pin.of(entry)
+        blobs = Blobs(pin=pin, registry=self.registry, cache=self.cache)
+        try:
+            part = _named_shortly(_GATHERED[pin.pinned.scheme](self, pin, blobs))
+        except NotComparable as reason:
+            raise UnprovenImage(
+                f"cannot save a bundle: {pin.reference.text}: {reason}",
+                hint="look at what the registry serves with: apptainer-freshness inspect",
+            ) from None
+        self.advance(1)
+        return part
 
-
-def save(freight: BundleContent, out: BinaryIO, advance: Advance) -> None:
-    """Write the bundle to `out`; what was written is one only once this returns.
-
-    Raises
-    ------
-    UnprovenImage
-        where an image changes while it is read.
-    LocalIOError
-        where one cannot be read, or `out` not be written.
-    """
-    try:
-        _add(out, archive.CONTENTS, freight.contents.dumps())
-        _add(out, archive.LOCK, freight.lock)
-        for one in freight.images:
-            if one.packed.record is not None:
-                _add(out, one.packed.record.name, one.record)
-            _add_image(out, one, advance)
-        out.write(archive.END)
-        out.flush()
-    except NotAFile as error:
-        raise LocalIOError(f"an image was replaced by {error} while it was read", hint="try again") from None
-    except OSError as error:
-        raise LocalIOError(
-            f"cannot write the bundle: {error.strerror or error}", hint="check that there is room for it"
-        ) from error
-
-
-def _add(out: BinaryIO, name: str, content: bytes) -> None:
-    out.write(archive.header(name, len(content)) + content + archive.padding(len(content)))
-
-
-def _add_image(out: BinaryIO, one: BundledImage, advance: Advance) -> None:
-    member, digest, left = one.packed.image, hashlib.sha256(), one.packed.image.size
-    out.write(archive.header(member.name, member.size))
-    buffer = memoryview(bytearray(DISK.chunk))
-    with opened(one.path) as file:
-        while left and (count := file.readinto(buffer[: min(left, len(buffer))])):  # type: ignore[attr-defined]
-            digest.update(buffer[:count])
-            out.write(buffer[:count])
-            advance(count)
-            left -= count
-    if left or digest.hexdigest() != member.sha256:
-        raise UnprovenImage(
-            f"cannot save a bundle: {one.path}, the image of {one.pin.reference.text}, is not what its record says",
-            hint="fetch it anew with: apptainer-freshness verify --full --repair",
+    def _image(self, pin: Pin, blobs: Blobs) -> _Part:
+        """A container image: its documents, configurations and layers; and its ready SIF, where one is to be had."""
+        manifest, content = image_manifest(pin, blobs)
+        documents = {pin.digest: blobs.document(pin.digest), manifest: blobs.document(manifest)}
+        if self.all_platforms:
+            documents |= _all_documents(pin, blobs)
+        files = [_document(digest, body) for digest, body in documents.items()]
+        for digest in documents:
+            files += _blobs_of(blobs.manifest(digest), blobs)
+        here = Listed(
+            digest=manifest,
+            size=len(documents[manifest]),
+            media_type=content.media_type,
+            name=_name(pin.reference),
+            platform=pin.platform,
         )
-    out.write(archive.padding(member.size))
+        listed = [self._whole(pin, blobs, here) if self.all_platforms else here]
+        if (sif := self.sifs.get(pin.reference.text)) is not None:
+            more, ready = _ready(sif, pin, subject=here)
+            files += more
+            listed.append(ready)
+        return _Part(pin=pin, files=tuple(files), listed=tuple(listed))
+
+    def _whole(self, pin: Pin, blobs: Blobs, here: Listed) -> Listed:
+        """The entry of the whole index, which is `here` where the pin names no index."""
+        document = blobs.manifest(pin.digest)
+        if not isinstance(document, Index):
+            return here
+        size = len(blobs.document(pin.digest))
+        return Listed(digest=pin.digest, size=size, media_type=document.media_type, name=here.name)
+
+    def _artifact(self, pin: Pin, blobs: Blobs) -> _Part:
+        """A SIF in a registry: its manifest, and the file."""
+        documents = {pin.digest: blobs.document(pin.digest)}
+        manifest, sif = sif_layer(pin, blobs)
+        documents[manifest] = blobs.document(manifest)
+        files = [_document(digest, body) for digest, body in documents.items()]
+        local = self.sifs.get(pin.reference.text)
+        if local is not None:
+            files.append((Member.blob(sif.digest, sif.size), partial(_sif_content, local, pin, sif)))
+        files += _blobs_of(blobs.manifest(manifest), blobs)
+        media_type = blobs.manifest(pin.digest).media_type
+        size = len(documents[pin.digest])
+        listed = Listed(digest=pin.digest, size=size, media_type=media_type, name=_name(pin.reference))
+        return _Part(pin=pin, files=tuple(files), listed=(listed,))
+
+    def _file(self, pin: Pin, _blobs: Blobs) -> _Part:
+        """A SIF that is pinned by its own hash."""
+        files, ready = _ready(self.sifs[pin.reference.text], pin, subject=None)
+        return _Part(pin=pin, files=tuple(files), listed=(ready,))
+
+
+_GATHERED: Final[dict[Scheme, Callable[[_Gatherer, Pin, Blobs], _Part]]] = {
+    Scheme.DOCKER: _Gatherer._image,  # noqa: SLF001  of this module
+    Scheme.ORAS: _Gatherer._artifact,  # noqa: SLF001
+    Scheme.LIBRARY: _Gatherer._file,  # noqa: SLF001
+    Scheme.HTTP: _Gatherer._file,  # noqa: SLF001
+    Scheme.HTTPS: _Gatherer._file,  # noqa: SLF001
+}
+
+
+def _named_shortly(part: _Part) -> _Part:
+    """The same, if the names of all its files are short enough for an archive."""
+    if any(member.digest.algorithm != "sha256" for member, _ in part.files):
+        raise NotComparable("it has a sha512 digest, and the name of such a blob is too long for a tar archive")
+    return part
+
+
+def _all_documents(pin: Pin, blobs: Blobs) -> dict[Digest, bytes]:
+    """Every manifest that the pin's digest leads to, with its bytes."""
+    found: dict[Digest, bytes] = {}
+    waiting = [pin.digest]
+    while waiting:
+        digest = waiting.pop()
+        if digest in found:
+            continue
+        if len(found) >= _MOST_DOCUMENTS:
+            raise NotComparable(f"its index leads to more than {_MOST_DOCUMENTS} manifests")
+        found[digest] = blobs.document(digest)
+        document = blobs.manifest(digest)
+        if isinstance(document, Index):
+            waiting += [entry.digest for entry in document.entries]
+    return found
+
+
+def _blobs_of(document: Manifest | Index, blobs: Blobs) -> list[tuple[Member, Content]]:
+    """The configuration and layers of a manifest; none of an index."""
+    if isinstance(document, Index) or document.config is None:
+        return []
+    return [
+        (Member.blob(one.digest, one.size), partial(_blob_content, blobs, one))
+        for one in (document.config, *document.layers)
+    ]
+
+
+def _document(digest: Digest, body: bytes) -> tuple[Member, Content]:
+    return Member.blob(digest, len(body)), partial(_of, body)
+
+
+def _blob_content(blobs: Blobs, descriptor: Descriptor) -> Iterator[bytes]:
+    # What was read of a damaged blob cannot be taken back from a pipe, so it is looked at before.
+    blobs.leave_damaged(descriptor.digest)
+    yield from blobs.blob(descriptor)
+
+
+def _ready(sif: Path, pin: Pin, *, subject: Listed | None) -> tuple[list[tuple[Member, Content]], Listed]:
+    """The files of the artifact that the ready `sif` becomes, and its entry of the index."""
+    try:
+        with opened(sif) as file:
+            digest = Digest(algorithm="sha256", hex=sha256_of(file))
+            size = file.tell()
+    except (OSError, NotAFile) as error:
+        raise LocalIOError(f"cannot read the image {sif}: {error}", hint="try again") from None
+    descriptor = Descriptor(media_type=SIF_LAYER, digest=digest, size=size)
+    body = layout.sif_manifest(digest, size, title=image_name(pin.url), subject=subject)
+    files = [_document(Digest.of(content), content) for content in (body, layout.EMPTY)]
+    files.append((Member.blob(digest, size), partial(_sif_content, sif, pin, descriptor)))
+    listed = Listed(digest=Digest.of(body), size=len(body), media_type=OCI_MANIFEST, artifact_type=SIF_LAYER)
+    return files, listed
+
+
+def _sif_content(sif: Path, pin: Pin, descriptor: Descriptor) -> Iterator[bytes]:
+    """The bytes of a SIF that is still the one that was proven."""
+    try:
+        with opened(sif) as file:
+            yield from checked(iter(lambda: file.read(DISK.chunk), b""), descriptor.digest, descriptor.size)
+    except (DamagedBlob, NotAFile, FileNotFoundError):
+        raise UnprovenImage(
+            f"cannot save a bundle: {sif}, the image of {pin.reference.text}, changed while it was read",
+            hint="fetch it anew with: apptainer-freshness verify --full --repair",
+        ) from None
+
+
+def _name(reference: Reference) -> str:
+    """What tools call the image: as podman writes it, host, repository and tag."""
+    return f"{reference.name}:{reference.tag}" if reference.tag else f"{reference.name}@{reference.digest}"

@@ -148,7 +148,7 @@ class _Fetcher:
         self._telling = threading.Lock()
         self._stop = threading.Event()
         self._downloads = threading.Semaphore()
-        program = _once(lambda: Apptainer.find(environment))
+        program = once(lambda: Apptainer.find(environment))
         self._source = PullSource(program=program, cache=CacheFolder.of(environment), stop=self._stop)
 
     def run(self, pins: list[Pin], jobs: int | None) -> Iterator[Result]:
@@ -256,7 +256,8 @@ def _make(prefix: Path) -> None:
         ) from error
 
 
-def _once(find: Callable[[], Apptainer]) -> Callable[[], Apptainer]:
+def once(find: Callable[[], Apptainer]) -> Callable[[], Apptainer]:
+    """Return what finds the program when it is first asked, and gives the same one to every thread."""
     lock = threading.Lock()
     cached = lru_cache(maxsize=1)(find)
 

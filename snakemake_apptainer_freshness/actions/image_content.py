@@ -52,17 +52,21 @@ class Blobs:
 
     def manifest(self, digest: Digest) -> Manifest | Index:
         """What `digest` names."""
+        try:
+            return manifest.parse(self.document(digest), None)
+        except DamagedAnswer as error:
+            raise NotComparable(f"{digest.short}: {error.message}") from None
+
+    def document(self, digest: Digest) -> bytes:
+        """The bytes of the manifest or index `digest`."""
         body = self._cached(digest, LIMITS.manifest_size)
         if body is None:
             if self.registry is None:
                 raise NotComparable(f"{digest.short} is not in Apptainer's cache")
             body = self.registry.manifest(self.pin.pinned, digest)
             if not digest.matches(body):
-                raise DamagedBlob(f"the registry serves something else as {digest.short}")
-        try:
-            return manifest.parse(body, None)
-        except DamagedAnswer as error:
-            raise NotComparable(f"{digest.short}: {error.message}") from None
+                raise DamagedBlob(f"what is served as {digest.short} is something else")
+        return body
 
     def has(self, digest: Digest) -> bool:
         """Whether the manifest `digest` could be asked for."""
@@ -105,6 +109,11 @@ class Blobs:
             self._damaged |= found
         return use()
 
+    def leave_damaged(self, digest: Digest) -> None:
+        """Look whether the cache's blob `digest` is sound, and leave it out from now on where it is not."""
+        if self._is_damaged(digest):
+            self._damaged.add(digest)
+
     def _is_damaged(self, digest: Digest) -> bool:
         """Whether the cache has something under this name that is something else."""
         if self.cache is None:
@@ -132,6 +141,19 @@ def image_manifest(pin: Pin, blobs: Blobs) -> tuple[Digest, Manifest]:
     if not isinstance(document, Manifest) or document.kind is not ManifestKind.IMAGE:
         raise NotComparable(f"{digest.short} is not the manifest of an image")
     return digest, document
+
+
+def sif_layer(pin: Pin, blobs: Blobs) -> tuple[Digest, Descriptor]:
+    """The manifest of this platform's SIF, by way of what the ``oras://`` pin names, and the file that it names."""
+    digest, document = pin.digest, blobs.manifest(pin.digest)
+    if isinstance(document, Index):  # Apptainer 1.5 takes the child of this machine's platform
+        entry = manifest.choose(document, pin.platform)
+        if entry is None:
+            raise NotComparable(f"the index {digest.short} has nothing for {pin.platform}")
+        digest, document = entry.digest, blobs.manifest(entry.digest)
+    if not isinstance(document, Manifest) or document.sif_layer is None:
+        raise NotComparable(f"{digest.short} is not the manifest of a SIF")
+    return digest, document.sif_layer
 
 
 def merged(content: Manifest, blobs: Blobs) -> Node:

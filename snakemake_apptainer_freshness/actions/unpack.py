@@ -1,249 +1,211 @@
-"""Loading a bundle: its lock and its images get their names once its last byte was read and believed.
+"""Loading a bundle: each image is built or proven against the lock, so that nobody who sent it is trusted.
 
-Until then the images lie under temporary names, in the folder that they are for. Each must be a sound image for this
-machine, be named by the lock that came with it, and say nothing else of itself. Then they are renamed, each under our
-lock of it, and last the lock file is written: a run in mode ``frozen`` then needs nobody. An image that is there and
-`verified` is kept, any other moved aside; another lock is never replaced. However it ends, nothing half-written stays.
+Who made a bundle made all that it says, so nothing of that is believed: not its table of contents, not its index, not
+its lock where there is one here. Each image is made by :mod:`.actions.rebuild` of what the digest in the lock leads to.
 
-What makes a bundle good is that it arrived as it was sent (:mod:`.store.archive`). Its records are believed as those of
-whoever sent it.
+Each gets its name once it is proven, under our lock of it, so a loading that was stopped goes on with the next one. An
+image that is there and `verified` is kept, any other moved aside. Last the lock file is written, if there is none: then
+the bundle's lock is its sender's word for which images the workflow means. Another lock is never replaced.
 """
 
 import contextlib
-import os
 import shutil
+import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from snakemake_apptainer_freshness import lockfile as lock_format
-from snakemake_apptainer_freshness.actions.bundle import Advance
 from snakemake_apptainer_freshness.actions.check import check_one
-from snakemake_apptainer_freshness.actions.fetch import put, stopping_cleanly
+from snakemake_apptainer_freshness.actions.fetch import once, put, stopping_cleanly
 from snakemake_apptainer_freshness.actions.lock_io import read_lock
+from snakemake_apptainer_freshness.actions.rebuild import Recipe, Workshop, ready_sifs, rebuild, recipe, refused
 from snakemake_apptainer_freshness.actions.verify import is_fetchable
-from snakemake_apptainer_freshness.apptainer import sif
+from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import exclusive, unique, write_atomically
-from snakemake_apptainer_freshness.errors import CorruptImage, InvalidBundle, InvalidLock, LocalIOError, UsageError
+from snakemake_apptainer_freshness.common.progress import ProgressBars
+from snakemake_apptainer_freshness.errors import InvalidBundle, InvalidLock, LocalIOError, UsageError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.scheme import Scheme
-from snakemake_apptainer_freshness.lockfile import Entry, Lock
-from snakemake_apptainer_freshness.pin import Pin, pins_of
-from snakemake_apptainer_freshness.store import claims, records
-from snakemake_apptainer_freshness.store.archive import Contents, Packed, Reader
-from snakemake_apptainer_freshness.store.classify import wrong_architecture
-from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_name, image_path
-from snakemake_apptainer_freshness.store.pull import Obtained
-from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
+from snakemake_apptainer_freshness.lockfile import Lock
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.settings import PinKind
+from snakemake_apptainer_freshness.store import archive, claims
+from snakemake_apptainer_freshness.store.archive import Archive
+from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
 
-_MODE: Final = 0o755
+_READING = "reading the bundle"
+_LOADING = "loading"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """One image of a bundle: it was `kept`, or put there; `quarantined` is where the former one went."""
+    """One image of a bundle: it was `kept`, or put there; `quarantined` is where the former one went.
+
+    `how` says in a few words how it was proven.
+    """
 
     pin: Pin
     path: Path
     size: int
     kept: bool
+    how: str
     quarantined: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Staged:
-    """An image under a temporary name; none where there is a proven one already."""
+class LoadedBundle:
+    """What loading a bundle did; `brought_lock` says that there was no lock before, and the bundle's was taken."""
 
-    pin: Pin
-    obtained: Obtained
-    temporary: Path | None
+    images: tuple[Loaded, ...]
+    brought_lock: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loader:
-    """Loads one bundle, that is read from `file`, for the lock at `lock_path` and into the image folder `prefix`."""
+    """Loads bundles for the lock at `lock_path` into the image folder `prefix`.
 
-    def __init__(self, file: BinaryIO, *, lock_path: Path, prefix: Path) -> None:
-        self._reader = Reader(file)
-        self._lock_path = lock_path
-        self._prefix = prefix
+    `kind` is the digest that the workflow pins to; `note` is told what a person should know.
+    """
 
-    def begin(self) -> Contents:
-        """Read the table of contents, which says what is coming.
+    lock_path: Path
+    prefix: Path
+    kind: PinKind
+    bars: ProgressBars
+    note: Callable[[str], None]
 
-        Raises
-        ------
-        InvalidBundle
-            where it is damaged, or its images are for other machines.
-        LocalIOError
-            where it cannot be read.
-        """
-        with _reading():
-            contents = self._reader.contents()
-        if contents.platform != (here := str(Platform.here())):
-            raise InvalidBundle(
-                f"the bundle cannot be used: its images are for {contents.platform}, this machine is {here}",
-                hint="save one on a machine like this one",
-            )
-        return contents
-
-    def load(self, contents: Contents, advance: Advance) -> list[Loaded]:
-        """Read the rest, and put it in place once all of it is proven.
+    def load(self, file: BinaryIO) -> LoadedBundle:
+        """Load the bundle that is read from `file`.
 
         Raises
         ------
         InvalidBundle
-            where anything in it is not what it announces; nothing was changed.
+            where anything in it is not what the lock names; what was proven before is in place.
         UsageError
             where there is another lock; nothing was changed.
+        PullFailed, MissingProgram
+            where Apptainer is needed, and cannot build an image.
         LocalIOError
             where something cannot be read or written.
         """
-        with _reading():
-            content = self._reader.small(contents.lock)
-        lock = _lock_of(content)
-        self._refuse_other_lock(lock)
-        pins = _pins_for(lock, contents)
-        with stopping_cleanly(threading.Event()), contextlib.ExitStack() as temporaries, _reading():
-            self._make_room(contents)
-            staged = [self._stage(packed, pins[packed.image.name], temporaries, advance) for packed in contents.images]
-            self._reader.end()
-            return self._settle(lock, content, staged)
+        stop = threading.Event()
+        with _reading(), stopping_cleanly(stop), self._opened(file) as bundle:
+            lock, brought = self._lock(bundle)
+            pins = {pin.url: pin for entry in lock if is_fetchable(pin := Pin.of(entry, kind=self.kind))}
+            todo = self._recipes(bundle, list(pins.values()))
+            self._prepare(lock, todo)
+            workshop = Workshop(bundle=bundle, program=once(Apptainer.find), stop=stop, note=self.note)
+            self.bars.begin(_LOADING, sum(one.size for one in todo.values()))
+            images = tuple(self._one(pin, todo.get(pin.url), workshop) for pin in pins.values())
+            if brought:
+                self._write_lock(lock, bundle.lock)
+        return LoadedBundle(images=images, brought_lock=brought)
 
-    def _refuse_other_lock(self, lock: Lock) -> None:
-        there = read_lock(self._lock_path)
-        if len(there) and there != lock:
-            changes = lock_format.changes(there, lock)
-            raise UsageError(
-                f"the lock file {self._lock_path} is not the bundle's: they differ in {changes[0].reference}"
-                + (f" and {len(changes) - 1} more" if len(changes) > 1 else ""),
-                hint="move it away, or load into another folder with --lockfile",
-            )
-        if not self._lock_path.parent.is_dir():
-            raise LocalIOError(
-                f"cannot write the lock file {self._lock_path}: its folder does not exist",
-                hint=f"make the folder {self._lock_path.parent}",
-            )
+    @contextlib.contextmanager
+    def _opened(self, file: BinaryIO) -> Iterator[Archive]:
+        """The bundle in `file`; what comes through a pipe is put into a file without a name first."""
+        if file.seekable():
+            bundle = Archive(file)
+            _refuse_other_platform(bundle.contents.platform)
+            yield bundle
+            return
+        contents = archive.read_contents(file)
+        _refuse_other_platform(contents.platform)
+        self.prefix.mkdir(parents=True, exist_ok=True)
+        self._refuse_without_room(contents.size)
+        with tempfile.TemporaryFile(dir=self.prefix, prefix=f"bundle{PARTIAL}") as out:
+            self.bars.begin(_READING, contents.size)
+            for count in archive.spool(file, out, contents):
+                self.bars.advance(_READING, count)
+            self.bars.end(_READING)
+            yield Archive(out)
 
-    def _make_room(self, contents: Contents) -> None:
-        self._prefix.mkdir(parents=True, exist_ok=True)
-        present = {path.name for path in self._prefix.glob("*.simg")}
-        size = sum(one.image.size for one in contents.images if one.image.name not in present)
-        free = shutil.disk_usage(self._prefix).free
+    def _refuse_without_room(self, size: int) -> None:
+        free = shutil.disk_usage(self.prefix).free
         if size > free:
             raise LocalIOError(
-                f"cannot load the bundle: its images take {size} bytes, and {self._prefix} has room for {free}",
+                f"cannot load the bundle: its images take {size} bytes, and {self.prefix} has room for {free}",
                 hint="make room, or choose another folder with --prefix",
             )
 
-    def _stage(self, packed: Packed, pin: Pin, temporaries: contextlib.ExitStack, advance: Advance) -> _Staged:
-        """Read one image, and its record before it."""
-        record = None if packed.record is None else _record_of(self._reader.small(packed.record), packed, pin)
-        if record is None and (pin.content is None or pin.content.hex != packed.image.sha256):
-            raise _refused(f"nothing in it says that {packed.image.name} is {pin.url}")
-        obtained = Obtained(
-            sha256=packed.image.sha256,
-            size=packed.image.size,
-            apptainer=record.apptainer if record else "",
-            obtained_by=record.obtained_by if record else records.BUNDLED,
-            obtained_at=record.obtained_at if record else records.now(),
+    def _lock(self, bundle: Archive) -> tuple[Lock, bool]:
+        """What the images are held to, and whether that came with the bundle."""
+        theirs, ours = _lock_of(bundle.lock), read_lock(self.lock_path)
+        if len(ours) and ours != theirs:
+            changes = lock_format.changes(ours, theirs)
+            raise UsageError(
+                f"the lock file {self.lock_path} is not the bundle's: they differ in {changes[0].reference}"
+                + (f" and {len(changes) - 1} more" if len(changes) > 1 else ""),
+                hint="move it away, or load into another folder with --lockfile",
+            )
+        if not self.lock_path.parent.is_dir():
+            raise LocalIOError(
+                f"cannot write the lock file {self.lock_path}: its folder does not exist",
+                hint=f"make the folder {self.lock_path.parent}",
+            )
+        return (ours, False) if len(ours) else (theirs, True)
+
+    def _recipes(self, bundle: Archive, pins: list[Pin]) -> dict[str, Recipe]:
+        """What each image that is not there yet is made of; all of it is in the bundle."""
+        missing = [pin for pin in pins if not self._is_there(pin)]
+        ready = ready_sifs(bundle, missing[0]) if missing else {}
+        return {pin.url: recipe(pin, bundle, ready) for pin in missing}
+
+    def _is_there(self, pin: Pin) -> bool:
+        return check_one(pin, image_path(self.prefix, pin.url)).state is DiskState.VERIFIED
+
+    def _prepare(self, lock: Lock, todo: dict[str, Recipe]) -> None:
+        self.prefix.mkdir(parents=True, exist_ok=True)
+        self._refuse_without_room(sum(one.size for one in todo.values()))
+        claims.register(self.prefix, self.lock_path, lock)
+
+    def _one(self, pin: Pin, made_of: Recipe | None, workshop: Workshop) -> Loaded:
+        """Put one image in its place, under our lock of it."""
+        image = image_path(self.prefix, pin.url)
+        if made_of is None:
+            return Loaded(pin=pin, path=image, size=image.stat().st_size, kept=True, how="kept")
+        self.bars.begin(pin.reference.text)
+        with exclusive(image, stop=workshop.stop):
+            if self._is_there(pin):  # another run was faster
+                return Loaded(pin=pin, path=image, size=image.stat().st_size, kept=True, how="kept")
+            temporary = image.with_name(f"{image.name}{PARTIAL}{unique()}")
+            try:
+                obtained = rebuild(made_of, temporary, workshop)
+                aside = put(pin, temporary, image, obtained)
+            finally:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+        self.bars.end(pin.reference.text)
+        self.bars.advance(_LOADING, made_of.size)
+        how = obtained.obtained_by
+        return Loaded(pin=pin, path=image, size=obtained.size, kept=False, how=how, quarantined=aside)
+
+    def _write_lock(self, lock: Lock, content: bytes) -> None:
+        with exclusive(self.lock_path):
+            there = read_lock(self.lock_path)
+            if len(there) and there != lock:
+                raise UsageError(f"another lock file was written to {self.lock_path} meanwhile", hint="load it again")
+            if not len(there):
+                write_atomically(self.lock_path, content)
+
+
+def _refuse_other_platform(platform: str) -> None:
+    if platform not in (archive.ALL, here := str(Platform.here())):
+        raise InvalidBundle(
+            f"the bundle cannot be used: its images are for {platform}, this machine is {here}",
+            hint="save one on a machine like this one, or with --all-platforms",
         )
-        image = image_path(self._prefix, pin.url)
-        if check_one(pin, image).state is DiskState.VERIFIED:
-            self._reader.copy(packed.image, lambda piece: advance(len(piece)))
-            return _Staged(pin=pin, obtained=obtained, temporary=None)
-        temporary = image.with_name(f"{image.name}{PARTIAL}{unique()}")
-        temporaries.callback(_remove, temporary)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
-        with open(descriptor, "wb") as out:  # noqa: PTH123  a descriptor, not a path
-
-            def write(piece: memoryview) -> None:
-                out.write(piece)
-                advance(len(piece))
-
-            self._reader.copy(packed.image, write)
-        _refuse_other_image(temporary, pin, obtained)
-        return _Staged(pin=pin, obtained=obtained, temporary=temporary)
-
-    def _settle(self, lock: Lock, content: bytes, staged: Iterable[_Staged]) -> list[Loaded]:
-        """Give everything its name: all of it is proven."""
-        claims.register(self._prefix, self._lock_path, lock)
-        loaded = [self._put(one) for one in staged]
-        with exclusive(self._lock_path):
-            self._refuse_other_lock(lock)
-            if not len(read_lock(self._lock_path)):
-                write_atomically(self._lock_path, content)
-        return loaded
-
-    def _put(self, one: _Staged) -> Loaded:
-        image = image_path(self._prefix, one.pin.url)
-        with exclusive(image):
-            kept = check_one(one.pin, image).state is DiskState.VERIFIED
-            if not kept and one.temporary is None:
-                raise LocalIOError(f"{image} was changed while the bundle was read", hint="load it again")
-            aside = None if kept or one.temporary is None else put(one.pin, one.temporary, image, one.obtained)
-        return Loaded(pin=one.pin, path=image, size=one.obtained.size, kept=kept, quarantined=aside)
 
 
 def _lock_of(content: bytes) -> Lock:
     try:
         return lock_format.loads(content.decode(), source="containers.lock of the bundle")
     except UnicodeDecodeError:
-        raise _refused("its lock is not UTF-8 text") from None
+        raise refused("its lock is not UTF-8 text") from None
     except InvalidLock as error:
-        raise _refused(error.message) from None
-
-
-def _pins_for(lock: Lock, contents: Contents) -> Mapping[str, Pin]:
-    """What each image has to be, by its name: the lock names them all, and all that it names are there."""
-    pins: dict[str, Pin] = {}
-    carried = {packed.image.name for packed in contents.images}
-    for entry in lock:
-        names = {image_name(pin.url): pin for pin in _pins(entry)}
-        if names and not carried & set(names):
-            raise _refused(f"it lacks the image of {entry.reference.text}")
-        pins |= names
-    for name in carried:
-        if name not in pins:
-            raise _refused(f"it holds {name}, which its lock does not name")
-    return pins
-
-
-def _pins(entry: Entry) -> Iterator[Pin]:
-    yield from (pin for pin in pins_of(entry) if is_fetchable(pin))
-
-
-def _record_of(content: bytes, packed: Packed, pin: Pin) -> Record:
-    name = packed.image.name
-    try:
-        record = Record.loads(content)
-    except DamagedRecord as error:
-        raise _refused(f"of {name}, {error}") from None
-    said = (record.image, record.pinned, record.digest, record.sha256, record.size, record.platform)
-    if record.refuted or said != (name, pin.url, pin.digest, packed.image.sha256, packed.image.size, str(pin.platform)):
-        raise _refused(f"the record of {name} is about another image")
-    return record
-
-
-def _refuse_other_image(temporary: Path, pin: Pin, obtained: Obtained) -> None:
-    """That the file does not say of itself that it is another image."""
-    try:
-        image = sif.read(temporary)
-    except CorruptImage as error:
-        raise _refused(f"the image of {pin.reference.text} is {error.message}") from None
-    if problem := wrong_architecture(image, pin):
-        raise _refused(f"the image of {pin.reference.text}: {problem}")
-    pulled = obtained.obtained_by in (records.PULLED, records.COPIED)
-    if pulled and pin.pinned.scheme is Scheme.DOCKER and not (image.pulled_digest and pin.names(image.pulled_digest)):
-        said = image.pulled_reference or "something else"
-        raise _refused(f"the image of {pin.reference.text} says that it was pulled as {said}")
-
-
-def _remove(temporary: Path) -> None:
-    with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
+        raise refused(error.message) from None
 
 
 @contextlib.contextmanager
@@ -255,7 +217,3 @@ def _reading() -> Iterator[None]:
             f"cannot load the bundle: {error.filename or 'reading it'}: {error.strerror or error}",
             hint="check the file, and that there is room for its images",
         ) from error
-
-
-def _refused(problem: str) -> InvalidBundle:
-    return InvalidBundle(f"the bundle cannot be used: {problem}", hint="save it anew; do not use this one")

@@ -226,17 +226,45 @@ class Apptainer:
         InterruptedError
             where `stop` was set.
         """
-        with _scratch(self.environment) as scratch, _own_folder(destination) as folder:
-            pulled = folder / "image.sif"
+        output = self._pull(url, destination, use_cache=use_cache, stop=stop, downloaded=downloaded)
+        return _REUSED in output
+
+    def build(self, layout: Path, destination: Path, *, stop: threading.Event) -> None:
+        """Build `destination` from the only image in the OCI image layout `layout`, past every cache and network.
+
+        Raises
+        ------
+        AttemptFailed
+            where it fails or takes too long; `destination` is then as it was.
+        InterruptedError
+            where `stop` was set.
+        """
+        # By its name alone, so that no path of this machine gets into the image, and none has a colon.
+        url, folder = f"oci:{layout.name}", layout.parent
+        self._pull(url, destination.absolute(), use_cache=False, stop=stop, downloaded=lambda: None, folder=folder)
+
+    def _pull(
+        self,
+        url: str,
+        destination: Path,
+        *,
+        use_cache: bool,
+        stop: threading.Event,
+        downloaded: Callable[[], None],
+        folder: Path | None = None,
+    ) -> str:
+        """Pull in the working directory `folder`; the end of what the program said."""
+        with scratch(self.environment) as temporary, _own_folder(destination) as own:
+            pulled = own / "image.sif"
             arguments = [self.program, "pull", *([] if use_cache else ["--disable-cache"]), str(pulled), url]
             environment = {key: value for key, value in self.environment.items() if not _SPEAKS.fullmatch(key)}
-            environment[f"{self.family.upper()}_TMPDIR"] = str(scratch)
-            status, output = _run(arguments, environment, stop=stop, downloaded=downloaded)
+            environment[f"{self.family.upper()}_TMPDIR"] = str(temporary)
+            status, output = _run(arguments, environment, stop=stop, downloaded=downloaded, folder=folder)
             if status != 0:
                 raise explain(url, status, output)
             with contextlib.suppress(FileNotFoundError):
                 pulled.rename(destination)
-        return _REUSED in output
+        return output
 
 
 def _version_text(program: str, environment: Mapping[str, str]) -> str:
@@ -251,7 +279,7 @@ def _version_text(program: str, environment: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def _scratch(environment: Mapping[str, str]) -> Iterator[Path]:
+def scratch(environment: Mapping[str, str]) -> Iterator[Path]:
     """A temporary folder where the user wants Apptainer's to be, removed with all that is left in it."""
     names = ("APPTAINER_TMPDIR", "SINGULARITY_TMPDIR", "TMPDIR")
     parent = next((value for name in names if (value := environment.get(name))), None)
@@ -283,9 +311,14 @@ def _own_folder(destination: Path) -> Iterator[Path]:
 
 
 def _run(
-    arguments: list[str], environment: Mapping[str, str], *, stop: threading.Event, downloaded: Callable[[], None]
+    arguments: list[str],
+    environment: Mapping[str, str],
+    *,
+    stop: threading.Event,
+    downloaded: Callable[[], None],
+    folder: Path | None,
 ) -> tuple[int, str]:
-    """Run a program to its end; its exit status and the end of what it said.
+    """Run a program in `folder` to its end; its exit status and the end of what it said.
 
     Raises
     ------
@@ -298,6 +331,7 @@ def _run(
         process = subprocess.Popen(
             arguments,
             env=dict(environment),
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -22,120 +22,156 @@ from snakemake_apptainer_freshness.cli.common import (
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.bundle import BundleContent
+    from snakemake_apptainer_freshness.actions.bundle import Advance, BundleContent
     from snakemake_apptainer_freshness.actions.unpack import Loaded
 
 _PIPE: Final = "-"
+_ASKING: Final = "asking what the images are made of"
 _SAVING: Final = "saving"
-_LOADING: Final = "loading"
 
 
 @click.group("bundle", short_help="Carry a lock and its images to where there is no registry.")
 def command() -> None:
-    """Carry a lock, its images and their records to where no registry can be reached, in one file.
+    """Carry a lock and its images to where no registry can be reached, in one file that proves itself.
 
     Exit status: 0 where it is done, 1 where an image is not proven, 2 where the bundle or the lock cannot be used, 3
-    where a file could not be read or written.
+    where a registry, a file or Apptainer fails.
     """
 
 
-@command.command("save", short_help="Put the lock and its images into one file.")
+@command.command("save", short_help="Put the lock and what its images are made of into one file.")
 @click.argument("file", metavar="FILE")
 @lockfile_option
 @prefix_option
+@click.option("--all-platforms", is_flag=True, help="The layers for every platform, not for this machine's alone.")
+@click.option("--with-images", is_flag=True, help="The ready images of the image folder, too; they need no building.")
 @json_option
-def save_command(file: str, lockfile: Path | None, prefix: str | None, *, as_json: bool) -> int:
-    """Put the lock, the images that it names and their records into FILE, a tar archive; '-' is standard output.
+def save_command(
+    file: str, lockfile: Path | None, prefix: str | None, *, all_platforms: bool, with_images: bool, as_json: bool
+) -> int:
+    """Put the lock, and what its images are made of, into FILE; '-' is standard output.
 
-    Only verified images are taken, and each is hashed once more on the way; one that is not proven to be what the lock
-    names stops it. FILE appears when it is complete. Files of this machine cannot be carried, and are named.
+    FILE is an OCI image layout in a tar archive: the manifests, configurations and layers that the lock's digests lead
+    to, each hashed on the way. They come from Apptainer's cache where they are there and sound, else from the registry.
+    Who loads it can prove every image against the lock. Images that are pinned by their own hash are carried as they
+    are; only verified ones are taken.
 
-    Exit status: 0 where FILE is written, 1 where an image is not proven, 2 wrong use or bad input, 3 where a file could
-    not be read or written.
+    FILE appears when it is complete. What was written when it was stopped stays as FILE.partial, and the same command
+    goes on with it. Files of this machine cannot be carried, and are named.
+
+    Exit status: 0 where FILE is written, 1 where an image is not proven, 2 wrong use or bad input, 3 where a registry
+    cannot be asked, or a file not be read or written.
     """
-    from snakemake_apptainer_freshness.actions.bundle import gather, save
+    from snakemake_apptainer_freshness.actions.bundle import Selection, gather
     from snakemake_apptainer_freshness.actions.fetch import stopping_cleanly
+    from snakemake_apptainer_freshness.actions.pack import save, stream
     from snakemake_apptainer_freshness.common.progress import ProgressBars
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
 
     if file == _PIPE and (as_json or sys.stdout.isatty()):
         raise UsageError("'-' writes the bundle to standard output: send that into a file or a pipe, without --json")
-    path, _ = need_lock(lockfile, hint="make one with: apptainer-freshness lock")
-    if file != _PIPE and Path(file).resolve() == path.resolve():
-        raise UsageError(f"cannot save the bundle as {file}: that is the lock", hint="name another file")
-    freight = gather(path, image_folder(prefix))
-    with stopping_cleanly(threading.Event()), _written(file) as out, ProgressBars() as bars:
-        bars.begin(_SAVING, sum(one.packed.image.size for one in freight.images))
-        save(freight, out, lambda count: bars.advance(_SAVING, count))
+    path, lock = need_lock(lockfile, hint="make one with: apptainer-freshness lock")
+    target = _target(file, path)
+    selection = Selection(prefix=image_folder(prefix), all_platforms=all_platforms, with_images=with_images)
+    with stopping_cleanly(threading.Event()), Resolver() as registry, ProgressBars() as bars:
+        bars.begin(_ASKING, len(lock))
+        bundle = gather(path, selection, registry=registry, advance=lambda count: bars.advance(_ASKING, count))
+        bars.end(_ASKING)
+        bars.begin(_SAVING, bundle.contents.size)
+        if target is None:
+            stream(bundle, sys.stdout.buffer, lambda count: bars.advance(_SAVING, count))
+        else:
+            _save(save, bundle, target, lambda count: bars.advance(_SAVING, count))
     if as_json:
-        _print_saved(freight, file, path)
-    elif file != _PIPE:
-        output.table(
-            ("image", "size"),
-            [(one.pin.reference.text, output.size(one.packed.image.size)) for one in freight.images],
-        )
-    for one in freight.left:
+        _print_saved(bundle, file, path)
+    elif target is not None:
+        rows = [(one.pin.reference.text, output.size(one.size)) for one in bundle.images]
+        output.table(("image", "size"), rows)
+    for one in bundle.left:
         output.note(f"not in the bundle: {one.reference}: {one.why}")
     output.note(
-        f"{output.counted(len(freight.images), 'image')}, {output.size(freight.contents.size)}"
-        + ("" if file == _PIPE else f", in {file}")
+        f"{output.counted(len(bundle.images), 'image')}, {output.size(bundle.contents.size)}"
+        + ("" if target is None else f", in {file}")
     )
     return 0
 
 
-@contextlib.contextmanager
-def _written(file: str) -> Iterator[BinaryIO]:
-    """Where the bundle goes: a file that appears when all is well, or standard output."""
-    from snakemake_apptainer_freshness.common.files import appearing
-
+def _target(file: str, lock: Path) -> Path | None:
+    """The file that the bundle is written to; None where that is standard output."""
     if file == _PIPE:
-        yield sys.stdout.buffer
-        return
+        return None
     target = Path(file)
     if target.is_dir() or not target.name:
         raise UsageError(f"cannot save the bundle as {file}: that is a folder", hint="name a file in it")
+    if not target.parent.is_dir():
+        raise UsageError(f"cannot save the bundle as {file}: there is no folder {target.parent}", hint="make it first")
+    if target.resolve() == lock.resolve():
+        raise UsageError(f"cannot save the bundle as {file}: that is the lock", hint="name another file")
+    return target
+
+
+def _save(save: "Callable[..., None]", bundle: "BundleContent", target: Path, advance: "Advance") -> None:
+    """Write the bundle to `target`; where it is stopped, say what is kept."""
+    from snakemake_apptainer_freshness.actions.pack import partial_of
+
     try:
-        with appearing(target) as out:
-            yield out
-    except OSError as error:
-        raise LocalIOError(
-            f"cannot write the bundle {file}: {error.strerror or error}", hint="choose a folder that you may write"
-        ) from error
+        save(bundle, target, advance)
+    except BaseException:
+        partial = partial_of(target)
+        if partial.exists():
+            output.note(f"what was written so far is kept as {partial}; the same command goes on with it")
+        raise
 
 
 @command.command("load", short_help="Put the lock and the images of a bundle in their places.")
 @click.argument("file", metavar="FILE")
 @lockfile_option
 @prefix_option
+@click.option(
+    "--pin",
+    type=click.Choice(["index", "platform"]),
+    default="index",
+    show_default=True,
+    help="Which digest the workflow pins to: its option 'pin'.",
+)
 @json_option
-def load_command(file: str, lockfile: Path | None, prefix: str | None, *, as_json: bool) -> int:
+def load_command(file: str, lockfile: Path | None, prefix: str | None, pin: str, *, as_json: bool) -> int:
     """Put the lock and the images of the bundle FILE in their places; '-' is standard input.
 
-    Every byte is read and verified before anything appears under its name. Images that are there and verified are
-    kept, others moved aside. A lock that is there must be the bundle's. Afterwards mode 'frozen' runs with no network.
+    Each image is built of the layers that the digest in the lock leads to, all of them hashed, or is a ready one that
+    is compared with them. So it does not matter who made the bundle. Images that are there and verified are kept,
+    others moved aside. A lock that is there must be the bundle's; where there is none, the bundle's is taken.
+    Afterwards mode 'frozen' runs with no network.
 
-    Exit status: 0 where all is in place, 2 where the bundle cannot be used, 3 where a file could not be read or
-    written.
+    Exit status: 0 where all is in place, 2 where the bundle cannot be used, 3 where an image cannot be built, or a file
+    not be read or written.
     """
     from snakemake_apptainer_freshness.actions.unpack import Loader
     from snakemake_apptainer_freshness.common.progress import ProgressBars
+    from snakemake_apptainer_freshness.settings import PinKind
 
     path, folder = lock_place(lockfile), image_folder(prefix, may_be_made=True)
     with _read(file) as source, ProgressBars() as bars:
-        loader = Loader(source, lock_path=path, prefix=folder)
-        contents = loader.begin()
-        bars.begin(_LOADING, sum(one.image.size for one in contents.images))
-        loaded = loader.load(contents, lambda count: bars.advance(_LOADING, count))
+        loader = Loader(lock_path=path, prefix=folder, kind=PinKind(pin), bars=bars, note=output.note)
+        loaded = loader.load(source)
     if as_json:
-        output.document(lockfile=str(path), prefix=str(folder), image=[_as_json(one) for one in loaded])
+        output.document(lockfile=str(path), prefix=str(folder), image=[_as_json(one) for one in loaded.images])
         return 0
     output.table(
-        ("what", "image", "size"),
-        [("kept" if one.kept else "loaded", one.pin.reference.text, output.size(one.size)) for one in loaded],
+        ("what", "image", "size", "how"),
+        [
+            ("kept" if one.kept else "loaded", one.pin.reference.text, output.size(one.size), one.how)
+            for one in loaded.images
+        ],
     )
-    for one in loaded:
+    for one in loaded.images:
         if one.quarantined is not None:
             output.note(f"{one.pin.reference.text}: its former image was moved aside as {one.quarantined.name}")
-    output.note(f"{path} and {output.counted(len(loaded), 'image')} are in place: mode frozen needs no network")
+    if loaded.brought_lock:
+        output.note(
+            f"{path} came with the bundle: that it is the workflow's lock is its sender's word, so compare them"
+        )
+    output.note(f"{output.counted(len(loaded.images), 'image')} proven and in place: mode frozen needs no network")
     return 0
 
 
@@ -158,7 +194,7 @@ def _read(file: str) -> Iterator[BinaryIO]:
         yield source
 
 
-def _print_saved(freight: "BundleContent", file: str, lockfile: Path) -> None:
+def _print_saved(bundle: "BundleContent", file: str, lockfile: Path) -> None:
     output.document(
         bundle=file,
         lockfile=str(lockfile),
@@ -168,13 +204,11 @@ def _print_saved(freight: "BundleContent", file: str, lockfile: Path) -> None:
                 "pinned": one.pin.url,
                 "digest": str(one.pin.digest),
                 "platform": str(one.pin.platform),
-                "path": str(one.path),
-                "size": one.packed.image.size,
-                "sha256": one.packed.image.sha256,
+                "size": one.size,
             }
-            for one in freight.images
+            for one in bundle.images
         ],
-        left=[{"reference": one.reference, "why": one.why} for one in freight.left],
+        left=[{"reference": one.reference, "why": one.why} for one in bundle.left],
     )
 
 
@@ -185,6 +219,7 @@ def _as_json(one: "Loaded") -> dict[str, Any]:
         "digest": str(one.pin.digest),
         "platform": str(one.pin.platform),
         "action": "kept" if one.kept else "loaded",
+        "how": one.how,
         "path": str(one.path),
         "size": one.size,
         "quarantined": str(one.quarantined) if one.quarantined else None,

@@ -1,92 +1,89 @@
-"""The archive of a bundle: a plain tar file that can be read from a pipe and believed only byte by byte.
+"""The archive of a bundle: an OCI image layout in a plain tar file, of which nothing is believed but by its hash.
 
-It starts with its table of contents, ``bundle.json``: name, size and SHA-256 of every file that follows, in order. Then
-come the lock and, for each image, its record and the image. SIFs are compressed, so the archive is not.
+It starts with its table of contents, ``bundle.json``: name, size and digest of every file that follows, in order. Then
+come the two folders of a layout, which Apptainer wants to be told of, ``oci-layout``, the lock, ``index.json`` and the
+blobs. Layers and SIFs are compressed, so the archive is not.
 
-What is written any ``tar`` can list and unpack. Reading is strict, since an archive may come from anywhere: nothing is
-taken but what the table of contents announces, in that order, as regular files, each with its size and its SHA-256, and
-then the end. So a link, a device, a folder, a path, a duplicate, a file too many or too few, a size that is not the
-announced one, and bytes after the end are all refused by one rule. The names in the table of contents are those
-of images in Snakemake's folder; no name out of an archive is ever used as a path.
+What is written any ``tar`` can unpack, and what reads OCI archives can read. Reading here is strict, since an archive
+may come from anywhere: nothing is taken but what the table of contents announces, in that order, as regular files, each
+with its size, and then the end. So a link, a device, a folder, a path, a duplicate, a file too many or too few, a size
+that is not the announced one, and bytes after the end are all refused by one rule, before anything else is done. The
+names are those of an image layout; no name out of an archive is ever used as a path.
 
-Whoever makes an archive makes its table of contents, too: this says that a bundle arrived as it was sent, not who sent
-it.
+A blob is read where it is needed, and hashed while it is read. What a digest of the lock leads to is proven that way,
+whoever made the archive. The table of contents and ``index.json`` say where things are, and nothing else.
 """
 
 import hashlib
 import json
-import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import BinaryIO, Final, Self
 
-from snakemake_apptainer_freshness.errors import InvalidBundle
-from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.errors import InvalidBundle, InvalidDigest, NotFound
+from snakemake_apptainer_freshness.image import layout
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import Reference
+from snakemake_apptainer_freshness.settings import DISK, LIMITS
 
-VERSION: Final = 1
+VERSION: Final = 2
 CONTENTS: Final = "bundle.json"
 LOCK: Final = "containers.lock"
+ALL: Final = "all"
+"""The platform of a bundle that has every platform's layers."""
 
+_FIRST: Final = (layout.LAYOUT, LOCK, layout.INDEX)
+_FOLDERS: Final = ("blobs", "blobs/sha256")
 _BLOCK: Final = tarfile.BLOCKSIZE
-_IMAGE: Final = re.compile(r"[0-9a-f]{32}\.simg", re.ASCII)
-_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_PLATFORM: Final = re.compile(r"[a-z0-9]+(?:/[a-z0-9]+){1,2}", re.ASCII)
+_LONGEST_PLATFORM: Final = 100
 _AGAIN: Final = "copy the bundle again, or save it anew"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One file of the archive: `size` in bytes, `sha256` in hex."""
+    """One file of the archive: `size` in bytes, `digest` of its content."""
 
     name: str
     size: int
-    sha256: str
+    digest: Digest
 
+    @classmethod
+    def of(cls, name: str, content: bytes) -> Self:
+        """Return the member that has this `content`."""
+        return cls(name=name, size=len(content), digest=Digest.of(content))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
-    """An image in the archive, and its record where it has one."""
-
-    image: Member
-    record: Member | None = None
+    @classmethod
+    def blob(cls, digest: Digest, size: int) -> Self:
+        """Return the member that is the blob `digest`."""
+        return cls(name=layout.blob_name(digest), size=size, digest=digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """The table of contents: the `lock`, and the images for machines of `platform` (``os/architecture``)."""
+    """The table of contents: the files, and the `platform` (``os/architecture``) whose layers they are, or `ALL`."""
 
     platform: str
-    lock: Member
-    images: tuple[Packed, ...]
+    files: tuple[Member, ...]
 
     @property
     def size(self) -> int:
         """The bytes of all files."""
-        return sum(member.size for member in self.members())
-
-    def members(self) -> Iterator[Member]:
-        """Every file that follows, in order."""
-        yield self.lock
-        for packed in self.images:
-            if packed.record is not None:
-                yield packed.record
-            yield packed.image
+        return sum(member.size for member in self.files)
 
     def dumps(self) -> bytes:
-        """The table as it is written."""
-        table = {"version": VERSION, "platform": self.platform, "file": [asdict(member) for member in self.members()]}
-        return (json.dumps(table, indent=1) + "\n").encode()
+        """Return the table as it is written."""
+        files = [{"name": one.name, "size": one.size, "digest": str(one.digest)} for one in self.files]
+        return (json.dumps({"version": VERSION, "platform": self.platform, "file": files}, indent=1) + "\n").encode()
 
     @classmethod
     def loads(cls, content: bytes) -> Self:
-        """The table that `content` spells.
+        """Return the table that `content` spells.
 
         Raises
         ------
         InvalidBundle
-            where it is none, or of a newer version.
+            where it is none, or of another version.
         """
         try:
             table = json.loads(content)
@@ -94,68 +91,77 @@ class Contents:
             raise _refused("its table of contents is not JSON") from None
         if not isinstance(table, dict):
             raise _refused("its table of contents is not an object")
-        if type(version := table.get("version")) is not int:
-            raise _refused("its table of contents has no version")
-        if version > VERSION:
-            raise InvalidBundle(
-                f"the bundle has version {version}; this program knows version {VERSION}",
-                hint="upgrade snakemake-apptainer-freshness",
-            )
-        if version != VERSION or set(table) != {"version", "platform", "file"}:
+        _refuse_other_version(table.get("version"))
+        if set(table) != {"version", "platform", "file"}:
             raise _refused("its table of contents is damaged")
-        if not isinstance(table["platform"], str) or not _PLATFORM.fullmatch(table["platform"]):
+        if not isinstance(table["platform"], str) or not 0 < len(table["platform"]) <= _LONGEST_PLATFORM:
             raise _refused("its table of contents names no platform")
-        if not isinstance(table["file"], list) or not table["file"]:
-            raise _refused("its table of contents is empty")
-        lock, *rest = [_member(one) for one in table["file"]]
-        if lock.name != LOCK or lock.size > DISK.claim_size:
-            raise _refused(f"its first file is not {LOCK}")
-        return cls(platform=table["platform"], lock=lock, images=tuple(_packed(rest)))
+        if not isinstance(table["file"], list):
+            raise _refused("its table of contents lists no files")
+        files = tuple(_member(one) for one in table["file"])
+        _refuse_other_files(files)
+        return cls(platform=table["platform"], files=files)
+
+
+def _refuse_other_version(version: object) -> None:
+    if type(version) is not int or version < 1:
+        raise _refused("its table of contents has no version")
+    if version > VERSION:
+        raise InvalidBundle(
+            f"the bundle has version {version}; this program knows version {VERSION}",
+            hint="upgrade snakemake-apptainer-freshness",
+        )
+    if version < VERSION:
+        raise InvalidBundle(
+            f"the bundle has version {version}, in which nothing but its sender's word says what the images are",
+            hint="save it anew with this version of the program, where the registry can be reached",
+        )
 
 
 def _member(table: object) -> Member:
-    if not isinstance(table, Mapping) or set(table) != {"name", "size", "sha256"}:
+    if not isinstance(table, Mapping) or set(table) != {"name", "size", "digest"}:
         raise _refused("its table of contents is damaged")
-    name, size, sha256 = table["name"], table["size"], table["sha256"]
+    name, size = table["name"], table["size"]
     if not isinstance(name, str) or type(size) is not int or not 0 <= size < DISK.bundle_file:
         raise _refused("its table of contents is damaged")
-    if not isinstance(sha256, str) or not _HEX.fullmatch(sha256):
-        raise _refused(f"its table of contents has no SHA-256 of {name[:80]!r}")
-    return Member(name=name, size=size, sha256=sha256)
+    try:
+        digest = Digest.parse(table["digest"])
+    except (InvalidDigest, TypeError):
+        raise _refused(f"its table of contents has no digest of {name[:80]!r}") from None
+    return Member(name=name, size=size, digest=digest)
 
 
-def _packed(members: list[Member]) -> Iterator[Packed]:
-    seen = set()
-    record: Member | None = None
-    for member in members:
-        image = member.name.removesuffix(records.SUFFIX)
-        if _IMAGE.fullmatch(image) is None:
-            raise _refused(f"it holds {member.name[:80]!r}, which is no image")
-        if member.name in seen:
-            raise _refused(f"it holds {member.name} twice")
-        seen.add(member.name)
-        if member.name != image:
-            if record is not None or member.size > DISK.record_size:
-                raise _refused(f"it holds {member.name} without an image")
-            record = member
-            continue
-        if record is not None and record.name != image + records.SUFFIX:
-            raise _refused(f"it holds {record.name} without its image")
-        yield Packed(image=member, record=record)
-        record = None
-    if record is not None:
-        raise _refused(f"it holds {record.name} without its image")
+def _refuse_other_files(files: tuple[Member, ...]) -> None:
+    """Hold the files to those of an image layout and a lock, each once."""
+    if tuple(one.name for one in files[: len(_FIRST)]) != _FIRST:
+        raise _refused(f"its first files are not {', '.join(_FIRST)}")
+    if max(one.size for one in files[: len(_FIRST)]) > DISK.contents_size:
+        raise _refused(f"its lock or its index is larger than {DISK.contents_size} bytes")
+    seen: set[Digest] = set()
+    for one in files[len(_FIRST) :]:
+        digest = layout.digest_of(one.name)
+        if digest is None or digest != one.digest:
+            raise _refused(f"it holds {one.name[:80]!r}, which is no blob of an image")
+        if digest in seen:
+            raise _refused(f"it holds {one.name} twice")
+        seen.add(digest)
 
 
 def header(name: str, size: int) -> bytes:
-    """What stands before a file of `size` bytes: the same each time; beyond 8 GiB as GNU tar has it."""
+    """Return what stands before a file of `size` bytes: the same each time; beyond 8 GiB as GNU tar has it."""
     entry = tarfile.TarInfo(name)
     entry.size = size
     return entry.tobuf(tarfile.GNU_FORMAT)
 
 
+def _folder_header(name: str) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
 def padding(size: int) -> bytes:
-    """What stands after a file of `size` bytes."""
+    """Return what stands after a file of `size` bytes."""
     return bytes(-size % _BLOCK)
 
 
@@ -163,80 +169,218 @@ END: Final = bytes(2 * _BLOCK)
 """What stands at the end."""
 
 
-class Reader:
-    """Reads an archive from `file`, forward only, in bounded memory; every method raises InvalidBundle, or OSError."""
+class Archive:
+    """An archive in a seekable file: its table of contents, its small files, and its blobs as an image's source.
+
+    It can stand where a registry would (:class:`~.actions.image_content.BlobSource`).
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        """Read the table of contents of `file` and see that all that it announces is there, and nothing else.
 
-    def contents(self) -> Contents:
-        """The table of contents, which comes first."""
-        size = self._announced(CONTENTS)
-        if size > DISK.contents_size:
-            raise _refused(f"its table of contents is larger than {DISK.contents_size} bytes")
-        content = self._exactly(size)
-        self._pad(size)
-        return Contents.loads(content)
-
-    def small(self, member: Member) -> bytes:
-        """The bytes of the next file, which must be `member`; it is small, as :class:`Contents` saw to."""
-        found = bytearray()
-        self.copy(member, found.extend)
-        return bytes(found)
-
-    def copy(self, member: Member, write: Callable[[memoryview], object]) -> None:
-        """Give the next file, which must be `member`, to `write` piece by piece.
-
-        Nothing of it may be believed before this returns.
+        Raises
+        ------
+        InvalidBundle
+            where it is damaged, hostile, or of another version.
+        OSError
+            where it cannot be read.
         """
-        if self._announced(member.name) != member.size:
-            raise _refused(f"{member.name} has not the announced size")
-        digest = hashlib.sha256()
-        for piece in self._pieces(member.size):
-            digest.update(piece)
-            write(piece)
-        self._pad(member.size)
-        if digest.hexdigest() != member.sha256:
-            raise _refused(f"{member.name} is not what its SHA-256 says")
+        self._file = file
+        file.seek(0)
+        self.contents = read_contents(file)
+        self._places: dict[str, tuple[int, Member]] = {}
+        for member in self.contents.files:
+            self._file.seek(self._next())
+            _announced(self._file, member)
+            self._places[member.name] = (self._file.tell(), member)
+        self._file.seek(self._next())
+        _end(self._file)
+        self.lock, self.index, _ = (self._small(name) for name in (LOCK, layout.INDEX, layout.LAYOUT))
+        """The lock that came with it, and what it says by name; both are claims."""
 
-    def end(self) -> None:
-        """That nothing follows but the end."""
-        if any(self._exactly(len(END))):
-            raise _refused("it holds more than it announces")
-        rest = 0
-        while piece := self._file.read(DISK.chunk):
-            rest += len(piece)
-            if rest > DISK.bundle_end or any(piece):
-                raise _refused("something follows its end")
+    def _next(self) -> int:
+        """Where the next header stands, after checking that nothing is hidden in between."""
+        if not self._places:
+            return self._file.tell()
+        offset, member = next(reversed(self._places.values()))
+        self._file.seek(offset + member.size)
+        _pad(self._file, member.size)
+        return self._file.tell()
 
-    def _announced(self, name: str) -> int:
-        """The size of the next file, which must be called `name`."""
-        block = self._exactly(_BLOCK)
-        if not any(block):
-            raise _refused(f"it ends before {name}")
-        try:
-            entry = tarfile.TarInfo.frombuf(block, "ascii", "strict")
-        except (tarfile.HeaderError, ValueError, OverflowError):
-            raise _refused("it is no tar archive, or damaged") from None
-        if entry.type != tarfile.REGTYPE or entry.name != name or entry.linkname or entry.size < 0:
-            raise _refused(f"{name} should come, and there is {entry.name[:80]!r}, of type {entry.type!r}")
-        return entry.size
+    def size_of(self, digest: Digest) -> int | None:
+        """How long the blob `digest` is said to be; None where it is not in here."""
+        found = self._places.get(layout.blob_name(digest))
+        return None if found is None else found[1].size
 
-    def _pad(self, size: int) -> None:
-        if self._exactly(len(padding(size))) != padding(size):
-            raise _refused("it is damaged between two files")
+    def manifest(self, reference: Reference, digest: Digest) -> bytes:
+        """Return what lies under the name of the manifest or index `digest`, unchecked.
 
-    def _pieces(self, size: int) -> Iterator[memoryview]:
-        buffer = memoryview(bytearray(min(size, DISK.chunk)))
-        while size:
-            count = self._file.readinto(buffer[: min(size, len(buffer))])  # type: ignore[attr-defined]  # it is binary
-            if not count:
+        Raises
+        ------
+        NotFound
+            where it is not in here, or too large to be one.
+        """
+        size = self.size_of(digest)
+        if size is None or size > LIMITS.manifest_size:
+            raise NotFound(f"the bundle lacks {digest}, which {reference.text} needs")
+        return b"".join(self.blob(reference, digest))
+
+    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
+        """Give what lies under the name of the blob `digest`, a piece at a time, unchecked.
+
+        Raises
+        ------
+        NotFound
+            where it is not in here.
+        """
+        found = self._places.get(layout.blob_name(digest))
+        if found is None:
+            raise NotFound(f"the bundle lacks {digest}, which {reference.text} needs")
+        yield from self._pieces(*found)
+
+    def _pieces(self, offset: int, member: Member) -> Generator[bytes, None, None]:
+        left = member.size
+        while left:
+            self._file.seek(offset + member.size - left)
+            piece = self._file.read(min(left, DISK.chunk))
+            if not piece:
+                raise _refused("it was cut short while it was read")
+            left -= len(piece)
+            yield piece
+
+    def _small(self, name: str) -> bytes:
+        offset, member = self._places[name]
+        content = b"".join(self._pieces(offset, member))
+        if not member.digest.matches(content):
+            raise _refused(f"{name} is not what its table of contents says")
+        return content
+
+
+def read_contents(file: BinaryIO) -> Contents:
+    """Return the table of contents of `file`, which is then read up to the first file that it announces.
+
+    Raises
+    ------
+    InvalidBundle
+        where there is none that can be used.
+    """
+    size = _next_entry(file, CONTENTS)
+    if size > DISK.contents_size:
+        raise _refused(f"its table of contents is larger than {DISK.contents_size} bytes")
+    content = _exactly(file, size)
+    _pad(file, size)
+    contents = Contents.loads(content)
+    for name in _FOLDERS:
+        _next_entry(file, name, tarfile.DIRTYPE)
+    return contents
+
+
+def spool(file: BinaryIO, out: BinaryIO, contents: Contents) -> Iterator[int]:
+    """Copy an archive of which `contents` was read from a pipe to `out`, and give how many bytes each step took.
+
+    No more is read than the table of contents announces, and an end.
+
+    Raises
+    ------
+    InvalidBundle
+        where it breaks off before.
+    """
+    out.write(start_of(contents))
+    for member in contents.files:
+        out.write(header(member.name, member.size))
+        _announced(file, member)
+        left = member.size + len(padding(member.size))
+        while left:
+            piece = file.read(min(left, DISK.chunk))
+            if not piece:
                 raise _refused("it is cut short")
-            yield buffer[:count]
-            size -= count
+            out.write(piece)
+            left -= len(piece)
+            yield len(piece)
+    _end(file)
+    out.write(END)
+    out.flush()
 
-    def _exactly(self, size: int) -> bytes:
-        return b"".join(bytes(piece) for piece in self._pieces(size))
+
+def start_of(contents: Contents) -> bytes:
+    """Return the bytes with which the archive of `contents` starts: its table of contents, and the folders."""
+    table = contents.dumps()
+    folders = b"".join(_folder_header(name) for name in _FOLDERS)
+    return header(CONTENTS, len(table)) + table + padding(len(table)) + folders
+
+
+def whole_files(file: BinaryIO, contents: Contents) -> int | None:
+    """Return how many of the files of `contents` an unfinished archive has, whole and sound; `file` stands behind them.
+
+    None where it is another archive, or nothing yet. Every byte that counts is read and hashed.
+    """
+    start = start_of(contents)
+    file.seek(0)
+    if file.read(len(start)) != start:
+        return None
+    for number, member in enumerate(contents.files):
+        place = file.tell()
+        if not _is_whole(file, member):
+            file.seek(place)
+            return number
+    return len(contents.files)
+
+
+def _is_whole(file: BinaryIO, member: Member) -> bool:
+    start = header(member.name, member.size)
+    if file.read(len(start)) != start:
+        return False
+    digest, left = hashlib.new(member.digest.algorithm), member.size
+    while left and (piece := file.read(min(left, DISK.chunk))):
+        digest.update(piece)
+        left -= len(piece)
+    whole = not left and digest.hexdigest() == member.digest.hex
+    return whole and file.read(len(padding(member.size))) == padding(member.size)
+
+
+def _announced(file: BinaryIO, member: Member) -> None:
+    if _next_entry(file, member.name) != member.size:
+        raise _refused(f"{member.name} has not the announced size")
+
+
+def _next_entry(file: BinaryIO, name: str, kind: bytes = tarfile.REGTYPE) -> int:
+    """The size of what comes next, which must be called `name` and be of this `kind`."""
+    block = _exactly(file, _BLOCK)
+    if not any(block):
+        raise _refused(f"it ends before {name}")
+    try:
+        entry = tarfile.TarInfo.frombuf(block, "ascii", "strict")
+    except (tarfile.HeaderError, ValueError, OverflowError):
+        raise _refused("it is no tar archive, or damaged") from None
+    if entry.type != kind or entry.name != name or entry.linkname or entry.size < 0:
+        raise _refused(f"{name} should come, and there is {entry.name[:80]!r}, of type {entry.type!r}")
+    return entry.size
+
+
+def _pad(file: BinaryIO, size: int) -> None:
+    if _exactly(file, len(padding(size))) != padding(size):
+        raise _refused("it is damaged between two files")
+
+
+def _end(file: BinaryIO) -> None:
+    """See that nothing follows but the end."""
+    if any(_exactly(file, len(END))):
+        raise _refused("it holds more than it announces")
+    rest = 0
+    while piece := file.read(DISK.chunk):
+        rest += len(piece)
+        if rest > DISK.bundle_end or any(piece):
+            raise _refused("something follows its end")
+
+
+def _exactly(file: BinaryIO, size: int) -> bytes:
+    content = bytearray()
+    while len(content) < size:
+        piece = file.read(min(size - len(content), DISK.chunk))
+        if not piece:
+            raise _refused("it is cut short")
+        content += piece
+    return bytes(content)
 
 
 def _refused(problem: str) -> InvalidBundle:

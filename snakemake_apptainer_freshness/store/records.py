@@ -43,6 +43,7 @@ SUFFIX: Final = ".freshness.json"
 PULLED: Final = "pulled by digest"
 COPIED: Final = "copied from Apptainer's cache, where we had pulled it by digest"
 BUNDLED: Final = "loaded from a bundle; its SHA-256 is the one that its reference names"
+BUILT: Final = "built from the layers that its digest names, which came in a bundle"
 
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TEXTS: Final = ("image", "reference", "pinned", "platform", "refuted", "apptainer", "obtained_at", "obtained_by")

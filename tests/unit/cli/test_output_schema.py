@@ -21,6 +21,7 @@ from snakemake_apptainer_freshness.engine import query
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import HINTS, Lock, dumps
+from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.policy import Level, Rule
 from snakemake_apptainer_freshness.settings import Options
 from snakemake_apptainer_freshness.store import claims
@@ -292,18 +293,22 @@ def test_gc(good):
     assert printed(good, "gc", "--yes")["freed"] > 0
 
 
-def test_bundle(good):
-    content = sifs.pulled()
-    Path("mine.sif").write_bytes(content)
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    local = lock_entry(reference="mine.sif", digest=digest, media_type="application/vnd.sylabs.sif")
-    Path("containers.lock").write_text(dumps(Lock.of([entry_of(pins.pin()), local])))
-    document = printed(good, "bundle", "save", "all.tar")
+def test_bundle(place):
+    content, local = sifs.pulled("", labels={}), sifs.pulled()
+    Path("mine.sif").write_bytes(local)
+    url = f"library://team/tool:sha256.{hashlib.sha256(content).hexdigest()}"
+    entries = [
+        lock_entry(text, f"sha256:{hashlib.sha256(sif).hexdigest()}", media_type="application/vnd.sylabs.sif")
+        for text, sif in ((url, content), ("mine.sif", local))
+    ]
+    Path("containers.lock").write_text(dumps(Lock.of(entries)))
+    image = pins.put(place.prefix, replace(pins.pin(), pinned=Pin.of(entries[0]).pinned), content)
+    document = printed(place, "bundle", "save", "all.tar")
 
     assert (len(document["image"]), len(document["left"])) == (1, 1)
-    assert printed(good, "bundle", "load", "all.tar")["image"][0]["action"] == "kept"
-    image_path(good.prefix, pins.pin().url).write_bytes(b"")
-    assert printed(good, "bundle", "load", "all.tar")["image"][0]["quarantined"]
+    assert printed(place, "bundle", "load", "all.tar")["image"][0]["action"] == "kept"
+    image.write_bytes(b"")
+    assert printed(place, "bundle", "load", "all.tar")["image"][0]["quarantined"]
 
 
 def test_doctor(good, monkeypatch):

@@ -1,4 +1,4 @@
-"""The table of contents of a bundle, and what stands around its files."""
+"""The table of contents of a bundle, what stands around its files, and reading one that was left unfinished."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.errors import InvalidBundle
+from snakemake_apptainer_freshness.errors import InvalidBundle, NotFound
+from snakemake_apptainer_freshness.image import layout
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.store import archive
-from snakemake_apptainer_freshness.store.archive import Contents, Member, Packed, Reader
+from snakemake_apptainer_freshness.store.archive import Archive, Contents, Member
 
-HEX = st.text("0123456789abcdef", min_size=64, max_size=64)
+DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64).map(lambda text: Digest(algorithm="sha256", hex=text))
 SIZE = st.integers(0, 2**39)
-NAMES = st.lists(st.text("0123456789abcdef", min_size=32, max_size=32), unique=True, max_size=5)
+SMALL = (layout.LAYOUT, archive.LOCK, layout.INDEX)
+REFERENCE = parse("docker://quay.io/team/tool:1.0")
+TEXTS = {layout.LAYOUT: layout.VERSION, archive.LOCK: b"version = 1\n", layout.INDEX: b"{}"}
+BLOBS = [b"first", b"", b"x" * 2000]
 
 
 @st.composite
 def contents(draw):
-    images = []
-    for name in draw(NAMES):
-        image = Member(name=f"{name}.simg", size=draw(SIZE), sha256=draw(HEX))
-        record = Member(name=f"{name}.simg.freshness.json", size=draw(st.integers(0, 1000)), sha256=draw(HEX))
-        images.append(Packed(image=image, record=draw(st.sampled_from([record, None]))))
-    lock = Member(name="containers.lock", size=draw(st.integers(0, 1000)), sha256=draw(HEX))
-    return Contents(platform="linux/amd64", lock=lock, images=tuple(images))
+    small = [Member(name=name, size=draw(st.integers(0, 1000)), digest=draw(DIGESTS)) for name in SMALL]
+    blobs = [Member.blob(digest, draw(SIZE)) for digest in draw(st.lists(DIGESTS, unique=True, max_size=5))]
+    return Contents(platform=draw(st.sampled_from(["linux/amd64", archive.ALL])), files=(*small, *blobs))
 
 
 def load_or_refuse(content: bytes) -> None:
@@ -34,6 +36,20 @@ def load_or_refuse(content: bytes) -> None:
         Contents.loads(content)
     except InvalidBundle as error:
         assert error.hint  # noqa: PT017  any refusal is right, if it says what to do
+
+
+def made(*, upto: int | None = None) -> bytes:
+    """An archive; broken off behind so many files, if that is said."""
+    files = [Member.of(name, text) for name, text in TEXTS.items()]
+    files += [Member.blob(Digest.of(blob), len(blob)) for blob in BLOBS]
+    table = Contents(platform="linux/amd64", files=tuple(files))
+    out = archive.start_of(table)
+    for member, text in list(zip(files, [*TEXTS.values(), *BLOBS], strict=True))[:upto]:
+        out += archive.header(member.name, member.size) + text + archive.padding(member.size)
+    return out if upto is not None else out + archive.END
+
+
+TABLE = archive.read_contents(io.BytesIO(made()))
 
 
 @given(contents())
@@ -56,12 +72,12 @@ def test_a_table_with_a_piece_replaced_is_a_table_or_refused(table, data):
 @given(st.binary(max_size=3000))
 def test_any_bytes_are_no_archive(content):
     with pytest.raises(InvalidBundle):
-        Reader(io.BytesIO(content)).contents()
+        Archive(io.BytesIO(content))
 
 
 @given(SIZE)
 def test_a_header_is_one_block_that_tar_understands(size):
-    block = archive.header("containers.lock", size)
+    block = archive.header(f"blobs/sha256/{'0' * 64}", size)
 
     assert len(block) == 512
     assert tarfile.TarInfo.frombuf(block, "ascii", "strict").size == size
@@ -71,3 +87,65 @@ def test_a_header_is_one_block_that_tar_understands(size):
 def test_a_file_beyond_8_gib_has_a_header():
     size = 20 * 1024**3
     assert tarfile.TarInfo.frombuf(archive.header("x", size), "ascii", "strict").size == size
+
+
+def test_blobs_are_read_in_any_order_and_the_small_files_at_once():
+    bundle = Archive(io.BytesIO(made()))
+
+    assert (bundle.lock, bundle.index) == (TEXTS[archive.LOCK], TEXTS[layout.INDEX])
+    for blob in [*BLOBS, *reversed(BLOBS)]:
+        assert b"".join(bundle.blob(REFERENCE, Digest.of(blob))) == blob
+        assert bundle.size_of(Digest.of(blob)) == len(blob)
+
+
+def test_what_is_not_in_it_is_not_found():
+    bundle, other = Archive(io.BytesIO(made())), Digest.of(b"other")
+
+    assert bundle.size_of(other) is None
+    with pytest.raises(NotFound, match=r"which docker://quay\.io/team/tool:1\.0 needs"):
+        bundle.manifest(REFERENCE, other)
+    with pytest.raises(NotFound):
+        next(bundle.blob(REFERENCE, other))
+
+
+def test_a_manifest_that_is_too_large_to_be_one_is_not_read(monkeypatch):
+    from snakemake_apptainer_freshness.settings import Limits
+
+    monkeypatch.setattr(archive, "LIMITS", Limits(manifest_size=1999))
+    with pytest.raises(NotFound):
+        Archive(io.BytesIO(made())).manifest(REFERENCE, Digest.of(BLOBS[2]))
+
+
+def test_a_pipe_is_copied_to_its_end_and_no_further():
+    content, out = made(), io.BytesIO()
+    source = io.BytesIO(content)
+    table = archive.read_contents(source)
+    steps = list(archive.spool(source, out, table))
+
+    assert out.getvalue() == content
+    assert sum(steps) >= table.size
+
+
+@pytest.mark.parametrize("whole", range(len(TABLE.files) + 1))
+def test_whole_files_of_an_unfinished_archive_are_counted(whole):
+    for cut in (0, 1, 511):
+        content = made(upto=whole)
+        rest = made()[len(content) : len(content) + cut]
+        file = io.BytesIO(content + rest)
+
+        assert archive.whole_files(file, TABLE) == whole
+        assert file.tell() == len(content)
+
+
+def test_a_damaged_file_and_all_behind_it_do_not_count():
+    content = bytearray(made())
+    content[content.index(b"xxxx") + 5] ^= 1
+
+    assert archive.whole_files(io.BytesIO(bytes(content)), TABLE) == len(TABLE.files) - 1
+
+
+def test_an_archive_of_something_else_does_not_count():
+    other = Contents(platform="linux/arm64", files=TABLE.files)
+
+    assert archive.whole_files(io.BytesIO(made()), other) is None
+    assert archive.whole_files(io.BytesIO(b""), TABLE) is None
