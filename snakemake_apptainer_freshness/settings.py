@@ -357,6 +357,12 @@ class RecordLimits(NamedTuple):
     repository_timeout: float = 10.0
     """For each question to git, and for its answers when the run ends."""
     lock_size: int = 16 * 1024 * 1024
+    seal: int = 64 * 1024
+    """Of the signature of a record."""
+    seal_timeout: float = 60.0
+    """For ssh-keygen to check one."""
+    patient_timeout: float = 600.0
+    """For ssh-keygen to make one: a person may have to type a passphrase, or to touch a token."""
 
 
 RECORDS: Final = RecordLimits()

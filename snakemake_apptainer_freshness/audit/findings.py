@@ -17,8 +17,10 @@ from snakemake_apptainer_freshness.audit.results import (
     OutputVerdict,
     Severity,
 )
+from snakemake_apptainer_freshness.audit.seals import SealAudit
 from snakemake_apptainer_freshness.audit.verdicts import BAD, ImageCondition
 from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, Run
+from snakemake_apptainer_freshness.record.seal import SealState
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -28,11 +30,13 @@ SEVERITIES: Final[Mapping[FindingKind, Severity]] = {
     FindingKind.OUTPUT_CHANGED: Severity.ERROR,
     FindingKind.CHAIN_BROKEN: Severity.ERROR,
     FindingKind.RECORD_DAMAGED: Severity.ERROR,
+    FindingKind.BAD_SEAL: Severity.ERROR,
     FindingKind.FOREIGN_RECORD: Severity.ERROR,
     FindingKind.NOT_REPEATABLE: Severity.ERROR,
     FindingKind.MIXED_DIGESTS: Severity.WARNING,
     FindingKind.PIN_MOVED: Severity.WARNING,
     FindingKind.LOCK_NOT_COMMITTED: Severity.WARNING,
+    FindingKind.NOT_SEALED: Severity.WARNING,
     FindingKind.RUN_UNFINISHED: Severity.WARNING,
     FindingKind.OUTPUT_MISSING: Severity.WARNING,
     FindingKind.UNATTRIBUTABLE: Severity.WARNING,
@@ -66,13 +70,26 @@ class WorkDirectory:
     images: Sequence[ImageAudit] = ()
     conditions: Mapping[str, ImageCondition]
     changed: Mapping[str, str]
+    seals: SealAudit | None = None
 
 
 def find(site: WorkDirectory) -> list[AuditFinding]:
     """Everything in `site` that should be looked at, the worst first."""
     found = [
         finding
-        for seek in (_bad_now, _bad_then, _changed, _records, _runs, _locks, _mixed, _moved, _by_verdict, _missing)
+        for seek in (
+            _bad_now,
+            _bad_then,
+            _changed,
+            _records,
+            _seals,
+            _runs,
+            _locks,
+            _mixed,
+            _moved,
+            _by_verdict,
+            _missing,
+        )
         for finding in seek(site)
     ]
     order = list(Severity)
@@ -175,6 +192,21 @@ def _records(site: WorkDirectory) -> Iterator[AuditFinding]:
     for folder, runs in _grouped(site.foreign, lambda run: run.workdir).items():
         text = f"{counted(runs, 'record')} {be(runs)} of another work directory, {folder}, and left out"
         yield of(FindingKind.FOREIGN_RECORD, text, site.workdir, (run.id for run in runs))
+
+
+def _seals(site: WorkDirectory) -> Iterator[AuditFinding]:
+    if site.seals is None:
+        return
+    for seal in site.seals.seals:
+        if seal.state is SealState.BROKEN:
+            text = f"the seal of run {seal.run} is not one of its record: {seal.detail}"
+            yield of(FindingKind.BAD_SEAL, text, site.workdir, [seal.run])
+        if seal.state is SealState.STRANGER:
+            text = f"the record of run {seal.run} is sealed by {seal.key}, which is of no allowed signer"
+            yield of(FindingKind.BAD_SEAL, text, site.workdir, [seal.run])
+    if site.seals.is_checked and (left := site.seals.open):
+        text = f"{counted(left, 'record')} {be(left)} vouched for by no seal"
+        yield of(FindingKind.NOT_SEALED, text, site.workdir, left)
 
 
 def _runs(site: WorkDirectory) -> Iterator[AuditFinding]:

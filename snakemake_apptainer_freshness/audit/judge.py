@@ -36,11 +36,13 @@ from snakemake_apptainer_freshness.audit.results import (
     OutputVerdict,
     Severity,
 )
+from snakemake_apptainer_freshness.audit.seals import SealAudit, seals, to_seal
 from snakemake_apptainer_freshness.audit.selection import EVERYTHING, Selection
 from snakemake_apptainer_freshness.errors import UsageError
-from snakemake_apptainer_freshness.record import journal
+from snakemake_apptainer_freshness.record import journal, seal
 from snakemake_apptainer_freshness.record.metadata import Metadata
 from snakemake_apptainer_freshness.record.run import Run
+from snakemake_apptainer_freshness.record.seal import SealState
 
 
 def whose(folder: Path, runs: Sequence[Run], metadata: Metadata) -> tuple[list[Run], list[Run]]:
@@ -135,6 +137,15 @@ def _their(count: int) -> str:
     return "its rule" if count == 1 else "their rules"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealing:
+    """Whether and who seals: the SSH `key` to seal with (None: do not seal), and the file of `allowed` signers."""
+
+    key: Path | None = None
+    allowed: Path | None = None
+
+
+NO_SEALING: Final = Sealing()
 _HINT: Final = "records are made by runs with apptainer_freshness on; Snakemake's metadata alone proves nothing"
 
 
@@ -144,11 +155,12 @@ def audit(
     read_metadata: Callable[[Path], Metadata],
     selection: Selection = EVERYTHING,
     ask: Asker | None = None,
+    sealing: Sealing = NO_SEALING,
 ) -> Audit:
     """What can be said of the outputs in `workdirs`, as far as they are in the `selection`.
 
     `read_metadata` reads Snakemake's own metadata (:func:`.engine.persistence.read`); `ask` asks registries, for a
-    replay.
+    replay; `sealing` says whether to seal the newest records before all else, and who may have sealed them.
 
     Raises
     ------
@@ -165,7 +177,7 @@ def audit(
     for folder in folders:
         runs = journal.read_all(folder)
         if runs:
-            sites.append(_Work.of(folder, runs, read_metadata(folder), selection, notes))
+            sites.append(_Work.of(folder, runs, read_metadata(folder), selection, sealing=sealing, notes=notes))
         else:
             notes.append(f"no run was recorded in {folder}")
     if not sites:
@@ -201,12 +213,22 @@ def _put_together(sites: "Sequence[_Work]", ask: Asker | None, notes: Sequence[s
         findings=tuple(sorted(found, key=lambda one: severities.index(one.severity))),
         edges=tuple(edge for work in sites for edge in work.edges),
         replay=Replayed.together(replays) if replays else None,
+        seals=tuple(work.site.seals for work in sites if work.site.seals is not None),
         numbers={
             (work.site.workdir, run.id): number for work in sites for number, run in enumerate(work.site.runs, start=1)
         },
         notes=tuple(notes),
     )
     return replace(made, answer=answer(made))
+
+
+def _sealed(workdir: str, runs: Sequence[Run], sealing: Sealing) -> SealAudit:
+    """Seal the records of `runs` that no other names, if that is wanted; then look at all seals."""
+    if sealing.key is not None:
+        for run in to_seal(runs):
+            seal.sign(run, sealing.key)
+    allowed = sealing.allowed
+    return seals(workdir, runs, lambda run: seal.check(run, allowed), is_checked=allowed is not None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -220,13 +242,22 @@ class _Work:
 
     @classmethod
     def of(
-        cls, folder: Path, runs: Sequence[Run], metadata: Metadata, selection: Selection, notes: list[str]
+        cls,
+        folder: Path,
+        runs: Sequence[Run],
+        metadata: Metadata,
+        selection: Selection,
+        *,
+        sealing: Sealing,
+        notes: list[str],
     ) -> "_Work":
         """Judge what lies in `folder`; what could not be looked at is added to `notes`."""
         own, foreign = whose(folder, runs, metadata)
         if (made_in := next((run.workdir for run in reversed(own) if run.workdir), "")) and not same(made_in, folder):
             notes.append(f"{folder} was moved or copied: its newest run was recorded in {made_in}")
-        judging = OutputJudge(folder=folder, runs=own, metadata=metadata, selection=selection)
+        sealed = _sealed(str(folder), own, sealing)
+        disowned = frozenset(one.run for one in sealed.seals if one.state is SealState.BROKEN)
+        judging = OutputJudge(folder=folder, runs=own, metadata=metadata, selection=selection, disowned=disowned)
         outputs = judging.outputs()
         chosen = selection.runs(own, outputs)
         site = WorkDirectory(
@@ -238,6 +269,7 @@ class _Work:
             images=conditions.histories(str(folder), own, outputs, judging.conditions),
             conditions=judging.conditions,
             changed=judging.changed,
+            seals=sealed,
         )
         notes += judging.notes()
         return cls(site=site, chosen=chosen, edges=_edges(str(folder), metadata, outputs), selection=selection)

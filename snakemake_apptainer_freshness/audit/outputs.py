@@ -32,6 +32,8 @@ class OutputJudge:
     metadata: Metadata
     selection: Selection
     broken: Sequence[journal.Break] = ()
+    disowned: frozenset[str] = frozenset()
+    """Runs whose record has a seal that is not its own."""
     conditions: Mapping[str, ImageCondition] = field(default_factory=dict)
     changed: dict[str, str] = field(default_factory=dict)
     _images: Mapping[str, Mapping[str, ImageRecord]] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class OutputJudge:
         self.conditions = conditions.conditions(self.folder, self.runs)
         self._covered = covered(self.runs, self.conditions)
         self.broken = journal.chain(self.runs)
-        self._doubted = _doubted(self.runs, self.broken)
+        self._doubted = _doubted(self.runs, self.broken) | self.disowned
         self._images = {run.id: {image.pinned: image for image in run.images} for run in self.runs}
         makers, open_jobs = _makers(self.runs)
         wanted: dict[str, OutputRecord | None] = dict.fromkeys(self.metadata.outputs)

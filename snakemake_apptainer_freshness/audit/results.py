@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from snakemake_apptainer_freshness.audit.seals import SealAudit
 from snakemake_apptainer_freshness.record.run import JobRecord, Run
 
 
@@ -62,6 +63,10 @@ class FindingKind(StrEnum):
     CHAIN_BROKEN = "chain-broken"
     """A record was altered or removed after the next one was made."""
     RECORD_DAMAGED = "record-damaged"
+    BAD_SEAL = "bad-seal"
+    """A seal is not one of its record, or was made by no allowed signer."""
+    NOT_SEALED = "not-sealed"
+    """No seal vouches for a record."""
     FOREIGN_RECORD = "foreign-record"
     """A record that was made in another folder, and that no record of this one knows of."""
     RUN_UNFINISHED = "run-unfinished"
@@ -256,6 +261,8 @@ class Audit:
     replay: Replay | None = None
     difference: RunDifference | None = None
     """Between two runs, where that was asked."""
+    seals: tuple[SealAudit, ...] = ()
+    """What vouches for the records of each work directory."""
     numbers: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Which run of its work directory each is, counted from 1, by work directory and identifier."""
     notes: Sequence[str] = field(default_factory=tuple)

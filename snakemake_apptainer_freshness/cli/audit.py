@@ -18,6 +18,7 @@ from snakemake_apptainer_freshness.errors import LocalIOError, SourceError, Usag
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from snakemake_apptainer_freshness.audit.judge import Sealing
     from snakemake_apptainer_freshness.audit.replay import Asker
     from snakemake_apptainer_freshness.audit.results import Audit, AuditFinding, OutputAudit, RunChange, RunDifference
     from snakemake_apptainer_freshness.registry.resolver import Resolver
@@ -29,7 +30,7 @@ Say which image made each output, whether that is proven, and what changed since
 
 A WORKDIR is where Snakemake ran, with its .snakemake folder; without one it is the current folder. Several together
 make one answer. Run records, Snakemake's own metadata and the files on this disk are put together; nothing is
-written there, and without --replay no registry is asked.
+written there but a seal with --seal, and without --replay no registry is asked.
 
 \b
   bad image       made by an image that was bad then, or is known bad now
@@ -66,6 +67,19 @@ def _parameter(option: FormatOption) -> str:
 @click.option("--output", "files", multiple=True, metavar="FILE", help="Only this output, or what is in this folder.")
 @click.option("--since", metavar="DATE", help="Only what was run or made since, as in 2026-03-01.")
 @click.option("--replay", is_flag=True, help="Ask the registries whether it could be run again today.")
+@click.option("--seal", is_flag=True, help="First sign the newest record with your SSH key.")
+@click.option(
+    "--seal-key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The SSH key for --seal; else the first that lies in ~/.ssh.",
+)
+@click.option(
+    "--allowed-signers",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Who may have sealed records, as ssh-keygen(1) says: a line 'name key-type key' each.",
+)
 @click.option(
     "--diff", nargs=2, metavar="RUN1 RUN2", help="Say what differs between two runs, by number or identifier."
 )
@@ -86,6 +100,9 @@ def command(
     fail_on: str,
     replay: bool,
     diff: tuple[str, str] | None,
+    seal: bool,
+    seal_key: Path | None,
+    allowed_signers: Path | None,
     **asked: Path | bool | None,
 ) -> int:
     """Say which image made each output, whether that is proven, and what changed since."""
@@ -96,7 +113,8 @@ def command(
     fails = _failing(fail_on)
     folders = [_folder(path) for path in workdirs or (Path(),)]
     selection = Selection(run=run_id, files=files, since=0.0 if since is None else time_of(since))
-    audit = _with_difference(_audit(folders, selection, replay=replay), diff)
+    sealing = _sealing(wanted=seal, key=seal_key, allowed=allowed_signers)
+    audit = _with_difference(_audit(folders, selection, sealing, replay=replay), diff)
     for order in orders:
         order.format.check(audit, order.target, order.more)
     for order in orders:
@@ -160,7 +178,19 @@ def _failing(word: str) -> "Callable[[Audit], bool]":
     raise UsageError(f"--fail-on cannot be {word!r}", hint=f"it is one of {allowed}")
 
 
-def _audit(folders: list[Path], selection: object, *, replay: bool) -> "Audit":
+def _sealing(*, wanted: bool, key: Path | None, allowed: Path | None) -> "Sealing":
+    """What is to be sealed, and who may have sealed."""
+    from snakemake_apptainer_freshness.audit.judge import Sealing
+    from snakemake_apptainer_freshness.record.seal import default_key
+
+    if key is not None and not wanted:
+        raise UsageError("--seal-key says what --seal signs with", hint="add --seal, or leave it out")
+    if allowed is not None and not allowed.is_file():
+        raise UsageError(f"the allowed signers {allowed} are not a file", hint="a line of it is: name key-type key")
+    return Sealing(key=(key or default_key()) if wanted else None, allowed=allowed)
+
+
+def _audit(folders: list[Path], selection: object, sealing: "Sealing", *, replay: bool) -> "Audit":
     from snakemake_apptainer_freshness.audit.judge import audit
     from snakemake_apptainer_freshness.audit.selection import Selection
     from snakemake_apptainer_freshness.common.progress import ProgressBars
@@ -169,7 +199,7 @@ def _audit(folders: list[Path], selection: object, *, replay: bool) -> "Audit":
     assert isinstance(selection, Selection)  # noqa: S101  its class is loaded late
     with _resolver(wanted=replay) as resolver, ProgressBars() as bars, _collector_paused():
         bars.begin("auditing")
-        found = audit(folders, read_metadata=read, selection=selection, ask=_asker(resolver))
+        found = audit(folders, read_metadata=read, selection=selection, ask=_asker(resolver), sealing=sealing)
     for warning in resolver.warnings if resolver else ():
         output.note(f"warning: {warning}")
     return found
@@ -231,6 +261,8 @@ def _print(audit: "Audit") -> None:
         _print_difference(audit.difference)
         return
     several = len(audit.workdirs) > 1
+    for seal in audit.seals:
+        output.row(("seal", seal.text, *([seal.workdir] if several else [])))
     for image in audit.images:
         output.row(("image", image.reference, image.now, image.now_detail, *([image.workdir] if several else [])))
     write_lines(_plain(audit.outputs, several=several), None, "outputs")
@@ -254,6 +286,8 @@ def _print_at_terminal(audit: "Audit") -> None:
     from snakemake_apptainer_freshness.audit.results import SENTENCES, OutputVerdict
 
     output.line(audit.answer)
+    for seal in audit.seals:
+        output.line(f"{seal.workdir}: {seal.text}" if len(audit.seals) > 1 else seal.text)
     output.line()
     output.table(
         ("outputs", "verdict"), [(f"{n:,}", f"{word}: {SENTENCES[OutputVerdict(word)]}") for word, n in _counts(audit)]

@@ -22,6 +22,7 @@ from snakemake_apptainer_freshness.audit.results import (
     OutputVerdict,
     RunDifference,
 )
+from snakemake_apptainer_freshness.audit.seals import SealAudit
 from snakemake_apptainer_freshness.record.run import Run
 
 OPTION: Final = FormatOption(flag="--json", metavar="", help="Print one JSON document.")
@@ -53,6 +54,7 @@ def lines(audit: Audit) -> Iterator[str]:
     replay = audit.replay
     yield f'"replay": {_dumped({"possible": replay.possible, "because": replay.because} if replay else None)},'
     yield f'"diff": {_dumped(_difference(audit.difference) if audit.difference else None)},'
+    yield f'"seal": {_dumped([_seal(one) for one in audit.seals])},'
     yield f'"note": {_dumped(list(audit.notes))},'
     yield from _list("finding", map(_finding, audit.findings))
     yield from _list("image", map(_image, audit.images))
@@ -94,6 +96,16 @@ def _finding(finding: AuditFinding) -> dict[str, Any]:
         "text": finding.text,
         "workdir": finding.workdir,
         "subject": list(finding.subjects),
+    }
+
+
+def _seal(seal: SealAudit) -> dict[str, Any]:
+    return {
+        "workdir": seal.workdir,
+        "text": seal.text,
+        "checked": seal.is_checked,
+        "seal": [{key: _known(value) for key, value in asdict(one).items()} for one in seal.seals],
+        "open": list(seal.open),
     }
 
 

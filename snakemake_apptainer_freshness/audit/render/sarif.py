@@ -17,6 +17,8 @@ RULES: Final[Mapping[str, str]] = {
     FindingKind.OUTPUT_CHANGED: "An output changed since it was made.",
     FindingKind.CHAIN_BROKEN: "A record was altered or removed after the next one was made.",
     FindingKind.RECORD_DAMAGED: "The record of a run is damaged or cut short.",
+    FindingKind.BAD_SEAL: "The seal of a record is not one of that record, or was made by no allowed signer.",
+    FindingKind.NOT_SEALED: "No seal vouches for a record.",
     FindingKind.FOREIGN_RECORD: "A record was made in another work directory.",
     FindingKind.NOT_REPEATABLE: "A digest is no longer served, and its image is not on this disk either.",
     FindingKind.MIXED_DIGESTS: "Outputs of one rule were made with different digests.",

@@ -8,7 +8,7 @@ import pytest
 
 from snakemake_apptainer_freshness.audit.render.json import SCHEMA
 from snakemake_apptainer_freshness.record import journal
-from tests.support import audits, pins, records
+from tests.support import audits, pins, records, ssh
 from tests.support.lab import Lab
 
 
@@ -45,9 +45,47 @@ def test_a_finding_is_status_1_and_stands_before_the_outputs(audited):
     answer = audited.run("audit")
 
     assert answer.status == 1
-    assert [row[0] for row in answer.rows] == ["answer", "count", "count", "finding", "image", "output", "output"]
+    assert [row[0] for row in answer.rows] == [
+        "answer",
+        "count",
+        "count",
+        "finding",
+        "seal",
+        "image",
+        "output",
+        "output",
+    ]
     assert answer.rows[3][1:3] == ["error", "output-changed"]
-    assert answer.rows[5][1:3] == ["changed", "b.txt"]
+    assert answer.rows[6][1:3] == ["changed", "b.txt"]
+
+
+def test_a_seal_is_made_and_its_signer_told(audited, tmp_path):
+    key = ssh.key(tmp_path / "keys")
+    allowed = ssh.allowed(tmp_path, ada=key)
+    plain = audited.run("audit")
+    sealed = audited.run("audit", "--seal", "--seal-key", str(key), "--allowed-signers", str(allowed))
+    document = json.loads(audited.run("audit", "--json", "--allowed-signers", str(allowed)).out)
+
+    assert ["seal", "the newest record is vouched for by nothing: seal it with --seal"] in plain.rows
+    assert sealed.status == 0
+    assert any(row[0] == "seal" and "is sealed by ada (ED25519 key" in row[1] for row in sealed.rows)
+    assert document["seal"][0]["seal"][0]["state"] == "good"
+    jsonschema.validate(document, json.loads(SCHEMA.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--seal-key", "id"), "--seal-key says what --seal signs with"),
+        (("--seal", "--seal-key", "none"), "the SSH key none is not a file"),
+        (("--allowed-signers", "none"), "the allowed signers none are not a file"),
+    ],
+)
+def test_what_cannot_be_sealed_or_checked_is_said(audited, arguments, problem):
+    answer = audited.run("audit", *arguments)
+
+    assert answer.status == 2
+    assert problem in answer.err
 
 
 @pytest.mark.parametrize(
