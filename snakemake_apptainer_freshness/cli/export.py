@@ -17,7 +17,7 @@ Write the pinned references of the lock in the words of another tool.
 
 \b
   list       one pinned reference a line
-  skopeo     a file for: skopeo sync --src yaml --dest docker FILE REGISTRY
+  skopeo     a file for: skopeo sync --scoped --all --src yaml --dest docker FILE REGISTRY
   regsync    a file for: regsync once --config FILE   (with --to)
   cyclonedx  a bill of materials, CycloneDX 1.6: each container with its digest
   nextflow   a nextflow.config with a map from the workflow's references to the pinned ones
