@@ -31,7 +31,7 @@ $(INSTALLED): pyproject.toml $(wildcard snakemake_apptainer_freshness/plugin/*/_
 		$(PYTHON) -m venv $(CLEAR) --without-pip $(VENV) && $(PYTHON) tests/support/tools.py --bootstrap-pip $(VENV); \
 	fi
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1,<27'
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[docs]' --group dev
 	@echo '$(CURDIR)' > $@
 
 .PHONY: tools
@@ -64,6 +64,10 @@ lint: $(INSTALLED)  ## formatting, lint, types
 .PHONY: bench
 bench: $(INSTALLED) tools  ## measure what enabling this costs a workflow
 	@$(BIN)/python -m tests.bench
+
+.PHONY: docs
+docs: $(INSTALLED)  ## the documentation site, in dist/site
+	$(BIN)/python -m mkdocs build --strict
 
 .PHONY: dist
 dist: $(INSTALLED)  ## the files of a release: both distributions, and the recipe for conda
