@@ -2,24 +2,25 @@
 
 Snakemake puts the ``--config`` entries of the main process into the command of every job, whatever the executor, and
 whether or not the job shares a file system with it. The value is text of the URL-safe base64 alphabet, so that no shell
-between here and there reads anything into it: compressed JSON. Linux caps one argument
-of a command at 128 KiB, and executors pass a job's whole command as one, so the value is capped below that; at about 60
-bytes an image the cap is far above a thousand images.
-
-The pins of a main process, as the process of one of its jobs knows them.
+between here and there reads anything into it: compressed JSON. Linux caps one argument of a command at 128 KiB, and
+executors pass a job's whole command as one, quoted once or twice. So where the pins take more than some KiB, about 60
+bytes an image, the value has the SHA-256 of a file with most of them (:mod:`.pins_file`), and only those that were met
+after the file was written.
 """
 
 import base64
 import binascii
+import hashlib
 import json
+import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.common.times import RUN
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
-from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
+from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Pinned, pinned_form
@@ -27,8 +28,8 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 
 _PREFIX: Final = "v1."
-_LONGEST: Final = 96 * 1024
-_LONGEST_JSON: Final = 4 * 1024 * 1024
+_LONGEST_JSON: Final = 64 * 1024 * 1024
+_FILE: Final = re.compile(r"(?:[0-9a-f]{64})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,57 +43,79 @@ class Handover:
     """What the main process calls its run in its record; empty where it keeps none."""
 
 
-def encode(luggage: Handover) -> str:
-    """`luggage` as one word.
-
-    Raises
-    ------
-    UsageError
-        where they are too many for a command line.
-    """
-    pins = {reference: [pin.url, str(pin.digest or "")] for reference, pin in sorted(luggage.pins.items())}
+def encode(luggage: Handover, *, file: str = "") -> str:
+    """`luggage` as one word; its pins come on top of those in the `file`, named by the SHA-256 of its content."""
+    pins = _table(luggage.pins)
     table = {"mode": luggage.mode, "on_unverified": luggage.on_unverified, "run": luggage.run, "pins": pins}
-    data = json.dumps(table, separators=(",", ":")).encode()
-    text = _PREFIX + base64.urlsafe_b64encode(zlib.compress(data, 9)).decode()
-    if len(text) > _LONGEST:
-        raise UsageError(
-            f"handing {len(pins)} pinned images to jobs takes {len(text)} characters of a command, over {_LONGEST}",
-            hint="split the workflow, or name fewer different images",
-        )
-    return text
+    return _PREFIX + base64.urlsafe_b64encode(_packed(table | ({"file": file} if file else {}))).decode()
 
 
-def decode(text: str) -> Handover:
-    """The luggage that :func:`encode` made `text` of.
+def content_of(pins: Mapping[str, Pinned]) -> bytes:
+    """What a file that holds `pins` has in it."""
+    return _packed(_table(pins))
+
+
+def decode(text: str, read: Callable[[str], bytes]) -> Handover:
+    """The luggage that :func:`encode` made `text` of; `read` gives the content of the file of a SHA-256.
 
     Raises
     ------
     UsageError
-        where `text` is not such a word, or a pin in it is not one that may stand in a rule.
+        where `text` is not such a word, the file is not the one that it names, or a pin is none that may stand in a
+        rule.
+    LocalIOError
+        what `read` raises.
     """
     try:
-        table = json.loads(_unpacked(text))
+        table = json.loads(_unpacked(base64.b64decode(_word(text), altchars=b"-_", validate=True)))
+        pins = {**_from_file(table.get("file", ""), read), **table["pins"]}
         return Handover(
-            pins={reference: _pinned(reference, *pin) for reference, pin in table["pins"].items()},
+            pins={reference: _pinned(reference, *pin) for reference, pin in pins.items()},
             mode=Mode(table["mode"]),
             on_unverified=OnUnverified(table["on_unverified"]),
             run=_run(table["run"]),
         )
+    except LocalIOError:
+        raise
     except FreshnessError as error:
         raise _damaged(error.message) from None
     except (ValueError, TypeError, KeyError, AttributeError, zlib.error, binascii.Error, RecursionError) as error:
         raise _damaged(str(error)) from None
 
 
-def _unpacked(text: str) -> bytes:
+def _table(pins: Mapping[str, Pinned]) -> dict[str, list[str]]:
+    return {reference: [pin.url, str(pin.digest or "")] for reference, pin in sorted(pins.items())}
+
+
+def _packed(table: Mapping[str, Any]) -> bytes:
+    return zlib.compress(json.dumps(table, separators=(",", ":")).encode(), 9)
+
+
+def _word(text: str) -> str:
     if not text.startswith(_PREFIX):
         raise ValueError("unknown version")
-    packed = base64.b64decode(text.removeprefix(_PREFIX), altchars=b"-_", validate=True)
+    return text.removeprefix(_PREFIX)
+
+
+def _unpacked(packed: bytes) -> bytes:
     unpacker = zlib.decompressobj()
     data = unpacker.decompress(packed, _LONGEST_JSON)
     if not unpacker.eof:
         raise ValueError("cut short, or too large")
     return data
+
+
+def _from_file(name: str, read: Callable[[str], bytes]) -> dict[str, Any]:
+    """The pins in the file whose content has the SHA-256 `name`; none where there is no file."""
+    if not _FILE.fullmatch(name):
+        raise ValueError(f"{name!r} is no SHA-256")
+    if not name:
+        return {}
+    content = read(name)
+    if hashlib.sha256(content).hexdigest() != name:
+        raise ValueError("the file of pins is not the one that the main process wrote")
+    table: dict[str, Any] = json.loads(_unpacked(content))
+    return table
 
 
 def _run(name: str) -> str:

@@ -5,6 +5,7 @@ one) takes the pins that the main process handed over (:class:`.engine.handover.
 writes no lock. Each loads only what it needs.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -49,11 +50,11 @@ def _for_job(workflow: Any, asked: config.CommandLineFlag) -> Session | None:
     if asked.pins == config.PINS_OFF or not _uses_apptainer(workflow):
         return None
     if asked.pins is not None:
-        from snakemake_apptainer_freshness.engine import handover
+        from snakemake_apptainer_freshness.engine import handover, pins_file
         from snakemake_apptainer_freshness.engine.handover import JobPins, keep_what_main_keeps
         from snakemake_apptainer_freshness.engine.images import Images
 
-        luggage = handover.decode(asked.pins)
+        luggage = handover.decode(asked.pins, functools.partial(pins_file.read, workflow))
         keep_what_main_keeps(workflow)
         options = Options(mode=luggage.mode, on_unverified=luggage.on_unverified)
         images = Images(workflow, options, main=False)

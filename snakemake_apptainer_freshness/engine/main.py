@@ -17,6 +17,7 @@ from snakemake_apptainer_freshness.actions.pinning import DriftCheck, LazyResolv
 from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.engine import cleanup, config, handover, images, messages, seams
 from snakemake_apptainer_freshness.engine.messages import errors_told, tell, wants_progress
+from snakemake_apptainer_freshness.engine.pins_file import PinsFile
 from snakemake_apptainer_freshness.engine.policy import PolicyCheck
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.engine.session import Session
@@ -59,6 +60,7 @@ class MainSession(Session):
         )
         self._recorder = self._new_recorder(workflow, provider) if self._runs_jobs and not workflow.dryrun else None
         self._aliases = cleanup.aliases_of(workflow) if self._recorder is not None else None
+        self._pins_file = PinsFile(workflow) if self._recorder is not None else None
         self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs)
         super().__init__(workflow, self._main_pins, provider)
         self._policing: PolicyCheck | None = None
@@ -73,6 +75,8 @@ class MainSession(Session):
         self._reruns.attach()
         if self._recorder is not None:
             self._recorder.attach()
+        if self._pins_file is not None:
+            self._pins_file.attach()
         built = super().build_dag(build)
         self._built = True
         self._concludes_later = self._looks_for_images_first()
@@ -110,7 +114,8 @@ class MainSession(Session):
             run = self._recorder.run
             self._recorder.met(pins.table())
         luggage = handover.Handover(pins=pins.table(), mode=options.mode, on_unverified=options.on_unverified, run=run)
-        handover.hand_over(self.workflow.config_settings, handover.encode(luggage))
+        if self._pins_file is not None:
+            handover.hand_over(self.workflow.config_settings, self._pins_file.word(luggage))
         self._untold += references
         if self._built and references:
             self._conclude()

@@ -222,6 +222,13 @@ JOB_CONFIG: Final = Seam(
     why="what Snakemake puts into the command of every job; the pins travel there",
     without=_STOPS,
 )
+SOURCES: Final = Seam(
+    name="DAG.get_sources",
+    use=SeamUse.WRAPPED,
+    why="the files that Snakemake brings to jobs that share no file system with it; a file of pins, in a run with "
+    "hundreds of images, is one of them",
+    without="such a job stops and says so",
+)
 SHARED: Final = Seam(
     name="StorageSettings.shared_fs_usage",
     use=SeamUse.READ,

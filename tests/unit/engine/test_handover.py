@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
-from snakemake_apptainer_freshness.engine.handover import Handover, decode, encode, hand_over
+from snakemake_apptainer_freshness.engine.handover import Handover, content_of, decode, encode, hand_over
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 from tests.support.pins import run_as
@@ -29,8 +29,12 @@ PINS = {
 LUGGAGE = Handover(pins=PINS, mode=Mode.FROZEN, on_unverified=OnUnverified.WARN)
 
 
-def packed(pins):
-    return encode(Handover(pins=pins, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR))
+def packed(pins, file=""):
+    return encode(Handover(pins=pins, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR), file=file)
+
+
+def no_file(name):
+    raise AssertionError(f"no file was named, and {name} is read")
 
 
 def word(pins):
@@ -39,31 +43,39 @@ def word(pins):
 
 
 def test_what_was_encoded_is_decoded():
-    assert decode(encode(LUGGAGE)) == LUGGAGE
-    assert decode(packed({})).pins == {}
+    assert decode(encode(LUGGAGE), no_file) == LUGGAGE
+    assert decode(packed({}), no_file).pins == {}
 
 
 def test_the_word_means_nothing_to_a_shell():
     assert shlex.quote(encode(LUGGAGE).replace("=", "")) == encode(LUGGAGE).replace("=", "")
 
 
-def many(count):
-    found = {}
-    for n in range(count):
-        digest = f"sha256:{hashlib.sha256(str(n).encode()).hexdigest()}"
-        name = f"docker://quay.io/biocontainers/tool{n}"
-        text = f"{name}:{n}--hdfd78af_0"
-        found[text] = run_as(text, f"{name}@{digest}", digest)
-    return found
+def test_pins_of_a_file_and_those_beside_it_are_one_table():
+    beside = {"docker://q.io/c:1": run_as("docker://q.io/c:1", f"docker://q.io/c@{D}", D)}
+    content = content_of(PINS)
+    name = hashlib.sha256(content).hexdigest()
+
+    assert decode(packed(beside, name), {name: content}.__getitem__).pins == PINS | beside
 
 
-def test_a_thousand_images_fit_on_a_command_line():
-    assert len(packed(many(1000))) < 96 * 1024
+@pytest.mark.parametrize("content", [content_of({}), content_of(PINS)[:-1], b"", zlib.compress(b"[" * 100_000)])
+def test_a_file_that_is_not_the_one_that_was_written_is_refused(content):
+    name = hashlib.sha256(content_of(PINS)).hexdigest()
+    with pytest.raises(UsageError, match="not the one that the main process wrote"):
+        decode(packed({}, name), lambda _: content)
 
 
-def test_more_images_than_a_command_line_holds_are_refused():
-    with pytest.raises(UsageError, match="handing 10000 pinned images"):
-        packed(many(10000))
+@pytest.mark.parametrize("content", [b"", zlib.compress(b"[1]"), zlib.compress(b"[" * 100_000)])
+def test_a_file_without_pins_is_refused(content):
+    with pytest.raises(UsageError, match="damaged"):
+        decode(packed({}, hashlib.sha256(content).hexdigest()), lambda _: content)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "A" * 64, "a" * 63])
+def test_what_is_no_hash_names_no_file(name):
+    with pytest.raises(UsageError, match="is no SHA-256"):
+        decode(packed({}, name), no_file)
 
 
 @pytest.mark.parametrize(
@@ -86,13 +98,13 @@ def test_more_images_than_a_command_line_holds_are_refused():
 )
 def test_a_damaged_or_invented_word_is_refused(text):
     with pytest.raises(FreshnessError):
-        decode(text)
+        decode(text, no_file)
 
 
 @given(st.text() | st.binary().map(lambda b: "v1." + base64.urlsafe_b64encode(b).decode()))
 def test_any_text_is_pins_or_an_error_of_ours(text):
     with contextlib.suppress(FreshnessError):
-        decode(text)
+        decode(text, no_file)
 
 
 def test_a_later_word_replaces_the_earlier_one_and_nothing_else():
