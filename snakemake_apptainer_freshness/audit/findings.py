@@ -2,6 +2,9 @@
 
 One fact is one finding, whatever it is about: a hundred outputs of one bad image are one finding with a hundred
 subjects. What is a matter of course is none: a tag that moved is the registry's business until a pin follows it.
+
+Normal life needs no explanation, so that these are notes: a pin that moved with a lock that was committed, and a lock
+that was not committed when it was used and is now, or whose first run has just made it.
 """
 
 from collections import defaultdict
@@ -59,7 +62,8 @@ class WorkDirectory:
     """What was found in one work directory.
 
     `runs` are its own, oldest first; `foreign` were made in other folders. `broken` has, by the run, what is wrong with
-    the chain there. `changed` has the outputs that changed and how, whatever their verdict.
+    the chain there. `changed` has the outputs that changed and how, whatever their verdict. `committed` are the SHA-256
+    of locks that are committed today.
     """
 
     workdir: str
@@ -71,6 +75,7 @@ class WorkDirectory:
     conditions: Mapping[str, ImageCondition]
     changed: Mapping[str, str]
     seals: SealAudit | None = None
+    committed: frozenset[str] = frozenset()
 
 
 def find(site: WorkDirectory) -> list[AuditFinding]:
@@ -134,14 +139,17 @@ def _bad_then(site: WorkDirectory) -> Iterator[AuditFinding]:
 
 
 def _mixed(site: WorkDirectory) -> Iterator[AuditFinding]:
-    """Rules whose outputs were made with several digests, unless one run did that by the references of its rules."""
+    """Rules whose outputs were made by several images, unless one run did that by the references of its rules.
+
+    Two indexes with the same manifest for the platform that ran are one image.
+    """
     together = _references_together(site.runs)
     for rule, outputs in _grouped((one for one in site.outputs if one.digest and one.run), lambda o: o.rule).items():
         digests = _grouped(outputs, lambda one: one.digest)
-        if len(digests) == 1:
+        if len({one.manifest or one.digest for one in outputs}) == 1:
             continue
         of_reference = _grouped(outputs, lambda one: one.reference)
-        several = any(len({one.digest for one in some}) > 1 for some in of_reference.values())
+        several = any(len({one.manifest or one.digest for one in some}) > 1 for some in of_reference.values())
         if several or not any(set(of_reference) <= references for references in together.get(rule, ())):
             shown = ", ".join(f"{short(digest)} ({len(some)})" for digest, some in sorted(digests.items()))
             text = f"the outputs of rule {rule} were made with {len(digests)} digests: {shown}"
@@ -159,6 +167,7 @@ def _references_together(runs: Sequence[Run]) -> dict[str, list[set[str]]]:
 
 def _moved(site: WorkDirectory) -> Iterator[AuditFinding]:
     last: dict[str, tuple[Run, ImageRecord]] = {}
+    committed = _committed(site)
     for run in site.runs:
         for image in run.images:
             before = last.get(image.reference)
@@ -174,7 +183,10 @@ def _moved(site: WorkDirectory) -> Iterator[AuditFinding]:
             same = bool({old.digest, old.manifest} & {image.digest, image.manifest} - {""})
             if same:
                 text += "; the image for this platform is the same"
-            severity = Severity.NOTE if same else None
+            agreed = run.lock is not None and run.lock.sha256 in committed
+            if agreed:
+                text += "; its lock is committed"
+            severity = Severity.NOTE if same or agreed else None
             yield of(FindingKind.PIN_MOVED, text, site.workdir, [image.reference, earlier.id, run.id], severity)
 
 
@@ -219,10 +231,26 @@ def _runs(site: WorkDirectory) -> Iterator[AuditFinding]:
 
 
 def _locks(site: WorkDirectory) -> Iterator[AuditFinding]:
+    committed = _committed(site)
     runs = [run for run in site.runs if run.lock is not None and run.lock.committed is False]
-    if runs:
-        text = f"{counted(runs, 'run')} used a lock that was never committed, or not as it was"
-        yield of(FindingKind.LOCK_NOT_COMMITTED, text, site.workdir, (run.id for run in runs))
+    later = [run for run in runs if run.lock is not None and run.lock.sha256 in committed]
+    never = [run for run in runs if run not in later]
+    if never and never[0] is site.runs[0] and not never[0].previous:
+        first = never.pop(0)
+        text = f"run {first.id}, the first, used a lock that is not committed yet"
+        yield of(FindingKind.LOCK_NOT_COMMITTED, text, site.workdir, [first.id], Severity.NOTE)
+    if never:
+        text = f"{counted(never, 'run')} used a lock that was never committed, or not as it was"
+        yield of(FindingKind.LOCK_NOT_COMMITTED, text, site.workdir, (run.id for run in never))
+    if later:
+        text = f"{counted(later, 'run')} used a lock that was committed afterwards"
+        yield of(FindingKind.LOCK_NOT_COMMITTED, text, site.workdir, (run.id for run in later), Severity.NOTE)
+
+
+def _committed(site: WorkDirectory) -> frozenset[str]:
+    """The SHA-256 of each lock that was committed when a run used it, or is today."""
+    then = {run.lock.sha256 for run in site.runs if run.lock is not None and run.lock.committed}
+    return site.committed | then
 
 
 # --- Outputs -------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ have been moved between two runs. Where no record was made there at all, the who
 anything that the records name is there.
 """
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from typing import Final
 
 from snakemake_apptainer_freshness.audit import conditions, findings, verdicts
 from snakemake_apptainer_freshness.audit.affected import owner
+from snakemake_apptainer_freshness.audit.disk import place
 from snakemake_apptainer_freshness.audit.findings import WorkDirectory, counted
 from snakemake_apptainer_freshness.audit.outputs import OutputJudge
 from snakemake_apptainer_freshness.audit.replay import Asker, Replayed
@@ -40,6 +42,7 @@ from snakemake_apptainer_freshness.audit.seals import SealAudit, seals, to_seal
 from snakemake_apptainer_freshness.audit.selection import EVERYTHING, Selection
 from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.record import journal, seal
+from snakemake_apptainer_freshness.record.git import committed_content
 from snakemake_apptainer_freshness.record.metadata import Metadata
 from snakemake_apptainer_freshness.record.run import Run
 from snakemake_apptainer_freshness.record.seal import SealState
@@ -270,6 +273,7 @@ class _Work:
             conditions=judging.conditions,
             changed=judging.changed,
             seals=sealed,
+            committed=_committed_locks(folder, own),
         )
         notes += judging.notes()
         return cls(site=site, chosen=chosen, edges=_edges(str(folder), metadata, outputs), selection=selection)
@@ -277,6 +281,17 @@ class _Work:
     def findings(self) -> list[AuditFinding]:
         """The findings that the selection is about."""
         return self.selection.findings(findings.find(self.site), self.chosen, self.site)
+
+
+def _committed_locks(folder: Path, runs: Sequence[Run]) -> frozenset[str]:
+    """The SHA-256 of locks that are committed today, of those that were not when a run used them."""
+    paths = {
+        place(run.lock.path, recorded_in=run.workdir, workdir=folder)
+        for run in runs
+        if run.lock is not None and run.lock.committed is False
+    }
+    contents = (committed_content(path) for path in paths)
+    return frozenset(hashlib.sha256(content).hexdigest() for content in contents if content is not None)
 
 
 def _edges(workdir: str, metadata: Metadata, outputs: Sequence[OutputAudit]) -> tuple[Edge, ...]:

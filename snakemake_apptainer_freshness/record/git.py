@@ -42,11 +42,20 @@ def commit_of(snakefile: Path, lock: Path, content: bytes | None) -> Commit:
     )
 
 
+def committed_content(file: Path) -> bytes | None:
+    """Return what `file` holds in the commit that is checked out; None where it is in none, or is no lock's size."""
+    name = f"HEAD:./{file.name}"
+    size = _git(file.parent, "cat-file", "-s", name)
+    if size is None or not size.strip().isdigit() or int(size) > RECORDS.lock_size:
+        return None
+    return _git(file.parent, "cat-file", "blob", name)
+
+
 def _is_committed(lock: Path, content: bytes) -> bool | None:
     """Whether the commit of the repository that `lock` lies in has these bytes for it; None where it lies in none."""
     if _git(lock.parent, "rev-parse", "--verify", "--quiet", "HEAD") is None:
         return None
-    return _git(lock.parent, "cat-file", "blob", f"HEAD:./{lock.name}") == content
+    return committed_content(lock) == content
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:

@@ -1,5 +1,7 @@
 """What is found across the runs, and what is a matter of course."""
 
+import hashlib
+import subprocess
 from dataclasses import replace
 
 from snakemake_apptainer_freshness.audit.findings import SEVERITIES
@@ -84,12 +86,76 @@ def test_a_rule_whose_container_was_edited_between_runs_is_mixed(work):
 def test_a_lock_that_was_never_committed_is_found_once_for_all_runs(work):
     image = work.image()
     never = LockUsed(path="containers.lock", sha256="ab" * 32, committed=False)
-    work.write(work.run(1, images=(image,), lock=never), work.run(2, images=(image,), lock=never))
+    work.write(*(work.run(number, images=(image,), lock=never) for number in (1, 2, 3)))
+
+    found, first = work.audit().findings
+
+    assert (found.kind, found.severity) == (FindingKind.LOCK_NOT_COMMITTED, Severity.WARNING)
+    assert found.subjects == tuple(work.run(number).id for number in (2, 3))
+    assert (first.kind, first.severity) == (FindingKind.LOCK_NOT_COMMITTED, Severity.NOTE)
+    assert first.subjects == (work.run(1).id,)
+
+
+def test_a_first_run_leaves_nothing_that_must_be_explained(work):
+    image = work.image()
+    made = LockUsed(path=str(work.folder / "containers.lock"), sha256="ab" * 32, committed=False)
+    work.write(work.run(1, records.job(1, "count", work.output("a"), ran=image), images=(image,), lock=made))
+
+    assert [one.severity for one in work.audit().findings] == [Severity.NOTE]
+
+
+def test_a_lock_that_a_later_run_found_committed_needs_no_explanation(work):
+    image = work.image()
+    first, grown = (LockUsed(path="containers.lock", sha256=word * 32, committed=True) for word in ("ab", "cd"))
+    locks = (first, replace(grown, committed=False), grown)
+    work.write(*(work.run(number, images=(image,), lock=lock) for number, lock in enumerate(locks, start=1)))
 
     [found] = work.audit().findings
 
-    assert found.kind is FindingKind.LOCK_NOT_COMMITTED
-    assert len(found.subjects) == 2
+    assert (found.severity, found.subjects) == (Severity.NOTE, (work.run(2).id,))
+    assert "committed afterwards" in found.text
+
+
+def test_a_lock_that_is_committed_today_needs_no_explanation(work, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    path = work.folder / "containers.lock"
+    path.write_bytes(b"version = 1\n")
+    used = LockUsed(path=str(path), sha256=hashlib.sha256(b"version = 1\n").hexdigest(), committed=False)
+    earlier = LockUsed(path=str(path), sha256="ab" * 32, committed=True)
+    work.write(work.run(1, lock=earlier), work.run(2, lock=used))
+    assert [one.severity for one in work.audit().findings] == [Severity.WARNING]
+
+    author = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for command in (("init", "-q"), ("add", "containers.lock"), (*author, "commit", "-qm", "a")):
+        subprocess.run(["git", *command], cwd=work.folder, check=True)
+
+    assert [one.severity for one in work.audit().findings] == [Severity.NOTE]
+
+
+def test_a_pin_that_moved_with_a_committed_lock_is_a_note(work):
+    image = work.image()
+    newer = with_digest(image, "newer")
+    old, new = (LockUsed(path="containers.lock", sha256=word * 32, committed=True) for word in ("ab", "cd"))
+    work.write(
+        work.run(1, records.job(1, "count", work.output("a"), ran=image), images=(image,), lock=old),
+        work.run(2, records.job(1, "count", work.output("a"), ran=newer), images=(newer,), lock=new),
+    )
+
+    [moved] = work.audit().findings
+
+    assert (moved.kind, moved.severity) == (FindingKind.PIN_MOVED, Severity.NOTE)
+    assert moved.text.endswith("; its lock is committed")
+
+
+def test_outputs_of_two_indexes_with_the_same_image_are_not_mixed(work):
+    image = work.image()
+    newer = replace(with_digest(image, "newer"), manifest=image.manifest)
+    work.write(
+        work.run(1, records.job(1, "count", work.output("a"), ran=image), images=(image,)),
+        work.run(2, records.job(1, "count", work.output("b"), ran=newer), images=(newer,)),
+    )
+
+    assert kinds(work.audit()) == {"pin-moved": 1}
 
 
 def test_whether_a_lock_was_committed_may_not_be_known(work):

@@ -4,7 +4,8 @@ import subprocess
 
 import pytest
 
-from snakemake_apptainer_freshness.record.git import Commit, commit_of
+from snakemake_apptainer_freshness.record.git import Commit, commit_of, committed_content
+from snakemake_apptainer_freshness.settings import RECORDS
 
 
 @pytest.fixture
@@ -40,6 +41,17 @@ def test_a_committed_lock_and_one_that_changed_since(repository):
 
     (repository / "containers.lock").write_text("version = 1\n# changed\n")
     assert (ask(repository).dirty, ask(repository).lock_committed) == (True, False)
+
+
+def test_what_is_committed_is_read_and_what_is_not_or_is_too_large_is_none(repository, tmp_path):
+    assert committed_content(repository / "Snakefile") == b"rule a:\n"
+    assert committed_content(repository / "containers.lock") is None
+    assert committed_content(tmp_path / "nowhere" / "containers.lock") is None
+
+    (repository / "containers.lock").write_bytes(b"#" * (RECORDS.lock_size + 1))
+    git(repository, "add", "containers.lock")
+    git(repository, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "large")
+    assert committed_content(repository / "containers.lock") is None
 
 
 def test_asking_changes_nothing_and_starts_no_program_that_the_repository_names(repository):
