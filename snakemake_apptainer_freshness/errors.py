@@ -31,6 +31,7 @@ decides the exit status of the command line, so that scripts can tell a finding 
             ├── ConnectionFailed     no connection: refused, reset, or a proxy that failed
             │   ├── NameNotFound         the host name does not resolve
             │   └── ProxyRefused         the proxy wants a login, or forbids the host
+            ├── Offline              no network was asked for, so the registry was not asked
             ├── TimedOut             no answer, or not all of it, in time
             ├── TLSFailed            the certificate or the handshake; also plain http where https was expected
             ├── NotFound             the registry says that the tag, digest or repository does not exist
@@ -197,6 +198,10 @@ class PullFailed(SourceError):
 
 class RegistryError(SourceError):
     """A registry could not be asked, or its answer cannot be used."""
+
+
+class Offline(RegistryError):
+    """No network was asked for, so the registry was not asked."""
 
 
 class ConnectionFailed(RegistryError):

@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.errors import InvalidSettings
 
+LONGEST_TIMEOUT: Final = 3600.0
+"""Seconds that a user may give a registry to answer."""
 SITE_FILE: Final = "apptainer-freshness.toml"
 """The policy of a site, beside the main Snakefile or the lock; :mod:`.actions.site` has the other places."""
 
@@ -95,6 +97,8 @@ class Options:
     on_unpinnable: Reaction = Reaction.WARN
     pin: PinKind = PinKind.INDEX
     rerun: Rerun = Rerun.CONTENT
+    timeout: float | None = None
+    """Seconds without a word after which a registry is given up; None: as :data:`LIMITS` has it."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """Which images may be named, as it was written; :mod:`.policy` understands it."""
 
@@ -169,6 +173,8 @@ def _parse_mapping(value: Mapping[Any, Any], *, source: str, base: Options) -> O
             changes[key] = _CHOICES[key](_choice(key, item, source))
         elif key == "policy":
             changes[key] = _table(key, item, source)
+        elif key == "timeout":
+            changes[key] = seconds(item, source=f"{source}: {CONFIG_KEY}.{key}")
         elif _is_path(item):
             changes[key] = item
         else:
@@ -177,6 +183,25 @@ def _parse_mapping(value: Mapping[Any, Any], *, source: str, base: Options) -> O
                 hint="write ./ before the name of a file that looks like a number or a truth value",
             )
     return replace(base, **changes)
+
+
+def seconds(value: object, *, source: str) -> float:
+    """Return the number of seconds that `value`, a number or a text, spells; `source` names it for the error.
+
+    Raises
+    ------
+    InvalidSettings
+        where it is no number between 0 and :data:`LONGEST_TIMEOUT`.
+    """
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0.0
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= LONGEST_TIMEOUT:
+        raise InvalidSettings(
+            f"{source} cannot be {value!r}", hint=f"give the seconds, more than 0 and at most {LONGEST_TIMEOUT:.0f}"
+        )
+    return number
 
 
 def _is_path(item: object) -> bool:
@@ -224,10 +249,13 @@ class Limits(NamedTuple):
     token_size: int = 64 * 1024
     error_size: int = 64 * 1024
     redirects: int = 5
-    connect_timeout: float = 10.0
-    read_timeout: float = 20.0
-    """Between two chunks of an answer."""
-    answer_timeout: float = 60.0
+    connect_timeout: float = 5.0
+    """For a connection, and for the look-up of a name."""
+    read_timeout: float = 5.0
+    """Between two chunks of an answer, the first included: a host that says nothing for so long is given up."""
+    stall_timeout: float = 20.0
+    """The same for a download."""
+    answer_timeout: float = 30.0
     """For one whole answer, however it drips."""
     attempts: int = 4
     """Of one request, the first included."""
@@ -244,6 +272,17 @@ class Limits(NamedTuple):
     helper_timeout: float = 10.0
     """For a credential helper's answer."""
     helper_output: int = 64 * 1024
+
+    def waiting(self, seconds: float | None) -> "Limits":
+        """Return these limits with `seconds`, where they are given, in place of the time that a host gets to answer."""
+        if seconds is None:
+            return self
+        return self._replace(
+            connect_timeout=seconds,
+            read_timeout=seconds,
+            stall_timeout=max(seconds, self.stall_timeout),
+            answer_timeout=max(seconds, self.answer_timeout),
+        )
 
 
 LIMITS: Final = Limits()

@@ -91,6 +91,7 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
     problems += more
     registries, more = machine.registries(environment)
     problems += more
+    problems += machine.wrong_values(environment)
     if (unmountable := machine.cannot_mount(environment)) is not None:
         problems.append(unmountable)
     found = machine.versions(environment)

@@ -6,12 +6,12 @@ Facts only; nothing is opened. A folder that is not there or cannot be read hold
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.common import environment as environment_of
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.store import prefix as image_folder
 from snakemake_apptainer_freshness.store.prefix import FolderItem, ItemKind
@@ -84,9 +84,7 @@ def cache_folders(caches: Mapping[str, CacheFolder | None]) -> Iterator[Folder]:
 
 def temporary_folder(environment: Mapping[str, str]) -> Folder:
     """Where Apptainer unpacks images while it builds them."""
-    names = ("APPTAINER_TMPDIR", "SINGULARITY_TMPDIR", "TMPDIR")
-    chosen = next((value for name in names if (value := environment.get(name))), None)
-    return describe("temporary files", Path(chosen or tempfile.gettempdir()))
+    return describe("temporary files", environment_of.temporary_folder(environment))
 
 
 def existing(paths: Iterable[Path]) -> Iterator[File]:

@@ -18,6 +18,7 @@ from typing import Final
 
 from snakemake_apptainer_freshness import ENVIRONMENT_VARIABLE
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
+from snakemake_apptainer_freshness.common.environment import OFFLINE, SWITCHES, TIMEOUT, is_on, wrong_switches
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidLogin, redact
 from snakemake_apptainer_freshness.registry import containers_conf
 from snakemake_apptainer_freshness.registry.credentials import (
@@ -40,20 +41,16 @@ _ALSO: Final = frozenset(
 )
 _SHOWN: Final = frozenset(
     {
-        ENVIRONMENT_VARIABLE, "TMPDIR", "XDG_RUNTIME_DIR", "NO_COLOR", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG",
-        "SSL_CERT_FILE", "SSL_CERT_DIR", "CONTAINERS_REGISTRIES_CONF",
+        ENVIRONMENT_VARIABLE, OFFLINE, TIMEOUT, "TMPDIR", "XDG_RUNTIME_DIR", "NO_COLOR", "REGISTRY_AUTH_FILE",
+        "DOCKER_CONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR", "CONTAINERS_REGISTRIES_CONF",
         *(
             f"{family}_{name}"
             for family in ("APPTAINER", "SINGULARITY")
-            for name in (
-                "CACHEDIR", "CONFIGDIR", "TMPDIR", "DISABLE_CACHE", "NOHTTPS", "USERNS", "UNSQUASH", "AUTH_FILE",
-                "BIND", "FAKEROOT", "NV", "ROCM",
-            )
+            for name in ("CACHEDIR", "CONFIGDIR", "TMPDIR", "AUTH_FILE", "BIND", *SWITCHES)
         ),
     }
 )  # fmt: skip
 """Variables that hold a path or a switch, and no secret."""
-_TRUE: Final = frozenset({"1", "t", "true", "yes", "on"})
 _PACKAGES: Final = (DISTRIBUTION, "snakemake")
 _PROGRAMS: Final = {"squashfuse": "--help", "squashfuse_ll": "--help"}
 _HELPER: Final = "docker-credential-"
@@ -214,9 +211,19 @@ def registries(environment: Mapping[str, str]) -> tuple[list[str], list[MachineP
     return lines, []
 
 
+def wrong_values(environment: Mapping[str, str]) -> Iterator[MachineProblem]:
+    """Give a problem for each switch of Apptainer whose value it would refuse."""
+    for name in wrong_switches(environment):
+        yield MachineProblem(
+            kind="environment",
+            text=f"{name} is {redact(environment[name])[:40]!r}, which Apptainer refuses",
+            hint=f"a switch is 1 or true, 0 or false: export {name}=1, or unset it",
+        )
+
+
 def cannot_mount(environment: Mapping[str, str], fuse: Path = FUSE) -> MachineProblem | None:
     """Why Apptainer cannot mount an image here without being told to unpack it; None where it can, or was told."""
-    if environment.get("APPTAINER_UNSQUASH", "").lower() in _TRUE:
+    if is_on(environment, "APPTAINER_UNSQUASH"):
         return None
     try:
         os.close(os.open(fuse, os.O_RDWR | os.O_CLOEXEC))

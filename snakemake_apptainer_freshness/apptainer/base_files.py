@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from snakemake_apptainer_freshness.apptainer import sif, squashfs
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
+from snakemake_apptainer_freshness.common.environment import temporary_folder
 from snakemake_apptainer_freshness.common.files import opened
 from snakemake_apptainer_freshness.errors import CorruptImage, LocalIOError, PullFailed, redact
 from snakemake_apptainer_freshness.image.manifest import OCI_CONFIG, OCI_MANIFEST
@@ -28,7 +29,6 @@ from snakemake_apptainer_freshness.settings import DISK
 
 _EMPTY_LAYER: Final = bytes(1024)
 _LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
-_TMPDIRS: Final = ("APPTAINER_TMPDIR", "SINGULARITY_TMPDIR", "TMPDIR")
 
 
 def read(config: bytes, program: Apptainer) -> Node:
@@ -42,7 +42,7 @@ def read(config: bytes, program: Apptainer) -> Node:
         where the program does not build it.
     """
     settings = _settings(config)
-    parent = next((value for name in _TMPDIRS if (value := program.environment.get(name))), None)
+    parent = temporary_folder(program.environment)
     try:
         with tempfile.TemporaryDirectory(prefix="apptainer-freshness-", dir=parent) as folder:
             layout, image = Path(folder) / "layout", Path(folder) / "empty.sif"

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from snakemake_apptainer_freshness.common.environment import is_on
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, read_small, sha256_of
 from snakemake_apptainer_freshness.errors import InvalidDigest
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -58,7 +59,6 @@ _PATH_ARCHITECTURES: Final[Mapping[str, tuple[str, ...]]] = {
     "arm32v6": ("arm32v6", "armv6"),
     "arm32v7": ("arm32v7", "armv7"),
 }
-_TRUE: Final = frozenset({"1", "t", "true"})
 _HASH_NAME: Final = re.compile(r"(?:sha256[.:])?([0-9a-f]{64})", re.ASCII)
 TEMPORARY: Final = "tmp_"
 
@@ -129,7 +129,7 @@ class CacheFolder:
         def first(name: str) -> str:
             return next((value for p in prefixes if (value := environment.get(f"{p}_{name}", ""))), "")
 
-        if first("DISABLE_CACHE").lower() in _TRUE:
+        if is_on(environment, *(f"{prefix}_DISABLE_CACHE" for prefix in prefixes)):
             return None
         own = prefixes[0]
         parent = first("CACHEDIR") or environment.get(f"{own}_CONFIGDIR", "")

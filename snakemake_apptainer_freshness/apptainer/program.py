@@ -30,6 +30,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, Self
 
+from snakemake_apptainer_freshness.common.environment import OFFLINE, is_offline, temporary_folder
 from snakemake_apptainer_freshness.common.removal import remove_tree
 from snakemake_apptainer_freshness.errors import MissingProgram, PullFailed, redact
 from snakemake_apptainer_freshness.settings import DISK
@@ -226,6 +227,12 @@ class Apptainer:
         InterruptedError
             where `stop` was set.
         """
+        if is_offline(self.environment):
+            raise AttemptFailed(
+                f"cannot fetch {url}, since no network is wanted",
+                hint=f"to fetch it, run without --offline, or unset {OFFLINE}",
+                final=True,
+            )
         output = self._pull(url, destination, use_cache=use_cache, stop=stop, downloaded=downloaded)
         return _REUSED in output
 
@@ -281,13 +288,12 @@ def _version_text(program: str, environment: Mapping[str, str]) -> str:
 @contextlib.contextmanager
 def scratch(environment: Mapping[str, str]) -> Iterator[Path]:
     """A temporary folder where the user wants Apptainer's to be, removed with all that is left in it."""
-    names = ("APPTAINER_TMPDIR", "SINGULARITY_TMPDIR", "TMPDIR")
-    parent = next((value for name in names if (value := environment.get(name))), None)
+    parent = temporary_folder(environment)
     try:
         folder = Path(tempfile.mkdtemp(prefix="apptainer-freshness-", dir=parent))
     except OSError as error:
         raise AttemptFailed(
-            f"cannot make a temporary folder in {parent or tempfile.gettempdir()}: {error.strerror}",
+            f"cannot make a temporary folder in {parent}: {error.strerror}",
             hint="set APPTAINER_TMPDIR to a folder with room for the unpacked image",
             final=True,
         ) from error

@@ -6,6 +6,7 @@ interrupted. An error is one clear message on standard error, never a traceback.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from inspect import cleandoc
@@ -45,11 +46,40 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
-        return ending_with_statuses(command)
+        return ending_with_statuses(allowing_offline(command))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])
+
+
+def allowing_offline(command: click.Command) -> click.Command:
+    """Give `command`, and those in it, the option ``--offline``, unless it has one of its own."""
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        allowing_offline(inner)
+    if not isinstance(command, click.Group) and not any(one.name == "offline" for one in command.params):
+        text = "Ask no registry and fetch nothing."
+        command.params.append(
+            click.Option(["--offline"], is_flag=True, expose_value=False, callback=_go_offline, help=text)
+        )
+    return command
+
+
+def _go_offline(context: click.Context, _option: click.Parameter, is_wanted: bool) -> None:  # noqa: FBT001  click's
+    """Forbid the network to this process, and to the programs that it starts."""
+    if not is_wanted:
+        return
+    from snakemake_apptainer_freshness.common.environment import OFFLINE
+
+    before = os.environ.get(OFFLINE)
+    os.environ[OFFLINE] = "1"
+
+    def restore() -> None:
+        os.environ.pop(OFFLINE)
+        if before is not None:
+            os.environ[OFFLINE] = before
+
+    context.find_root().call_on_close(restore)
 
 
 def ending_with_statuses(command: click.Command) -> click.Command:

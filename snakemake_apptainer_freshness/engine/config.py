@@ -112,6 +112,7 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
     InvalidSettings
         for an unknown key or value, and for a key that is nearly ours.
     """
+    from snakemake_apptainer_freshness.common import environment
     from snakemake_apptainer_freshness.errors import InvalidSettings
     from snakemake_apptainer_freshness.settings import Mode, Options, parse_options
 
@@ -121,6 +122,8 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
     found = replace(written, lockfile="")
     if value := os.environ.get(ENVIRONMENT_VARIABLE):
         found = parse_options(value, source=f"the environment variable {ENVIRONMENT_VARIABLE}", base=found)
+    if (seconds := environment.timeout(os.environ)) is not None:
+        found = replace(found, timeout=seconds)
     if asked.flag is not None:
         found = parse_options(asked.flag, source="--config", base=found)
     is_off = found.mode is Mode.OFF and (asked.flag is not None or CONFIG_KEY in workflow.config)
@@ -129,10 +132,26 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
             f"the configuration has a key {key!r}, which does nothing (did you mean {CONFIG_KEY!r}?)",
             hint=f"write {CONFIG_KEY}; where the key is another program's, turn this one off: {CONFIG_KEY}: false",
         )
+    if environment.is_offline(os.environ):
+        found = _without_network(found)
     if found.lockfile:  # who starts the run may have it anywhere
         return found
     _confine(workflow, written)
     return replace(found, lockfile=written.lockfile)
+
+
+def _without_network(options: "Options") -> "Options":
+    """Return `options` for a run that may not use the network: what the lock and the disk have runs."""
+    from snakemake_apptainer_freshness.common import environment
+    from snakemake_apptainer_freshness.errors import UsageError
+    from snakemake_apptainer_freshness.settings import Mode
+
+    if options.mode is Mode.UPDATE:
+        raise UsageError(
+            f"mode {Mode.UPDATE} asks registries, and {environment.OFFLINE} forbids that",
+            hint=f"unset {environment.OFFLINE}, or run in another mode",
+        )
+    return options if options.mode is Mode.OFF else replace(options, mode=Mode.FROZEN)
 
 
 def lock_path(workflow: Any, options: "Options") -> Path:

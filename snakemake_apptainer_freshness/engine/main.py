@@ -25,7 +25,7 @@ from snakemake_apptainer_freshness.errors import TagMoved
 from snakemake_apptainer_freshness.freshness import UNCHECKED, Action, Verdict, compare, decide_remote
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import changes
-from snakemake_apptainer_freshness.settings import Mode, Options
+from snakemake_apptainer_freshness.settings import LIMITS, Mode, Options
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.engine.recording import Recorder
@@ -42,7 +42,7 @@ class MainSession(Session):
             options = replace(options, mode=Mode.FROZEN)
         self._options = options
         self._path = config.lock_path(workflow, options)
-        asking = LazyResolver(_resolver)
+        asking = LazyResolver(lambda: _resolver(options))
         self._registries: TagResolver = asking
         self._drift = DriftCheck(lambda: self._registries)
         self._untold: list[str] = []
@@ -189,10 +189,10 @@ class MainSession(Session):
         ]
 
 
-def _resolver() -> "Resolver":
+def _resolver(options: Options) -> "Resolver":
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
-    return Resolver()
+    return Resolver(limits=LIMITS.waiting(options.timeout))
 
 
 def _refuse_moved(moved: Collection[str]) -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from snakemake_apptainer_freshness.common.environment import is_on
 from snakemake_apptainer_freshness.errors import InvalidRegistriesConf, PolicyRefused
 
 SYSTEM_FOLDER: Final = Path("/etc/containers")
@@ -308,8 +309,7 @@ def is_local(host: str) -> bool:
 
 def no_https(environ: Mapping[str, str]) -> bool:
     """Whether ``--no-https`` is set by the environment: what Go's ``strconv.ParseBool`` takes for true."""
-    text = environ.get("APPTAINER_NOHTTPS") or environ.get("SINGULARITY_NOHTTPS") or ""
-    return text.strip() in ("1", "t", "T", "TRUE", "true", "True")
+    return is_on(environ, "APPTAINER_NOHTTPS", "SINGULARITY_NOHTTPS")
 
 
 def _invalid(source: str, problem: str) -> InvalidRegistriesConf:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from snakemake_apptainer_freshness.common import environment
+from snakemake_apptainer_freshness.errors import Offline
 from snakemake_apptainer_freshness.freshness import RemoteFact
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.scheme import Scheme, Source
@@ -139,7 +141,12 @@ class Network:
             return self._answerer
 
     def _connect(self) -> "tuple[Transport, RetryPolicy]":
-        """The one transport and the one patience of this run."""
+        """The one transport and the one patience of this run; raises Offline where no network is wanted."""
+        if environment.is_offline(self._environ):
+            raise Offline(
+                "no registry is asked, since no network is wanted",
+                hint=f"to ask, run it without --offline, or unset {environment.OFFLINE}",
+            )
         from snakemake_apptainer_freshness.registry.retry import RetryPolicy
         from snakemake_apptainer_freshness.registry.tls import Trusts
         from snakemake_apptainer_freshness.registry.transport import Transport

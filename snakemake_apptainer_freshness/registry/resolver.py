@@ -24,8 +24,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from snakemake_apptainer_freshness.errors import FreshnessError
-from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
+from snakemake_apptainer_freshness.common import environment
+from snakemake_apptainer_freshness.errors import FreshnessError, Offline
+from snakemake_apptainer_freshness.freshness import UNCHECKED, RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.lockfile import Entry
@@ -105,12 +106,13 @@ V = TypeVar("V")
 class Resolver:
     """Asks about references, from any thread. One for a run: it holds connections, tokens, and the budget of waiting.
 
-    `environ` is read in place of the process's environment.
+    `environ` is read in place of the process's environment; `limits` are by default what that says.
     """
 
-    def __init__(self, *, environ: Mapping[str, str] | None = None, limits: Limits = LIMITS) -> None:
-        self._limits = limits
-        self._network = Network(environ=os.environ if environ is None else environ, limits=limits)
+    def __init__(self, *, environ: Mapping[str, str] | None = None, limits: Limits | None = None) -> None:
+        environ = os.environ if environ is None else environ
+        self._limits = LIMITS.waiting(environment.timeout(environ)) if limits is None else limits
+        self._network = Network(environ=environ, limits=self._limits)
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._threads = 0
         self._open = 0
@@ -175,7 +177,7 @@ class Resolver:
 
         answers = self._each(by_meaning, ask)
         return (
-            (entry, fact if isinstance(fact, RemoteFact) else _unreachable(fact))
+            (entry, fact if isinstance(fact, RemoteFact) else _unasked(fact))
             for key, fact in answers
             for entry in by_meaning[key].values()
         )
@@ -272,5 +274,7 @@ def _collect(
         abandoned.set()
 
 
-def _unreachable(error: FreshnessError) -> RemoteFact:
+def _unasked(error: FreshnessError) -> RemoteFact:
+    if isinstance(error, Offline):
+        return UNCHECKED
     return RemoteFact(state=RemoteState.UNREACHABLE, detail=" ".join(error.message.split()))

@@ -8,7 +8,8 @@ A host that says how many requests it still allows (:mod:`.registry.retry`) is n
 
 All waiting of a run draws on one budget of time, however many threads wait at once. When it is used up, or when a host
 has failed one request for good, the next request to it fails at once with the same error: a dead registry costs the
-patience for one image, not for each.
+patience for one image, not for each. A host that takes a connection and says nothing is dead, too, unless it answered
+another request meanwhile; where it did, one that it did not answer in time is asked again.
 
 How many requests a host still allows, as it says itself: asked no further than that, instead of until it refuses.
 
@@ -37,6 +38,7 @@ from snakemake_apptainer_freshness.errors import (
     RateLimited,
     RegistryError,
     ServerFailed,
+    TimedOut,
 )
 from snakemake_apptainer_freshness.registry.transport import HttpResponse
 from snakemake_apptainer_freshness.registry.urls import Origin
@@ -172,6 +174,8 @@ class Budget:
 class _Host:
     not_before: float = 0.0
     """When it may be asked again, on the monotonic clock."""
+    answered: float = 0.0
+    """When it last answered, on the monotonic clock."""
     failure: RegistryError | None = None
     failed_until: float = 0.0
     allowance: Allowance = field(default_factory=Allowance)
@@ -224,18 +228,20 @@ class RetryPolicy:
         return self._ask(origin, host, take_and_send)
 
     def _ask(self, origin: Origin, host: "_Host", send: Callable[[], HttpResponse]) -> HttpResponse:
+        started = time.monotonic()
         try:
             try:
                 return self._attempt(origin, host, send)
             except RegistryError as error:
-                if not _is_passing(error):
+                if not _is_passing(error, host, started):
                     raise
                 return self._ask_again(origin, host, send, error)
         except QuotaExhausted:
             raise
-        except (ConnectionFailed, RateLimited) as error:
+        except (ConnectionFailed, RateLimited, TimedOut) as error:
             # ServerFailed is left out: one broken repository does not make a broken registry.
-            host.failure, host.failed_until = error, time.monotonic() + self._limits.retry_after
+            if not isinstance(error, TimedOut) or host.answered < started:
+                host.failure, host.failed_until = error, time.monotonic() + self._limits.retry_after
             raise
 
     def _ask_again(
@@ -247,7 +253,7 @@ class RetryPolicy:
         """
         from tenacity import Retrying, retry_if_exception
 
-        failures = [failure]
+        failures, started = [failure], time.monotonic() - self._limits.read_timeout
 
         def attempt() -> HttpResponse:
             if failures:
@@ -255,7 +261,7 @@ class RetryPolicy:
             return self._attempt(origin, host, send)
 
         retrying = Retrying(
-            retry=retry_if_exception(_is_passing),
+            retry=retry_if_exception(lambda error: _is_passing(error, host, started)),
             wait=self._next_wait,
             stop=lambda state: self._is_enough(state, host),
             sleep=self._sleep,
@@ -278,6 +284,7 @@ class RetryPolicy:
             raise RateLimited(f"{origin.netloc} allows no more requests for now, and this run has waited long enough")
         self._sleep(wait)
         answer = send()
+        host.answered = time.monotonic()
         if answer.status == TOO_MANY_REQUESTS:
             error = _rate_limited(origin, answer)
             host.not_before = max(host.not_before, time.monotonic() + min(error.retry_after, self._limits.retry_after))
@@ -315,7 +322,10 @@ class RetryPolicy:
                 raise Stopped
 
 
-def _is_passing(error: BaseException) -> bool:
+def _is_passing(error: BaseException, host: _Host, started: float) -> bool:
+    """Whether the request that failed with `error` may succeed when it is sent to `host` again."""
+    if isinstance(error, TimedOut):  # a host that is silent for everyone was waited for long enough
+        return host.answered >= started
     if isinstance(error, NameNotFound | ProxyRefused):
         return False
     return isinstance(error, ConnectionFailed | RateLimited | ServerFailed) and not isinstance(error, QuotaExhausted)

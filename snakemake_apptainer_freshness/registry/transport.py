@@ -219,7 +219,8 @@ class Transport:
             "Accept-Encoding": "identity",
             **ask.headers,
         }
-        timeout = {"connect": limits.connect_timeout, "read": limits.read_timeout, "write": limits.read_timeout}
+        silence = limits.read_timeout if ask.sink is None else limits.stall_timeout
+        timeout = {"connect": limits.connect_timeout, "read": silence, "write": silence}
         response = connection.ask(ask, headers, timeout)
         try:
             if connection.is_proxied and response.status_code == PROXY_LOGIN:

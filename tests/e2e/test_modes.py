@@ -1,8 +1,13 @@
 """A tag moves between two runs: what each mode asks, runs, says and writes. Real Snakemake, Apptainer and registry."""
 
+import socket
+
 import pytest
 
 from snakemake_apptainer_freshness import lockfile
+from snakemake_apptainer_freshness.actions.lock_io import write_lock
+from snakemake_apptainer_freshness.lockfile import Lock
+from tests.support.pins import lock_entry
 from tests.support.workflow import READS_MESSAGE
 
 
@@ -247,3 +252,27 @@ def test_with_the_registry_down_and_no_lock_nothing_runs(tmp_path, workspace):
     assert "cannot pin a container image" in result.output
     assert "Traceback" not in result.output
     assert set(workspace.files()) == {"Snakefile"}
+
+
+def test_a_registry_that_never_answers_costs_a_few_seconds_and_one_line(workspace):
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        names = [f"docker://{host}/a/tool{number}:1" for number in range(40)]
+        rules = [
+            f'rule tool{n}:\n    output: "{n}.txt"\n    container: "{name}"\n    shell: ""\n'
+            for n, name in enumerate(names)
+        ]
+        workspace.write("Snakefile", "\n".join(rules))
+        write_lock(workspace.folder / "containers.lock", before=Lock(), after=Lock.of(map(lock_entry, names)))
+        asked = workspace.snakemake("--dry-run", "0.txt", flag="{timeout: 1}")
+        forbidden = workspace.snakemake(
+            "--dry-run", "0.txt", flag="lock", environment={"SNAKEMAKE_APPTAINER_FRESHNESS_OFFLINE": "1"}
+        )
+
+    assert asked.ours[0].endswith("(mode lock): 40 unreachable")
+    [line] = asked.ours[1:]
+    assert line == (
+        f"unreachable: {', '.join(names[:3])} and 37 more: could not ask whether 40 tags moved: "
+        f"{host} did not answer in time"
+    )
+    assert forbidden.ours == ["apptainer-freshness: 40 images pinned by containers.lock (mode frozen): 40 unchecked"]

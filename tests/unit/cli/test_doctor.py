@@ -193,3 +193,9 @@ def test_what_registries_conf_says_is_shown(good):
 def test_a_prefix_that_is_not_one_is_wrong_use(good, prefix):
     Path("file").touch()
     assert good.run("doctor", "--prefix", prefix).status == 2
+
+
+def test_a_switch_that_apptainer_would_refuse_is_a_problem(good, monkeypatch):
+    monkeypatch.setenv("APPTAINER_NOHTTPS", "yes")
+
+    assert "APPTAINER_NOHTTPS is 'yes', which Apptainer refuses" in good.run("doctor", status=1).out

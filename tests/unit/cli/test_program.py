@@ -1,5 +1,6 @@
 """The program itself: its list of commands, which costs no more than it must."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import click
 import pytest
 
 from snakemake_apptainer_freshness import cli
+from snakemake_apptainer_freshness.common.environment import OFFLINE
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -55,3 +57,20 @@ def test_every_help_ends_with_its_exit_statuses(command, capsys):
 def test_the_version_is_the_installed_one(capsys):
     assert cli.run(["--version"]) == 0
     assert capsys.readouterr().out == f"apptainer-freshness {version('snakemake-apptainer-freshness')}\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_verb_can_be_told_to_use_no_network(name):
+    command = cli.program.get_command(click.Context(cli.program), name)
+    verbs = command.commands.values() if isinstance(command, click.Group) else [command]
+
+    for verb in verbs:
+        assert [one.name for one in verb.params].count("offline") == 1
+
+
+def test_a_verb_that_has_to_ask_says_that_it_may_not_and_forgets_it_afterwards(monkeypatch, capsys):
+    monkeypatch.delenv(OFFLINE, raising=False)
+
+    assert cli.run(["resolve", "--offline", "docker://quay.io/a/b:1"]) == 3
+    assert "no registry is asked, since no network is wanted" in capsys.readouterr().err
+    assert OFFLINE not in os.environ

@@ -1,10 +1,13 @@
+import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
-from snakemake_apptainer_freshness.errors import FreshnessError, NotFound
+from snakemake_apptainer_freshness.common import environment
+from snakemake_apptainer_freshness.errors import FreshnessError, NotFound, Offline
 from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Entry
@@ -13,6 +16,7 @@ from snakemake_apptainer_freshness.registry.network import Network
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from tests.support.attacks import REPOSITORY, honest
 from tests.support.lab import QUICK
+from tests.support.pins import lock_entry
 from tests.support.replies import Reply
 
 
@@ -160,3 +164,31 @@ def test_importing_it_loads_no_network_library():
         "assert not {'httpx', 'tenacity', 'ssl', 'yaml', 'click', 'rich'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def silent_host():
+    """A host that takes every connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_host_that_never_answers_is_given_up_once_for_all_its_images(silent_host):
+    entries = [lock_entry(reference=f"docker://{silent_host}/a/{number}:1") for number in range(200)]
+    started = time.monotonic()
+    with Resolver(environ={"APPTAINER_NOHTTPS": "1", environment.TIMEOUT: "0.5"}) as resolver:
+        facts = [fact for _, fact in resolver.check(entries)]
+
+    assert {fact.state for fact in facts} == {RemoteState.UNREACHABLE}
+    assert {fact.detail for fact in facts} == {f"{silent_host} did not answer in time"}
+    assert time.monotonic() - started < 5  # seven rounds of 32 that all waited would take twice as long at least
+
+
+def test_without_a_network_nothing_is_asked_and_nothing_is_unreachable(silent_host):
+    reference = parse(f"docker://{silent_host}/a:1")
+    with Resolver(environ={environment.OFFLINE: "1"}) as resolver:
+        [(_, fact)] = resolver.check([lock_entry(reference=reference.text)])
+        [(_, error)] = resolver.resolve([reference])
+
+    assert fact.state is RemoteState.UNCHECKED
+    assert isinstance(error, Offline)

@@ -41,7 +41,7 @@ class Script:
         return HttpResponse(status=step, url=URL, headers=self.headers)
 
 
-@pytest.mark.parametrize("failure", [ConnectionFailed("x"), ConnectTimedOut("x"), 429, 500, 503], ids=str)
+@pytest.mark.parametrize("failure", [ConnectionFailed("x"), 429, 500, 503], ids=str)
 def test_what_may_pass_is_asked_again(failure):
     script = Script(failure, 200)
     assert RetryPolicy(LIMITS).ask(URL.origin, script).status == 200
@@ -49,7 +49,9 @@ def test_what_may_pass_is_asked_again(failure):
 
 
 @pytest.mark.parametrize(
-    "failure", [TimedOut("x"), TLSFailed("x"), NameNotFound("x"), ProxyRefused("x"), DamagedAnswer("x")], ids=repr
+    "failure",
+    [TimedOut("x"), ConnectTimedOut("x"), TLSFailed("x"), NameNotFound("x"), ProxyRefused("x"), DamagedAnswer("x")],
+    ids=repr,
 )
 def test_what_stays_wrong_is_not_asked_again(failure):
     script = Script(failure)
@@ -117,6 +119,28 @@ def test_a_host_that_failed_for_good_is_not_asked_again_soon():
             mind.ask(URL.origin, script)
     assert (one.count, two.count) == (LIMITS.attempts, 0)
     assert mind.ask(urls.parse("https://other.example/").origin, two).status == 200
+
+
+def test_a_host_that_says_nothing_is_given_up_for_all_questions():
+    one, two = Script(TimedOut("silent")), Script(200)
+    mind = RetryPolicy(LIMITS)
+    for script in (one, two):
+        with pytest.raises(TimedOut, match="silent"):
+            mind.ask(URL.origin, script)
+    assert (one.count, two.count) == (1, 0)
+
+
+def test_a_question_that_a_host_left_open_while_it_answered_others_is_asked_again():
+    mind, slow = RetryPolicy(LIMITS), Script(TimedOut("slow"), 200)
+
+    def answer_another_first():
+        if slow.count == 0:
+            assert mind.ask(URL.origin, Script(200)).status == 200
+        return slow()
+
+    assert mind.ask(URL.origin, answer_another_first).status == 200
+    assert slow.count == 2
+    assert mind.ask(URL.origin, Script(200)).status == 200
 
 
 def test_a_broken_repository_does_not_make_a_broken_host():
