@@ -21,7 +21,8 @@ def snakefile(tmp_path):
 
 
 def run_of(snakefile, config=None, options=None):
-    workflow = SimpleNamespace(config=config or {}, main_snakefile=str(snakefile))
+    deployment = SimpleNamespace(apptainer_args="")
+    workflow = SimpleNamespace(config=config or {}, main_snakefile=str(snakefile), deployment_settings=deployment)
     return origin.run_of(
         workflow, name="20260101T000000.000000Z", started="", previous="", options=options or Options(), lock=None
     )
