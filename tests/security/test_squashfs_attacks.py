@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import random
-import struct
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +14,6 @@ from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.settings import TREE
 from tests.support import squashfses
 from tests.support.attacks import squashfs_contents, squashfs_folders
-from tests.support.attacks.squashfs_contents import BLOCK, TEXT
 from tests.support.attacks.squashfs_folders import INDEX_ATTACKS
 from tests.support.squashfs_tables import Patched
 
@@ -35,31 +31,12 @@ MET_ELSEWHERE = (
     "{_DAMAGED}: it unpacks to more than",
 )
 """In refusals of limits, which have tests of their own below, and of compressions (tests/unit/apptainer)."""
-CAPABILITY = base64.b64encode(struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)).decode()
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory) -> bytes:
     """A small image with everything in it, whose tables are not compressed."""
-    root = tmp_path_factory.mktemp("attacks") / "root"
-    (root / "bin/inner/deep").mkdir(parents=True)
-    (root / "other").mkdir()
-    (root / "vacant").mkdir()
-    (root / "blocks").write_bytes(TEXT)
-    (root / "blocks-too").write_bytes(TEXT[::-1])
-    (root / "noise").write_bytes(random.Random(3).randbytes(2 * BLOCK))
-    (root / "bin/tool").write_bytes(b"the tool")
-    (root / "bin/hard").hardlink_to(root / "bin/tool")
-    (root / "bin/hard-too").hardlink_to(root / "bin/tool")
-    (root / "other/evil").write_bytes(b"the evil")
-    (root / "other/nothing").touch()
-    (root / "other/nothing-too").touch()
-    (root / "link").symlink_to("bin/tool")
-    return squashfses.packed(
-        root, "-noI", "-noX", "-noF", "-b", "4K", "-all-root", "-exports",
-        "-p", "null c 666 0 0 1 3", "-p", "bin/tool x user.note=some",
-        "-p", f"other/evil x security.capability=0s{CAPABILITY}",
-    ).read_bytes()  # fmt: skip
+    return squashfses.small(tmp_path_factory.mktemp("attacks")).read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,13 @@ of an image, ``shown_by_us`` is what our own reader makes of it, all in the same
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import os
+import random
 import stat
+import struct
 import subprocess
 import tempfile
 import time
@@ -34,6 +37,10 @@ _KINDS = {
     stat.S_IFSOCK: FileType.SOCKET,
 }
 _CAPABILITY = "security.capability"
+_RAW_SOCKETS = base64.b64encode(struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)).decode()
+BLOCK = 4096
+TEXT = b"".join(b"line %d\n" % number for number in range(2000))[: 2 * BLOCK]
+"""Two blocks, which are compressed."""
 _WAIT = 10.0
 
 
@@ -44,13 +51,34 @@ def packed(folder: Path, *options: str) -> Path:
     return image
 
 
+def small(place: Path, *options: str) -> Path:
+    """An image of a few kilobytes with everything in it, whose tables are not compressed."""
+    root = place / "root"
+    (root / "bin/inner/deep").mkdir(parents=True)
+    (root / "other").mkdir()
+    (root / "vacant").mkdir()
+    (root / "blocks").write_bytes(TEXT)
+    (root / "blocks-too").write_bytes(TEXT[::-1])
+    (root / "noise").write_bytes(random.Random(3).randbytes(2 * BLOCK))
+    (root / "bin/tool").write_bytes(b"the tool")
+    (root / "bin/hard").hardlink_to(root / "bin/tool")
+    (root / "bin/hard-too").hardlink_to(root / "bin/tool")
+    (root / "other/evil").write_bytes(b"the evil")
+    (root / "other/nothing").touch()
+    (root / "other/nothing-too").touch()
+    (root / "link").symlink_to("bin/tool")
+    return packed(
+        root, "-noI", "-noX", "-noF", "-b", "4K", "-all-root", "-exports", *options,
+        "-p", "null c 666 0 0 1 3", "-p", "bin/tool x user.note=some",
+        "-p", f"other/evil x security.capability=0s{_RAW_SOCKETS}",
+    )  # fmt: skip
+
+
 def run(name: str, *arguments: object) -> None:
     """Run a real program, which has to succeed."""
-    result = subprocess.run(
-        [programs.find(name), *map(str, arguments)],
-        capture_output=True, check=False, env=programs.environment(),
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr.decode(errors="replace")
+    subprocess.run(
+        [programs.find(name), *map(str, arguments)], capture_output=True, check=True, env=programs.environment()
+    )
 
 
 def tree_of(image: Path, *, limits: TreeLimits = TREE) -> Node:
@@ -83,6 +111,13 @@ def shown_by_unsquashfs(image: Path) -> Shown:
     """What unsquashfs makes of `image`."""
     with unpacked(image) as root:
         return _walked(root)
+
+
+def shown_by_unsquashfs_if_it_can(image: Path) -> Shown | None:
+    """What unsquashfs makes of `image`; None where it fails."""
+    with contextlib.suppress(subprocess.CalledProcessError):
+        return shown_by_unsquashfs(image)
+    return None
 
 
 def shown_by_squashfuse(image: Path) -> Shown:

@@ -6,10 +6,7 @@ import zlib
 from collections.abc import Callable
 
 from tests.support.squashfs_tables import NO_FRAGMENT, Patched, table_at
-
-BLOCK = 4096
-TEXT = b"".join(b"line %d\n" % number for number in range(2000))[: 2 * BLOCK]
-"""Two blocks, which are compressed."""
+from tests.support.squashfses import BLOCK, TEXT
 
 
 def blocks_of_two_files_that_overlap(image: Patched) -> object:

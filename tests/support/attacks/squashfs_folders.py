@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.attacks.squashfs_contents import BLOCK
 from tests.support.squashfs_tables import NO_FRAGMENT, Patched
+from tests.support.squashfses import BLOCK
 
 
 def two_inodes_of_one_number(image: Patched) -> object:
