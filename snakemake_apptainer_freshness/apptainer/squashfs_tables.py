@@ -52,9 +52,13 @@ _MOST_XATTRS_READ: Final = 1 << 22
 """Of all files, each set of them read once."""
 _CAPABILITIES: Final = (12, 20, 24)
 """How long the three versions of ``security.capability`` are (``linux/capability.h``)."""
-CAPABILITY: Final = b"security.capability"
-_OBEYED: Final = (b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs.", b"user.containers.")
-"""What makes overlayfs and fuse-overlayfs show another file, hide one, or give it another owner and mode."""
+_SECURITY: Final = 2
+_CAPABILITY: Final = b"capability"
+_OBEYED: Final = (b"overlay.", b"fuseoverlayfs.", b"containers.")
+"""What makes overlayfs and fuse-overlayfs show another file, hide one, or give it another owner and mode.
+
+Whatever the prefix: asked for one name, squashfuse (0.5.2) gives the first attribute whose name is the same behind it.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,7 +327,7 @@ class Xattrs:
 
     def _read(self, at: int, count: int) -> bytes:
         names = set[bytes]()
-        found = b""
+        capability = b""
         self._read_already += count
         if not 0 < count <= _MOST_XATTRS or self._read_already > _MOST_XATTRS_READ:
             raise NotComparable("its file system has too many extended attributes")
@@ -332,16 +336,17 @@ class Xattrs:
             prefix = kind & ~_ELSEWHERE
             if prefix >= len(_PREFIXES) or not 0 < length <= _LONGEST_NAME:
                 raise NotComparable("its file system has an unknown extended attribute")
-            name = _PREFIXES[prefix] + self._values.read(at + 4, length)
+            name = self._values.read(at + 4, length)
             value, at = self._value(at + 4 + length, elsewhere=bool(kind & _ELSEWHERE))
-            if name in names or name.startswith(_OBEYED):
-                raise NotComparable(f"its file system has an extended attribute that changes what is seen: {name!r}")
-            names.add(name)
-            if name == CAPABILITY:
-                found = value
-        if CAPABILITY in names and len(found) not in _CAPABILITIES:
-            raise NotComparable("its file system has a file with capabilities of an unknown kind")
-        return found
+            whole = _PREFIXES[prefix] + name
+            if whole in names or name.startswith(_OBEYED) or (name == _CAPABILITY and prefix != _SECURITY):
+                raise NotComparable(f"its file system has an extended attribute that changes what is seen: {whole!r}")
+            names.add(whole)
+            if name == _CAPABILITY:
+                capability = value
+                if len(capability) not in _CAPABILITIES:
+                    raise NotComparable("its file system has a file with capabilities of an unknown kind")
+        return capability
 
     def _value(self, at: int, *, elsewhere: bool) -> tuple[bytes, int]:
         """A value, and where what follows it begins."""

@@ -205,6 +205,11 @@ def extended_attribute_that_overlayfs_obeys(image: Patched) -> object:
     return image.replace(b"\x00\x00\x04\x00note\x04\x00\x00\x00some", b"\x00\x00\x08\x00overlay.\x00\x00\x00\x00")
 
 
+def capability_under_another_prefix(image: Patched) -> object:
+    """The kernel sees ``user.capability``; squashfuse, asked for ``security.capability``, gives it."""
+    return image.replace(b"\x02\x00\x0a\x00capability", b"\x00\x00\x0a\x00capability")
+
+
 def extended_attribute_of_an_unknown_kind(image: Patched) -> object:
     return image.replace(b"\x00\x00\x04\x00note", b"\x07\x00\x04\x00note")
 
@@ -284,6 +289,7 @@ ATTACKS: dict[Callable[[Patched], object], str] = {
     extended_attributes_that_are_not_there: "refers to extended attributes that are not there",
     extended_attributes_without_a_table: "refers to extended attributes that are not there",
     extended_attribute_that_overlayfs_obeys: "changes what is seen",
+    capability_under_another_prefix: "changes what is seen: b'user.capability'",
     extended_attribute_of_an_unknown_kind: "an unknown extended attribute",
     extended_attribute_that_refers_to_nothing: "refers to nothing",
     extended_attribute_without_an_end: "an unreasonably large extended attribute",
