@@ -50,21 +50,17 @@ def seen(image: bytes) -> Shown | None:
         return None
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
-def test_changed_tables_are_read_or_refused(data):
-    seen(data.draw(changes(sound())))
-
-
-@settings(max_examples=25)
-@given(st.data())
-def test_what_is_read_of_changed_tables_is_what_unsquashfs_sees(data):
-    image = data.draw(changes(sound()).filter(lambda image: seen(image) is not None))
+def test_changed_tables_are_refused_or_read_as_unsquashfs_reads_them(data):
+    image = data.draw(changes(sound()))
+    ours = seen(image)
+    if ours is None:
+        return
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "image"
         file.write_bytes(image)
-        theirs = squashfses.shown_by_unsquashfs_if_it_can(file)
-    assert theirs in (None, seen(image))
+        assert squashfses.shown_by_unsquashfs_if_it_can(file) in (None, ours)
 
 
 @settings(max_examples=100)
