@@ -245,6 +245,54 @@ class RunDifference:
     same_outputs: int
 
 
+class VulnerabilitySeverity(StrEnum):
+    """How much a vulnerability matters by its scanner; the worst first."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    NEGLIGIBLE = "negligible"
+    UNKNOWN = "unknown"
+
+
+class ScannedBy(StrEnum):
+    """How a scan is known to be of an image."""
+
+    DIGEST = "digest"
+    NAME = "name"
+    """By its name alone: the tag may have pointed at another image when it was scanned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vulnerability:
+    """One vulnerability of one package, as a scanner has it; `fixed` has the versions that lack it, where there are."""
+
+    id: str
+    package: str
+    version: str
+    fixed: str
+    severity: VulnerabilitySeverity
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageVulnerabilities:
+    """What one scan found in one image that ran, the worst first.
+
+    `ignored` counts what was looked at and accepted; `outputs` what the image made.
+    """
+
+    workdir: str
+    reference: str
+    digest: str
+    scanner: str
+    joined_by: ScannedBy
+    found: tuple[Vulnerability, ...]
+    ignored: int
+    outputs: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """The whole answer, of one work directory or several."""
@@ -263,6 +311,8 @@ class Audit:
     """Between two runs, where that was asked."""
     seals: tuple[SealAudit, ...] = ()
     """What vouches for the records of each work directory."""
+    vulnerabilities: tuple[ImageVulnerabilities, ...] = ()
+    """What scanners found in the images that ran, where their reports were given; it changes no verdict."""
     numbers: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Which run of its work directory each is, counted from 1, by work directory and identifier."""
     notes: Sequence[str] = field(default_factory=tuple)

@@ -13,6 +13,8 @@ import click
 
 from snakemake_apptainer_freshness.audit.render import Format, FormatOption, More, formats, write_lines
 from snakemake_apptainer_freshness.cli import output
+from snakemake_apptainer_freshness.cli.vulnerabilities import read_scans, with_vulnerabilities
+from snakemake_apptainer_freshness.cli.vulnerabilities import show as show_vulnerabilities
 from snakemake_apptainer_freshness.errors import LocalIOError, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -84,6 +86,20 @@ def _parameter(option: FormatOption) -> str:
     "--diff", nargs=2, metavar="RUN1 RUN2", help="Say what differs between two runs, by number or identifier."
 )
 @click.option(
+    "--vulnerabilities",
+    "scans",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Join what trivy, grype or osv-scanner found (their JSON) to the images that ran; changes no verdict.",
+)
+@click.option(
+    "--ignore-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Vulnerabilities that were looked at and accepted (TOML), which are counted apart.",
+)
+@click.option(
     "--fail-on",
     metavar="WORD",
     default="warning",
@@ -103,6 +119,8 @@ def command(
     seal: bool,
     seal_key: Path | None,
     allowed_signers: Path | None,
+    scans: tuple[Path, ...],
+    ignore_file: Path | None,
     **asked: Path | bool | None,
 ) -> int:
     """Say which image made each output, whether that is proven, and what changed since."""
@@ -111,16 +129,19 @@ def command(
 
     orders = list(_orders(asked))
     fails = _failing(fail_on)
+    scanned = read_scans(scans, ignore_file)
     folders = [_folder(path) for path in workdirs or (Path(),)]
     selection = Selection(run=run_id, files=files, since=0.0 if since is None else time_of(since))
     sealing = _sealing(wanted=seal, key=seal_key, allowed=allowed_signers)
     audit = _with_difference(_audit(folders, selection, sealing, replay=replay), diff)
+    audit = with_vulnerabilities(audit, scanned)
     for order in orders:
         order.format.check(audit, order.target, order.more)
     for order in orders:
         order.format.write(audit, order.target, order.more)
     if all(order.target is not None for order in orders):  # else a format has standard output
         _print(audit)
+        show_vulnerabilities(audit)
     for text in audit.notes:
         output.note(f"note: {text}")
     unreachable = audit.replay is not None and audit.replay.unreachable

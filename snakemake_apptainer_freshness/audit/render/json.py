@@ -18,6 +18,7 @@ from snakemake_apptainer_freshness.audit.results import (
     Audit,
     AuditFinding,
     ImageAudit,
+    ImageVulnerabilities,
     OutputAudit,
     OutputVerdict,
     RunDifference,
@@ -58,6 +59,7 @@ def lines(audit: Audit) -> Iterator[str]:
     yield f'"note": {_dumped(list(audit.notes))},'
     yield from _list("finding", map(_finding, audit.findings))
     yield from _list("image", map(_image, audit.images))
+    yield from _list("vulnerability", map(_vulnerabilities, audit.vulnerabilities))
     yield from _list("run", map(_run, audit.runs))
     yield from _list("edge", map(asdict, audit.edges))
     yield from _list("output", map(_output, audit.outputs), last=True)
@@ -120,6 +122,29 @@ def _image(image: ImageAudit) -> dict[str, Any]:
         "detail": image.now_detail or None,
         "replay": {**asdict(replay), "possible": replay.possible} if replay else None,
         "sighting": [{key: _known(value) for key, value in asdict(one).items()} for one in image.sightings],
+    }
+
+
+def _vulnerabilities(one: ImageVulnerabilities) -> dict[str, Any]:
+    return {
+        "workdir": one.workdir,
+        "reference": one.reference,
+        "digest": one.digest,
+        "scanner": one.scanner,
+        "joined_by": one.joined_by.value,
+        "outputs": one.outputs,
+        "ignored": one.ignored,
+        "found": [
+            {
+                "id": each.id,
+                "severity": each.severity.value,
+                "package": each.package,
+                "version": _known(each.version),
+                "fixed": _known(each.fixed),
+                "alias": list(each.aliases),
+            }
+            for each in one.found
+        ],
     }
 
 

@@ -1,0 +1,294 @@
+"""What vulnerability scanners wrote, joined to the images of an audit. Pure; no verdict and no finding is changed.
+
+A verdict says which image made an output, and that stays true whatever is found in the image later. So what a scanner
+says stands beside: for each image that ran, what was found in it, and how many outputs it made.
+
+A report is joined by a digest: the index's or the manifest's, which trivy and grype write down and a scan of a pinned
+name has in the name. One that names no digest is joined by the name of the image alone, and the answer says so: the tag
+may have pointed elsewhere when it was scanned. Formats: trivy (schema version 2), grype, osv-scanner; all JSON.
+
+What was looked at and accepted stands in a file of TOML, ``[[ignore]]`` with ``id`` and ``reason``, and perhaps
+``image`` (a shell pattern on the reference), ``package`` and ``until`` (a day). It is counted, never hidden.
+"""
+
+import fnmatch
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+from snakemake_apptainer_freshness.audit.results import (
+    Audit,
+    ImageVulnerabilities,
+    ScannedBy,
+    Vulnerability,
+    VulnerabilitySeverity,
+)
+from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
+
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_WORDS: Final = {"moderate": VulnerabilitySeverity.MEDIUM, "important": VulnerabilitySeverity.HIGH}
+"""Severities that some databases call otherwise."""
+_SCORES: Final = (
+    (9.0, VulnerabilitySeverity.CRITICAL),
+    (7.0, VulnerabilitySeverity.HIGH),
+    (4.0, VulnerabilitySeverity.MEDIUM),
+    (0.1, VulnerabilitySeverity.LOW),
+)
+"""From which score on (CVSS 3.1, section 5)."""
+_IGNORE_KEYS: Final = frozenset({"id", "reason", "image", "package", "until"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanReport:
+    """What one scan found: the `name` of what was scanned, and the `digests` that the scanner wrote down for it."""
+
+    scanner: str
+    name: str
+    digests: frozenset[str]
+    vulnerabilities: tuple[Vulnerability, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IgnoredVulnerability:
+    """One vulnerability that was looked at and accepted, in images whose reference matches; `until` is the last day."""
+
+    id: str
+    reason: str
+    image: str = "*"
+    package: str = ""
+    until: date | None = None
+
+    def covers(self, one: Vulnerability, reference: str, today: date) -> bool:
+        """Whether it accepts `one` in the image of `reference` on the day `today`."""
+        is_it = self.id in (one.id, *one.aliases) and self.package in ("", one.package)
+        return is_it and not self.is_over(today) and fnmatch.fnmatchcase(reference, self.image)
+
+    def is_over(self, today: date) -> bool:
+        """Whether its last day is past."""
+        return self.until is not None and today > self.until
+
+
+def reports(document: object, *, source: str) -> list[ScanReport]:
+    """The scans in a JSON `document` of trivy, grype or osv-scanner; `source` names it in the error.
+
+    Raises
+    ------
+    UsageError
+        where it is none of these.
+    """
+    try:
+        match document:
+            case {"ArtifactName": str(name)} if isinstance(document, dict):
+                return [_trivy(name, document)]
+            case {"matches": list(matches), "source": {"target": target}}:
+                return [_grype(matches, target)]
+            case {"results": list(results)}:
+                return [_osv(result) for result in results]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(source, f"it lacks what such a report has ({type(error).__name__}: {error})") from None
+    raise _unreadable(source, "it is no JSON report of trivy, grype or osv-scanner")
+
+
+def ignored(text: str, *, source: str) -> list[IgnoredVulnerability]:
+    """The accepted vulnerabilities in the TOML `text` of the file `source`.
+
+    Raises
+    ------
+    UsageError
+        where it is not TOML, or has an entry without an id or a reason, an unknown key, or a value of a wrong type.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _unreadable(source, f"it is not TOML: {error}") from None
+    entries = table.get("ignore", [])
+    if table.keys() - {"ignore"} or not isinstance(entries, list):
+        raise _unreadable(source, "it has [[ignore]] entries and nothing else")
+    return [_ignored(entry, f"{source}: ignore[{number}]") for number, entry in enumerate(entries, start=1)]
+
+
+def _ignored(entry: object, source: str) -> IgnoredVulnerability:
+    if not isinstance(entry, dict) or entry.keys() - _IGNORE_KEYS:
+        raise _unreadable(source, f"its keys are {', '.join(sorted(_IGNORE_KEYS))}")
+    values = dict(entry)
+    until = values.pop("until", None)
+    if until is not None and type(until) is not date:
+        raise _unreadable(source, "until must be a day, as in 2027-03-01, without quotes")
+    if (
+        not all(isinstance(value, str) and value.strip() for value in values.values())
+        or not {"id", "reason"} <= values.keys()
+    ):
+        raise _unreadable(source, "it needs an id and a reason, and every other value is a text, too")
+    return IgnoredVulnerability(until=until, **values)
+
+
+def joined(
+    audit: Audit, scans: Iterable[ScanReport], accepted: Sequence[IgnoredVulnerability], *, today: date
+) -> tuple[tuple[ImageVulnerabilities, ...], list[str]]:
+    """What `scans` found in each image that ran, and the names of scans of no such image, each once.
+
+    `accepted` is counted apart; on `today` it may be so no more.
+    """
+    images = dict(_images(audit))
+    found: list[ImageVulnerabilities] = []
+    unknown: dict[str, None] = {}
+    for scan in scans:
+        matches = [(key, by) for key, digests in images.items() if (by := _joins(scan, key[1], digests)) is not None]
+        if not matches:
+            unknown[scan.name] = None
+        found += [_of_image(scan, key, by, audit=audit, accepted=accepted, today=today) for key, by in matches]
+    found.sort(key=lambda one: (one.workdir, one.reference, one.digest, one.scanner))
+    return tuple(found), list(unknown)
+
+
+def _images(audit: Audit) -> Iterator[tuple[tuple[str, str, str], frozenset[str]]]:
+    """Each image that ran, with the digests that name it: the index's, and the manifest's where an output has it."""
+    seen = [(image.workdir, image.reference, one.digest) for image in audit.images for one in image.sightings]
+    known = {key: {key[2]} for key in seen if key[2]}
+    for output in audit.outputs:
+        if output.reference and output.digest:
+            key = (output.workdir, output.reference, output.digest)
+            known.setdefault(key, {output.digest}).update({output.manifest} - {""})
+    return ((key, frozenset(digests)) for key, digests in known.items())
+
+
+def _joins(scan: ScanReport, reference: str, digests: frozenset[str]) -> ScannedBy | None:
+    if scan.digests:
+        return ScannedBy.DIGEST if scan.digests & digests else None
+    meant = _meant(scan.name)
+    return ScannedBy.NAME if meant is not None and meant == _meant(reference) else None
+
+
+def _meant(name: str) -> Reference | None:
+    try:
+        return parse(name if "://" in name else f"{Scheme.DOCKER}://{name}")
+    except FreshnessError:  # a file or a folder was scanned
+        return None
+
+
+def _of_image(
+    scan: ScanReport,
+    key: tuple[str, str, str],
+    by: ScannedBy,
+    *,
+    audit: Audit,
+    accepted: Sequence[IgnoredVulnerability],
+    today: date,
+) -> ImageVulnerabilities:
+    workdir, reference, digest = key
+    is_accepted = [any(rule.covers(one, reference, today) for rule in accepted) for one in scan.vulnerabilities]
+    worst_first = list(VulnerabilitySeverity)
+    kept = [one for one, covered in zip(scan.vulnerabilities, is_accepted, strict=True) if not covered]
+    return ImageVulnerabilities(
+        workdir=workdir,
+        reference=reference,
+        digest=digest,
+        scanner=scan.scanner,
+        joined_by=by,
+        found=tuple(sorted(kept, key=lambda one: (worst_first.index(one.severity), one.id, one.package))),
+        ignored=sum(is_accepted),
+        outputs=sum((one.workdir, one.reference, one.digest) == key for one in audit.outputs),
+    )
+
+
+# --- What scanners write ---------------------------------------------------------------------------------------------
+
+
+def _trivy(name: str, report: Mapping[str, Any]) -> ScanReport:
+    metadata = report.get("Metadata") or {}
+    found = [
+        _vulnerability(
+            one["VulnerabilityID"],
+            package=one.get("PkgName", ""),
+            version=one.get("InstalledVersion", ""),
+            fixed=one.get("FixedVersion", ""),
+            severity=_severity(one.get("Severity", "")),
+        )
+        for result in report.get("Results") or []
+        for one in result.get("Vulnerabilities") or []
+    ]
+    names = [name, *(metadata.get("RepoDigests") or [])]
+    return ScanReport(scanner="trivy", name=name, digests=_digests(names), vulnerabilities=_unique(found))
+
+
+def _grype(matches: list[Any], target: Any) -> ScanReport:
+    named = target if isinstance(target, dict) else {"userInput": target}
+    found = [
+        _vulnerability(
+            one["vulnerability"]["id"],
+            package=one["artifact"]["name"],
+            version=one["artifact"].get("version", ""),
+            fixed=", ".join((one["vulnerability"].get("fix") or {}).get("versions") or []),
+            severity=_severity(one["vulnerability"].get("severity", "")),
+            aliases=[other["id"] for other in one.get("relatedVulnerabilities") or []],
+        )
+        for one in matches
+    ]
+    name = str(named.get("userInput", ""))
+    names = [name, str(named.get("manifestDigest") or ""), *(named.get("repoDigests") or [])]
+    return ScanReport(scanner="grype", name=name, digests=_digests(names), vulnerabilities=_unique(found))
+
+
+def _osv(result: Mapping[str, Any]) -> ScanReport:
+    found = []
+    for package in result["packages"]:
+        scores = {
+            known: group.get("max_severity", "") for group in package.get("groups") or [] for known in group["ids"]
+        }
+        for one in package.get("vulnerabilities") or []:
+            said = (one.get("database_specific") or {}).get("severity") or scores.get(one["id"], "")
+            found.append(
+                _vulnerability(
+                    one["id"],
+                    package=package["package"]["name"],
+                    version=package["package"].get("version", ""),
+                    severity=_severity(str(said)),
+                    aliases=one.get("aliases") or [],
+                )
+            )
+    name = str(result["source"]["path"])
+    return ScanReport(scanner="osv-scanner", name=name, digests=_digests([name]), vulnerabilities=_unique(found))
+
+
+def _vulnerability(
+    identifier: str,
+    *,
+    package: str,
+    version: str,
+    severity: VulnerabilitySeverity,
+    fixed: str = "",
+    aliases: Iterable[str] = (),
+) -> Vulnerability:
+    texts = [identifier, package, version, fixed, *aliases]
+    if not identifier or not all(isinstance(text, str) for text in texts):
+        raise TypeError("an id, a package or a version is no text")
+    return Vulnerability(
+        id=identifier, package=package, version=version, fixed=fixed, severity=severity, aliases=tuple(texts[4:])
+    )
+
+
+def _unique(found: Iterable[Vulnerability]) -> tuple[Vulnerability, ...]:
+    return tuple(dict.fromkeys(found))
+
+
+def _digests(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(digest for name in names for digest in _DIGEST.findall(name))
+
+
+def _severity(said: str) -> VulnerabilitySeverity:
+    """What a scanner's word, or its CVSS score, says."""
+    word = said.strip().lower()
+    if word in VulnerabilitySeverity.__members__.values():
+        return VulnerabilitySeverity(word)
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", word):
+        return next((one for least, one in _SCORES if float(word) >= least), VulnerabilitySeverity.NEGLIGIBLE)
+    return _WORDS.get(word, VulnerabilitySeverity.UNKNOWN)
+
+
+def _unreadable(source: str, problem: str) -> UsageError:
+    return UsageError(f"cannot use {source}: {problem}", hint="write it anew with the scanner, or leave it out")
