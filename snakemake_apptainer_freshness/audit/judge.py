@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.audit import conditions, findings, verdicts
+from snakemake_apptainer_freshness.audit.acknowledge import AcknowledgedFinding, acknowledged
 from snakemake_apptainer_freshness.audit.affected import owner
 from snakemake_apptainer_freshness.audit.disk import place
 from snakemake_apptainer_freshness.audit.findings import WorkDirectory, counted
@@ -105,10 +106,13 @@ _OF_OUTPUTS: Final = frozenset(
 def answer(audit: Audit) -> str:
     """What `audit` found, in one sentence."""
     parts = [_outputs(audit)]
-    others = [one for one in audit.findings if one.kind not in _OF_OUTPUTS and one.severity is not Severity.NOTE]
+    open_findings = [one for one in audit.findings if one.severity is not Severity.NOTE and one.acknowledged is None]
+    others = [one for one in open_findings if one.kind not in _OF_OUTPUTS]
     if others:
         words = Counter(one.kind.value for one in others)
         parts.append("found besides: " + ", ".join(f"{count} {word}" for word, count in words.items()))
+    if known := sum(one.acknowledged is not None for one in audit.findings):
+        parts.append(f"{counted(known, 'finding')} acknowledged")
     if audit.replay is not None:
         again = "yes" if audit.replay.possible else "no"
         parts.append(f"could be run again today: {again}, because {audit.replay.because}")
@@ -187,6 +191,12 @@ def audit(
         raise UsageError(f"no run was recorded in {', '.join(map(str, folders))}", hint=_HINT)
     selection.check([work.site for work in sites])
     return _put_together(sites, ask, notes)
+
+
+def with_acknowledgements(audit: Audit, entries: Sequence[AcknowledgedFinding]) -> Audit:
+    """Return `audit` with its findings as `entries` acknowledge them, which its answer says, too."""
+    made = acknowledged(audit, entries)
+    return replace(made, answer=answer(made))
 
 
 def _put_together(sites: "Sequence[_Work]", ask: Asker | None, notes: Sequence[str]) -> Audit:

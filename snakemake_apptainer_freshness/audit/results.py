@@ -85,6 +85,20 @@ class FindingKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """Who answers for a finding, why, and until which day (ISO 8601, the last one on which it counts)."""
+
+    reason: str
+    who: str
+    until: str
+
+    @property
+    def sentence(self) -> str:
+        """All of it, for people."""
+        return f"acknowledged by {self.who} until {self.until}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFinding:
     """One fact that an auditor should look at; `text` is one plain sentence, `subjects` what it is about.
 
@@ -96,6 +110,7 @@ class AuditFinding:
     text: str
     workdir: str
     subjects: tuple[str, ...] = ()
+    acknowledged: Acknowledgement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from snakemake_apptainer_freshness.errors import LocalIOError, SourceError, Usag
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from snakemake_apptainer_freshness.audit.acknowledge import AcknowledgedFinding
     from snakemake_apptainer_freshness.audit.judge import Sealing
     from snakemake_apptainer_freshness.audit.replay import Asker
     from snakemake_apptainer_freshness.audit.results import Audit, AuditFinding, OutputAudit, RunChange, RunDifference
@@ -83,6 +84,12 @@ def _parameter(option: FormatOption) -> str:
     help="Who may have sealed records, as ssh-keygen(1) says: a line 'name key-type key' each.",
 )
 @click.option(
+    "--acknowledged",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Findings that people answer for (TOML): they are shown, and are no reason for exit status 1.",
+)
+@click.option(
     "--diff", nargs=2, metavar="RUN1 RUN2", help="Say what differs between two runs, by number or identifier."
 )
 @click.option(
@@ -116,6 +123,7 @@ def command(
     fail_on: str,
     replay: bool,
     diff: tuple[str, str] | None,
+    acknowledged: Path | None,
     seal: bool,
     seal_key: Path | None,
     allowed_signers: Path | None,
@@ -133,7 +141,8 @@ def command(
     folders = [_folder(path) for path in workdirs or (Path(),)]
     selection = Selection(run=run_id, files=files, since=0.0 if since is None else time_of(since))
     sealing = _sealing(wanted=seal, key=seal_key, allowed=allowed_signers)
-    audit = _with_difference(_audit(folders, selection, sealing, replay=replay), diff)
+    entries = _acknowledgements(acknowledged)
+    audit = _with_difference(_audit(folders, selection, sealing, entries, replay=replay), diff)
     audit = with_vulnerabilities(audit, scanned)
     for order in orders:
         order.format.check(audit, order.target, order.more)
@@ -191,7 +200,7 @@ def _failing(word: str) -> "Callable[[Audit], bool]":
     severities, verdicts = list(Severity), list(OutputVerdict)
     if said in severities:
         bad_severities = severities[: severities.index(Severity(said)) + 1]
-        return lambda audit: any(one.severity in bad_severities for one in audit.findings)
+        return lambda audit: any(one.severity in bad_severities and one.acknowledged is None for one in audit.findings)
     if said in verdicts:
         bad = verdicts[: verdicts.index(OutputVerdict(said)) + 1]
         return lambda audit: any(one.verdict in bad for one in audit.outputs)
@@ -211,8 +220,23 @@ def _sealing(*, wanted: bool, key: Path | None, allowed: Path | None) -> "Sealin
     return Sealing(key=(key or default_key()) if wanted else None, allowed=allowed)
 
 
-def _audit(folders: list[Path], selection: object, sealing: "Sealing", *, replay: bool) -> "Audit":
-    from snakemake_apptainer_freshness.audit.judge import audit
+def _acknowledgements(file: Path | None) -> "Sequence[AcknowledgedFinding]":
+    if file is None:
+        return ()
+    from snakemake_apptainer_freshness.audit.acknowledge import load
+
+    return load(file)
+
+
+def _audit(
+    folders: list[Path],
+    selection: object,
+    sealing: "Sealing",
+    entries: "Sequence[AcknowledgedFinding]",
+    *,
+    replay: bool,
+) -> "Audit":
+    from snakemake_apptainer_freshness.audit.judge import audit, with_acknowledgements
     from snakemake_apptainer_freshness.audit.selection import Selection
     from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.engine.persistence import read
@@ -223,7 +247,7 @@ def _audit(folders: list[Path], selection: object, sealing: "Sealing", *, replay
         found = audit(folders, read_metadata=read, selection=selection, ask=_asker(resolver), sealing=sealing)
     for warning in resolver.warnings if resolver else ():
         output.note(f"warning: {warning}")
-    return found
+    return with_acknowledgements(found, entries) if entries else found
 
 
 @contextmanager
@@ -365,13 +389,15 @@ def _counts(audit: "Audit") -> list[tuple[str, int]]:
 
 
 def _finding(finding: "AuditFinding") -> tuple[str, ...]:
-    return finding.severity.value, finding.kind.value, finding.text
+    known = (finding.acknowledged.sentence,) if finding.acknowledged else ()
+    return finding.severity.value, finding.kind.value, finding.text, *known
 
 
 def _folded(finding: "AuditFinding") -> str:
     shown = [subject for subject in finding.subjects if subject not in finding.text]
     more = f"\n  … and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
-    return "\n  ".join([f"{finding.kind.value}: {finding.text}", *shown[:_SHOWN]]) + more
+    known = [finding.acknowledged.sentence] if finding.acknowledged else []
+    return "\n  ".join([f"{finding.kind.value}: {finding.text}", *known, *shown[:_SHOWN]]) + more
 
 
 def _place(one: "OutputAudit", audit: "Audit") -> str:

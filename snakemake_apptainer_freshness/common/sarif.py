@@ -29,7 +29,7 @@ class SarifResult:
     """One finding: the `rule` that it breaks, its `level`, a sentence, and where.
 
     `uri` is a path (:func:`uri_of` is applied), `line` counts from 1, and is 0 where it has none. `related` are the
-    paths of all else that it is about.
+    paths of all else that it is about. `suppressed` says who accepted it and why, and is empty where that was not done.
     """
 
     rule: str
@@ -38,6 +38,7 @@ class SarifResult:
     uri: str = ""
     line: int = 0
     related: Sequence[str] = ()
+    suppressed: str = ""
 
 
 def dumps(results: Iterable[SarifResult], rules: Mapping[str, str], *, version: str) -> str:
@@ -75,6 +76,8 @@ def _result(one: SarifResult, numbers: Mapping[str, int]) -> dict[str, Any]:
         "message": {"text": message},
         "partialFingerprints": {"finding/v1": _fingerprint(one)},
     }
+    if one.suppressed:
+        found["suppressions"] = [{"kind": "external", "justification": redact(one.suppressed)}]
     if one.uri:
         found["locations"] = [{"physicalLocation": _place(one.uri, one.line)}]
     if one.related:

@@ -98,6 +98,7 @@ def _finding(finding: AuditFinding) -> dict[str, Any]:
         "text": finding.text,
         "workdir": finding.workdir,
         "subject": list(finding.subjects),
+        "acknowledged": asdict(finding.acknowledged) if finding.acknowledged else None,
     }
 
 

@@ -244,7 +244,7 @@ class _Crate:
             f"#finding-{number}",
             name=finding.kind.value,
             keywords=finding.severity.value,
-            text=finding.text,
+            text=f"{finding.text}; {finding.acknowledged.sentence}" if finding.acknowledged else finding.text,
         )
         if about := [entity for subject in finding.subjects for entity in self._subject(subject)]:
             comment["about"] = _unique(about)

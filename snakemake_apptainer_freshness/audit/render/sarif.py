@@ -63,6 +63,7 @@ def results(audit: Audit) -> Iterator[SarifResult]:
             message=one.text,
             uri=places[0] if places else _near(one.workdir, one.workdir, whole=whole),
             related=places[1:],
+            suppressed=one.acknowledged.sentence if one.acknowledged else "",
         )
 
 

@@ -198,6 +198,28 @@ def test_an_option_that_says_more_of_a_form_needs_the_form(audited):
     assert "--snakefile needs --rocrate DIR" in answer.err
 
 
+def test_a_finding_that_is_answered_for_is_shown_and_fails_nothing(audited):
+    edit(audited)
+    (audited.folder / "audit.toml").write_text(
+        'version = 1\n[[acknowledged]]\nfinding = "output-changed"\nsubject = "b.txt"\n'
+        'reason = "a typing error"\nwho = "ada"\nuntil = 2999-01-01\n'
+    )
+    assert audited.run("audit").status == 1  # a file in the folder that is audited speaks for nothing by itself
+
+    answer = audited.run("audit", "--acknowledged", "audit.toml", "--html", "audit.html", "--sarif", "found.sarif")
+
+    assert answer.status == 0
+    [finding] = [row for row in answer.rows if row[0] == "finding"]
+    assert finding[1:3] == ["error", "output-changed"]
+    assert finding[4] == "acknowledged by ada until 2999-01-01: a typing error"
+    assert "1 finding acknowledged" in answer.rows[0][1]
+    assert "1 finding acknowledged" in (audited.folder / "audit.html").read_text()
+    [result] = json.loads((audited.folder / "found.sarif").read_text())["runs"][0]["results"]
+    assert result["suppressions"] == [
+        {"kind": "external", "justification": "acknowledged by ada until 2999-01-01: a typing error"}
+    ]
+
+
 @pytest.fixture
 def twice(audited):
     """The same workflow run again: the pin had moved, and one output came out otherwise."""

@@ -143,6 +143,8 @@ class View:
     bar: Bar
     difference: ShownDifference | None
     findings: Mapping[Severity, tuple[ShownFinding, ...]]
+    """Those that are not acknowledged."""
+    acknowledged: tuple[ShownFinding, ...]
     images: tuple[ShownImage, ...]
     places: tuple[ShownFolder, ...]
     runs: tuple[ShownRun, ...]
@@ -162,9 +164,14 @@ def view(audit: Audit) -> View:
         bar=bar(counts_of(counts)),
         difference=_difference(audit.difference, anchors, names) if audit.difference else None,
         findings={
-            severity: tuple(_finding(one, anchors, names) for one in audit.findings if one.severity is severity)
+            severity: tuple(
+                _finding(one, anchors, names)
+                for one in audit.findings
+                if one.severity is severity and one.acknowledged is None
+            )
             for severity in Severity
         },
+        acknowledged=tuple(_finding(one, anchors, names) for one in audit.findings if one.acknowledged is not None),
         images=tuple(images(audit, anchors, names)),
         places=tuple(_places(audit)),
         runs=tuple(_runs(audit, anchors, names)),
@@ -175,7 +182,9 @@ def view(audit: Audit) -> View:
 
 def headline(audit: Audit) -> Headline:
     """Return the first line of the page for `audit`."""
-    severities = [one.severity for one in audit.findings if one.severity is not Severity.NOTE]
+    severities = [
+        one.severity for one in audit.findings if one.acknowledged is None and one.severity is not Severity.NOTE
+    ]
     worst = min(severities, key=list(Severity).index, default=None)
     total, proven = len(audit.outputs), audit.count(OutputVerdict.PROVEN)
     without = audit.count(OutputVerdict.NO_CONTAINER)

@@ -1,0 +1,154 @@
+"""Findings that people have looked at and answer for: a reviewed file, ``audit.toml``, that names them.
+
+::
+
+    version = 1
+
+    [[acknowledged]]
+    finding = "mixed-digests"
+    subject = "results/*.txt"      # an output, a reference or a run; * and ? stand for any text and any character
+    reason = "sample 7 was made again after the upgrade, and compared"
+    who = "ada@site.org"
+    until = 2027-03-01             # the last day on which it counts
+
+An acknowledged finding is shown with who acknowledged it, until when and why; it is never hidden, and no longer makes
+the exit status 1. A finding about outputs is acknowledged where each of them is, another where one of its subjects is.
+
+A work directory can come from another person, and so can a file in it: the file counts only where the person who asks
+names it. Pure but for reading it.
+"""
+
+import datetime as dt
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final
+
+from snakemake_apptainer_freshness.audit.findings import counted
+from snakemake_apptainer_freshness.audit.results import Acknowledgement, Audit, AuditFinding, FindingKind
+from snakemake_apptainer_freshness.common.files import NotAFile, opened_target
+from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
+from snakemake_apptainer_freshness.settings import RECORDS
+
+_VERSION: Final = 1
+_KEYS: Final = ("finding", "subject", "reason", "who", "until")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcknowledgedFinding:
+    """One entry of the file: a kind of finding about what `subject` matches."""
+
+    finding: FindingKind
+    subject: str
+    acknowledgement: Acknowledgement
+
+    def matches(self, subject: str) -> bool:
+        """Whether it speaks of `subject`."""
+        return subject == self.subject or fnmatchcase(subject, self.subject)
+
+
+def load(path: Path) -> tuple[AcknowledgedFinding, ...]:
+    """Read the file at `path`.
+
+    Raises
+    ------
+    UsageError
+        where it is not TOML, lacks a key, or has one with a value that cannot be.
+    LocalIOError
+        where it cannot be read.
+    """
+    try:
+        with opened_target(path) as file:
+            content = file.read(RECORDS.lock_size + 1)
+    except (OSError, NotAFile) as error:
+        raise LocalIOError(f"cannot read the acknowledgements {path}: {error}", hint="name another file") from error
+    if len(content) > RECORDS.lock_size:
+        raise UsageError(f"the acknowledgements {path} have over {RECORDS.lock_size} bytes", hint="name another file")
+    return parse(content, str(path))
+
+
+def parse(content: bytes, source: str) -> tuple[AcknowledgedFinding, ...]:
+    """Parse the bytes of a file that is called `source`; errors as of :func:`load`."""
+    try:
+        document = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, or a number of too many digits
+        raise UsageError(f"{source} is not valid TOML: {error}", hint="mend it") from None
+    _keys(document, ("version", "acknowledged"), source, "")
+    if type(document["version"]) is not int or document["version"] != _VERSION:
+        raise UsageError(f"{source}: version must be {_VERSION}", hint="a newer version of this program may know it")
+    entries = document["acknowledged"]
+    if type(entries) is not list:
+        raise UsageError(f"{source}: acknowledged must be a list", hint="write [[acknowledged]] above each entry")
+    return tuple(_entry(table, source, f"acknowledged[{number}]") for number, table in enumerate(entries))
+
+
+def _entry(table: Any, source: str, where: str) -> AcknowledgedFinding:
+    if type(table) is not dict:
+        raise UsageError(f"{source}: {where} must be a table", hint=f"it has the keys {', '.join(_KEYS)}")
+    _keys(table, _KEYS, source, f"{where}.")
+    for key in ("finding", "subject", "reason", "who"):
+        if type(table[key]) is not str or not table[key].strip():
+            raise UsageError(f"{source}: {where}.{key} must be a text that is not empty", hint="say it in a few words")
+    if table["finding"] not in FindingKind.__members__.values():
+        known = ", ".join(sorted(FindingKind.__members__.values()))
+        raise UsageError(f"{source}: {where}.finding cannot be {table['finding']!r}", hint=f"it is one of {known}")
+    if type(table["until"]) is not dt.date:
+        raise UsageError(f"{source}: {where}.until must be a day", hint="write it without quotes, as in 2027-03-01")
+    return AcknowledgedFinding(
+        finding=FindingKind(table["finding"]),
+        subject=table["subject"],
+        acknowledgement=Acknowledgement(
+            reason=table["reason"].strip(), who=table["who"].strip(), until=table["until"].isoformat()
+        ),
+    )
+
+
+def _keys(table: Mapping[str, Any], keys: Sequence[str], source: str, where: str) -> None:
+    if unknown := sorted(table.keys() - set(keys)):
+        raise UsageError(f"{source}: {where}{unknown[0]} is no key", hint=f"the keys are {', '.join(keys)}")
+    if missing := [key for key in keys if key not in table]:
+        raise UsageError(f"{source}: {where}{missing[0]} is missing", hint=f"the keys are {', '.join(keys)}")
+
+
+def acknowledged(audit: Audit, entries: Sequence[AcknowledgedFinding]) -> Audit:
+    """Return `audit` with its findings as `entries` acknowledge them on the day that it was made.
+
+    Entries that have ended, and those that speak of nothing that was found, are told in its notes.
+    """
+    today = audit.made_at[:10]
+    current = [entry for entry in entries if entry.acknowledgement.until >= today]
+    ended = [entry for entry in entries if entry.acknowledgement.until < today]
+    outputs = {(output.workdir, output.path) for output in audit.outputs}
+    found = [replace(one, acknowledged=_answer(one, current, outputs)) for one in audit.findings]
+    unused = [entry for entry in current if not _speaks(entry, audit.findings)]
+    notes = [
+        f"the acknowledgement of {one.finding} for {one.subject} by {one.acknowledgement.who} ended on "
+        f"{one.acknowledgement.until}"
+        for one in ended
+        if _speaks(one, audit.findings)
+    ]
+    if unused:
+        notes.append(
+            f"{counted(unused, 'acknowledgement')} {'speaks' if len(unused) == 1 else 'speak'} of nothing that was "
+            f"found, such as {unused[0].finding} for {unused[0].subject}"
+        )
+    return replace(audit, findings=tuple(found), notes=(*audit.notes, *notes))
+
+
+def _answer(
+    finding: AuditFinding, entries: Iterable[AcknowledgedFinding], outputs: set[tuple[str, str]]
+) -> Acknowledgement | None:
+    """Who acknowledged `finding`: of several the one that ends first."""
+    fitting = [entry for entry in entries if entry.finding is finding.kind]
+    about = [subject for subject in finding.subjects if (finding.workdir, subject) in outputs]
+    by_subject = [[one for one in fitting if one.matches(subject)] for subject in about or finding.subjects]
+    if not (all(by_subject) if about else any(by_subject)):
+        return None
+    used = [entry.acknowledgement for matching in by_subject for entry in matching[:1]]
+    return min(used, key=lambda one: one.until)
+
+
+def _speaks(entry: AcknowledgedFinding, findings: Iterable[AuditFinding]) -> bool:
+    return any(one.kind is entry.finding and any(map(entry.matches, one.subjects)) for one in findings)
