@@ -39,17 +39,15 @@ class DiskState(StrEnum):
     """What the disk says of a pin."""
 
     VERIFIED = "verified"
-    """Fetched by digest and recorded by us, and its SHA-256 is still the recorded one; or a deep comparison proved
-    it.
-    """
+    """Its SHA-256 is one of which a fact of content says that it is this digest's image."""
     BOUND = "bound"
-    """A sound SIF whose own label says that it was pulled by this digest; not recorded by us yet."""
+    """A sound SIF whose own label says that it was pulled by this digest: a claim, which anybody can write."""
     UNBOUND = "unbound"
     """A sound SIF built from a tag: cannot be attributed to any digest."""
     STALE = "stale"
-    """A sound SIF that is provably of another digest."""
+    """A sound SIF that is provably of another digest, or holds what no pull makes."""
     ALTERED = "altered"
-    """Recorded by us, and its bytes have changed since."""
+    """Was verified, and its bytes have changed since."""
     CORRUPT = "corrupt"
     """Not a sound SIF: truncated, empty, bad magic, a squashfs shorter than it says."""
     ABSENT = "absent"
@@ -58,7 +56,7 @@ class DiskState(StrEnum):
     @property
     def may_run(self) -> bool:
         """Whether a job may start on an image of this state."""
-        return self in (DiskState.VERIFIED, DiskState.BOUND)
+        return self is DiskState.VERIFIED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +222,8 @@ def decide_remote(verdict: Verdict, options: Options) -> Decision:
 
 def decide_disk(state: DiskState, options: Options, *, repairable: Repairable = Repairable.ANYTHING) -> Decision:
     """Return what a run with `options` does about an image of `state`; ``verified`` alone runs without a word."""
+    if options.mode is Mode.OFF:
+        return Decision(action=Action.RUN, reason=Reason.OFF)
     if state is DiskState.VERIFIED:
         return Decision(action=Action.RUN, reason=Reason.AS_AGREED)
     if state is DiskState.ABSENT:

@@ -1,8 +1,9 @@
 """Checking: what the disk says of each pin.
 
-A recorded image that has not been touched since it was last hashed costs a ``stat`` and a look into its record; it is
-not opened. Any other is read (its head), and hashed where a hash can prove something. Where that proves an image, the
-next check is made cheap: its stat key goes into its record, unless `remember` is off, as it must be in a dry run.
+An image that has not been touched since it was last hashed costs a ``stat`` and a look into what is known of it, in the
+user's state folder; it is not opened. Any other is read (its head), and hashed where a hash can prove something: where
+a SIF of its size is known to be what the pin names, wherever that lay. Where that proves an image, the next check is
+made cheap: its stat key is kept, unless `remember` is off, as it must be in a dry run.
 
 Nothing here changes an image, or raises because of what lies there: whatever it is, there is a word for it.
 """
@@ -19,17 +20,18 @@ from snakemake_apptainer_freshness.errors import CorruptImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import index, records
+from snakemake_apptainer_freshness.store import facts as known
+from snakemake_apptainer_freshness.store import index, places
 from snakemake_apptainer_freshness.store.classify import (
     UNTOUCHED,
     Evidence,
     classify,
     known_by_stat,
     needs_hash,
-    recorded,
 )
+from snakemake_apptainer_freshness.store.facts import proving
+from snakemake_apptainer_freshness.store.places import PlaceFact
 from snakemake_apptainer_freshness.store.prefix import image_name, image_path
-from snakemake_apptainer_freshness.store.records import DamagedRecord
 
 _PATIENCE: Final = 3
 """So often a file that is replaced while it is read is looked at again."""
@@ -40,12 +42,17 @@ def check(
 ) -> dict[str, DiskFact]:
     """What lies in Snakemake's image folder `prefix` for each of `pins`, by the pin's url.
 
-    `full` hashes every recorded image, whatever its stat key says. `jobs` threads read and hash (default: one a
-    core).
+    `full` hashes every image of which something is known, whatever its stat key says. `jobs` threads read and hash
+    (default: one a core).
+
+    Raises
+    ------
+    UsageError
+        where the user's state folder cannot be believed.
     """
     wanted = {pin.url: pin for pin in pins}
     facts = {} if full else {pin.url: _untouched(prefix, pin) for pin in index.vouched(prefix, wanted.values())}
-    known_by_record: list[Pin] = []
+    untouched: list[Pin] = []
     open_questions: list[tuple[Pin, Evidence]] = []
     for pin in wanted.values():
         if pin.url in facts:
@@ -55,10 +62,10 @@ def check(
             open_questions.append((pin, evidence))
             continue
         facts[pin.url] = classify(evidence, pin)
-        if evidence.record is not None:
-            known_by_record.append(pin)
-    if remember and len(known_by_record) >= DISK.index_from:
-        index.build(prefix, known_by_record)
+        if evidence.fact is not None:
+            untouched.append(pin)
+    if remember and len(untouched) >= DISK.index_from:
+        index.build(prefix, untouched)
     if open_questions:
         from concurrent.futures import ThreadPoolExecutor
 
@@ -69,7 +76,7 @@ def check(
 
 
 def _untouched(prefix: Path, pin: Pin) -> DiskFact:
-    """What is said of an image that its record vouches for."""
+    """What is said of an image that its facts vouch for."""
     return DiskFact(state=DiskState.VERIFIED, path=f"{prefix}/{image_name(pin.url)}", detail=UNTOUCHED)
 
 
@@ -82,7 +89,7 @@ def check_one(pin: Pin, image: Path, *, full: bool = False, remember: bool = Tru
 
 
 def look(image: Path) -> Evidence:
-    """What can be said of the file `image` without opening it: its status, and its record."""
+    """What can be said of the file `image` without opening it: its status, and what is known of this place."""
     path = str(image)
     try:
         status = status_of(path)
@@ -92,11 +99,15 @@ def look(image: Path) -> Evidence:
         return Evidence(path=path, problem=f"not a file but {error}")
     except OSError as error:
         return Evidence(path=path, problem=f"it cannot be read: {error.strerror}")
-    evidence = Evidence(path=path, mode=status.st_mode, stat=StatKey.of(status))
-    try:
-        return replace(evidence, record=records.load(image))
-    except DamagedRecord as error:
-        return replace(evidence, record_problem=str(error))
+    place = places.load(image)
+    return Evidence(
+        path=path,
+        mode=status.st_mode,
+        size=status.st_size,
+        stat=StatKey.of(status),
+        place=place,
+        fact=place.content if place is not None else None,
+    )
 
 
 def _answered(evidence: Evidence, pin: Pin) -> bool:
@@ -121,11 +132,11 @@ def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | No
 
     image = Path(evidence.path)
     hashed_at = 0
-    evidence = replace(evidence, stat=None)  # from here on the file itself is asked
+    evidence = replace(evidence, stat=None, candidates=known.about(pin))  # from here on the file itself is asked
     try:
         with opened(image) as file:
             before = StatKey.of(os.fstat(file.fileno()))
-            evidence = replace(evidence, sif=sif.read(file))
+            evidence = replace(evidence, sif=sif.read(file), size=before.size)
             if needs_hash(evidence, pin):
                 hashed_at = _clock(image.parent) if remember else 0
                 evidence = replace(evidence, sha256=sha256_of(file))
@@ -141,24 +152,25 @@ def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | No
         return classify(replace(evidence, sif=None, problem=f"it cannot be read: {error.strerror}"), pin)
     fact = classify(evidence, pin)
     if hashed_at and fact.state is DiskState.VERIFIED:
-        _remember(image, evidence, pin, before, hashed_at)
+        _remember(image, evidence, before, hashed_at)
     return fact
 
 
 def _clock(folder: Path) -> int:
     """The file system's clock; 0 where the folder cannot be written."""
     try:
-        return records.clock_of(folder)
+        return places.clock_of(folder)
     except OSError:
         return 0
 
 
-def _remember(image: Path, evidence: Evidence, pin: Pin, stat: StatKey, hashed_at: int) -> None:
+def _remember(image: Path, evidence: Evidence, stat: StatKey, hashed_at: int) -> None:
     """Make the next check a ``stat``, where that can be trusted and written."""
-    record = recorded(evidence, pin)
-    if record is None or not stat.settled(hashed_at):
+    fact = proving([*([evidence.fact] if evidence.fact else []), *evidence.candidates], evidence.sha256 or "")
+    if fact is None or not stat.settled(hashed_at):
         return
-    renewed = records.with_stat(record, stat, hashed_at=hashed_at)
-    if renewed != record:
+    exposed = evidence.place is not None and evidence.place.writable_by_all
+    renewed = PlaceFact.of(fact, stat=stat, writable_by_all=exposed)
+    if renewed != evidence.place:
         with contextlib.suppress(OSError):
-            records.store(image, renewed)
+            places.keep(image, renewed)

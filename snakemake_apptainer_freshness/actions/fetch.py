@@ -1,12 +1,13 @@
 """Fetching: every pin gets an image that is proven to be what it names, several at once.
 
-For each pin whose image is not acceptable as it lies there:
+For each pin whose image is not proven as it lies there:
 
 * Our lock of that image is taken, so that of any number of runs on one folder, on any number of hosts, one pulls and
   the others find its result.
-* The image is obtained under a temporary name in the same folder (:mod:`.store.pull`), its record is written, and
-  then it is renamed. Nobody ever sees half an image, and at no moment does an image lie there that its record does
-  not fit.
+* A sound image that lies there is compared with its layers, where that costs less than to fetch it
+  (:mod:`.actions.attest`).
+* Else the image is obtained under a temporary name in the same folder (:mod:`.store.pull`), what is known of it is
+  kept in the user's state folder, and then it is renamed. Nobody ever sees half an image.
 * A file that was in its place is not deleted but moved aside: it may be the only copy of what a result was made with.
 * What killed runs left behind for this image is removed.
 
@@ -18,29 +19,39 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
+from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, may_be_attested
 from snakemake_apptainer_freshness.actions.check import check, check_one
+from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
-from snakemake_apptainer_freshness.common.files import exclusive, is_left_behind, quarantine, sync_folder, unique
+from snakemake_apptainer_freshness.common.files import (
+    exclusive,
+    is_left_behind,
+    quarantine,
+    status_of,
+    sync_folder,
+    unique,
+    writable_by_all,
+)
 from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import facts, places, state
+from snakemake_apptainer_freshness.store.facts import ProvenBy
+from snakemake_apptainer_freshness.store.places import PlaceFact
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
-from snakemake_apptainer_freshness.store.pull import Obtained, PullSource, Watch, obtain, record_of
-
-RUNNABLE: Final = frozenset(state for state in DiskState if state.may_run)
+from snakemake_apptainer_freshness.store.pull import Obtained, PullSource, Watch, fact_of, obtain
 
 
 class Stage(StrEnum):
@@ -48,6 +59,8 @@ class Stage(StrEnum):
 
     WAITING = "waiting"
     """For another run that has its lock."""
+    PROVING = "proving"
+    """What lies there is compared with its layers."""
     PULLING = "pulling"
     NOTE = "note"
     """Something worth a line, such as a file that was moved aside."""
@@ -55,24 +68,27 @@ class Stage(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """One step of one image; `detail` is one line for a person."""
-
-    pin: Pin
-    stage: Stage
-    detail: str = ""
-
-
 class Action(StrEnum):
     """What was done for a pin."""
 
     KEPT = "kept"
-    """Nothing: what was there is acceptable."""
+    """Nothing: what was there is proven."""
+    PROVEN = "proven"
+    """What was there was compared with its layers, and is what its pin names."""
     PULLED = "pulled"
     COPIED = "copied"
     """From Apptainer's cache, where we had pulled it before."""
     FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One step of one image; `detail` is one line for a person, `action` what was done, once it is done."""
+
+    pin: Pin
+    stage: Stage
+    detail: str = ""
+    action: Action | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,16 +111,15 @@ def fetch(
     *,
     jobs: int | None = None,
     report: Report | None = None,
-    accept: Collection[DiskState] = RUNNABLE,
     environment: Mapping[str, str] | None = None,
+    source: BlobSource | None = None,
 ) -> list[Result]:
-    """Get an acceptable image into `prefix` for each of `pins`, in their order; an error stands in its result.
+    """Get a proven image into `prefix` for each of `pins`, in their order; an error stands in its result.
 
     `jobs` images are fetched at once (default: :func:`default_jobs`, and :data:`~.settings.DiskLimits.pulls_beside`
     more while so many are past their download: to build an image takes processors, to download one mostly patience).
-    `report` is told each step, one call at a
-    time. `accept` are the states of an image that is left alone; without `BOUND`, images of unknown making are
-    fetched anew. `environment` is what Apptainer gets (default: this process's).
+    `report` is told each step, one call at a time. `environment` is what Apptainer gets (default: this process's);
+    `source` has the layers that what lies there is compared with (default: Apptainer's cache and registries).
 
     Raises
     ------
@@ -116,13 +131,14 @@ def fetch(
     results = {
         pin.url: Result(pin=pin, action=Action.KEPT, fact=facts[pin.url])
         for pin in wanted
-        if facts[pin.url].state in accept
+        if facts[pin.url].state is DiskState.VERIFIED
     }
     missing = [pin for pin in wanted if pin.url not in results]
     if missing:
         _make(prefix)
-        fetcher = _Fetcher(prefix=prefix, accept=accept, environment=environment, report=report)
-        results.update({result.pin.url: result for result in fetcher.run(missing, jobs)})
+        with contextlib.closing(LazyRegistries(environment)) as registries:
+            fetcher = _Fetcher(prefix=prefix, environment=environment, source=source or registries, report=report)
+            results.update({result.pin.url: result for result in fetcher.run(missing, jobs)})
     return [results[pin.url] for pin in wanted]
 
 
@@ -138,25 +154,26 @@ class _Fetcher:
         self,
         *,
         prefix: Path,
-        accept: Collection[DiskState],
         environment: Mapping[str, str] | None,
+        source: BlobSource,
         report: Report | None,
     ) -> None:
         self._prefix = prefix
-        self._accept = accept
         self._report = report
         self._telling = threading.Lock()
         self._stop = threading.Event()
         self._downloads = threading.Semaphore()
         program = once(lambda: Apptainer.find(environment))
         self._source = PullSource(program=program, cache=CacheFolder.of(environment), stop=self._stop)
+        self._attestor = Attestor(source=source, environment=environment, stop=self._stop)
 
     def run(self, pins: list[Pin], jobs: int | None) -> Iterator[Result]:
         """The result of each pin, as they come; stops all where it is interrupted."""
         downloads = jobs or default_jobs()
         workers = jobs or downloads + DISK.pulls_beside
         self._downloads = threading.Semaphore(downloads)
-        with stopping_cleanly(self._stop), ThreadPoolExecutor(min(workers, len(pins)), "fetch") as pool:
+        threads = min(workers, len(pins))
+        with stopping_cleanly(self._stop), ThreadPoolExecutor(threads, "fetch") as pool:
             try:
                 futures: list[Future[Result]] = [pool.submit(self._one, pin) for pin in pins]
                 for future in as_completed(futures):
@@ -172,15 +189,20 @@ class _Fetcher:
             with exclusive(image, waiting=lambda who: self._tell(pin, Stage.WAITING, f"for {who}"), stop=self._stop):
                 return self._fetch(pin, image)
         except FreshnessError as error:
-            self._tell(pin, Stage.FAILED, error.message)
+            self._tell(pin, Stage.FAILED, error.message, Action.FAILED)
             return Result(pin=pin, action=Action.FAILED, fact=check_one(pin, image, remember=False), error=error)
 
     def _fetch(self, pin: Pin, image: Path) -> Result:
         """Fetch one image, whose lock we have."""
         fact = check_one(pin, image)
-        if fact.state in self._accept:
-            self._tell(pin, Stage.DONE, "fetched by another run")
+        if fact.state is DiskState.VERIFIED:
+            self._tell(pin, Stage.DONE, "fetched by another run", Action.KEPT)
             return Result(pin=pin, action=Action.KEPT, fact=fact)
+        if may_be_attested(pin, fact):
+            fact = self._attested(pin, image, fact)
+            if fact.state is DiskState.VERIFIED:
+                self._tell(pin, Stage.DONE, fact.detail, Action.PROVEN)
+                return Result(pin=pin, action=Action.PROVEN, fact=fact)
         _remove_leftovers(image)
         self._tell(
             pin, Stage.PULLING, "" if fact.state is DiskState.ABSENT else f"its image is {fact.state}: {fact.detail}"
@@ -190,41 +212,59 @@ class _Fetcher:
         aside = put(pin, temporary, image, obtained)
         if aside is not None:
             self._tell(pin, Stage.NOTE, f"its former image, {fact.state}, was moved aside as {aside.name}")
-        copied = obtained.obtained_by == records.COPIED
-        self._tell(pin, Stage.DONE, obtained.obtained_by)
+        action = Action.COPIED if obtained.proven_by is ProvenBy.COPIED else Action.PULLED
+        self._tell(pin, Stage.DONE, obtained.proven_by.text, action)
         return Result(
             pin=pin,
-            action=Action.COPIED if copied else Action.PULLED,
-            fact=DiskFact(state=DiskState.VERIFIED, path=str(image), detail=obtained.obtained_by),
+            action=action,
+            fact=DiskFact(state=DiskState.VERIFIED, path=str(image), detail=obtained.proven_by.text),
             quarantined=aside,
         )
+
+    def _attested(self, pin: Pin, image: Path, fact: DiskFact) -> DiskFact:
+        """What the image that lies there is, once it is its turn to download."""
+        with self._downloads:
+            self._refuse_if_stopped()
+            self._tell(pin, Stage.PROVING, f"its image is {fact.state}: {fact.detail}")
+            return self._attestor.attest(pin, image, fact)
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stop.is_set():
+            raise InterruptedError("stopped while waiting for other images")
 
     def _obtain(self, pin: Pin, temporary: Path) -> Obtained:
         """The image of `pin`, once it is its turn to download; the turn ends with the download."""
         with contextlib.ExitStack() as turn:
             turn.enter_context(self._downloads)
-            if self._stop.is_set():
-                raise InterruptedError("stopped while waiting for other images")
+            self._refuse_if_stopped()
             watch = Watch(note=lambda line: self._tell(pin, Stage.NOTE, line), downloaded=turn.close)
             return obtain(pin, temporary, self._source, watch)
 
-    def _tell(self, pin: Pin, stage: Stage, detail: str) -> None:
+    def _tell(self, pin: Pin, stage: Stage, detail: str, action: Action | None = None) -> None:
         if self._report is not None:
             with self._telling:
-                self._report(Progress(pin=pin, stage=stage, detail=detail))
+                self._report(Progress(pin=pin, stage=stage, detail=detail, action=action))
 
 
-def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | None:
-    """Rename the proven image to its name, after its record; where the former file went, if there was one.
+def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained | None) -> Path | None:
+    """Rename an image to its name, once it is kept what it is; where the former file went, if there was one.
 
-    The caller has the lock of `image`. Raises LocalIOError where that cannot be done; nothing is left of `temporary`.
+    `obtained` is None for an image that nothing proves. The caller has the lock of `image`. Raises LocalIOError where
+    that cannot be done; nothing is left of `temporary`.
     """
+    try:
+        if obtained is None:
+            places.forget(image)
+        else:
+            keep_facts(pin, image, obtained, exposed=writable_by_all(status_of(temporary).st_mode))
+    except FreshnessError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
     try:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        record = record_of(pin, temporary, obtained)
         aside = quarantine(image)
-        records.store(image, records.renamed(record, image))
         temporary.replace(image)
         sync_folder(image.parent)
     except OSError as error:
@@ -235,6 +275,20 @@ def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | No
             hint="make the folder writable, or choose another one with --apptainer-prefix",
         ) from error
     return aside
+
+
+def keep_facts(pin: Pin, image: Path, obtained: Obtained, *, exposed: bool = False) -> None:
+    """Keep in the state folder that `image` was obtained for `pin`.
+
+    `exposed` says that anyone may write to it although nobody was let: its file system says so of every file. Raises
+    LocalIOError where that cannot be done.
+    """
+    try:
+        fact = fact_of(pin, obtained)
+        facts.keep(fact)
+        places.keep(image, PlaceFact.of(fact, writable_by_all=exposed))
+    except OSError as error:
+        raise state.cannot_write(error) from error
 
 
 def _remove_leftovers(image: Path) -> None:

@@ -2,9 +2,9 @@
 
 What may be freed, and how that is known:
 
-* An **image** that we fetched, as its record says, and that no known lock needs: neither the lock here, nor one that
-  is registered in the folder (:mod:`.store.claims`).
-* A **foreign** image, that no record says we fetched, and no known lock needs. A plain run of Snakemake may use it,
+* An **image** that this user fetched, as is known of its place (:mod:`.store.places`), and that no known lock needs:
+  neither the lock here, nor one that is registered in the folder (:mod:`.store.claims`).
+* A **foreign** image, that this user did not fetch, and no known lock needs. A plain run of Snakemake may use it,
   for a tag or a digest that stands in its rules, and nothing says so. It is listed, and freed only where that is asked.
 * An **alias** that a killed run left: a link from the name of a tag's image to that of its pin.
 * A **record** whose image is gone; what was moved aside (**quarantined**); a **partial** file whose maker is dead, or
@@ -35,11 +35,10 @@ from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, one_line
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import claims, records
+from snakemake_apptainer_freshness.store import claims, places, records
 from snakemake_apptainer_freshness.store import prefix as image_folder
 from snakemake_apptainer_freshness.store.claims import Registered
 from snakemake_apptainer_freshness.store.prefix import QUARANTINE, FolderItem, ItemKind
-from snakemake_apptainer_freshness.store.records import DamagedRecord
 
 
 class WasteKind(StrEnum):
@@ -126,21 +125,18 @@ def _found(what: WasteKind, path: Path, why: str, reference: str = "") -> Iterat
 
 
 def _image(item: FolderItem) -> Iterator[Waste]:
-    with contextlib.suppress(DamagedRecord, OSError):
-        record = records.load(item.path)
+    with contextlib.suppress(OSError):
+        place = places.load(item.path)
+        fact = place.content if place is not None else None
         if (
-            record is not None
-            and record.obtained_by in _FETCHED
-            and image_folder.image_name(record.pinned) == item.image
-            and record.size == item.path.lstat().st_size
+            fact is not None
+            and fact.proven_by.is_fetched
+            and image_folder.image_name(fact.pinned) == item.image
+            and fact.size == item.path.lstat().st_size
         ):
-            yield from _found(WasteKind.IMAGE, item.path, "no known lock needs it", record.reference)
+            yield from _found(WasteKind.IMAGE, item.path, "no known lock needs it", fact.reference)
             return
     yield from _found(WasteKind.FOREIGN, item.path, "not fetched by us; another workflow may use it", _label(item.path))
-
-
-_FETCHED: Final = (records.PULLED, records.COPIED, records.BUNDLED)
-"""How we come by what we put there; an image that was there and was proven later may be somebody else's."""
 
 
 def _label(image: Path) -> str:
@@ -274,6 +270,7 @@ def _deleted(one: Waste) -> Freed:
                 return Freed(waste=one, kept="it has changed meanwhile")
             remove_at(parent, path.name)
             if one.what is WasteKind.IMAGE:
+                places.forget(path)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(records.path_of(path).name, dir_fd=parent)
     except FileNotFoundError:

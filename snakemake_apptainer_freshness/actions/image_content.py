@@ -7,6 +7,7 @@ and begun anew without it.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -23,6 +24,7 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK, LIMITS, TREE
+from snakemake_apptainer_freshness.store import facts
 
 T = TypeVar("T")
 
@@ -47,6 +49,8 @@ class Blobs:
     pin: Pin
     registry: BlobSource | None
     cache: CacheFolder | None
+    stop: threading.Event | None = None
+    """Ends what is under way."""
     _damaged: set[Digest] = field(default_factory=set)
     """Blobs of the cache that are not to be used again."""
 
@@ -68,10 +72,6 @@ class Blobs:
                 raise DamagedBlob(f"what is served as {digest.short} is something else")
         return body
 
-    def has(self, digest: Digest) -> bool:
-        """Whether the manifest `digest` could be asked for."""
-        return self.registry is not None or self._cached(digest, LIMITS.manifest_size) is not None
-
     def _cached(self, digest: Digest, limit: int) -> bytes | None:
         if self.cache is None:
             return None
@@ -88,12 +88,19 @@ class Blobs:
                 contextlib.suppress(FileNotFoundError, NotAFile, PermissionError),
                 opened(self.cache.blob(digest)) as file,
             ):
-                yield from checked(iter(lambda: file.read(DISK.chunk), b""), digest, descriptor.size)
+                pieces = iter(lambda: file.read(DISK.chunk), b"")
+                yield from self._until_stopped(checked(pieces, digest, descriptor.size))
                 return
         if self.registry is None:
             raise NotComparable(f"{digest.short} is not in Apptainer's cache")
-        with contextlib.closing(self.registry.blob(self.pin.pinned, digest)) as pieces:
-            yield from checked(pieces, digest, descriptor.size)
+        with contextlib.closing(self.registry.blob(self.pin.pinned, digest)) as served:
+            yield from self._until_stopped(checked(served, digest, descriptor.size))
+
+    def _until_stopped(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if self.stop is not None and self.stop.is_set():
+                raise InterruptedError("stopped while an image was compared")
+            yield piece
 
     def without_damaged(self, descriptors: Iterable[Descriptor], use: Callable[[], T]) -> T:
         """What `use` makes of these blobs; where it fails, once more without those of the cache that are damaged.
@@ -126,17 +133,20 @@ class Blobs:
 def image_manifest(pin: Pin, blobs: Blobs) -> tuple[Digest, Manifest]:
     """This platform's manifest, by way of what the pin names.
 
-    Apptainer does not keep indexes. Where nobody can be asked for one, what the lock says of its platforms is taken.
+    Apptainer does not keep indexes. Where none can be asked for one, what it has for this platform must be known from
+    an earlier time at which it was hashed (:mod:`.store.facts`): what a lock says of its platforms is a claim.
     """
-    if not blobs.has(pin.digest) and pin.manifest is not None:
-        digest = pin.manifest
-        document = blobs.manifest(digest)
+    known = facts.manifest_of(pin.digest, pin.platform)
+    if known is not None:
+        digest, document = known, blobs.manifest(known)
     else:
         digest, document = pin.digest, blobs.manifest(pin.digest)
         if isinstance(document, Index):
             entry = manifest.choose(document, pin.platform)
             if entry is None:
                 raise NotComparable(f"the index {digest.short} has nothing for {pin.platform}")
+            with contextlib.suppress(OSError):
+                facts.keep_index(pin.digest, {pin.platform: entry.digest})
             digest, document = entry.digest, blobs.manifest(entry.digest)
     if not isinstance(document, Manifest) or document.kind is not ManifestKind.IMAGE:
         raise NotComparable(f"{digest.short} is not the manifest of an image")

@@ -17,7 +17,7 @@ from snakemake_apptainer_freshness.common.files import NotAFile, opened
 from snakemake_apptainer_freshness.errors import CorruptImage
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.store.records import Record
+from snakemake_apptainer_freshness.store.facts import ContentFact
 
 _SHOWN: Final = (
     "org.opencontainers.image.title",
@@ -49,8 +49,7 @@ class Inspection:
 
     found: SurveyedImage
     content: Sif | None
-    record: Record | None
-    record_problem: str
+    record: ContentFact | None
     locked: Pin | None
     proven: tuple[str, ...]
     unproven: tuple[str, ...]
@@ -71,14 +70,13 @@ def inspect(path: Path, locked: LockedPins) -> Inspection:
     """All that is known of the file at `path`."""
     found = examine(Candidate(place=ImageLocation.PATH, path=path), locked)
     assert found is not None  # noqa: S101  only an entry of Apptainer's cache can be left out
-    evidence = look(path)
+    record = look(path).fact
     content = _read(path)
-    proven, unproven = _conclude(found, content, evidence.record)
+    proven, unproven = _conclude(found, content, record)
     return Inspection(
         found=found,
         content=content,
-        record=evidence.record,
-        record_problem=evidence.record_problem,
+        record=record,
         locked=found.pin if found.pin in locked.pins else None,
         proven=tuple(proven),
         unproven=tuple(unproven),
@@ -93,7 +91,7 @@ def _read(path: Path) -> Sif | None:
         return None
 
 
-def _conclude(found: SurveyedImage, content: Sif | None, record: Record | None) -> tuple[list[str], list[str]]:
+def _conclude(found: SurveyedImage, content: Sif | None, record: ContentFact | None) -> tuple[list[str], list[str]]:
     if content is None:
         return [f"It is not a sound image: {found.fact.detail}."], ["Anything else: what it says cannot be believed."]
     proven, unproven = ["It is a sound SIF: all its parts lie within the file."], []
@@ -101,8 +99,8 @@ def _conclude(found: SurveyedImage, content: Sif | None, record: Record | None) 
         case DiskState.VERIFIED if found.pin is not None and found.pin.content is not None:
             proven.append("It is what its reference names: its SHA-256 is the digest itself.")
         case DiskState.VERIFIED if record is not None:
-            proven.append(f"Its bytes have not changed since they were recorded on {record.obtained_at}.")
-            proven.append(f"They are what {record.digest} names: {record.obtained_by} with {record.apptainer}.")
+            proven.append(f"Its bytes have not changed since they were recorded on {record.proven_at}.")
+            proven.append(f"They are what {record.digest} names: {record.proven_by.text} with {record.apptainer}.")
         case DiskState.BOUND:
             unproven.append(
                 "That its content is what the digest names. Its label says so, which no image can bring with it, but "
@@ -127,7 +125,7 @@ def what_next(found: SurveyedImage) -> str:
     if found.fact.state is DiskState.VERIFIED:
         return ""
     if found.fact.state is DiskState.BOUND:
-        return "a run may use it; to have it proven, fetch it anew by its digest"
+        return "a run proves it first, or fetches it anew; to have it proven now: apptainer-freshness verify --deep"
     if found.pin is not None and found.place in (ImageLocation.PATH, ImageLocation.LOCK) and "@" in found.pin.url:
         return f"fetch a proven one by its digest: {found.pin.url}"
     return "fetch it anew by a digest, which the lock or the registry can tell: apptainer-freshness resolve REFERENCE"

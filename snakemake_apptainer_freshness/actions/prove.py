@@ -9,18 +9,18 @@ pulled, nothing is extracted; memory goes with the number of files, never with t
 2. **What the file holds**: its file system, read from the very file that is hashed.
 3. **What Apptainer adds** to every image, which the Apptainer of this machine is asked for.
 
-If nothing differs but what Apptainer is known to change (:mod:`.apptainer.compare`), the image is `verified`: a record
-of its hash is written, and from then on it is like one that we pulled. If anything differs it is `stale`, and a record
-says so of its hash: a label that would make it `bound` is not believed again. Where that cannot
-be said (a layer that cannot be read for certain, an index that is not there, scripts of another Apptainer than this
-one) it is `unbound`: never verified, and not accused either.
+If nothing differs but what Apptainer is known to change (:mod:`.apptainer.compare`), the image is `verified`: that is
+kept of its hash, and from then on it is like one that we pulled, wherever it lies. If anything differs it is `stale`,
+and that is kept of its hash: a label that would make it `bound` is not believed again. Where that cannot be said (a
+layer that cannot be read for certain, an index that is not there, scripts of another Apptainer than this one) it is
+`unbound`: never verified, and not accused either.
 
 Beside its file system a SIF can hold what changes it when it runs: an overlay, another launch script. Such a file is
 not what Apptainer pulls, whatever is in its file system.
 """
 
-import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -47,16 +47,12 @@ from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import TREE
-from snakemake_apptainer_freshness.store import records
-from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
+from snakemake_apptainer_freshness.store import facts, index, places, state
+from snakemake_apptainer_freshness.store.facts import ContentFact, ProvenBy
+from snakemake_apptainer_freshness.store.places import PlaceFact
 
-PROVEN: Final = "proven by comparison with its layers"
-REFUTED: Final = "refuted by comparison with its layers"
+PROVEN: Final = ProvenBy.COMPARED.text
 _LONGEST_REASON: Final = 400
-_LAUNCH: Final = b"#!/usr/bin/env run-singularity\n"
-_LAUNCH_SIZE: Final = 32
-_ALLOWED: Final = frozenset({sif.DEFINITION, sif.JSON, sif.PARTITION, sif.SIGNATURE})
-"""What a SIF may hold beside its file system without being another image when it runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,25 +85,27 @@ def prove(
     registry: BlobSource | None,
     environment: Mapping[str, str] | None = None,
     remember: bool = True,
+    stop: threading.Event | None = None,
 ) -> Proof:
     """Whether the file `image` is what `pin` names, by comparing all that is in it.
 
     `registry` is asked for what is not in Apptainer's cache; None asks nobody. `environment` is Apptainer's (default:
-    this process's). `remember` writes the record of an image that is proven or refuted.
+    this process's). `remember` keeps what was found of an image that is proven or refuted. `stop` ends it.
 
     Raises
     ------
     RegistryError
         where the registry is needed and cannot be asked.
     MissingProgram, PullFailed, LocalIOError
-        where apptainer cannot be used, or the record cannot be written.
+        where apptainer cannot be used, or what was found cannot be kept.
+    InterruptedError
+        where `stop` was set.
     """
     environment = os.environ if environment is None else environment
     try:
         with opened(image) as file:
-            return _Comparison(pin=pin, image=image, registry=registry, environment=environment).of(
-                file, remember=remember
-            )
+            comparison = _Comparison(pin=pin, image=image, registry=registry, environment=environment, stop=stop)
+            return comparison.of(file, remember=remember)
     except FileNotFoundError:
         return Proof(state=DiskState.ABSENT, path=str(image), detail="no such file")
     except NotAFile as error:
@@ -116,6 +114,8 @@ def prove(
         return Proof(state=DiskState.CORRUPT, path=str(image), detail=error.message)
     except NotComparable as reason:
         return Proof(state=DiskState.UNBOUND, path=str(image), detail=f"it cannot be compared: {reason}")
+    except InterruptedError:
+        raise
     except OSError as error:
         raise LocalIOError(f"cannot compare {image} with its layers: {error.strerror or error}") from error
 
@@ -126,6 +126,7 @@ class _Comparison:
     image: Path
     registry: BlobSource | None
     environment: Mapping[str, str]
+    stop: threading.Event | None
 
     def of(self, file: BinaryIO, *, remember: bool) -> Proof:
         status = os.fstat(file.fileno())
@@ -135,14 +136,15 @@ class _Comparison:
         if self.pin.pinned.scheme is not Scheme.DOCKER:
             raise NotComparable(f"no layers are known of {self.pin.pinned.scheme}:// images")
         before = StatKey.of(status)
-        if strange := _strange(found, file):
+        if strange := found.unlike_a_pull:
             detail = f"no pull makes such a file: {strange}"
             proof = Proof(state=DiskState.STALE, path=str(self.image), detail=detail, differences=(strange,))
-            self._finish(file, before, found, self.pin.manifest, refuted=detail, remember=remember)
+            self._finish(file, before, found, None, refuted=detail, remember=remember)
             return proof
         if found.partition is None or found.partition.filesystem != sif.SQUASHFS:
             raise NotComparable("its file system is encrypted, or no squashfs")
-        blobs = Blobs(pin=self.pin, registry=self.registry, cache=CacheFolder.of(self.environment))
+        cache = CacheFolder.of(self.environment)
+        blobs = Blobs(pin=self.pin, registry=self.registry, cache=cache, stop=self.stop)
         digest, content = image_manifest(self.pin, blobs)
         wanted = merged(content, blobs)
         program = Apptainer.find(self.environment)
@@ -184,33 +186,33 @@ class _Comparison:
         sha256 = sha256_of(file)
         if not before.same_file(StatKey.of(os.fstat(file.fileno()))):
             raise NotComparable("it changes while it is read")
-        if not remember or (refuted and self._vouched_for_another()):
+        if not remember:
             return sha256
-        records.store(
-            self.image,
-            Record(
-                image=self.image.name,
-                reference=self.pin.reference.text,
-                pinned=self.pin.url,
-                digest=self.pin.digest,
-                platform=str(self.pin.platform),
-                manifest=manifest,
-                sha256=sha256,
-                size=before.size,
-                apptainer=found.builder,
-                obtained_at=records.now(),
-                obtained_by=REFUTED if refuted else PROVEN,
-                refuted=refuted[:_LONGEST_REASON],
-            ),
+        fact = ContentFact(
+            sha256=sha256,
+            size=before.size,
+            digest=self.pin.digest,
+            platform=self.pin.platform,
+            manifest=manifest,
+            pinned=self.pin.url,
+            reference=self.pin.reference.text,
+            proven_by=ProvenBy.COMPARED,
+            proven_at=facts.now(),
+            apptainer=found.builder,
+            refuted=refuted[:_LONGEST_REASON],
         )
+        try:
+            self._keep(fact)
+        except OSError as error:
+            raise state.cannot_write(error) from error
         return sha256
 
-    def _vouched_for_another(self) -> bool:
-        """Whether the file has a record of another pin, which says nothing of this one and may well be right."""
-        with contextlib.suppress(DamagedRecord):
-            record = records.load(self.image)
-            return record is not None and (record.pinned, record.digest) != (self.pin.url, self.pin.digest)
-        return False
+    def _keep(self, fact: ContentFact) -> None:
+        facts.keep(fact)
+        if fact.refuted:
+            index.forget_all()
+        else:
+            places.keep(self.image, PlaceFact.of(fact))
 
 
 def _sorted(wanted: Node, own: Node, tree: Node) -> Iterator[TreeDifference]:
@@ -222,15 +224,3 @@ def _sorted(wanted: Node, own: Node, tree: Node) -> Iterator[TreeDifference]:
         else:
             yield difference
     yield from about_apptainer
-
-
-def _strange(found: Sif, file: BinaryIO) -> str:
-    """What in the file would change the image when it runs; empty where there is nothing."""
-    partitions = [descriptor for descriptor in found.descriptors if descriptor.type == sif.PARTITION]
-    if len(partitions) > 1:
-        return "it has a second partition, which could be laid over its file system"
-    if strange := [descriptor for descriptor in found.descriptors if descriptor.type not in _ALLOWED]:
-        return f"it has an object of type {strange[0].type:#x}, which no pull makes"
-    file.seek(0)
-    launch = file.read(_LAUNCH_SIZE)
-    return "" if launch.rstrip(b"\0") == _LAUNCH else "its launch script is not Apptainer's"

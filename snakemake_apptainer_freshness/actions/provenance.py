@@ -4,10 +4,9 @@ Snakemake records of each output the container's url and the time when its job s
 rule runs now. What is concluded from what, and asking no registry:
 
 * **A url that names a digest** says it all: the same digest, or one that has the same manifest for this platform (the
-  lock's platforms, an image's record, or the memory say which manifest an index has).
-* **A url that names a tag** says nothing by itself; the image file that lies under its name may. Its record proves
-  it, or its label binds it, as in :mod:`.store.classify`; or it was proven before, and is remembered
-  (:mod:`.store.history`).
+  lock's platforms, an index that was hashed, or the memory say which manifest an index has).
+* **A url that names a tag** says nothing by itself; the image file that lies under its name may, where it is
+  proven, as in :mod:`.store.classify`; or it was proven before, and is remembered (:mod:`.store.history`).
 * **Only the file that made the output counts.** One that was modified after the job had started is another one,
   whatever it is.
 
@@ -26,6 +25,7 @@ from typing import Final, Self
 from snakemake_apptainer_freshness.actions.check import check_one, look
 from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, opened, sha256_of
 from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
@@ -33,10 +33,9 @@ from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK, PinKind
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import facts, places
 from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory
 from snakemake_apptainer_freshness.store.prefix import image_path
-from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
 
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -149,7 +148,7 @@ class Origins:
         except FreshnessError as error:
             return AttributionResult(answer=Attribution.UNKNOWN, detail=error.message)
         if made.digest is not None:
-            return self._by_digest(url, made.digest, target)
+            return self._by_digest(made.digest, target)
         if made.scheme is Scheme.FILE or not made.scheme.is_provable:
             return AttributionResult(answer=Attribution.UNKNOWN, detail="no digest can be found for such a source")
         if started is None:
@@ -183,15 +182,13 @@ class Origins:
             )
         )
 
-    def _by_digest(self, url: str, digest: Digest, target: Target) -> AttributionResult:
+    def _by_digest(self, digest: Digest, target: Target) -> AttributionResult:
         how = f"its url names {digest.short}"
         manifest = self.memory.manifest(digest, target.platform)
         if digest in target.digests or manifest is not None:
             return _compared(digest, manifest, target, how)
-        record = _record_of(image_path(self.prefix, url))  # what the file is now does not matter
-        if record is not None and record.digest == digest and record.manifest is not None:
-            self.memory.learn_manifests(digest, {Platform.parse(record.platform): record.manifest})
-            manifest = self.memory.manifest(digest, target.platform)
+        if (manifest := facts.manifest_of(digest, target.platform)) is not None:
+            self.memory.learn_manifests(digest, {target.platform: manifest})
         return _compared(digest, manifest, target, how)
 
     def _remembered(self, url: str, started: float, target: Target) -> AttributionResult | None:
@@ -228,15 +225,15 @@ class Origins:
         return ""
 
     def _look_at(self, url: str, image: Path, target: Target) -> AttributionResult:
-        """What the file says, with its record, its label, and what was remembered of it."""
+        """What is known of the file, and what was remembered of it."""
         if (seen := self._seen_again(url, image)) is not None:
             return self._by_seen(seen, target)
         detail = ""
-        for pin in (*_recorded_pin(image), *target.pins):
+        for pin in (*_known_pin(image), *target.pins):
             fact = check_one(pin, image, remember=self._remember)
-            if fact.state.may_run:
-                record = _record_of(image)
-                self.learn(url, image, pin, sha256=record.sha256 if record else "", proven_by=fact.detail)
+            if fact.state is DiskState.VERIFIED:
+                known = look(image).fact
+                self.learn(url, image, pin, sha256=known.sha256 if known else "", proven_by=fact.detail)
                 manifest = pin.manifest or self.memory.manifest(pin.digest, pin.platform)
                 return _compared(pin.digest, manifest, target, fact.detail)
             detail = detail or f"its image is {fact.state}: {fact.detail}"
@@ -284,19 +281,12 @@ def _compared(digest: Digest, manifest: Digest | None, target: Target, how: str)
     )
 
 
-def _record_of(image: Path) -> Record | None:
-    try:
-        return records.load(image)
-    except DamagedRecord:
-        return None
-
-
-def _recorded_pin(image: Path) -> Iterator[Pin]:
-    """What the record of `image` says that it is, if there is one."""
-    record = _record_of(image)
-    if record is not None:
+def _known_pin(image: Path) -> Iterator[Pin]:
+    """What the file `image` was found to be when it was last looked at, if it was."""
+    fact = look(image).fact
+    if fact is not None:
         with contextlib.suppress(FreshnessError):
-            yield record.pin()
+            yield fact.pin()
 
 
 def hash_of(image: Path) -> str:
@@ -313,6 +303,6 @@ def hash_of(image: Path) -> str:
 def _clock(folder: Path) -> int:
     """The file system's clock; 0 where the folder cannot be written."""
     try:
-        return records.clock_of(folder)
+        return places.clock_of(folder)
     except OSError:
         return 0

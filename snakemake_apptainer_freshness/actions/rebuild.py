@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.actions.image_content import Blobs, image_manifest, sif_layer
-from snakemake_apptainer_freshness.actions.prove import PROVEN, prove
+from snakemake_apptainer_freshness.actions.prove import prove
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.program import Apptainer, scratch
 from snakemake_apptainer_freshness.common.files import opened, sha256_of
@@ -28,9 +28,10 @@ from snakemake_apptainer_freshness.image.manifest import SIF_LAYER, Descriptor, 
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import facts
 from snakemake_apptainer_freshness.store.archive import Archive
 from snakemake_apptainer_freshness.store.classify import wrong_architecture
+from snakemake_apptainer_freshness.store.facts import ProvenBy
 from snakemake_apptainer_freshness.store.pull import Obtained
 
 _MODE: Final = 0o755
@@ -136,18 +137,18 @@ def rebuild(made_of: Recipe, temporary: Path, workshop: Workshop) -> Obtained:
         _copy(pin, made_of.sif, temporary, workshop.bundle)
         builder, size = _examine(pin, temporary)
         if not made_of.parts:
-            return _obtained(made_of.sif.digest.hex, size, builder, records.BUNDLED)
+            return _obtained(made_of.sif.digest.hex, size, builder, ProvenBy.NAMED)
         if proven := _proven(pin, temporary, workshop):
-            return _obtained(proven, size, builder, PROVEN)
+            return _obtained(proven, size, builder, ProvenBy.COMPARED)
         temporary.unlink()
     _build(made_of, temporary, workshop)
     builder, size = _examine(pin, temporary)
     with opened(temporary) as file:
-        return _obtained(sha256_of(file), size, builder, records.BUILT)
+        return _obtained(sha256_of(file), size, builder, ProvenBy.BUILT)
 
 
-def _obtained(sha256: str, size: int, builder: str, how: str) -> Obtained:
-    return Obtained(sha256=sha256, size=size, apptainer=builder, obtained_by=how, obtained_at=records.now())
+def _obtained(sha256: str, size: int, builder: str, how: ProvenBy) -> Obtained:
+    return Obtained(sha256=sha256, size=size, apptainer=builder, proven_by=how, proven_at=facts.now())
 
 
 def _copy(pin: Pin, described: Descriptor, target: Path, bundle: Archive) -> None:

@@ -3,17 +3,19 @@
 Where a file lies says how it is attributed:
 
 * What a **lock** names is judged by the lock's own pin, at the place where Snakemake looks for it.
-* Any other image in Snakemake's **image folder** is judged by its record, else by the digest that its label names, but
-  only where its name is the one that this reference has there.
-* An entry of Apptainer's own **cache** is judged by its record, by the pin of the lock whose key it lies under, by its
+* Any other image in Snakemake's **image folder** is held to what was known of this place, else to what a record beside
+  it, or its label, names, but only where its name is the one that this reference has there. A record and a label are
+  claims: they say which digest to try, and prove nothing.
+* An entry of Apptainer's own **cache** is judged likewise, by the pin of the lock whose key it lies under, by its
   name where that is its hash, or by its label where the key fits that. Apptainer's keys bind nothing, so any other
   entry is merely counted.
-* A file that was **given** is judged by the lock where its name, its place or its label leads there; else by its
-  record or its label alone, and then for the machine that it was built for.
+* A file that was **given** is judged by the lock where its name, its place or its label leads there; else by what
+  is known of it or its label alone, and then for the machine that it was built for.
 
-A survey changes no image. It may write into a record what makes the next look cheap (:mod:`.actions.check`).
+A survey changes no image. It may keep in the state folder what makes the next look cheap (:mod:`.actions.check`).
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -34,8 +36,8 @@ from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.store import prefix as image_folder
-from snakemake_apptainer_freshness.store.classify import Evidence
-from snakemake_apptainer_freshness.store.records import Record
+from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store.records import DamagedRecord
 
 _WORST_FIRST: Final = (
     DiskState.CORRUPT,
@@ -202,17 +204,16 @@ def unattributed(path: Path) -> DiskFact:
     elif evidence.stat is not None:
         content, detail = _contents(path)
         if content is not None:
-            state, detail = DiskState.UNBOUND, _origin(content, evidence)
+            state, detail = DiskState.UNBOUND, _origin(content)
     return DiskFact(state=state, path=str(path), detail=" ".join(detail.split()))
 
 
-def _origin(content: Sif, evidence: Evidence) -> str:
-    note = f"; {evidence.record_problem}" if evidence.record_problem else ""
+def _origin(content: Sif) -> str:
     if content.pulled_digest is not None:
-        return f"its name is not that of what its label says, {content.pulled_reference}{note}"
+        return f"its name is not that of what its label says, {content.pulled_reference}"
     if content.pulled_reference:
-        return f"it was pulled by a tag, {content.pulled_reference}{note}"
-    return f"it was not pulled from a registry, or does not say so{note}"
+        return f"it was pulled by a tag, {content.pulled_reference}"
+    return "it was not pulled from a registry, or does not say so"
 
 
 def _contents(path: Path) -> tuple[Sif | None, str]:
@@ -235,7 +236,7 @@ def attribute(candidate: Candidate, locked: LockedPins) -> Pin | None:
         case ImageLocation.CACHE:
             return _attribute_entry(path, locked)
         case ImageLocation.PREFIX:
-            return _of_record(look(path).record, path.name) or _of_label(path, name=path.name)
+            return _as_noted(path, path.name) or _of_label(path, name=path.name)
         case _:
             return _attribute_given(path, locked)
 
@@ -248,7 +249,7 @@ def _attribute_given(path: Path, locked: LockedPins) -> Pin | None:
     digest = (content.pulled_digest or content.base_digest) if content else None
     if digest is not None and (named := locked.naming(digest)):
         return named
-    if recorded := _of_record(look(path).record):
+    if recorded := _as_noted(path):
         return recorded
     if content is not None and (meant := locked.meaning(content.pulled_reference)):
         return meant
@@ -259,7 +260,7 @@ def _attribute_entry(path: Path, locked: LockedPins) -> Pin | None:
     key = f"{path.parent.name}/{path.name}"
     if known := locked.by_key.get(key):
         return known
-    if recorded := _of_record(look(path).record):
+    if recorded := _as_noted(path):
         return recorded
     if name := named_hash(path):
         digest = Digest(algorithm="sha256", hex=name)
@@ -269,14 +270,16 @@ def _attribute_entry(path: Path, locked: LockedPins) -> Pin | None:
     return labelled if labelled is not None and key in keys(labelled) else None
 
 
-def _of_record(record: Record | None, name: str = "") -> Pin | None:
-    """What a record says that its image is; None where it is another one's, if it has to have a `name`."""
-    if record is None or (name and image_folder.image_name(record.pinned) != name):
-        return None
-    try:
-        return record.pin()
-    except FreshnessError:
-        return None
+def _as_noted(path: Path, name: str = "") -> Pin | None:
+    """Return the pin to hold a file to by what is known of its place, or by what a record beside it claims.
+
+    None where there is neither, or where it is of another image, if that has to have a `name`.
+    """
+    with contextlib.suppress(FreshnessError, DamagedRecord):
+        noted = look(path).fact or records.load(path)
+        if noted is not None and (not name or image_folder.image_name(noted.pinned) == name):
+            return noted.pin()
+    return None
 
 
 def _of_label(path: Path, *, name: str = "") -> Pin | None:

@@ -179,7 +179,7 @@ class Loader:
                     temporary.unlink(missing_ok=True)
         self.bars.end(pin.reference.text)
         self.bars.advance(_LOADING, made_of.size)
-        how = obtained.obtained_by
+        how = obtained.proven_by.text
         return Loaded(pin=pin, path=image, size=obtained.size, kept=False, how=how, quarantined=aside)
 
     def _write_lock(self, lock: Lock, content: bytes) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from snakemake_apptainer_freshness.actions.fetch import Report, Result, fetch
+from snakemake_apptainer_freshness.actions.fetch import Action, Report, Result, fetch
 from snakemake_apptainer_freshness.actions.survey import Candidate, ImageLocation, LockedPins, SurveyedImage, examine
 from snakemake_apptainer_freshness.common.files import exclusive, quarantine
 from snakemake_apptainer_freshness.common.progress import ProgressBars
@@ -27,7 +27,7 @@ from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import places, records
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.registry.resolver import Resolver
@@ -142,7 +142,7 @@ def _is_comparable(one: SurveyedImage) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """What was done about one image: it was fetched, it was moved `aside`, or neither could be done."""
+    """What was done about one image: it was fetched, moved `aside`, or found to be sound; or that could not be done."""
 
     path: Path
     reference: str = ""
@@ -169,13 +169,10 @@ def mend(
     bad = [one for one in found if one.fact.state is not DiskState.VERIFIED]
     locked_pins = [one.pin for one in bad if one.place is ImageLocation.LOCK and one.pin is not None]
     wanted = [pin for pin in locked_pins if is_fetchable(pin)]
-    mended = [_fetched(result) for result in fetch(wanted, prefix, jobs=jobs, report=report, accept=_PROVEN)]
+    mended = [_fetched(result) for result in fetch(wanted, prefix, jobs=jobs, report=report)]
     mended += [_left_alone(pin) for pin in locked_pins if pin.pinned.scheme is Scheme.FILE]
     mended += [_moved_aside(one, locked) for one in bad if one.is_ours_to_move]
     return mended
-
-
-_PROVEN: Final = frozenset({DiskState.VERIFIED})
 
 
 def is_fetchable(pin: Pin) -> bool:
@@ -187,7 +184,7 @@ def _fetched(result: Result) -> Repair:
     return Repair(
         path=Path(result.fact.path),
         reference=result.pin.reference.text,
-        fetched=result.error is None,
+        fetched=result.action in (Action.PULLED, Action.COPIED),
         aside=result.quarantined,
         error=result.error,
     )
@@ -211,6 +208,7 @@ def _moved_aside(one: SurveyedImage, locked: LockedPins) -> Repair:
             if again is None or not again.is_ours_to_move:
                 return Repair(path=path, reference=reference)
             aside = quarantine(path)
+            places.forget(path)
             with contextlib.suppress(FileNotFoundError):
                 records.path_of(path).unlink()
     except FreshnessError as error:

@@ -45,6 +45,10 @@ JSON: Final = 0x4006
 ROOT_INDEX: Final = 0x400A
 
 SQUASHFS: Final = 1
+LAUNCH: Final = b"#!/usr/bin/env run-singularity\n"
+"""What Apptainer and SingularityCE put before every SIF, which makes it a script."""
+_PULLED: Final = frozenset({DEFINITION, JSON, PARTITION, SIGNATURE})
+"""What a pull makes, and a signature, which changes nothing."""
 _PRIMARY: Final = 2
 _METADATA: Final = "inspect-metadata.json"
 
@@ -90,7 +94,7 @@ class Sif:
 
     `architecture` is Go's word, or empty where the file does not say; `labels` come from ``inspect-metadata.json``;
     `definition` is the text that it was built from; `root_index` the digest of an OCI-SIF's own index.
-    `squashfs_size` is what the file system's superblock says.
+    `squashfs_size` is what the file system's superblock says, `launch` the line that starts the file as a script.
     """
 
     architecture: str
@@ -101,6 +105,21 @@ class Sif:
     partition: Partition | None
     squashfs_size: int | None
     root_index: Digest | None
+    launch: bytes = LAUNCH
+
+    @property
+    def unlike_a_pull(self) -> str:
+        """What in the file no pull of a container image makes, and could change what runs; empty where it is nothing.
+
+        Beside its file system a SIF can hold an overlay that is laid over it, or be started by another script.
+        """
+        if self.partition is None:
+            return ""  # an OCI-SIF of SingularityCE, which Apptainer does not run
+        if sum(descriptor.type == PARTITION for descriptor in self.descriptors) > 1:
+            return "it has a second partition, which could be laid over its file system"
+        if strange := [descriptor for descriptor in self.descriptors if descriptor.type not in _PULLED]:
+            return f"it has an object of type {strange[0].type:#x}, which no pull makes"
+        return "" if self.launch == LAUNCH else "its launch script is not Apptainer's"
 
     @property
     def pulled_reference(self) -> str:
@@ -228,6 +247,7 @@ def _read(window: _Window) -> Sif:
         partition=partition,
         squashfs_size=_squashfs_size(window, partition),
         root_index=root_index,
+        launch=header.launch.rstrip(b"\0"),
     )
 
 

@@ -1,8 +1,8 @@
 """The images of a work directory: what their files are now, and what they were in each run.
 
 Of an image that several runs used, the file that the last of them ran is looked at; as everywhere, one that was not
-touched since it was hashed costs a ``stat``. Where there is no ledger beside the file that says what it was hashed to,
-the run's record does. Nothing is written.
+touched since it was hashed costs a ``stat``. Where nothing is known of the file that says what it was hashed to, the
+run's record does. Nothing is written.
 """
 
 import os
@@ -53,7 +53,7 @@ def _condition(image: ImageRecord, path: Path) -> ImageCondition:
         return replace(now, detail=f"its record is wrong: {error.message}")
     now = replace(now, state=fact.state.value, detail=fact.detail)
     if fact.state is DiskState.VERIFIED:
-        known = look(path).record
+        known = look(path).fact
         return replace(now, sha256=known.sha256 if known else image.sha256)
     return _by_record(image, path, now) if fact.state in _UNRECORDED else now
 
@@ -70,7 +70,7 @@ def _unpinned(path: Path, now: ImageCondition) -> ImageCondition:
 
 
 def _by_record(image: ImageRecord, path: Path, now: ImageCondition) -> ImageCondition:
-    """What the SHA-256 in a run's record says of a file that no ledger speaks for."""
+    """What the SHA-256 in a run's record says of a file of which nothing is known."""
     if not image.sha256:
         return now
     try:

@@ -11,7 +11,7 @@ from snakemake_apptainer_freshness.errors import LocalIOError
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.inspect import Inspection
-    from snakemake_apptainer_freshness.store.records import Record
+    from snakemake_apptainer_freshness.store.facts import ContentFact
 
 _WIDTH = 14
 
@@ -65,7 +65,7 @@ def _print(inspection: "Inspection") -> None:
             _field("OCI index", str(content.root_index))
     _field("size", f"{output.size(found.size)} ({found.size} bytes)")
     _field("lock", f"the entry {inspection.locked.reference.text}" if inspection.locked else "no entry is this image's")
-    _field("record", _recorded(record) if record else inspection.record_problem or "none beside it")
+    _field("record", _recorded(record) if record else "nothing is known of it")
     for number, (key, value) in enumerate(inspection.labels.items()):
         _field("" if number else "labels", f"{key} = {value}")
     for title, sentences in (("Proven", inspection.proven), ("Not proven", inspection.unproven)):
@@ -82,8 +82,8 @@ def _field(name: str, value: str) -> None:
     click.echo(f"{name:<{_WIDTH}}{output.clean(value)}")
 
 
-def _recorded(record: "Record") -> str:
-    return f"{record.obtained_at}, {record.obtained_by} with {record.apptainer}; SHA-256 {record.sha256}"
+def _recorded(record: "ContentFact") -> str:
+    return f"{record.proven_at}, {record.proven_by.text} with {record.apptainer}; SHA-256 {record.sha256}"
 
 
 def _as_json(inspection: "Inspection") -> dict[str, Any]:
@@ -112,10 +112,9 @@ def _as_json(inspection: "Inspection") -> dict[str, Any]:
             "digest": str(record.digest),
             "sha256": record.sha256,
             "apptainer": record.apptainer,
-            "obtained_at": record.obtained_at,
-            "obtained_by": record.obtained_by,
+            "proven_at": record.proven_at,
+            "proven_by": record.proven_by.value,
         },
-        "record_problem": inspection.record_problem or None,
         "proven": list(inspection.proven),
         "unproven": list(inspection.unproven),
     }

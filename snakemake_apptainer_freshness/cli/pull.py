@@ -44,7 +44,8 @@ def command(
     """Fetch every image that the lock names, or each REFERENCE of it, into Snakemake's image folder.
 
     It is what a run with the flag does before its first job: pulled by digest, several at once, proven and recorded.
-    Images that may run as they lie there are kept. One that cannot be had stops no other.
+    Proven images are kept, and what lies there unproven is compared with its layers where that costs less than to
+    fetch it. One that cannot be had stops no other.
 
     Exit status: 0 where all are there, else that of the worst error: 1 what came is not what the lock names, 2
     wrong use or bad input, 3 a registry or file could not be reached.
@@ -105,6 +106,9 @@ class Steps:
 
         name = progress.pin.reference.text
         match progress.stage:
+            case Stage.PROVING:
+                self._bars.begin(name)
+                output.note(f"{name}: {progress.detail}; comparing it with its layers")
             case Stage.PULLING:
                 self._bars.begin(name)
                 if progress.detail:
@@ -128,18 +132,10 @@ class _Lines:
 
     def done(self, progress: "Progress") -> None:
         """Tell that one image is there, or not to be had."""
-        from snakemake_apptainer_freshness.actions.fetch import Action, Stage
-        from snakemake_apptainer_freshness.store.records import COPIED, PULLED
-
-        if self._silent:
+        if self._silent or progress.action is None:
             return
         self._told.add(progress.pin.url)
-        action = (
-            Action.FAILED
-            if progress.stage is Stage.FAILED
-            else {PULLED: Action.PULLED, COPIED: Action.COPIED}.get(progress.detail, Action.KEPT)
-        )
-        output.row((action, progress.pin.reference.text, progress.detail.partition("\n")[0]))
+        output.row((progress.action, progress.pin.reference.text, progress.detail.partition("\n")[0]))
 
     def rest(self, results: "list[Result]") -> None:
         """Tell of all that was not told of yet."""

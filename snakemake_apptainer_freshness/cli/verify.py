@@ -35,11 +35,11 @@ Apptainer's own cache that can be attributed to a digest. A PATH is a SIF file, 
 else is looked at.
 
 \b
-  verified  its SHA-256 is the one recorded when it was fetched by digest, or the one that its reference names
-  bound     sound; its label says that it was pulled by this digest, and no record proves it
+  verified  its SHA-256 is one that you have proven to be this digest's image, or the one that its reference names
+  bound     sound; its label says that it was pulled by this digest, which proves nothing
   unbound   sound, but it cannot be attributed to any digest
-  stale     sound, and provably of another digest or for another machine
-  altered   it has changed since it was recorded
+  stale     sound, and provably of another digest, for another machine, or not what a pull makes
+  altered   it was verified, and has changed since
   corrupt   not a sound image
   absent    not there
 
@@ -52,7 +52,7 @@ could not be reached. Outside the lock and the given PATHs only stale, altered a
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[PATH]...")
 @lockfile_option
 @prefix_option
-@click.option("--full", is_flag=True, help="Hash every recorded image again, touched or not.")
+@click.option("--full", is_flag=True, help="Hash every image again, touched or not.")
 @click.option("--deep", is_flag=True, help="Compare what is bound or unbound with the layers that its digest names.")
 @click.option("--repair", is_flag=True, help="Fetch what is not proven, and move damaged files aside.")
 @click.option(

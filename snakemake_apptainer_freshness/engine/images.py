@@ -8,6 +8,7 @@ costs a ``stat``, unless the file was touched.
 
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,32 +19,33 @@ from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, status_of
 from snakemake_apptainer_freshness.engine.messages import Line, tell, wants_progress, workflow_error
 from snakemake_apptainer_freshness.errors import UnprovenImage
-from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.freshness import Action, DiskFact, DiskState, Reason, Repairable, decide_disk
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options
 
 Found = Callable[[str, DiskFact], None]
 
+_LOCAL: Final = f"put the file back, or accept it as it is now with --config {CONFIG_KEY}={Mode.UPDATE}"
 _FROZEN: Final = (
     f"mode {Mode.FROZEN} fetches nothing: run once in mode {Mode.LOCKED}, where the registry can be reached"
 )
 
 
 class ProvenImage(Image):
-    """One of Snakemake's images, whose path is given to nobody while the file there is not what `pin` names."""
+    """One of Snakemake's images, whose path is given to no job while the file there is not what `pin` names."""
 
     pin: Pin
-    tolerant: bool
+    options: Options
     proven: StatKey | None
     """What the file was like when it was last proven, where there is no record beside it that could say so."""
     found: Found
     """Is told what the file is, each time that somebody wants to run it."""
 
     @classmethod
-    def of(cls, image: Any, pin: Pin, *, tolerant: bool, found: Found) -> "ProvenImage":
-        """`image`, guarded; a `tolerant` one only warned of, earlier."""
+    def of(cls, image: Any, pin: Pin, *, options: Options, found: Found) -> "ProvenImage":
+        """`image`, guarded as `options` say."""
         proven: ProvenImage = object.__new__(cls)
-        proven.__dict__.update(vars(image), pin=pin, tolerant=tolerant, proven=None, found=found)
+        proven.__dict__.update(vars(image), pin=pin, options=options, proven=None, found=found)
         return proven
 
     @property
@@ -62,7 +64,8 @@ class ProvenImage(Image):
         """
         fact = self.fact(self.place)
         self.found(self.url, fact)
-        if not (fact.state.may_run or fact.state is DiskState.ABSENT or self.tolerant):
+        decision = decide_disk(fact.state, self.options, repairable=Repairable.NOTHING)
+        if decision.action is Action.REFUSE and decision.reason is not Reason.MISSING:  # then the job says so itself
             raise workflow_error(f"will not run the image of {self.pin.reference.text}: {_told(fact)}\n{_what_next()}")
         return str(self.place)
 
@@ -100,10 +103,12 @@ class Images:
     def guard(self, pins: Mapping[str, Pin]) -> None:
         """Let no job have the path of an image that is not what its pin in `pins` (by url) names."""
         known = self._workflow.dag.container_imgs
-        tolerant = self._options.on_unverified is OnUnverified.WARN or self._workflow.executor_plugin is None
+        options = self._options
+        if self._workflow.executor_plugin is None:  # no job is run, so nothing has to be proven
+            options = replace(options, mode=Mode.OFF)
         for url, image in known.items():
             if url in pins and not isinstance(image, ProvenImage):
-                known[url] = ProvenImage.of(image, pins[url], tolerant=tolerant, found=self._found)
+                known[url] = ProvenImage.of(image, pins[url], options=options, found=self._found)
                 self.guarded.add(url)
 
     def _found(self, url: str, fact: DiskFact) -> None:
@@ -131,39 +136,48 @@ class Images:
         return pull()
 
     def _prove_local(self, images: list[ProvenImage]) -> None:
-        """Images that are files of this machine are nobody's to repair."""
-        facts = [(image.pin, image.fact(image.place)) for image in images]
-        self.facts |= {pin.url: fact for pin, fact in facts}
-        bad = [(pin, fact) for pin, fact in facts if fact.state is not DiskState.VERIFIED]
-        if self._options.on_unverified is not OnUnverified.WARN:
-            _refuse(bad, hint=f"put the file back, or accept it as it is now with --config {CONFIG_KEY}={Mode.UPDATE}")
-        for _, fact in bad:
-            _tell_unproven(fact)
+        """Hold images that are files of this machine to their pins; they are the user's to put back."""
+        self.facts |= {image.pin.url: image.fact(image.place) for image in images}
+        pins = [image.pin for image in images]
+        self._carry_out(pins, Repairable.NOTHING, hint=_LOCAL)
 
     def _provide(self, pins: list[Pin]) -> None:
         prefix = Path(self._workflow.persistence.container_img_path)
-        facts = check(pins, prefix)
-        self.facts |= facts
-        if self._options.mode is Mode.FROZEN:
-            unproven = [pin for pin in pins if facts[pin.url].state is not DiskState.VERIFIED]
-            _refuse([(pin, facts[pin.url]) for pin in unproven], hint=_FROZEN)
-            return
-        bad = [pin for pin in pins if not (facts[pin.url].state.may_run or facts[pin.url].state is DiskState.ABSENT)]
-        match self._options.on_unverified:
-            case OnUnverified.WARN:
-                for pin in bad:
-                    _tell_unproven(facts[pin.url])
-                pins = [pin for pin in pins if pin not in bad]
-            case OnUnverified.REPAIR if self._main:
-                pass
-            case _:
-                _refuse([(pin, facts[pin.url]) for pin in bad])
-        missing = [pin for pin in pins if not facts[pin.url].state.may_run]
+        self.facts |= check(pins, prefix)
+        repairable = Repairable.ANYTHING if self._main else Repairable.ABSENT
+        frozen = self._options.mode is Mode.FROZEN
+        unproven = [pin for pin in pins if self._decide(pin, repairable) in (Action.WARN, Action.REFUSE)]
+        if any(self.facts[pin.url].state in (DiskState.BOUND, DiskState.UNBOUND) for pin in unproven):
+            from snakemake_apptainer_freshness.engine.pulling import attest_images
+
+            bars = wants_progress(self._workflow)
+            self.facts |= attest_images(unproven, prefix, self.facts, bars=bars, online=not frozen)
+        missing = self._carry_out(pins, repairable, hint=_FROZEN if frozen else _what_next())
         if missing:
             from snakemake_apptainer_freshness.engine.pulling import fetch_images
 
             fetched = fetch_images(missing, prefix, bars=wants_progress(self._workflow))
             self.facts |= {result.pin.url: result.fact for result in fetched}
+
+    def _decide(self, pin: Pin, repairable: Repairable) -> Action:
+        return decide_disk(self.facts[pin.url].state, self._options, repairable=repairable).action
+
+    def _carry_out(self, pins: list[Pin], repairable: Repairable, *, hint: str) -> list[Pin]:
+        """Refuse, and tell of, what is decided of `pins`; gives those to be repaired.
+
+        Raises
+        ------
+        UnprovenImage
+            with every image that may not run.
+        """
+        decided = {pin: self._decide(pin, repairable) for pin in pins}
+        refused = [pin for pin, action in decided.items() if action is Action.REFUSE]
+        if refused:
+            raise _refusal([(pin, self.facts[pin.url]) for pin in refused], hint=hint)
+        for pin, action in decided.items():
+            if action is Action.WARN:
+                _tell_unproven(self.facts[pin.url])
+        return [pin for pin, action in decided.items() if action is Action.REPAIR]
 
 
 def require_program() -> None:
@@ -181,14 +195,10 @@ def _tell_unproven(fact: DiskFact) -> None:
     tell(Line(text=f"apptainer-freshness: running an unproven image: {_told(fact)}", problem=True))
 
 
-def _refuse(bad: list[tuple[Pin, DiskFact]], *, hint: str = "") -> None:
-    if not bad:
-        return
+def _refusal(bad: list[tuple[Pin, DiskFact]], *, hint: str) -> UnprovenImage:
     lines = [f"  {pin.reference.text}: {_told(fact)}" for pin, fact in bad]
     count = "an image is" if len(bad) == 1 else f"{len(bad)} images are"
-    raise UnprovenImage(
-        "\n".join([f"{count} not proven to be what the lock names:", *lines]), hint=hint or _what_next()
-    )
+    return UnprovenImage("\n".join([f"{count} not proven to be what the lock names:", *lines]), hint=hint)
 
 
 def _told(fact: DiskFact) -> str:

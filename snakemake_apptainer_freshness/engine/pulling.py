@@ -3,13 +3,17 @@
 Loaded only where an image is missing or unproven, which most processes of a run never meet.
 """
 
+import contextlib
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
-from snakemake_apptainer_freshness.actions.fetch import Progress, Result, Stage, fetch
+from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, attest_all
+from snakemake_apptainer_freshness.actions.fetch import Action, Progress, Result, Stage, default_jobs, fetch
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.engine.messages import Line, tell
 from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.pin import Pin
 
 
@@ -29,9 +33,33 @@ def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> list[Result]:
     return results
 
 
+def attest_images(
+    pins: list[Pin], prefix: Path, facts: Mapping[str, DiskFact], *, bars: bool, online: bool
+) -> dict[str, DiskFact]:
+    """Compare those images of `pins` in `prefix` with their layers whose `facts` (by url) prove nothing.
+
+    `online` says whether registries may be asked. Nothing is fetched or replaced; gives what each image then is.
+    """
+    with ProgressBars(enabled=bars) as drawn, contextlib.closing(LazyRegistries()) as registries:
+        attestor = Attestor(source=registries if online else None)
+
+        def begin(pin: Pin) -> None:
+            detail = f"its image is {facts[pin.url].state}: {facts[pin.url].detail}"
+            _report(Progress(pin=pin, stage=Stage.PROVING, detail=detail), drawn)
+
+        def end(pin: Pin, fact: DiskFact) -> None:
+            action = Action.PROVEN if fact.state is DiskState.VERIFIED else None
+            _report(Progress(pin=pin, stage=Stage.DONE, detail=fact.detail, action=action), drawn)
+
+        return attest_all(pins, prefix, facts, attestor=attestor, jobs=default_jobs(), begin=begin, end=end)
+
+
 def _report(progress: Progress, bars: ProgressBars) -> None:
     """One line an image for what is being done, and a bar on a terminal while it is."""
     match progress.stage:
+        case Stage.PROVING:
+            bars.begin(progress.pin.reference.text)
+            tell(Line(text=f"apptainer-freshness: comparing an image with its layers: {progress.detail}"))
         case Stage.PULLING:
             bars.begin(progress.pin.reference.text)
             why = f" ({progress.detail})" if progress.detail else ""
@@ -43,6 +71,8 @@ def _report(progress: Progress, bars: ProgressBars) -> None:
             tell(Line(text=f"apptainer-freshness: {progress.pin.reference.text}: {progress.detail}"))
         case Stage.DONE | Stage.FAILED:
             bars.end(progress.pin.reference.text)
+            if progress.action is Action.PROVEN:
+                tell(Line(text=f"apptainer-freshness: {progress.pin.reference.text}: {progress.detail}"))
 
 
 def _together(failed: list[tuple[Pin, FreshnessError]]) -> FreshnessError:

@@ -15,8 +15,7 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry, Pinned
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.record.run import ImageRecord
-from snakemake_apptainer_freshness.store import records
-from snakemake_apptainer_freshness.store.records import DamagedRecord
+from snakemake_apptainer_freshness.store import places
 
 
 class TimedResolver:
@@ -101,10 +100,8 @@ class Witnesses:
 
 
 def _sha256(pin: Pin, fact: DiskFact) -> str:
-    """The SHA-256 of a verified image: what its pin names, or what its record holds."""
+    """The SHA-256 of a verified image: what its pin names, or what is known of its place."""
     if pin.content is not None:
         return pin.content.hex
-    with suppress(DamagedRecord):
-        recorded = records.load(Path(fact.path))
-        return recorded.sha256 if recorded is not None else ""
-    return ""
+    place = places.load(Path(fact.path))
+    return place.sha256 if place is not None else ""

@@ -29,7 +29,7 @@ from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_smal
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import facts
 from snakemake_apptainer_freshness.store.prefix import CLAIM, ItemKind, image_name, survey
 
 VERSION: Final = 1
@@ -207,7 +207,7 @@ def remember(one: Registered) -> None:
     gone = one.presence is Presence.GONE
     if one.presence is Presence.UNREADABLE or gone is (one.claim.missing_since is not None):
         return
-    noted = replace(one.claim, missing_since=records.now() if gone else None)
+    noted = replace(one.claim, missing_since=facts.now() if gone else None)
     with contextlib.suppress(OSError):
         replace_own(one.file, noted.dumps())
 

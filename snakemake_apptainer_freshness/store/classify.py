@@ -2,9 +2,13 @@
 
 What may be concluded from what:
 
-* **A hash proves**: the recorded one of a file that we pulled by digest, or the one that the pin itself names
-  (``library://``, ``https://``, a local file). Nothing else gives `verified`, and no label ever does.
-* **A stat key stands for the hash** where the record has one, and only while nobody but its owner may write the file.
+* **A hash proves**: one of which a fact of content in the user's own state folder says that it is this digest's image
+  (:mod:`.store.facts`), or the one that the pin itself names (``library://``, ``https://``, a local file). Nothing else
+  gives `verified`: no label does, and nothing that lies beside the image.
+* **A stat key stands for the hash** where a fact of place has it, and only while nobody but its owner may write the
+  file.
+* **What no pull makes refutes**: a second file system, an overlay, an object of another kind or another launch script
+  would change what runs, whatever the label says: `stale`.
 * **A label binds or refutes.** Pulled by the pin's digest, or by this platform's manifest of it: `bound`. Pulled by
   another digest: `stale`. An image for another machine is `stale`, too: it is of another manifest.
 * **Where anyone may write a file its label says nothing**, and a hash says what was a moment ago: `unbound`.
@@ -19,7 +23,8 @@ from snakemake_apptainer_freshness.errors import redact
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.store.records import Record
+from snakemake_apptainer_freshness.store.facts import ContentFact, proving
+from snakemake_apptainer_freshness.store.places import PlaceFact
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.apptainer.sif import Sif
@@ -34,8 +39,9 @@ _ALSO_RUNS: Final = {"amd64": "386", "arm64": "arm"}
 class Evidence:
     """What was found at an image's path.
 
-    `problem` says why there is no `sif`, `record_problem` why there is no `record`; `sha256` is what the file hashes
-    to now, where that was asked for.
+    `problem` says why there is no `sif`. `place` is what the file hashed to when it was last looked at, `fact` what is
+    known of that hash; `candidates` are the hashes of which it is known that they are, or are not, what the pin names.
+    `size` is in bytes; `sha256` is what the file hashes to now, where that was asked for.
     """
 
     path: str
@@ -43,36 +49,40 @@ class Evidence:
     problem: str = ""
     sif: "Sif | None" = None
     mode: int = 0
+    size: int = 0
     stat: StatKey | None = None
-    record: Record | None = None
-    record_problem: str = ""
+    place: PlaceFact | None = None
+    fact: ContentFact | None = None
+    candidates: tuple[ContentFact, ...] = ()
     sha256: str | None = None
 
 
-def recorded(evidence: Evidence, pin: Pin) -> Record | None:
-    """The record of the file, where it is about this pin."""
-    record = evidence.record
-    if record is None or (record.pinned, record.digest) != (pin.url, pin.digest):
-        return None
-    return record
+def recorded(evidence: Evidence, pin: Pin) -> ContentFact | None:
+    """Return what is known of the file as it was last looked at, where that is about this pin."""
+    fact = evidence.fact
+    return fact if fact is not None and fact.is_about(pin) else None
 
 
 def known_by_stat(evidence: Evidence, pin: Pin) -> bool:
     """Whether the file need not be opened: it was hashed, and has not been touched since."""
-    record = recorded(evidence, pin)
+    fact, place = recorded(evidence, pin), evidence.place
     return (
-        record is not None
-        and not record.refuted
-        and record.stat is not None
+        fact is not None
+        and not fact.refuted
+        and place is not None
+        and place.stat is not None
         and evidence.stat is not None
-        and record.stat.same_file(evidence.stat)
-        and not _exposed(evidence, record)
+        and place.stat.same_file(evidence.stat)
+        and not _exposed(evidence)
     )
 
 
 def needs_hash(evidence: Evidence, pin: Pin) -> bool:
     """Whether a hash of the file could prove anything."""
-    return evidence.sif is not None and (pin.content is not None or recorded(evidence, pin) is not None)
+    if evidence.sif is None:
+        return False
+    known = recorded(evidence, pin) is not None or any(fact.size == evidence.size for fact in evidence.candidates)
+    return known or pin.content is not None
 
 
 def classify(evidence: Evidence, pin: Pin) -> DiskFact:
@@ -93,48 +103,50 @@ def _judge(evidence: Evidence, pin: Pin) -> tuple[DiskState, str]:
         return DiskState.VERIFIED, UNTOUCHED
     if evidence.sif is None:
         return DiskState.CORRUPT, evidence.problem
-    record = recorded(evidence, pin)
-    if evidence.sha256 is not None and (judged := _by_hash(evidence, pin, record)):
+    if evidence.sha256 is not None and (judged := _by_hash(evidence, pin)):
         return judged
-    if _exposed(evidence, record):
+    if pin.pinned.scheme is Scheme.DOCKER and evidence.sif.unlike_a_pull:
+        return DiskState.STALE, f"no pull makes such a file: {evidence.sif.unlike_a_pull}"
+    if _exposed(evidence):
         return DiskState.UNBOUND, f"anyone may write to it (mode {evidence.mode & 0o7777:04o}), so it proves nothing"
-    return _by_label(evidence.sif, pin, evidence)
+    return _by_label(evidence.sif, pin)
 
 
-def _by_hash(evidence: Evidence, pin: Pin, record: Record | None) -> tuple[DiskState, str] | None:
+def _by_hash(evidence: Evidence, pin: Pin) -> tuple[DiskState, str] | None:
     """What the file's hash proves; None where it proves nothing."""
+    before = recorded(evidence, pin)
+    fact = proving([*([before] if before else []), *evidence.candidates], evidence.sha256 or "")
     if pin.content is not None and evidence.sha256 != pin.content.hex:
         return DiskState.STALE, "its SHA-256 is not the one that the reference names"
-    if record is not None and record.refuted:
-        return (DiskState.STALE, record.refuted) if evidence.sha256 == record.sha256 else None
-    if record is not None and evidence.sha256 != record.sha256:
-        return DiskState.ALTERED, f"its SHA-256 is no longer the one recorded on {record.obtained_at}"
-    if _exposed(evidence, record):
+    if fact is not None and fact.refuted:
+        return DiskState.STALE, fact.refuted
+    if fact is None and before is not None and not before.refuted:
+        return DiskState.ALTERED, f"its SHA-256 is no longer the one recorded on {before.proven_at}"
+    if _exposed(evidence):
         return None
     if pin.content is not None:
         return DiskState.VERIFIED, "its SHA-256 is the one that the reference names"
-    if record is not None:
-        return DiskState.VERIFIED, f"its SHA-256 is the one recorded on {record.obtained_at}"
+    if fact is not None:
+        return DiskState.VERIFIED, f"its SHA-256 is the one recorded on {fact.proven_at}"
     return None
 
 
-def _by_label(sif: "Sif", pin: Pin, evidence: Evidence) -> tuple[DiskState, str]:
-    note = f"; {evidence.record_problem}" if evidence.record_problem else ""
+def _by_label(sif: "Sif", pin: Pin) -> tuple[DiskState, str]:
     if problem := wrong_architecture(sif, pin):
         return DiskState.STALE, problem
     if pin.pinned.scheme is not Scheme.DOCKER:
-        return DiskState.UNBOUND, f"nothing in it says what {pin.pinned.scheme}:// image it is{note}"
+        return DiskState.UNBOUND, f"nothing in it says what {pin.pinned.scheme}:// image it is"
     if digest := sif.pulled_digest:
         if pin.names(digest):
-            return DiskState.BOUND, f"its label says that it was pulled by {digest.short}{note}"
+            return DiskState.BOUND, f"its label says that it was pulled by {digest.short}"
         return DiskState.STALE, f"it was pulled by {digest.short}, the pin is {pin.digest.short}"
     if digest := sif.base_digest:
         if pin.names(digest):
-            return DiskState.BOUND, f"its label says that its tag pointed at {digest.short}{note}"
+            return DiskState.BOUND, f"its label says that its tag pointed at {digest.short}"
         return DiskState.STALE, f"its tag pointed at {digest.short}, the pin is {pin.digest.short}"
     if reference := sif.pulled_reference:
-        return DiskState.UNBOUND, f"it was pulled by a tag, {reference}{note}"
-    return DiskState.UNBOUND, f"it was not pulled from a registry, or does not say so{note}"
+        return DiskState.UNBOUND, f"it was pulled by a tag, {reference}"
+    return DiskState.UNBOUND, "it was not pulled from a registry, or does not say so"
 
 
 def wrong_architecture(sif: "Sif", pin: Pin) -> str:
@@ -145,6 +157,6 @@ def wrong_architecture(sif: "Sif", pin: Pin) -> str:
     return f"it is for {sif.architecture}, the pin is for {here}"
 
 
-def _exposed(evidence: Evidence, record: Record | None) -> bool:
+def _exposed(evidence: Evidence) -> bool:
     """Whether anyone may write to the file, and its file system is not one that says so of every file."""
-    return writable_by_all(evidence.mode) and not (record is not None and record.writable_by_all)
+    return writable_by_all(evidence.mode) and not (evidence.place is not None and evidence.place.writable_by_all)

@@ -2,15 +2,15 @@
 
 Apptainer would reuse whatever its cache has under a digest's key, and its cache proves nothing. So, for one pin:
 
-1. **Copy** an entry of the cache that we have a record of, if its bytes hash to what we recorded when we pulled it.
-   That needs neither a registry nor Apptainer.
+1. **Copy** an entry of the cache that hashes to what is known to be this digest's image (:mod:`.store.facts`). That
+   needs neither a registry nor Apptainer.
 2. Else **make room**: whatever Apptainer would reuse is moved aside, kept under a name that says so. Under our lock
    of that digest, so that two runs do not undo each other's work.
 3. **Pull by digest**, into the empty slot. Apptainer (>= 1.4) checks the manifest, and layers as it downloads them;
    but layers that it has already it takes unseen. So what it built from is hashed afterwards; what is damaged is
    moved aside.
-4. **Examine** the result: a sound SIF, labelled with this very digest, for this machine; then hash it, and **record**
-   the cache's entry, which is the same bytes.
+4. **Examine** the result: a sound SIF, labelled with this very digest, for this machine; then hash it. Of what it
+   hashed to it is known from then on what it is, the cache's entry included, which is the same bytes.
 
 Where the cache is turned off, not ours to write, of a version that keeps no manifests, or got in the way: pull past
 it (``--disable-cache``), so that every byte comes from the registry and is checked on the way.
@@ -37,15 +37,16 @@ from snakemake_apptainer_freshness.common.files import (
     quarantine,
     sha256_of,
     status_of,
-    writable_by_all,
 )
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, UnprovenImage
+from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import facts, places, records
 from snakemake_apptainer_freshness.store.classify import wrong_architecture
-from snakemake_apptainer_freshness.store.records import DamagedRecord, Record
+from snakemake_apptainer_freshness.store.facts import ContentFact, ProvenBy
+from snakemake_apptainer_freshness.store.places import PlaceFact
 
 _MODE: Final = 0o755
 
@@ -59,8 +60,10 @@ class Obtained:
     sha256: str
     size: int
     apptainer: str
-    obtained_by: str
-    obtained_at: str
+    proven_by: ProvenBy
+    proven_at: str
+    manifest: Digest | None = None
+    """The platform's manifest, where it was hashed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +181,7 @@ def _pull_through_cache(pin: Pin, temporary: Path, cache: CacheFolder, source: P
                 raise _Unproven("another program put an image into it at the same time")
             obtained = _examine(pin, temporary, program)
             _prove_blobs(pin, cache, note)
-            _record_entry(pin, cache, obtained)
+            _remember_entry(pin, cache, obtained)
             return obtained
     except (PermissionError, LocalIOError) as error:
         raise _Unproven(f"it is not ours to write ({error})") from None
@@ -189,6 +192,7 @@ def _make_room(pin: Pin, cache: CacheFolder, note: Note) -> None:
     for path in cache.candidates(pin):
         if aside := quarantine(path):
             note(f"Apptainer's cache has an unproven image under this digest; moved aside as {aside.name}")
+        places.forget(path)
         with contextlib.suppress(FileNotFoundError):
             records.path_of(path).unlink()
 
@@ -207,32 +211,37 @@ def _prove_blobs(pin: Pin, cache: CacheFolder, note: Note) -> None:
         raise _Unproven("it holds damaged layers of this image")
 
 
-def _record_entry(pin: Pin, cache: CacheFolder, obtained: Obtained) -> None:
-    """Remember what we pulled into the cache; Apptainer has copied the file from there, so it is the same bytes."""
-    for path in cache.candidates(pin):
-        with contextlib.suppress(OSError):
-            records.store(path, record_of(pin, path, obtained))
+def _remember_entry(pin: Pin, cache: CacheFolder, obtained: Obtained) -> None:
+    """Keep what we pulled into the cache; Apptainer has copied the file from there, so it is the same bytes."""
+    fact = fact_of(pin, obtained)
+    with contextlib.suppress(OSError):
+        facts.keep(fact)
+        for path in cache.candidates(pin):
+            places.keep(path, PlaceFact.of(fact))
 
 
 def _copy_proven(pin: Pin, temporary: Path, cache: CacheFolder) -> Obtained | None:
     """A copy of an entry of the cache that is provably what `pin` names; None where there is none."""
+    proven = [fact for fact in facts.about(pin) if not fact.refuted]
+    if not proven:
+        return None
     for path in cache.candidates(pin):
-        try:
-            record = records.load(path)
-        except DamagedRecord:
-            continue
-        if record is None or record.refuted or record.digest != pin.digest or record.platform != str(pin.platform):
-            continue
-        if _copy(path, temporary) != record.sha256:
-            _remove(temporary)
-            continue
-        return Obtained(
-            sha256=record.sha256,
-            size=record.size,
-            apptainer=record.apptainer,
-            obtained_by=records.COPIED,
-            obtained_at=records.now(),
-        )
+        with contextlib.suppress(OSError, NotAFile):
+            size = status_of(path).st_size
+            if not any(fact.size == size for fact in proven):
+                continue
+            fact = facts.proving(proven, _copy(path, temporary))
+            if fact is None:
+                _remove(temporary)
+                continue
+            return Obtained(
+                sha256=fact.sha256,
+                size=fact.size,
+                apptainer=fact.apptainer,
+                proven_by=ProvenBy.COPIED,
+                proven_at=facts.now(),
+                manifest=fact.manifest,
+            )
     return None
 
 
@@ -282,7 +291,12 @@ def _examine(pin: Pin, temporary: Path, program: Apptainer) -> Obtained:
     if pin.content is not None and sha256 != pin.content.hex:
         raise _refused(pin, f"its SHA-256 is {sha256}, which the reference does not name")
     return Obtained(
-        sha256=sha256, size=size, apptainer=program.version, obtained_by=records.PULLED, obtained_at=records.now()
+        sha256=sha256,
+        size=size,
+        apptainer=program.version,
+        proven_by=ProvenBy.PULLED,
+        proven_at=facts.now(),
+        manifest=facts.manifest_of(pin.digest, pin.platform),
     )
 
 
@@ -293,21 +307,19 @@ def _refused(pin: Pin, reason: str) -> FreshnessError:
     )
 
 
-def record_of(pin: Pin, image: Path, obtained: Obtained) -> Record:
-    """The record of `image`, which was obtained for `pin`; without a stat key, which its first check adds."""
-    return Record(
-        image=image.name,
-        reference=pin.reference.text,
-        pinned=pin.url,
-        digest=pin.digest,
-        platform=str(pin.platform),
-        manifest=pin.manifest,
+def fact_of(pin: Pin, obtained: Obtained) -> ContentFact:
+    """Return what is known of an image that was obtained for `pin`."""
+    return ContentFact(
         sha256=obtained.sha256,
         size=obtained.size,
-        writable_by_all=writable_by_all(status_of(image).st_mode),
+        digest=pin.digest,
+        platform=pin.platform,
+        manifest=obtained.manifest,
+        pinned=pin.url,
+        reference=pin.reference.text,
+        proven_by=obtained.proven_by,
+        proven_at=obtained.proven_at,
         apptainer=obtained.apptainer,
-        obtained_at=obtained.obtained_at,
-        obtained_by=obtained.obtained_by,
     )
 
 

@@ -1,23 +1,14 @@
-"""The record: beside each image that we fetched, what it is and how we got it.
+"""Records that earlier versions wrote beside images: a hint which digest an image may be of, and never believed.
 
-A small JSON file ``<image>.freshness.json``, written atomically, so that any number of runs on any number of hosts
-may read it while it is replaced. It binds the image's bytes (SHA-256) to the digest that they were pulled by. A
-record that is damaged, of a newer version, or of another image says nothing: the image is then judged without it,
-never worse than if there had been no record, and never better.
-
-The record also holds the stat key under which the image was last hashed, so that the next check is one ``stat``. A
-key is kept only once the image's times are two seconds older than the hashing by the clock of the file system itself;
-until then every check hashes anew.
-
-Whoever can write the folder can write records and images alike; against him a record is no protection.
+A small JSON file ``<image>.freshness.json``. Whoever can write the folder can write such a file, and so can whoever
+made a folder that was cloned or copied here. So nothing is concluded from one but which digest to try: what proves an
+image lies in the user's own state folder (:mod:`.store.facts`). Nothing writes them any more.
 """
 
-import contextlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -25,9 +16,7 @@ from snakemake_apptainer_freshness.common.files import (
     NotAFile,
     StatKey,
     read_small,
-    replace_own,
     status_of,
-    unique,
     writable_by_all,
 )
 from snakemake_apptainer_freshness.errors import InvalidDigest
@@ -40,11 +29,6 @@ from snakemake_apptainer_freshness.settings import DISK
 VERSION: Final = 1
 SUFFIX: Final = ".freshness.json"
 
-PULLED: Final = "pulled by digest"
-COPIED: Final = "copied from Apptainer's cache, where we had pulled it by digest"
-BUNDLED: Final = "loaded from a bundle; its SHA-256 is the one that its reference names"
-BUILT: Final = "built from the layers that its digest names, which came in a bundle"
-
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TEXTS: Final = ("image", "reference", "pinned", "platform", "refuted", "apptainer", "obtained_at", "obtained_by")
 _LONGEST_TEXT: Final = 4096
@@ -56,7 +40,7 @@ class DamagedRecord(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What we know of one image because we fetched it.
+    """What an earlier version wrote of one image that it had fetched.
 
     `image` is the file's name, `pinned` what was pulled, `digest` what that names, `manifest` the platform's manifest
     where it is another one, `sha256` (hex) and `size` the file's. `writable_by_all` says that the folder's file
@@ -97,15 +81,6 @@ class Record:
             manifest=self.manifest,
             content=self.digest if pinned.scheme.is_content else None,
         )
-
-    def dumps(self) -> bytes:
-        """The record as it is written."""
-        table: dict[str, Any] = {"version": VERSION}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            table[field.name] = str(value) if isinstance(value, Digest) else value
-        table["stat"] = self.stat.to_dict() if self.stat else None
-        return (json.dumps(table, indent=1) + "\n").encode()
 
     @classmethod
     def loads(cls, content: bytes) -> Self:
@@ -177,40 +152,3 @@ def load(image: Path) -> Record | None:
     if record.image != image.name:
         raise DamagedRecord(f"its record is of another image, {record.image[:80]!r}")
     return record
-
-
-def store(image: Path, record: Record) -> None:
-    """Write the record of `image`; raises OSError where that cannot be done."""
-    target = path_of(image)
-    with contextlib.suppress(OSError):
-        if target.is_symlink() or (target.exists() and not target.is_file()):
-            target.rename(target.with_name(f"{target.name}.quarantine-{unique()}"))
-    replace_own(target, record.dumps())
-
-
-def clock_of(folder: Path) -> int:
-    """What the file system of `folder` says that the time is, in nanoseconds; raises OSError where it is read-only.
-
-    Its clock stamps the images, on NFS the server's; ours may differ, and may be set.
-    """
-    probe = folder / f".freshness-clock-{unique()}"
-    try:
-        probe.touch(exist_ok=False)
-        return probe.lstat().st_mtime_ns
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def with_stat(record: Record, stat: StatKey, *, hashed_at: int) -> Record:
-    """`record` after the image, with the key `stat`, was hashed from `hashed_at` (the file system's clock) on."""
-    return replace(record, stat=stat if stat.settled(hashed_at) else None)
-
-
-def now() -> str:
-    """The time for `obtained_at`."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def renamed(record: Record, image: Path) -> Record:
-    """`record` for the file under the name that it is about to get."""
-    return replace(record, image=image.name)

@@ -1,7 +1,9 @@
 """Run all benchmarks, or those that are named, such as ``python -m tests.bench startup cache``."""
 
 import importlib
+import os
 import sys
+import tempfile
 
 NAMES = ("startup", "cli", "registry", "cache", "recording", "audit", "page")
 
@@ -12,8 +14,10 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 2
-    for name in names or NAMES:
-        importlib.import_module(f"tests.bench.{name}").main()
+    with tempfile.TemporaryDirectory(prefix="bench-state-") as state:
+        os.environ["XDG_STATE_HOME"] = state
+        for name in names or NAMES:
+            importlib.import_module(f"tests.bench.{name}").main()
     return 0
 
 

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from snakemake_apptainer_freshness.actions.check import check_one
-from snakemake_apptainer_freshness.actions.prove import PROVEN, Proof, prove
+from snakemake_apptainer_freshness.actions.prove import Proof, prove
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.registry.resolver import Resolver
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import places
+from snakemake_apptainer_freshness.store.facts import ProvenBy
 from tests.support import images, programs
 from tests.support.images import Image, Index, multi_arch, push, tiny_image
 from tests.support.proofs import (
@@ -161,7 +162,7 @@ def test_an_image_that_was_pulled_by_its_tag_becomes_verified(lab):
     assert proof.files > 300
     assert proof.bytes > 4_000_000
     assert check_one(pin, image).state == "verified"
-    assert records.load(image).obtained_by == PROVEN
+    assert places.load(image).content.proven_by == ProvenBy.COMPARED
 
 
 def test_layers_come_from_the_registry_where_the_cache_has_none(lab):

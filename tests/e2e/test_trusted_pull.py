@@ -21,13 +21,13 @@ from snakemake_apptainer_freshness.errors import PullFailed
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import pull, records
+from snakemake_apptainer_freshness.store import pull, state
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.e2e.conftest import Repository
 from tests.support import images, pins, sifs
 from tests.support.homes import Home, bare_image
 from tests.support.images import multi_arch, tiny_image
-from tests.support.pins import flip_seven_bytes
+from tests.support.pins import flip_seven_bytes, forget_all
 
 ELSEWHERE = "arm64" if images.native_architecture() == "amd64" else "amd64"
 
@@ -96,8 +96,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "fifo": _replace_by(os.mkfifo),
     "symbolic link": _replace_by_link,
     "world-writable and changed": lambda entry: (entry.chmod(0o777), flip_seven_bytes(entry)),
-    "record removed": lambda entry: records.path_of(entry).unlink(),
-    "record damaged": lambda entry: records.path_of(entry).write_bytes(b"{"),
+    "nothing known": lambda _: forget_all(),
+    "fact damaged": lambda _: [path.write_bytes(b"{") for path in state.folder().rglob("*.json")],
 }
 
 
@@ -106,13 +106,16 @@ def damaged_home(tmp_path_factory, shared_registry):
     """A home whose cache holds one image that we pulled and recorded."""
     home = Home.of(tmp_path_factory.mktemp("damaged"))
     pin = Repository(shared_registry, "damaged/tool").pin(bare_image("sound"))
-    home.fetched(pin)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", str(home.folder / "state"))
+        home.fetched(pin)
     return home, pin
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_entry_of_apptainers_cache_is_never_used(damaged_home, damage):
+def test_a_damaged_entry_of_apptainers_cache_is_never_used(damaged_home, damage, monkeypatch):
     home, pin = damaged_home
+    monkeypatch.setenv("XDG_STATE_HOME", str(home.folder / "state"))
     (entry,) = home.cache.candidates(pin)
     DAMAGES[damage](entry)
     image = home.fetched(pin, f"after {damage}")

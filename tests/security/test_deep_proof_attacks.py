@@ -286,7 +286,7 @@ def test_a_layer_of_unknown_type_proves_nothing(original):
     assert judge(original, content=strange).state == "unbound"
 
 
-def test_nothing_is_written_but_the_record(original, tmp_path):
+def test_nothing_is_written_beside_the_image(original, tmp_path):
     image = tmp_path / "x.sif"
     put(image, original.read_bytes())
     image.chmod(0o755)
@@ -294,4 +294,4 @@ def test_nothing_is_written_but_the_record(original, tmp_path):
     proof = prove(PIN, image, registry=Served(content=CONTENT), environment=environment(home))
     assert proof.state == "verified"
     left = {path.name for path in tmp_path.iterdir()} - {"home"}
-    assert left == {"x.sif", "x.sif.freshness.json"}
+    assert left == {"x.sif"}

@@ -39,7 +39,7 @@ def shared(good):
         (good.prefix / name).write_bytes(b"x")
     other = good.prefix / f"{'0' * 32}.simg"
     other.write_bytes(b"x")
-    known = json.loads(records.path_of(image).read_bytes())
+    known = json.loads(pins.plant_record(image, wanted).read_bytes())
     records.path_of(other).write_text(json.dumps({**known, "image": other.name, "reference": f"docker://{EVIL}"}))
     run = replace(journals.numbered(1), workdir=str(good.folder))
     (good.folder / "a.txt").write_bytes(b"abc")

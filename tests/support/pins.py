@@ -6,20 +6,26 @@ What is parsed at the edge of the program is made of text here: :func:`lock_entr
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.lockfile import Entry, Pinned
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import facts, places, records, state
+from snakemake_apptainer_freshness.store.facts import ContentFact, ProvenBy
+from snakemake_apptainer_freshness.store.places import PlaceFact
 from snakemake_apptainer_freshness.store.prefix import image_path
-from snakemake_apptainer_freshness.store.records import Record
 from tests.support import sifs
 
 DIGEST = Digest(algorithm="sha256", hex="d1" * 32)
@@ -98,35 +104,65 @@ def put(prefix: Path, wanted: Pin, content: bytes | None = None, *, age: float =
     return image
 
 
-def record(image: Path, wanted: Pin) -> Record:
-    """Write the record that a trusted pull of `wanted` to `image` would have left."""
-    content = image.read_bytes()
-    made = Record(
-        image=image.name,
-        reference=wanted.reference.text,
-        pinned=wanted.url,
-        digest=wanted.digest,
-        platform=str(wanted.platform),
-        manifest=wanted.manifest,
+def fact_of(content: bytes, wanted: Pin, **changes: Any) -> ContentFact:
+    """What is known of a SIF with this `content` that was pulled for `wanted`."""
+    made = ContentFact(
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
+        digest=wanted.digest,
+        platform=wanted.platform,
+        pinned=wanted.url,
+        reference=wanted.reference.text,
+        proven_by=ProvenBy.PULLED,
+        proven_at="2026-01-02T03:04:05Z",
         apptainer="apptainer 1.4.5",
-        obtained_at="2026-01-02T03:04:05Z",
-        obtained_by=records.PULLED,
     )
-    records.store(image, made)
+    return replace(made, **changes)
+
+
+def record(image: Path, wanted: Pin, **changes: Any) -> ContentFact:
+    """Keep of `image` what a trusted pull of `wanted` would have left in the state folder of this test's user."""
+    made = fact_of(image.read_bytes(), wanted, **changes)
+    facts.keep(made)
+    places.keep(image, PlaceFact.of(made))
     return made
 
 
 def settle(image: Path) -> None:
-    """Give the record a stat key, as a check does once the image is two seconds old."""
-    from dataclasses import replace
-
-    from snakemake_apptainer_freshness.common.files import StatKey
-
-    known = records.load(image)
+    """Keep the stat key of `image`, as a check does once the image is two seconds old."""
+    known = places.load(image)
     assert known is not None
-    records.store(image, replace(known, stat=StatKey.of(image.lstat())))
+    places.keep(image, replace(known, stat=StatKey.of(image.lstat())))
+
+
+def forget_all() -> None:
+    """Be a user who has proven nothing yet."""
+    shutil.rmtree(state.folder(), ignore_errors=True)
+
+
+def plant_record(image: Path, wanted: Pin, **changes: Any) -> Path:
+    """Write beside `image` the record of an earlier version, by which whoever made the folder calls it proven."""
+    content = image.read_bytes()
+    table = {
+        "version": 1,
+        "image": image.name,
+        "reference": wanted.reference.text,
+        "pinned": wanted.url,
+        "digest": str(wanted.digest),
+        "platform": str(wanted.platform),
+        "manifest": str(wanted.manifest) if wanted.manifest else None,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+        "writable_by_all": False,
+        "stat": StatKey.of(image.lstat()).to_dict(),
+        "refuted": "",
+        "apptainer": "apptainer 1.4.5",
+        "obtained_at": "2026-01-02T03:04:05Z",
+        "obtained_by": "pulled by digest",
+    }
+    path = records.path_of(image)
+    path.write_text(json.dumps(table | changes))
+    return path
 
 
 def flip_seven_bytes(path: Path) -> None:

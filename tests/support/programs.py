@@ -69,6 +69,7 @@ def environment(home: Path | None = None) -> dict[str, str]:
             "XDG_CACHE_HOME": str(home / ".cache"),
             "XDG_CONFIG_HOME": str(home / ".config"),
             "XDG_DATA_HOME": str(home / ".local/share"),
+            "XDG_STATE_HOME": str(home / ".local/state"),
         }
     return variables
 

@@ -31,7 +31,6 @@ def test_a_current_tag_and_a_proven_image_are_as_agreed():
 
     assert verdict(current).as_agreed
     assert verdict(current, DiskFact(state=DiskState.VERIFIED)).as_agreed
-    assert verdict(current, DiskFact(state=DiskState.BOUND)).as_agreed
 
 
 @pytest.mark.parametrize("state", list(RemoteState))
@@ -44,7 +43,7 @@ def test_a_registry_that_contradicts_or_does_not_answer_is_not_as_agreed(state):
     assert said.as_agreed is (state in (RemoteState.CURRENT, RemoteState.UNCHECKED))
 
 
-@pytest.mark.parametrize("state", [state for state in DiskState if state not in (DiskState.VERIFIED, DiskState.BOUND)])
+@pytest.mark.parametrize("state", [state for state in DiskState if state is not DiskState.VERIFIED])
 def test_no_other_image_may_run_and_only_one_that_is_not_there_yet_is_as_agreed(state):
     agreed = verdict(RemoteFact(state=RemoteState.CURRENT), DiskFact(state=state)).as_agreed
 

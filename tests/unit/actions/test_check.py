@@ -13,7 +13,7 @@ from snakemake_apptainer_freshness.actions import check as module
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.common import files
 from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import places
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import sifs
 from tests.support.fake_apptainer import python, unprivileged
@@ -27,8 +27,8 @@ def state(image, wanted=None, **how) -> str:
 @pytest.fixture
 def old(monkeypatch):
     """As if images that are made now were hashed a minute later."""
-    real = records.clock_of
-    monkeypatch.setattr(records, "clock_of", lambda folder: real(folder) + 60_000_000_000)
+    real = places.clock_of
+    monkeypatch.setattr(places, "clock_of", lambda folder: real(folder) + 60_000_000_000)
 
 
 def test_each_pin_gets_its_word(tmp_path):
@@ -81,7 +81,7 @@ def test_a_file_touched_within_two_seconds_of_hashing_is_not_trusted_by_its_stat
     image = put(tmp_path, pin())  # its ctime is now
     record(image, pin())
     assert state(image) == "verified"
-    known = records.load(image)
+    known = places.load(image)
     assert known is not None
     assert known.stat is None
 
@@ -91,7 +91,7 @@ def test_after_two_seconds_it_is(tmp_path):
     record(image, pin())
     time.sleep(2.1)
     assert state(image) == "verified"
-    known = records.load(image)
+    known = places.load(image)
     assert known is not None
     assert known.stat is not None
 
@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_written_can_be_checked(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(records, "clock_of", refuse)
+    monkeypatch.setattr(places, "clock_of", refuse)
     assert state(image) == "verified"
 
 

@@ -17,14 +17,13 @@ from snakemake_apptainer_freshness.actions import fetch as module
 from snakemake_apptainer_freshness.actions.check import check
 from snakemake_apptainer_freshness.actions.fetch import default_jobs, fetch
 from snakemake_apptainer_freshness.common.files import HOST, exclusive
-from snakemake_apptainer_freshness.errors import LocalIOError, MissingProgram, PullFailed, UnprovenImage
-from snakemake_apptainer_freshness.freshness import DiskState
+from snakemake_apptainer_freshness.errors import LocalIOError, MissingProgram, NotFound, PullFailed, UnprovenImage
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import pull, records
+from snakemake_apptainer_freshness.store import places, pull
 from snakemake_apptainer_freshness.store.prefix import ItemKind, image_path, survey
 from tests.support import sifs
 from tests.support.fake_apptainer import COPY, FakeApptainer, python
-from tests.support.pins import DIGEST, MANIFEST, REPOSITORY, pin, put, record
+from tests.support.pins import DIGEST, REPOSITORY, pin, put, record
 
 
 @pytest.fixture
@@ -63,14 +62,14 @@ def test_an_absent_image_is_pulled_recorded_and_verified(fake, prefix):
     assert (result.action, result.fact.state, result.error) == ("pulled", "verified", None)
     assert image.read_bytes() == content
     assert image.stat().st_mode & 0o022 == 0
-    known = records.load(image)
+    known = places.load(image).content
     assert known is not None
     assert (known.sha256, known.size) == (sha256(content).hexdigest(), len(content))
-    assert (known.digest, known.manifest, known.reference) == (DIGEST, MANIFEST, pin().reference.text)
-    assert (known.apptainer, known.obtained_by) == ("apptainer 1.4.5", "pulled by digest")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", known.obtained_at)
+    assert (known.digest, known.manifest, known.reference) == (DIGEST, None, pin().reference.text)
+    assert (known.apptainer, known.proven_by) == ("apptainer 1.4.5", "pulled")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", known.proven_at)
     assert check([pin()], prefix)[pin().url].state == "verified"
-    assert kinds(prefix) == ["image", "record"]
+    assert kinds(prefix) == ["image"]
 
 
 def test_what_is_verified_is_kept_and_apptainer_is_not_even_looked_for(fake, prefix):
@@ -80,19 +79,41 @@ def test_what_is_verified_is_kept_and_apptainer_is_not_even_looked_for(fake, pre
     assert (result.action, result.fact.state) == ("kept", "verified")
 
 
-def test_a_bound_image_is_kept_and_stays_bound(fake, prefix):
-    image = put(prefix, pin())
-    (result,) = fetch([pin()], prefix, environment=fake.environment)
-    assert (result.action, result.fact.state) == ("kept", "bound")
-    assert fake.pulls == []
-    assert records.load(image) is None
+class Asked:
+    """A source of manifests and layers that has none, and knows what it was asked for."""
+
+    def __init__(self):
+        self.digests = []
+
+    def manifest(self, reference, digest):
+        self.digests.append(digest)
+        raise NotFound(f"there is no {digest}")
+
+    def blob(self, reference, digest):
+        raise NotFound(f"there is no {digest}")
 
 
-def test_a_bound_image_is_fetched_anew_where_only_proof_will_do(fake, prefix):
-    put(prefix, pin())
+def test_a_bound_image_that_cannot_be_compared_is_fetched_anew(fake, prefix):
+    image = put(prefix, pin(), content := sifs.pulled(f"{REPOSITORY}@{DIGEST}", content=sifs.squashfs(filler=b"\x66")))
     fake.serve(pin())
-    (result,) = fetch([pin()], prefix, environment=fake.environment, accept={DiskState.VERIFIED})
+    steps = []
+    asked = Asked()
+    (result,) = fetch([pin()], prefix, environment=fake.environment, source=asked, report=steps.append)
+
     assert (result.action, result.fact.state) == ("pulled", "verified")
+    assert asked.digests == [DIGEST]
+    assert [step.stage.value for step in steps] == ["proving", "pulling", "note", "done"]
+    assert result.quarantined.read_bytes() == content
+    assert image.read_bytes() != content
+
+
+def test_an_image_that_is_bound_and_proven_elsewhere_is_known_by_its_hash(fake, prefix, tmp_path):
+    record(put(tmp_path / "elsewhere", pin()), pin())
+    put(prefix, pin())
+    (result,) = fetch([pin()], prefix, environment=fake.environment, source=(asked := Asked()))
+
+    assert (result.action, result.fact.state) == ("kept", "verified")
+    assert (asked.digests, fake.pulls) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -105,7 +126,7 @@ def test_a_bad_image_is_moved_aside_and_replaced(fake, prefix, former):
     assert result.fact.state == "verified"
     assert result.quarantined is not None
     assert result.quarantined.read_bytes() == former
-    assert kinds(prefix) == ["image", "quarantine", "record"]
+    assert kinds(prefix) == ["image", "quarantine"]
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/elsewhere")])
@@ -115,7 +136,7 @@ def test_what_is_no_file_is_moved_aside_and_replaced(fake, prefix, make):
     fake.serve(pin())
     (result,) = fetch([pin()], prefix, environment=fake.environment)
     assert result.fact.state == "verified"
-    assert kinds(prefix) == ["image", "quarantine", "record"]
+    assert kinds(prefix) == ["image", "quarantine"]
 
 
 def test_results_come_in_the_order_of_the_pins_each_once(fake, prefix):

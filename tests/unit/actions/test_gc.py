@@ -6,7 +6,6 @@ import os
 import subprocess
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -15,10 +14,11 @@ from snakemake_apptainer_freshness.actions.gc import NeededImages, WasteKind, fr
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.files import HOST, exclusive
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
-from snakemake_apptainer_freshness.store import claims, records
+from snakemake_apptainer_freshness.store import claims, places
+from snakemake_apptainer_freshness.store.facts import ProvenBy
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support.fake_apptainer import python
-from tests.support.pins import OTHER, pin, put, record
+from tests.support.pins import OTHER, forget_all, pin, plant_record, put, record
 from tests.unit.cli.conftest import entry_of
 
 OLD, NEW = pin(), pin(OTHER)
@@ -88,7 +88,8 @@ def test_an_image_that_the_lock_names_stays_and_one_that_it_named_may_go(folder)
 
     assert folder.waste == {(WasteKind.IMAGE, old)}
     assert all(one.is_done for one in folder.free())
-    assert sorted(folder.prefix.iterdir()) == [new, records.path_of(new)]
+    assert sorted(folder.prefix.iterdir()) == [new]
+    assert places.load(old) is None
 
 
 def test_an_image_that_another_registered_lock_needs_stays(folder):
@@ -110,18 +111,16 @@ def test_an_image_without_a_record_is_foreign_and_goes_only_where_that_is_asked_
     assert not image.exists()
 
 
-@pytest.mark.parametrize("damage", ["record of another pin", "another size", "damaged record", "proven later"])
-def test_a_record_that_is_not_the_images_own_leaves_it_foreign(folder, damage):
+@pytest.mark.parametrize("damage", ["another size", "unknown here", "proven later"])
+def test_an_image_that_this_user_did_not_fetch_is_foreign(folder, damage):
     image = folder.fetched(OLD)
-    if damage == "record of another pin":
-        records.store(image, records.renamed(record(folder.fetched(NEW), NEW), image))
-        folder.lock = Lock.of([entry_of(NEW)])
-    elif damage == "proven later":
-        records.store(image, replace(records.load(image), obtained_by="compared with its layers"))
+    if damage == "proven later":
+        record(image, OLD, proven_by=ProvenBy.COMPARED)
     elif damage == "another size":
         image.write_bytes(b"longer than before" * 10_000)
     else:
-        records.path_of(image).write_bytes(b"{}")
+        forget_all()
+        plant_record(image, OLD)
 
     assert [one.file.path for one in folder.plan.foreign] == [image]
     assert folder.waste == set()
@@ -230,12 +229,13 @@ def test_an_image_that_was_fetched_anew_meanwhile_stays(folder):
 
 def test_a_record_whose_image_came_back_meanwhile_stays(folder):
     image = folder.fetched(OLD)
+    noted = plant_record(image, OLD)
     image.rename(image.with_suffix(".aside"))
     found = folder.plan.waste
     image.with_suffix(".aside").rename(image)
 
     assert [one.kept for one in free(found, folder.known)] == ["its image is there again"]
-    assert records.path_of(image).exists()
+    assert noted.exists()
 
 
 def test_an_image_that_is_being_fetched_is_not_disturbed(folder, monkeypatch):

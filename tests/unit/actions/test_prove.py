@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_apptainer_freshness.actions.check import check_one
-from snakemake_apptainer_freshness.actions.prove import PROVEN, REFUTED, Proof, prove
+from snakemake_apptainer_freshness.actions.prove import Proof, prove
 from snakemake_apptainer_freshness.apptainer import base_files, sif
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
@@ -17,7 +17,8 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import facts, places
+from snakemake_apptainer_freshness.store.facts import ProvenBy
 from tests.support import images, sifs
 from tests.support.images import Image, Index, multi_arch
 from tests.support.proofs import Served, built, environment, file, folder, layer, pin_of
@@ -54,19 +55,20 @@ def test_the_same_content_is_verified_and_counted(image):
     assert (proof.fact.state, proof.fact.path) == ("verified", str(image))
 
 
-def test_a_proof_leaves_a_record_by_which_the_image_is_verified_from_then_on(image):
+def test_a_proof_leaves_a_fact_by_which_the_image_is_verified_from_then_on(image):
     pin = pin_of(CONTENT)
     judge(image)
-    record = records.load(image)
+    fact = places.load(image).content
 
-    assert record.obtained_by == PROVEN
-    assert (record.pinned, record.digest, record.manifest) == (pin.url, pin.digest, pin.digest)
+    assert fact.proven_by is ProvenBy.COMPARED
+    assert (fact.pinned, fact.digest, fact.manifest) == (pin.url, pin.digest, pin.digest)
     assert check_one(pin, image).state == "verified"
 
 
-def test_a_proof_can_be_made_without_leaving_a_record(image):
+def test_a_proof_can_be_made_without_leaving_a_fact(image):
     assert judge(image, remember=False).state == "verified"
-    assert records.load(image) is None
+    assert places.load(image) is None
+    assert facts.about(pin_of(CONTENT)) == ()
 
 
 def test_another_content_is_stale_and_the_differences_are_named(image):
@@ -92,7 +94,7 @@ def test_a_refuted_image_is_not_run_by_its_label_from_then_on(image, tmp_path):
     fact = check_one(pin, labelled)
     assert (fact.state, fact.detail) == ("stale", proof.detail)
     assert check_one(pin, labelled, full=True).state == "stale"
-    assert records.load(labelled).obtained_by == REFUTED
+    assert [known.refuted for known in facts.about(pin)] == [proof.detail]
 
 
 def test_what_replaces_a_refuted_image_is_judged_for_itself(image):
@@ -108,9 +110,9 @@ def test_a_refutation_does_not_replace_the_proof_for_another_pin(image):
     assert check_one(pin_of(CONTENT), image).state == "verified"
 
 
-def test_a_refutation_can_be_told_without_leaving_a_record(image):
+def test_a_refutation_can_be_told_without_leaving_a_fact(image):
     assert judge(image, OTHER, remember=False).state == "stale"
-    assert records.load(image) is None
+    assert facts.about(pin_of(OTHER)) == ()
 
 
 def _labelled(image: Path, pin: Pin) -> bytes:
@@ -185,11 +187,14 @@ def test_without_a_registry_the_cache_is_enough_or_it_is_said_what_is_missing(im
     assert judge(image, registry=None).state == "unbound"
 
 
-def test_without_a_registry_the_lock_says_which_manifest_of_an_index_it_is(image, tmp_path):
+def test_without_a_registry_an_index_that_was_hashed_before_says_which_manifest_it_is(image, tmp_path):
     filled(tmp_path / "home", CONTENT)
     index = multi_arch(CONTENT, "s390x")
     pin = pin_of(index, manifest=CONTENT.digest)
-    assert prove(pin, image, registry=None, environment=environment(tmp_path / "home")).state == "verified"
+    home = environment(tmp_path / "home")
+    assert prove(pin, image, registry=None, environment=home).state == "unbound"  # the lock's word alone is a claim
+    facts.keep_index(pin.digest, {pin.platform: CONTENT.digest})
+    assert prove(pin, image, registry=None, environment=home).state == "verified"
 
 
 @pytest.mark.parametrize("what", ["manifest", "config", "layer"])

@@ -11,7 +11,7 @@ from snakemake_apptainer_freshness.actions.provenance import Origins, Target, ta
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import PinKind
-from snakemake_apptainer_freshness.store import records
+from snakemake_apptainer_freshness.store import facts, places
 from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
@@ -85,9 +85,9 @@ def test_an_index_that_has_another_manifest_is_another_image(project):
     assert project.judge(named(pins.OTHER)).answer == "other"
 
 
-def test_the_record_of_an_old_image_says_which_manifest_its_index_has(project):
+def test_an_index_that_was_hashed_says_which_manifest_it_has(project):
     old = pins.pin(pins.OTHER)
-    pins.record(pins.put(project.prefix, old), old)
+    facts.keep_index(pins.OTHER, {Platform.parse(HERE): pins.MANIFEST})
 
     assert project.judge(old.url).answer == "same"
     assert project.memory.manifest(pins.OTHER, Platform.parse(HERE)) == pins.MANIFEST
@@ -108,12 +108,12 @@ def base_digest(digest):
     return sifs.pulled(labels=labels | {"org.opencontainers.image.base.digest": str(digest)}, version="1.5.0")
 
 
-def test_the_label_of_a_tags_image_proves_it_and_that_is_remembered(project):
-    image = project.put(base_digest(pins.DIGEST))
-    assert project.judge(TAG).answer == "same"
+def test_the_label_of_a_tags_image_is_a_claim_and_proves_nothing(project):
+    project.put(base_digest(pins.DIGEST))
 
-    image.unlink()
-    assert project.judge(TAG).answer == "same"
+    judgement = project.judge(TAG)
+    assert judgement.answer == "unknown"
+    assert judgement.detail.startswith("its image is bound: its label says")
 
 
 def test_a_label_that_names_another_digest_proves_nothing(project):
@@ -136,7 +136,7 @@ def test_the_record_of_a_tags_image_proves_it_and_that_is_remembered(project, pi
 
 def test_a_record_of_an_old_digest_proves_a_new_one_with_the_same_manifest(project):
     project_image = project.put(sifs.pulled())
-    pins.record(project_image, pins.pin(pins.OTHER))
+    pins.record(project_image, pins.pin(pins.OTHER), manifest=pins.MANIFEST)
 
     assert project.judge(TAG).answer == "same"
 
@@ -151,7 +151,7 @@ def test_a_record_whose_image_was_altered_proves_nothing(project):
 
 
 def test_an_image_that_was_replaced_after_the_job_started_is_not_what_made_the_output(project):
-    project.put(base_digest(pins.DIGEST), age=60.0)
+    pins.record(project.put(sifs.pulled(), age=60.0), pins.pin())
     origins = project.origins()
 
     assert project.judge(TAG, started=NOW - 120.0, origins=origins).answer == "unknown"
@@ -183,7 +183,7 @@ def test_what_is_remembered_speaks_of_its_time_alone(project):
 @pytest.fixture
 def later(monkeypatch):
     """The clock of the file system is ten seconds ahead, so that what was just written is settled."""
-    monkeypatch.setattr(records, "clock_of", lambda _: time.time_ns() + 10_000_000_000)
+    monkeypatch.setattr(places, "clock_of", lambda _: time.time_ns() + 10_000_000_000)
 
 
 def test_a_file_that_was_proven_once_is_known_again_by_its_times(project, later):
@@ -226,17 +226,17 @@ def test_sources_without_a_digest_are_unknown(project, url):
     assert project.judge(url).answer == "unknown"
 
 
-def test_nothing_is_written_beside_an_image_where_nothing_is_to_be_remembered(project, later):
+def test_nothing_is_kept_of_an_image_where_nothing_is_to_be_remembered(project, later):
     image = project.put(sifs.pulled())
     pins.record(image, replace(pins.pin(), pinned=parse(TAG)))
-    before = records.path_of(image).read_bytes()
+    before = places.path_of(image).read_bytes()
 
     assert Origins(project.prefix, project.memory, remember=False).judge(TAG, NOW, target()).answer == "same"
-    assert records.path_of(image).read_bytes() == before
+    assert places.path_of(image).read_bytes() == before
     assert project.judge(TAG).answer == "same"
     project.memory = TagHistory()
     assert project.judge(TAG).answer == "same"
-    assert records.path_of(image).read_bytes() != before
+    assert places.path_of(image).read_bytes() != before
 
 
 @pytest.mark.parametrize(

@@ -110,11 +110,19 @@ def test_an_entry_whose_name_is_its_hash_is_held_to_it(good):
 
 
 def test_a_path_is_held_to_the_lock_where_its_label_leads_there(good, tmp_path):
+    image = tmp_path / "other.sif"
+    image.write_bytes(sifs.pulled(f"{pins.REPOSITORY}@{pins.DIGEST}", content=sifs.squashfs(filler=b"\x66")))
+    answer = good.run("verify", image)
+
+    assert [row[:3] for row in answer.rows] == [["bound", pins.pin().reference.text, "path"]]
+
+
+def test_a_copy_of_a_proven_image_is_proven_wherever_it_lies(good, tmp_path):
     image = tmp_path / "copy.sif"
     image.write_bytes(sifs.pulled(f"{pins.REPOSITORY}@{pins.DIGEST}"))
     answer = good.run("verify", image)
 
-    assert [row[:3] for row in answer.rows] == [["bound", pins.pin().reference.text, "path"]]
+    assert [row[:3] for row in answer.rows] == [["verified", pins.pin().reference.text, "path"]]
     assert answer.status == 0
 
 

@@ -15,25 +15,26 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store.classify import Evidence, classify, known_by_stat, needs_hash
-from snakemake_apptainer_freshness.store.records import PULLED, Record
+from snakemake_apptainer_freshness.store.facts import ContentFact, ProvenBy
+from snakemake_apptainer_freshness.store.places import PlaceFact
 from tests.support import sifs
 from tests.support.pins import DIGEST, MANIFEST, OTHER, REPOSITORY, lock_entry, pin
 
 SHA256 = "5a" * 32
 KEY = StatKey(host="here", device=1, inode=2, size=3, mtime_ns=4, ctime_ns=5)
-RECORD = Record(
-    image="x.simg",
-    reference=pin().reference.text,
-    pinned=pin().url,
-    digest=DIGEST,
-    platform="linux/amd64",
-    manifest=MANIFEST,
+FACT = ContentFact(
     sha256=SHA256,
     size=3,
+    digest=DIGEST,
+    platform=Platform.parse("linux/amd64"),
+    pinned=pin().url,
+    reference=pin().reference.text,
+    proven_by=ProvenBy.PULLED,
+    proven_at="2026-01-02T03:04:05Z",
     apptainer="apptainer 1.4.5",
-    obtained_at="2026-01-02T03:04:05Z",
-    obtained_by=PULLED,
 )
+PLACE = PlaceFact.of(FACT)
+SETTLED = replace(PLACE, stat=KEY)
 
 
 def image(reference: str, **wanted) -> sif.Sif:
@@ -53,17 +54,17 @@ def test_no_file_is_absent():
 
 
 def test_no_sound_sif_is_corrupt_whatever_is_recorded():
-    broken = replace(FOUND, sif=None, problem="truncated", record=RECORD, sha256=SHA256)
+    broken = replace(FOUND, sif=None, problem="truncated", place=PLACE, fact=FACT, sha256=SHA256)
     assert classify(broken, pin()).state == "corrupt"
     assert classify(broken, pin()).detail == "truncated"
 
 
 def test_the_recorded_hash_verifies():
-    assert state(replace(FOUND, record=RECORD, sha256=SHA256)) == "verified"
+    assert state(replace(FOUND, place=PLACE, fact=FACT, sha256=SHA256)) == "verified"
 
 
 def test_another_hash_than_the_recorded_one_is_altered():
-    assert state(replace(FOUND, record=RECORD, sha256=OTHER.hex)) == "altered"
+    assert state(replace(FOUND, place=PLACE, fact=FACT, sha256=OTHER.hex)) == "altered"
 
 
 def test_a_label_never_verifies():
@@ -116,14 +117,46 @@ def test_an_image_of_32_bit_programs_runs_on_a_64_bit_machine():
     assert state(replace(FOUND, sif=image(f"{REPOSITORY}@{DIGEST}", architecture=sifs.I386))) == "bound"
 
 
-def test_a_record_of_another_pin_says_nothing():
-    for other in (replace(RECORD, digest=OTHER), replace(RECORD, pinned=f"docker://{REPOSITORY}@{OTHER}")):
-        assert state(replace(FOUND, record=other, sha256=SHA256)) == "bound"
-        assert not needs_hash(replace(FOUND, record=other), pin())
+def test_a_fact_about_another_digest_or_platform_says_nothing():
+    for other in (replace(FACT, digest=OTHER), replace(FACT, platform=Platform.parse("linux/arm64"))):
+        assert state(replace(FOUND, place=PLACE, fact=other, sha256=SHA256)) == "bound"
+        assert not needs_hash(replace(FOUND, place=PLACE, fact=other), pin())
+
+
+def test_a_fact_about_the_manifest_proves_a_pin_to_that_manifest():
+    of_index = replace(FACT, manifest=MANIFEST)
+    assert state(replace(FOUND, candidates=(of_index,), sha256=SHA256), pin(MANIFEST)) == "verified"
+    assert state(replace(FOUND, place=PLACE, fact=of_index, sha256=SHA256), pin(MANIFEST)) == "verified"
+
+
+def test_a_manifest_that_only_the_lock_names_proves_nothing():
+    of_manifest = replace(FACT, digest=MANIFEST)
+    assert state(replace(FOUND, place=PLACE, fact=of_manifest, sha256=SHA256), pin()) == "bound"
+
+
+def test_a_file_that_is_known_by_its_hash_is_verified_wherever_it_lies():
+    moved = replace(FOUND, size=3, candidates=(replace(FACT, sha256=OTHER.hex), FACT))
+    assert needs_hash(moved, pin())
+    assert state(replace(moved, sha256=SHA256)) == "verified"
+
+
+def test_a_file_of_a_size_that_no_known_image_has_is_not_hashed():
+    assert not needs_hash(replace(FOUND, size=4, candidates=(FACT,)), pin())
+
+
+def test_a_refuted_file_is_stale_whatever_its_label_says():
+    refuted = replace(FACT, refuted="it holds other files")
+    judged = classify(replace(FOUND, candidates=(refuted,), sha256=SHA256), pin())
+    assert (judged.state, judged.detail) == ("stale", "it holds other files")
+
+
+def test_what_no_pull_makes_is_stale_whatever_its_label_says():
+    started_otherwise = replace(BOUND, launch=b"#!/bin/sh -c evil\n")
+    assert state(replace(FOUND, sif=started_otherwise)) == "stale"
 
 
 def test_an_untouched_file_is_verified_without_being_opened():
-    known = replace(FOUND, sif=None, record=replace(RECORD, stat=KEY))
+    known = replace(FOUND, sif=None, place=SETTLED, fact=FACT)
     assert known_by_stat(known, pin())
     assert state(known) == "verified"
 
@@ -131,25 +164,25 @@ def test_an_untouched_file_is_verified_without_being_opened():
 @pytest.mark.parametrize("field", ["inode", "size", "mtime_ns", "ctime_ns", "device"])
 def test_a_touched_file_is_not_known_by_its_stat_key(field):
     touched = replace(KEY, **{field: 99})
-    assert not known_by_stat(replace(FOUND, stat=touched, record=replace(RECORD, stat=KEY)), pin())
+    assert not known_by_stat(replace(FOUND, stat=touched, place=SETTLED, fact=FACT), pin())
 
 
 def test_another_hosts_device_number_means_nothing():
     elsewhere = replace(KEY, host="elsewhere", device=99)
-    assert known_by_stat(replace(FOUND, stat=elsewhere, record=replace(RECORD, stat=KEY)), pin())
+    assert known_by_stat(replace(FOUND, stat=elsewhere, place=SETTLED, fact=FACT), pin())
 
 
 @pytest.mark.parametrize("mode", [0o100777, 0o100666, 0o100757])
 def test_what_anyone_may_write_proves_nothing(mode):
     open_to_all = replace(FOUND, mode=mode)
     assert state(open_to_all) == "unbound"
-    assert state(replace(open_to_all, record=replace(RECORD, stat=KEY), sha256=SHA256)) == "unbound"
-    assert state(replace(open_to_all, record=RECORD, sha256=OTHER.hex)) == "altered"
+    assert state(replace(open_to_all, place=SETTLED, fact=FACT, sha256=SHA256)) == "unbound"
+    assert state(replace(open_to_all, place=PLACE, fact=FACT, sha256=OTHER.hex)) == "altered"
 
 
 def test_a_file_system_that_gives_every_file_that_mode_is_no_reason():
-    record = replace(RECORD, writable_by_all=True, stat=KEY)
-    assert state(replace(FOUND, mode=0o100777, record=record, sif=None)) == "verified"
+    place = replace(SETTLED, writable_by_all=True)
+    assert state(replace(FOUND, mode=0o100777, place=place, fact=FACT, sif=None)) == "verified"
 
 
 def test_a_content_digest_proves_or_refutes_by_itself():

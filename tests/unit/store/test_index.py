@@ -1,4 +1,4 @@
-"""The index of a folder's records: never wrong, only incomplete."""
+"""The index of what is known of a folder's images: never wrong, only incomplete."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from snakemake_apptainer_freshness.actions import check as checking
 from snakemake_apptainer_freshness.actions.check import check
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import index, records
-from snakemake_apptainer_freshness.store.prefix import INDEX, image_path
-from tests.support.pins import DIGEST, REPOSITORY, flip_seven_bytes, pin, put, record, settle
+from snakemake_apptainer_freshness.store import facts, index, places
+from snakemake_apptainer_freshness.store.prefix import image_path
+from tests.support.pins import DIGEST, flip_seven_bytes, pin, put, record, settle
 
 PINS = [pin(replace(DIGEST, hex=f"{number:064x}")) for number in range(5)]
 
@@ -24,14 +24,14 @@ PINS = [pin(replace(DIGEST, hex=f"{number:064x}")) for number in range(5)]
 def prefix(tmp_path, monkeypatch):
     """Recorded and settled images, and an index of them."""
     monkeypatch.setattr(checking, "DISK", DISK._replace(index_from=3))
-    real = records.clock_of
-    monkeypatch.setattr(records, "clock_of", lambda folder: real(folder) + 60_000_000_000)
+    real = places.clock_of
+    monkeypatch.setattr(places, "clock_of", lambda folder: real(folder) + 60_000_000_000)
     for each in PINS:
         image = put(tmp_path, each)
         record(image, each)
         settle(image)
     check(PINS, tmp_path)
-    assert (tmp_path / INDEX).exists()
+    assert index.path_of(tmp_path).exists()
     return tmp_path
 
 
@@ -48,7 +48,7 @@ def test_a_check_with_an_index_opens_nothing_else(prefix, monkeypatch):
     monkeypatch.setattr(builtins, "open", _only_descriptors)
     facts = check(PINS, prefix)
     assert {fact.state for fact in facts.values()} == {"verified"}
-    assert opened == [INDEX]
+    assert opened == [index.path_of(prefix).name]
 
 
 _open = open
@@ -59,9 +59,9 @@ def _only_descriptors(file, *args, **more):
     return _open(file, *args, **more)
 
 
-def test_it_says_what_the_records_say(prefix):
+def test_it_says_what_the_facts_say(prefix):
     by_index = check(PINS, prefix)
-    (prefix / INDEX).unlink()
+    index.path_of(prefix).unlink()
     assert check(PINS, prefix, remember=False) == by_index
 
 
@@ -71,13 +71,13 @@ def test_a_changed_image_is_not_vouched_for(prefix):
     assert check(PINS, prefix)[PINS[2].url].state == "altered"
 
 
-def test_an_image_whose_record_changed_is_not_vouched_for(prefix):
+def test_an_image_that_was_refuted_meanwhile_is_not_vouched_for(prefix):
     image = image_path(prefix, PINS[2].url)
-    records.path_of(image).write_bytes(b"{}")
-    assert PINS[2].url not in vouched(prefix)
-    records.path_of(image).unlink()
-    assert PINS[2].url not in vouched(prefix)
-    assert check(PINS, prefix)[PINS[2].url].state == "bound"
+    record(image, PINS[2], refuted="it holds other files")
+    index.forget_all()
+    assert vouched(prefix) == []
+    assert check(PINS, prefix)[PINS[2].url].state == "stale"
+    assert vouched(prefix) == [each.url for each in (*PINS[:2], *PINS[3:])]
 
 
 def test_a_world_writable_image_is_not_vouched_for(prefix):
@@ -88,10 +88,14 @@ def test_a_world_writable_image_is_not_vouched_for(prefix):
     assert PINS[0].url not in vouched(prefix)
 
 
-def test_a_world_writable_index_or_record_says_nothing(prefix):
-    records.path_of(image_path(prefix, PINS[0].url)).chmod(0o666)
-    assert vouched(prefix) == [each.url for each in PINS[1:]]
-    (prefix / INDEX).chmod(0o666)
+def test_an_index_that_others_may_write_says_nothing(prefix):
+    index.path_of(prefix).chmod(0o620)
+    assert vouched(prefix) == []
+
+
+def test_an_index_beside_the_images_says_nothing(prefix):
+    planted = index.path_of(prefix).rename(prefix / ".freshness-index.json")
+    assert planted.exists()
     assert vouched(prefix) == []
 
 
@@ -114,22 +118,22 @@ def test_a_folder_in_the_place_of_an_image_is_not_vouched_for(prefix):
         b"{",
         b"[]",
         b"[" * 100_000,
-        b'{"version": 2, "images": {}}',
-        b'{"version": 1, "images": []}',
-        b'{"version": 1}',
+        b'{"version": 3, "images": {}}',
+        b'{"version": 2, "images": []}',
+        b'{"version": 2}',
     ],
 )
 def test_a_damaged_index_says_nothing(prefix, content):
-    (prefix / INDEX).write_bytes(content)
+    index.path_of(prefix).write_bytes(content)
     assert vouched(prefix) == []
     assert {fact.state for fact in check(PINS, prefix, remember=False).values()} == {"verified"}
 
 
-@pytest.mark.parametrize("row", [None, 1, [], ["x"] * 5, [[], "", "", True, []], [["h", 1, 2, 3, 4, "5"]] * 5, {}])
+@pytest.mark.parametrize("row", [None, 1, [], ["x"] * 4, ["", "", True, []], [["h", 1, 2, 3, 4, "5"]] * 4, {}])
 def test_a_damaged_row_says_nothing(prefix, row):
-    table = json.loads((prefix / INDEX).read_bytes())
+    table = json.loads(index.path_of(prefix).read_bytes())
     table["images"][image_path(prefix, PINS[0].url).name] = row
-    (prefix / INDEX).write_text(json.dumps(table))
+    index.path_of(prefix).write_text(json.dumps(table))
     assert vouched(prefix) == [each.url for each in PINS[1:]]
 
 
@@ -140,25 +144,23 @@ def test_a_folder_of_few_images_has_no_index(tmp_path, monkeypatch):
         record(settle_image, each)
         settle(settle_image)
     check(PINS, tmp_path)
-    assert not (tmp_path / INDEX).exists()
+    assert not index.path_of(tmp_path).exists()
 
 
 def test_a_check_that_must_not_write_makes_no_index(prefix):
-    (prefix / INDEX).unlink()
+    index.path_of(prefix).unlink()
     check(PINS, prefix, remember=False)
-    assert not (prefix / INDEX).exists()
+    assert not index.path_of(prefix).exists()
 
 
 def test_what_is_gone_leaves_the_index_when_it_is_made_anew(prefix):
     image_path(prefix, PINS[0].url).unlink()
     index.build(prefix, PINS[1:])
-    assert len(json.loads((prefix / INDEX).read_bytes())["images"]) == 4
+    assert len(json.loads(index.path_of(prefix).read_bytes())["images"]) == 4
 
 
-def test_a_record_that_is_too_young_to_be_known_by_its_times_is_left_out(tmp_path):
-    image = put(tmp_path, pin())
-    record(image, pin())
-    settle(image)
+def test_an_image_that_is_too_young_to_be_known_by_its_times_is_left_out(tmp_path):
+    record(put(tmp_path, pin()), pin())
     index.build(tmp_path, [pin()])
     assert vouched(tmp_path, [pin()]) == []
-    assert REPOSITORY in pin().url
+    assert [fact.digest for fact in facts.about(pin())] == [DIGEST]

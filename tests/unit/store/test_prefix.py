@@ -8,7 +8,7 @@ from snakemake.deployment.singularity import Image
 from snakemake_apptainer_freshness.common.files import lock_path, quarantine
 from snakemake_apptainer_freshness.store import prefix, records
 from snakemake_apptainer_freshness.store.prefix import ItemKind, folder, image_path, survey
-from tests.support.pins import OTHER, pin, put, record
+from tests.support.pins import OTHER, pin, plant_record, put, record
 
 
 class FakeDag:
@@ -52,7 +52,6 @@ def test_the_folder_agrees_with_snakemakes_own_settings(tmp_path, monkeypatch):
 def test_every_file_in_the_folder_is_told_apart(tmp_path):
     wanted, other = pin(), pin(OTHER)
     image = put(tmp_path, wanted)
-    record(image, wanted)
     put(tmp_path, other)
     aside = quarantine(put(tmp_path, wanted))
     assert aside is not None
@@ -60,6 +59,7 @@ def test_every_file_in_the_folder_is_told_apart(tmp_path):
     for name in ("notes.txt", "0" * 32 + ".simg.bak", "x.simg", "cache"):
         (tmp_path / name).touch()
     lock_path(image).touch()
+    plant_record(image, wanted)
     (tmp_path / f"{image.name}.partial-host-1-00000000").touch()
     (tmp_path / prefix.INDEX).touch()
     (tmp_path / ".freshness-clock-host-1-00000000").touch()

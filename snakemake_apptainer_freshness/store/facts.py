@@ -1,0 +1,243 @@
+"""Facts of content: of which digest a SIF is the image, by its SHA-256; true for ever, and wherever the file lies.
+
+A fact comes from having hashed: an image that was pulled by digest past every cache entry that we had not proven, or
+whose files were compared with the layers that the digest names, each layer hashed. It is kept in the user's own state
+folder (:mod:`.store.state`) and nowhere else. What lies beside an image, in a bundle or in a lock is a claim.
+
+There are two kinds:
+
+* :class:`ContentFact`: the SIF with this SHA-256 is, or provably is not, the image of a digest on a platform. One small
+  file each, found by the digest, so that writing one disturbs no other process.
+* Of an index, by its digest: which manifest it has for a platform. It comes from having fetched and hashed the index;
+  what the platform table of a lock says is no such fact.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Self
+
+from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import state
+
+VERSION: Final = 1
+_CONTENTS: Final = "contents"
+_PLATFORMS: Final = "platforms"
+_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_LONGEST_TEXT: Final = 4096
+
+
+class ProvenBy(StrEnum):
+    """How a fact of content came to be known."""
+
+    PULLED = "pulled"
+    COPIED = "copied"
+    COMPARED = "compared"
+    NAMED = "named"
+    BUILT = "built"
+
+    @property
+    def text(self) -> str:
+        """The same in words, for a person."""
+        return _TEXTS[self]
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether this program put the image where it lies."""
+        return self is not ProvenBy.COMPARED
+
+
+_TEXTS: Final = {
+    ProvenBy.PULLED: "pulled by digest",
+    ProvenBy.COPIED: "copied from Apptainer's cache, where we had pulled it by digest",
+    ProvenBy.COMPARED: "proven by comparison with its layers",
+    ProvenBy.NAMED: "loaded from a bundle; its SHA-256 is the one that its reference names",
+    ProvenBy.BUILT: "built from the layers that its digest names, which came in a bundle",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentFact:
+    """That the SIF with this `sha256` (hex) and `size` (bytes) is the image of `digest` on `platform`.
+
+    `manifest` is that platform's manifest where it was hashed, or is `digest` itself; a lock's word for it does not
+    count. `refuted` says why the SIF is provably *not* that image; empty in every other fact. `pinned` and `reference`
+    are the texts under which it was asked for, `apptainer` the program that built it, `proven_at` UTC, ISO 8601.
+    """
+
+    sha256: str
+    size: int
+    digest: Digest
+    platform: Platform
+    manifest: Digest | None = None
+    pinned: str
+    reference: str
+    proven_by: ProvenBy
+    proven_at: str
+    apptainer: str = ""
+    refuted: str = ""
+
+    def is_about(self, pin: Pin) -> bool:
+        """Whether this proves, or refutes, that the SIF is what `pin` names."""
+        return (self.digest, self.platform) == (pin.digest, pin.platform) or self.manifest == pin.digest
+
+    def pin(self) -> Pin:
+        """Return the pin that this is about; raises FreshnessError where a text in it is no reference."""
+        pinned = parse(self.pinned)
+        return Pin(
+            reference=parse(self.reference),
+            pinned=pinned,
+            digest=self.digest,
+            platform=self.platform,
+            manifest=self.manifest,
+            content=self.digest if pinned.scheme.is_content else None,
+        )
+
+    def dumps(self) -> bytes:
+        """Return the fact as it is written."""
+        table: dict[str, Any] = {"version": VERSION}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            table[field.name] = value if value is None or isinstance(value, int) else str(value)
+        return (json.dumps(table, indent=1) + "\n").encode()
+
+    @classmethod
+    def loads(cls, content: bytes) -> Self:
+        """Return the fact that `content` spells; raises ValueError where it is none, or of a newer version."""
+        try:
+            table = json.loads(content)
+            if type(table) is not dict or table.pop("version", None) != VERSION:
+                raise ValueError("not a fact of this version")
+            return cls(**_checked(table))
+        except (TypeError, KeyError, RecursionError, FreshnessError) as error:
+            raise ValueError("not a fact") from error
+
+
+def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(table)
+    if set(values) != {field.name for field in fields(ContentFact)} or type(values["size"]) is not int:
+        raise ValueError("not the keys of a fact")
+    texts = set(values) - {"size", "manifest"}
+    if not all(type(values[key]) is str and len(values[key]) <= _LONGEST_TEXT for key in texts):
+        raise ValueError("not the values of a fact")
+    if _HEX.fullmatch(values["sha256"]) is None:
+        raise ValueError("not a SHA-256")
+    values["digest"] = Digest.parse(values["digest"])
+    values["manifest"] = None if values["manifest"] is None else Digest.parse(values["manifest"])
+    values["platform"] = Platform.parse(values["platform"])
+    values["proven_by"] = ProvenBy(values["proven_by"])
+    return values
+
+
+def keep(fact: ContentFact) -> None:
+    """Keep `fact` under its digest, and under its manifest where that is known; raises OSError where it cannot."""
+    content = fact.dumps()
+    for digest in {fact.digest, fact.manifest or fact.digest}:
+        state.write(_folder_of(digest) / _name_of(fact.sha256, fact.platform), content)
+
+
+def find(digest: Digest, platform: Platform, sha256: str) -> ContentFact | None:
+    """Return what is known of the SIF `sha256` as the image of `digest` on `platform`; None where nothing is."""
+    fact = _load(_folder_of(digest) / _name_of(sha256, platform))
+    return fact if fact is not None and fact.sha256 == sha256 and _is_of(fact, digest) else None
+
+
+def about(pin: Pin) -> tuple[ContentFact, ...]:
+    """Return all that is known of any SIF as what `pin` names."""
+    manifest = manifest_of(pin.digest, pin.platform)
+    found = {}
+    for digest in dict.fromkeys((pin.digest, manifest or pin.digest)):
+        folder = _folder_of(digest)
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(folder)):  # noqa: PTH208  names are all that is needed
+                fact = _load(folder / name) if name.endswith(_SUFFIX) else None
+                if fact is not None and _is_of(fact, digest) and fact.platform == pin.platform:
+                    found[fact.sha256] = fact
+    return tuple(found.values())
+
+
+def _is_of(fact: ContentFact, digest: Digest) -> bool:
+    """Whether `fact` belongs where it lies."""
+    return digest in (fact.digest, fact.manifest)
+
+
+def manifest_of(digest: Digest, platform: Platform) -> Digest | None:
+    """Return the manifest for `platform` of the index `digest`, where it was hashed; else None."""
+    with contextlib.suppress(KeyError, FreshnessError):
+        return Digest.parse(_platforms(digest)[str(platform)])
+    return None
+
+
+def _platforms(digest: Digest) -> dict[str, str]:
+    """What is kept of the index `digest`: the text of each platform and of its manifest."""
+    content = state.read(_index_path(digest), DISK.record_size)
+    with contextlib.suppress(ValueError, KeyError, RecursionError):
+        table = json.loads(content or b"{}")
+        platforms = table["platforms"] if isinstance(table, dict) and table.get("version") == VERSION else {}
+        if isinstance(platforms, dict) and all(isinstance(text, str) for text in platforms.values()):
+            return platforms
+    return {}
+
+
+def keep_index(digest: Digest, platforms: Mapping[Platform, Digest]) -> None:
+    """Keep that the index `digest`, which was fetched and hashed, has these manifests; raises OSError."""
+    known = _platforms(digest)
+    table = known | {str(platform): str(manifest) for platform, manifest in platforms.items()}
+    if table == known:
+        return
+    state.write(
+        _index_path(digest),
+        (json.dumps({"version": VERSION, "platforms": table}, indent=1, sort_keys=True) + "\n").encode(),
+    )
+
+
+def learn(entries: Iterable[Entry]) -> None:
+    """Keep which manifests the indexes of `entries` have, which were just fetched and hashed, as far as it can be."""
+    with contextlib.suppress(OSError):
+        for entry in entries:
+            if entry.platforms:
+                keep_index(entry.digest, entry.platforms)
+
+
+def now() -> str:
+    """Return the time for `proven_at`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_SUFFIX: Final = ".json"
+
+
+def _folder_of(digest: Digest) -> Path:
+    return state.folder() / _CONTENTS / digest.hex[:2] / f"{digest.algorithm}-{digest.hex}"
+
+
+def _name_of(sha256: str, platform: Platform) -> str:
+    return f"{sha256}.{str(platform).replace('/', '-')}{_SUFFIX}"
+
+
+def _index_path(digest: Digest) -> Path:
+    return state.folder() / _PLATFORMS / digest.hex[:2] / f"{digest.algorithm}-{digest.hex}{_SUFFIX}"
+
+
+def _load(path: Path) -> ContentFact | None:
+    content = state.read(path, DISK.record_size)
+    with contextlib.suppress(ValueError):
+        return ContentFact.loads(content) if content is not None else None
+    return None
+
+
+def proving(facts: Iterable[ContentFact], sha256: str) -> ContentFact | None:
+    """Return the one of `facts` that is about the SIF `sha256`; None where none is."""
+    return next((fact for fact in facts if fact.sha256 == sha256), None)

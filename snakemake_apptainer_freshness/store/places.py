@@ -1,0 +1,142 @@
+"""Facts of place: what the file at a path hashed to when it was last looked at; a cache of hashes and no more.
+
+One small file an image, in the user's state folder (:mod:`.store.state`), under the real path of its folder. It names
+the fact of content (:mod:`.store.facts`) that was found to hold, and the stat key under which the file was hashed, so
+that the next check is a ``stat``. A key is kept only once the image's times are two seconds older than the hashing by
+the clock of the file system itself; until then every check hashes anew.
+"""
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Self
+
+from snakemake_apptainer_freshness.common.files import StatKey, unique
+from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import facts, state
+from snakemake_apptainer_freshness.store.facts import ContentFact
+
+VERSION: Final = 1
+_PLACES: Final = "places"
+_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceFact:
+    """That a file hashed to `sha256`, of which a fact says what it is to `digest` on `platform`.
+
+    `stat` is the key under which it was hashed, where that is to be trusted. `writable_by_all` says that the folder's
+    file system gives every file that mode, so that the mode says nothing.
+    """
+
+    sha256: str
+    digest: Digest
+    platform: Platform
+    stat: StatKey | None = None
+    writable_by_all: bool = False
+
+    @classmethod
+    def of(cls, fact: ContentFact, *, stat: StatKey | None = None, writable_by_all: bool = False) -> Self:
+        """Return the fact of the place where the SIF of `fact` lies."""
+        return cls(
+            sha256=fact.sha256,
+            digest=fact.digest,
+            platform=fact.platform,
+            stat=stat,
+            writable_by_all=writable_by_all,
+        )
+
+    @property
+    def content(self) -> ContentFact | None:
+        """The fact of content that this names, where it is known."""
+        return facts.find(self.digest, self.platform, self.sha256)
+
+    def dumps(self) -> bytes:
+        """Return the fact as it is written."""
+        table = {
+            "version": VERSION,
+            "sha256": self.sha256,
+            "digest": str(self.digest),
+            "platform": str(self.platform),
+            "stat": self.stat.to_dict() if self.stat else None,
+            "writable_by_all": self.writable_by_all,
+        }
+        return (json.dumps(table, indent=1) + "\n").encode()
+
+    @classmethod
+    def loads(cls, content: bytes) -> Self:
+        """Return the fact that `content` spells; raises ValueError where it is none, or of a newer version."""
+        try:
+            table = json.loads(content)
+            if type(table) is not dict or table.pop("version", None) != VERSION:
+                raise ValueError("not a fact of this version")
+            return cls(**_checked(table))
+        except (TypeError, KeyError, RecursionError, FreshnessError) as error:
+            raise ValueError("not a fact") from error
+
+
+def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(table)
+    if set(values) != {field.name for field in fields(PlaceFact)} or type(values["writable_by_all"]) is not bool:
+        raise ValueError("not the keys of a fact")
+    if _HEX.fullmatch(values["sha256"]) is None:
+        raise ValueError("not a SHA-256")
+    values["digest"] = Digest.parse(values["digest"])
+    values["platform"] = Platform.parse(values["platform"])
+    values["stat"] = None if values["stat"] is None else StatKey.from_dict(values["stat"])
+    return values
+
+
+def path_of(image: Path) -> Path:
+    """Return where the fact of the file `image` lies."""
+    return folder_of(image.parent) / f"{image.name}.json"
+
+
+def folder_of(folder: Path) -> Path:
+    """Return where the facts of the files in `folder` lie."""
+    return state.folder() / _PLACES / _key_of(str(folder))
+
+
+@lru_cache(maxsize=256)
+def _key_of(folder: str) -> str:
+    """Return the key of `folder`, once resolved: where a link is led elsewhere meanwhile, no stat key fits there."""
+    return state.key_of(Path(folder).absolute())
+
+
+def load(image: Path) -> PlaceFact | None:
+    """Return what is known of the file at `image`; None where nothing is."""
+    content = state.read(path_of(image), DISK.record_size)
+    with contextlib.suppress(ValueError):
+        return PlaceFact.loads(content) if content is not None else None
+    return None
+
+
+def keep(image: Path, place: PlaceFact) -> None:
+    """Keep `place` for the file `image`; raises OSError where that cannot be done."""
+    state.write(path_of(image), place.dumps())
+
+
+def forget(image: Path) -> None:
+    """Forget what the file `image` was."""
+    with contextlib.suppress(OSError):
+        path_of(image).unlink()
+
+
+def clock_of(folder: Path) -> int:
+    """Return what the file system of `folder` says that the time is, in nanoseconds; raises OSError if read-only.
+
+    Its clock stamps the images, on NFS the server's; ours may differ, and may be set.
+    """
+    probe = folder / f".freshness-clock-{unique()}"
+    try:
+        probe.touch(exist_ok=False)
+        return probe.lstat().st_mtime_ns
+    finally:
+        probe.unlink(missing_ok=True)

@@ -1,0 +1,20 @@
+"""A state folder of its own for every test: what one has proven, another does not know."""
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_state_of_the_developer(tmp_path_factory):
+    """What fixtures prove that several tests share lies here, and not in the developer's home."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("shared-state")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path_factory, monkeypatch):
+    """Where this test's user keeps what was proven."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.delenv("APPTAINER_FRESHNESS_STATE", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
