@@ -5,7 +5,6 @@ one) takes the pins that the main process handed over (:class:`.engine.handover.
 writes no lock. Each loads only what it needs.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +53,7 @@ def _for_job(workflow: Any, asked: config.CommandLineFlag) -> Session | None:
         from snakemake_apptainer_freshness.engine.handover import JobPins, keep_what_main_keeps
         from snakemake_apptainer_freshness.engine.images import Images
 
-        luggage = handover.decode(asked.pins, functools.partial(pins_file.read, workflow))
+        luggage = handover.decode(asked.pins, pins_file.read)
         keep_what_main_keeps(workflow)
         options = Options(mode=luggage.mode, on_unverified=luggage.on_unverified)
         images = Images(workflow, options, main=False)

@@ -31,12 +31,11 @@ _SIZE: Final = 64 * 1024 * 1024
 _KEPT: Final = 30 * 86400.0  # seconds
 
 
-def folder_of(workflow: Any) -> Path:
-    """Where the files of pins lie: a path below the working directory, which is that of jobs, too."""
-    return Path(workflow.persistence.path, "apptainer-freshness", "pins")
+FOLDER: Final = Path(".snakemake", "apptainer-freshness", "pins")
+"""Below the working directory, which a job has, too; its ``persistence`` is elsewhere where none is shared."""
 
 
-def read(workflow: Any, name: str) -> bytes:
+def read(name: str) -> bytes:
     """The content of the file `name`, in the process of a job.
 
     Raises
@@ -44,7 +43,7 @@ def read(workflow: Any, name: str) -> bytes:
     LocalIOError
         where it is not there, or cannot be read.
     """
-    path = folder_of(workflow) / (name + _SUFFIX)
+    path = FOLDER.absolute() / (name + _SUFFIX)
     try:
         return read_small(path, _SIZE)
     except FileNotFoundError:
@@ -65,7 +64,7 @@ class PinsFile:
 
     def __init__(self, workflow: Any) -> None:
         self._workflow = workflow
-        self._folder = folder_of(workflow)
+        self._folder = FOLDER.absolute()
         self._names: list[str] = []
         self._held: Mapping[str, Pinned] = {}
 

@@ -1,7 +1,6 @@
 """A run with many images hands them to its jobs by a file."""
 
 import contextlib
-import functools
 import hashlib
 import os
 import time
@@ -10,7 +9,7 @@ import types
 import pytest
 
 from snakemake_apptainer_freshness.engine.handover import Handover, decode
-from snakemake_apptainer_freshness.engine.pins_file import LONGEST, PinsFile, folder_of, read
+from snakemake_apptainer_freshness.engine.pins_file import FOLDER, LONGEST, PinsFile, read
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 from tests.support.pins import run_as
@@ -35,45 +34,45 @@ def workflow(tmp_path, monkeypatch):
     """As much of a workflow as is looked at."""
     monkeypatch.chdir(tmp_path)
     return types.SimpleNamespace(
-        persistence=types.SimpleNamespace(path=str(tmp_path / ".snakemake"), lock=contextlib.nullcontext),
+        persistence=types.SimpleNamespace(lock=contextlib.nullcontext),
         dag=types.SimpleNamespace(get_sources=lambda: {"Snakefile"}),
         remote_execution_settings=types.SimpleNamespace(immediate_submit=False),
     )
 
 
-def in_job(workflow, word):
-    return decode(word, functools.partial(read, workflow)).pins
+def in_job(word):
+    return decode(word, read).pins
 
 
-def files(workflow):
-    return sorted(folder_of(workflow).glob("*")) if folder_of(workflow).exists() else []
+def files():
+    return sorted(FOLDER.glob("*")) if FOLDER.exists() else []
 
 
 def test_two_hundred_images_need_no_file(workflow):
     word = PinsFile(workflow).word(luggage(many(200)))
 
-    assert in_job(workflow, word) == many(200)
-    assert files(workflow) == []
+    assert in_job(word) == many(200)
+    assert files() == []
 
 
 def test_three_thousand_images_take_a_short_word_and_one_file(workflow):
     word = PinsFile(workflow).word(luggage(many(3000)))
 
     assert len(word) < 500
-    assert in_job(workflow, word) == many(3000)
-    assert len(files(workflow)) == 1
+    assert in_job(word) == many(3000)
+    assert len(files()) == 1
 
 
 def test_what_is_met_later_stands_beside_the_file_while_it_is_little(workflow):
     file = PinsFile(workflow)
     first = file.word(luggage(many(3000)))
     second = file.word(luggage(many(3010)))
-    assert len(files(workflow)) == 1
+    assert len(files()) == 1
     third = file.word(luggage(many(6000)))
 
-    assert len(files(workflow)) == 2
+    assert len(files()) == 2
     assert max(map(len, (first, second, third))) < LONGEST
-    assert [len(in_job(workflow, word)) for word in (first, second, third)] == [3000, 3010, 6000]
+    assert [len(in_job(word)) for word in (first, second, third)] == [3000, 3010, 6000]
 
 
 def test_the_file_travels_with_the_sources_and_goes_with_the_run(workflow):
@@ -82,10 +81,10 @@ def test_the_file_travels_with_the_sources_and_goes_with_the_run(workflow):
     assert workflow.dag.get_sources() == {"Snakefile"}
     with workflow.persistence.lock():
         file.word(luggage(many(3000)))
-        [path] = files(workflow)
+        [path] = files()
         assert workflow.dag.get_sources() == {"Snakefile", os.path.relpath(path)}
 
-    assert files(workflow) == []
+    assert files() == []
 
 
 def test_the_file_stays_for_jobs_that_are_only_submitted(workflow):
@@ -95,12 +94,12 @@ def test_the_file_stays_for_jobs_that_are_only_submitted(workflow):
     with workflow.persistence.lock():
         word = file.word(luggage(many(3000)))
 
-    assert len(in_job(workflow, word)) == 3000
+    assert len(in_job(word)) == 3000
 
 
 def test_what_a_killed_run_left_is_removed_after_a_month(workflow):
-    old, young = (folder_of(workflow) / f"{name * 64}.pins" for name in "ab")
-    folder_of(workflow).mkdir(parents=True)
+    old, young = (FOLDER / f"{name * 64}.pins" for name in "ab")
+    FOLDER.mkdir(parents=True)
     for path in (old, young):
         path.touch()
     month_ago = time.time() - 31 * 86400
@@ -117,7 +116,7 @@ def test_what_a_killed_run_left_is_removed_after_a_month(workflow):
 )
 def test_a_job_that_has_not_the_file_stops_and_says_so(workflow, damage, told):
     word = PinsFile(workflow).word(luggage(many(3000)))
-    [path] = files(workflow)
+    [path] = files()
     if damage == "altered":
         path.write_bytes(path.read_bytes()[:-1])
     else:
@@ -126,12 +125,12 @@ def test_a_job_that_has_not_the_file_stops_and_says_so(workflow, damage, told):
         path.mkdir()
 
     with pytest.raises((LocalIOError, UsageError), match=told):
-        in_job(workflow, word)
+        in_job(word)
 
 
 def test_a_folder_that_cannot_be_written_is_said_with_what_to_do(workflow):
-    folder_of(workflow).parent.mkdir(parents=True)
-    folder_of(workflow).touch()
+    FOLDER.parent.mkdir(parents=True)
+    FOLDER.touch()
     with pytest.raises(LocalIOError, match="cannot write the pins of this run") as raised:
         PinsFile(workflow).word(luggage(many(3000)))
 
