@@ -13,6 +13,7 @@ protected. Where the flag is off by its right name, it is not: then it belongs t
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,14 @@ _PARTS: Final = ("fresh", "apptain", "aptain")
 """A misspelling of our key has one of these: everybody else's keys are told apart by a look."""
 _CLOSE: Final = 0.85
 """Of the likeness of difflib; ``apptainer_versions`` has 0.76."""
+
+
+_REFUSED: Final = re.compile(rf"properties are not allowed \([^)]*'{CONFIG_KEY}'[^)]*unexpected\)")
+"""What jsonschema says where a schema is closed."""
+_PAST_SCHEMA: Final = (
+    f"apptainer-freshness: take {CONFIG_KEY} out of the configuration file, and give it where no schema sees it: "
+    f"--config {CONFIG_KEY}=lock, or {ENVIRONMENT_VARIABLE}=lock"
+)
 
 
 class CommandLineFlag(NamedTuple):
@@ -97,6 +106,13 @@ def _is_close(name: str) -> bool:
     import difflib
 
     return difflib.SequenceMatcher(None, name, CONFIG_KEY).ratio() >= _CLOSE
+
+
+def advise(error: Exception) -> None:
+    """Add to an `error` about a schema that refuses the flag how it is given past the schema; others stay."""
+    text = str(error.args[0]) if error.args else ""
+    if _REFUSED.search(text) and _PAST_SCHEMA not in text:
+        error.args = (f"{text.rstrip()}\n{_PAST_SCHEMA}", *error.args[1:])
 
 
 def is_visible(settings: Any) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.engine import config
-from snakemake_apptainer_freshness.engine.seams import BUILD_DAG, CREATE_REPORT, GET_WORKFLOW, unsupported
+from snakemake_apptainer_freshness.engine.seams import BUILD_DAG, CREATE_REPORT, GET_WORKFLOW, INCLUDE, unsupported
 
 _MARK: Final = "_apptainer_freshness_installed"
 
@@ -35,6 +35,7 @@ def _hooked(get_workflow: Callable[..., Any]) -> Callable[..., Any]:
         workflow = get_workflow(self, *args, **kwargs)
         _attach(workflow, asked)
         _attach_report(workflow)
+        _attach_include(workflow)
         return workflow
 
     return with_hook
@@ -73,6 +74,22 @@ def _attach_report(workflow: Any) -> None:
         return reporter.create(create_report, *args, **kwargs)
 
     workflow.create_report = create_report_asked_for
+
+
+def _attach_include(workflow: Any) -> None:
+    """Let the error of a schema that does not know the flag say how it can be given all the same."""
+    if not INCLUDE.is_in(workflow):
+        return
+    include = workflow.include
+
+    def include_with_advice(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return include(*args, **kwargs)
+        except Exception as error:
+            config.advise(error)
+            raise
+
+    workflow.include = include_with_advice
 
 
 def _refuse_on_check(workflow: Any, asked: config.CommandLineFlag) -> None:

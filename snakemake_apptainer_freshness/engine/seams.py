@@ -74,6 +74,13 @@ CREATE_REPORT: Final = Seam(
     "wherever `--report` stands",
     without="`--report-apptainer-freshness-path` alone chooses our reporter",
 )
+INCLUDE: Final = Seam(
+    name="Workflow.include",
+    use=SeamUse.WRAPPED,
+    why="parses a Snakefile. The error of a configuration schema that does not know the flag is followed by how to "
+    "give it past the schema",
+    without="that error stands alone",
+)
 EXPAND_CONTAINER: Final = Seam(
     name="Rule.expand_container_img",
     use=SeamUse.WRAPPED,

@@ -102,6 +102,33 @@ def test_a_workflow_with_a_closed_schema_can_be_run_with_the_flag(tool, workspac
     assert workspace.read("run.txt") == "[]"
 
 
+def test_a_closed_schema_that_refuses_the_flag_is_followed_by_how_to_give_it(tool, workspace):
+    workspace.write(
+        "schema.yaml",
+        """\
+        $schema: http://json-schema.org/draft-07/schema#
+        type: object
+        additionalProperties: false
+        properties: {sample: {type: string}}
+        """,
+    )
+    head = 'from snakemake.utils import validate\nvalidate(config, "schema.yaml")\n'
+    workspace.write("Snakefile", 'configfile: "config.yaml"\n' + head + 'include: "rest.smk"\n')
+    workspace.write("rest.smk", "")
+    workspace.write("config.yaml", "apptainer_freshness: true\n")
+    advice = "apptainer-freshness: take apptainer_freshness out of the configuration file, and give it where no schema"
+    told = workspace.snakemake(fails=True).output
+    assert "Additional properties are not allowed" in told
+    assert told.count(advice) == 1
+    assert told.index("Additional properties") < told.index(advice)
+
+    workspace.write("config.yaml", "apptainer_freshness: true\nsample: 1\n")
+    workspace.write("schema.yaml", workspace.read("schema.yaml").replace("false", "true"))
+    other = workspace.snakemake(fails=True).output
+    assert "1 is not of type" in other
+    assert advice not in other
+
+
 def test_without_sdm_apptainer_it_says_in_one_line_that_there_is_nothing_to_do(tool, workspace):
     workspace.write("Snakefile", 'rule read:\n    output: "x"\n    container: "docker://x/y:1"\n    shell: "touch x"\n')
     result = workspace.snakemake(flag="lock", sdm=False)
