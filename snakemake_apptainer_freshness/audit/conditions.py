@@ -25,6 +25,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.record.run import ImageRecord, Run
+from snakemake_apptainer_freshness.store import facts
 
 _UNRECORDED: Final = frozenset({DiskState.BOUND, DiskState.UNBOUND})
 
@@ -56,6 +57,33 @@ def _condition(image: ImageRecord, path: Path) -> ImageCondition:
         known = look(path).fact
         return replace(now, sha256=known.sha256 if known else image.sha256)
     return _by_record(image, path, now) if fact.state in _UNRECORDED else now
+
+
+def proven(runs: Sequence[Run]) -> frozenset[tuple[str, str]]:
+    """Return by run and image (its url) those whose file, as the record names it by its SHA-256, this user has proven.
+
+    The file may be gone: what was proven of a SHA-256 is true for ever.
+    """
+    known: dict[ImageRecord, bool] = {}
+    for run in runs:
+        for image in run.images:
+            if image not in known:
+                known[image] = _is_proven(image)
+    return frozenset((run.id, image.pinned) for run in runs for image in run.images if known[image])
+
+
+def _is_proven(image: ImageRecord) -> bool:
+    if not (image.digest and image.sha256):
+        return False
+    try:
+        digest, pinned = Digest.parse(image.digest), parse(image.pinned)
+        if pinned.scheme.is_content and digest.hex == image.sha256:
+            return True  # its url names its very hash
+        platform = Platform.parse(image.platform) if image.platform else Platform.here()
+        fact = facts.find(digest, platform, image.sha256)
+    except FreshnessError:
+        return False
+    return fact is not None and not fact.refuted
 
 
 def _manifest(image: ImageRecord) -> Digest | None:

@@ -270,7 +270,14 @@ class _Work:
             notes.append(f"{folder} was moved or copied: its newest run was recorded in {made_in}")
         sealed = _sealed(str(folder), own, sealing)
         disowned = frozenset(one.run for one in sealed.seals if one.state is SealState.BROKEN)
-        judging = OutputJudge(folder=folder, runs=own, metadata=metadata, selection=selection, disowned=disowned)
+        judging = OutputJudge(
+            folder=folder,
+            runs=own,
+            metadata=metadata,
+            selection=selection,
+            disowned=disowned,
+            sealed=frozenset(sealed.vouched),
+        )
         outputs = judging.outputs()
         chosen = selection.runs(own, outputs)
         site = WorkDirectory(

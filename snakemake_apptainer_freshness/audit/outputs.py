@@ -34,11 +34,14 @@ class OutputJudge:
     broken: Sequence[journal.Break] = ()
     disowned: frozenset[str] = frozenset()
     """Runs whose record has a seal that is not its own."""
+    sealed: frozenset[str] = frozenset()
+    """Runs whose record a seal of an allowed signer vouches for."""
     conditions: Mapping[str, ImageCondition] = field(default_factory=dict)
     changed: dict[str, str] = field(default_factory=dict)
     _images: Mapping[str, Mapping[str, ImageRecord]] = field(default_factory=dict)
     _doubted: frozenset[str] = frozenset()
     _covered: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    _proven: frozenset[tuple[str, str]] = frozenset()
     _known: dict[tuple[str, str, str, str], VerdictWithReason] = field(default_factory=dict)
     _being_made: int = 0
     _elsewhere: int = 0
@@ -47,6 +50,7 @@ class OutputJudge:
     def outputs(self) -> list[OutputAudit]:
         """All outputs that are chosen, each with its verdict."""
         self.conditions = conditions.conditions(self.folder, self.runs)
+        self._proven = conditions.proven(self.runs)
         self._covered = covered(self.runs, self.conditions)
         self.broken = journal.chain(self.runs)
         self._doubted = _doubted(self.runs, self.broken) | self.disowned
@@ -146,7 +150,9 @@ class OutputJudge:
             now = self.conditions.get(job.image)
             over = self._covered.get((run.id, job.image), "")
             believed = run.id not in self._doubted
-            self._known[key] = verdicts.by_image(maker, image, now, believed=believed, covered=over)
+            vouched = run.id in self.sealed or (run.id, job.image) in self._proven
+            judged = verdicts.by_image(maker, image, now, believed=believed, vouched=vouched, covered=over)
+            self._known[key] = judged
         return self._known[key]
 
     def _without_us(self, path: str, seen: OutputStatus, *, again: bool) -> OutputAudit:

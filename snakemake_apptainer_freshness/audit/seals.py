@@ -16,13 +16,14 @@ _BELIEVED: Final = frozenset({SealState.GOOD, SealState.UNCHECKED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealAudit:
-    """The seals of one work directory, newest first, and the runs that no good seal vouches for, oldest first.
+    """The seals of one work directory, newest first, the runs that a good seal vouches for, and those `open` without.
 
     `is_checked` says whether there was a file of allowed signers, without which a seal vouches for nothing.
     """
 
     workdir: str
     seals: tuple[Seal, ...] = ()
+    vouched: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
     is_checked: bool = False
 
@@ -57,8 +58,13 @@ def seals(workdir: str, runs: Sequence[Run], check: Callable[[Run], Seal | None]
             before = [one.id for one in _chain(run, by_hash)]
             led_to.update(before)
             vouched.update(before if seal.state is SealState.GOOD else ())
-    left = (run.id for run in runs if run.id not in vouched and run.ending is not Ending.RUNNING)
-    return SealAudit(workdir=workdir, seals=tuple(found), open=tuple(left), is_checked=is_checked)
+    return SealAudit(
+        workdir=workdir,
+        seals=tuple(found),
+        vouched=tuple(run.id for run in runs if run.id in vouched),
+        open=tuple(run.id for run in runs if run.id not in vouched and run.ending is not Ending.RUNNING),
+        is_checked=is_checked,
+    )
 
 
 def to_seal(runs: Sequence[Run]) -> list[Run]:

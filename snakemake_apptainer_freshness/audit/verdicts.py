@@ -5,6 +5,8 @@ What is concluded from what, the first that applies:
 * **Who made it**: the last job of ours that finished it, unless Snakemake's metadata knows a later one. A job that ran
   without us is known by Snakemake's word alone: by its container, where it names a digest (`unproven`) or a tag
   (`unattributable`); else `no record`.
+* **A record is a claim**, which anybody could have written who made the folder. That an image was verified counts where
+  this user has proven the very file that the record names by its SHA-256, or where a seal vouches for the record.
 * **What was put over the image** (a bind over one of its paths, an overlay) may have run in its place: nothing that it
   made then is better than `unproven`.
 * **What cannot be believed proves nothing**: what the record of a run says that was altered afterwards is `no record`
@@ -38,6 +40,8 @@ _SLACK: Final = 2.0
 _ROUNDING: Final = 0.01
 """Seconds that a time may lose as a floating-point number, and on its way through a file system."""
 
+_SEALED: Final = "and no seal of an allowed signer vouches for the record"
+
 VerdictWithReason = tuple[OutputVerdict, str]
 
 
@@ -70,13 +74,20 @@ class Maker:
 
 
 def by_image(
-    maker: Maker, image: ImageRecord | None, now: ImageCondition | None, *, believed: bool, covered: str = ""
+    maker: Maker,
+    image: ImageRecord | None,
+    now: ImageCondition | None,
+    *,
+    believed: bool,
+    vouched: bool,
+    covered: str = "",
 ) -> VerdictWithReason:
     """What the image says of all that one job made.
 
-    `believed` says whether its run's record can be; `covered` what was put over paths of the image, in words.
+    `believed` says whether its run's record can be, or was altered; `vouched` whether anything but the record says that
+    the image was verified; `covered` what was put over paths of the image, in words.
     """
-    judged = _by_image(maker.job, image, now)
+    judged = _by_image(maker.job, image, now, vouched=vouched)
     if covered and judged[0] is OutputVerdict.PROVEN:
         judged = OutputVerdict.UNPROVEN, f"{covered}, so something else may have run; {judged[1]}"
     if believed or judged[0] not in (OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER):
@@ -87,7 +98,9 @@ def by_image(
     return OutputVerdict.UNPROVEN, f"its record says that its image was proven{doubt}"
 
 
-def _by_image(job: JobRecord, image: ImageRecord | None, now: ImageCondition | None) -> VerdictWithReason:
+def _by_image(
+    job: JobRecord, image: ImageRecord | None, now: ImageCondition | None, *, vouched: bool
+) -> VerdictWithReason:
     if not job.image:
         if job.reference:
             return OutputVerdict.NO_CONTAINER, f"its rule names {job.reference}, and its job ran without a container"
@@ -105,15 +118,19 @@ def _by_image(job: JobRecord, image: ImageRecord | None, now: ImageCondition | N
         return OutputVerdict.BAD_IMAGE, f"its image is {now.state} now: {now.detail}; it {was}"
     if not image.digest:
         return OutputVerdict.UNATTRIBUTABLE, f"{image.pinned} names no digest, so it cannot be said which image ran"
-    return _if_sound(image, now, state, was)
+    return _if_sound(image, now, state, was, vouched=vouched)
 
 
-def _if_sound(image: ImageRecord, now: ImageCondition | None, state: str, was: str) -> VerdictWithReason:
+def _if_sound(
+    image: ImageRecord, now: ImageCondition | None, state: str, was: str, *, vouched: bool
+) -> VerdictWithReason:
     """What is said where nothing is known to be bad: `was` says what the image was."""
-    if state == DiskState.VERIFIED:
+    if state == DiskState.VERIFIED and vouched:
         return OutputVerdict.PROVEN, f"its image {was}"
     if now is not None and now.state == DiskState.VERIFIED and image.sha256 and now.sha256 == image.sha256:
         return OutputVerdict.PROVEN, f"its image {was}; the same file is verified now"
+    if state == DiskState.VERIFIED:
+        return OutputVerdict.UNPROVEN, f"its record says that its image {was}; you have not proven that file, {_SEALED}"
     if state == DiskState.UNBOUND:
         return OutputVerdict.UNATTRIBUTABLE, f"its image {was}"
     return OutputVerdict.UNPROVEN, f"its image {was}"

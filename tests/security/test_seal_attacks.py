@@ -1,4 +1,4 @@
-"""Attacks on the chain of records: cut, made anew, sealed by somebody else, with a seal of something else.
+"""Attacks on the chain of records: planted, cut, made anew, sealed by somebody else, with a seal of something else.
 
 Each test is the attack that its name says; the attacker can write the work directory, and has no key of an allowed
 signer.
@@ -13,10 +13,13 @@ import pytest
 
 from snakemake_apptainer_freshness.audit import judge
 from snakemake_apptainer_freshness.audit.judge import Sealing
+from snakemake_apptainer_freshness.audit.results import OutputVerdict
 from snakemake_apptainer_freshness.engine.persistence import read
 from snakemake_apptainer_freshness.record import journal
 from snakemake_apptainer_freshness.record.seal import NAMESPACE, seal_of
-from tests.support import records, ssh
+from tests.support import audits, pins, records, ssh
+
+PROVEN = OutputVerdict.PROVEN
 
 
 class Folder:
@@ -34,10 +37,16 @@ class Folder:
         shutil.rmtree(journal.folder_of(self.folder), ignore_errors=True)
         made = []
         for number in range(1, runs + 1):
-            left = records.output(self.folder, f"{number}.txt")
-            job = records.job(1, "count", left)
-            made.append(replace(records.run(self.folder, number, job), user=user))
+            image = audits.image()
+            job = records.job(1, "count", records.output(self.folder, f"{number}.txt"), ran=image)
+            made.append(replace(records.run(self.folder, number, job, images=(image,)), user=user))
         records.write(self.folder, *made)
+
+    def run_with_an_image(self):
+        image = audits.image()
+        job = records.job(1, "count", records.output(self.folder, "planted.txt"), ran=image)
+        shutil.rmtree(journal.folder_of(self.folder))
+        return records.run(self.folder, 1, job, images=(image,))
 
     def audit(self, *, key=None, allowed=True):
         sealing = Sealing(key=key, allowed=self.allowed if allowed else None)
@@ -78,7 +87,7 @@ def test_chain_made_anew_beside_its_seal(work):
 
     kinds, found = work.audit()
     assert kinds == {"bad-seal", "not-sealed"}
-    assert found.count("proven") == 0
+    assert found.count(PROVEN) == 2  # of the newest record, whose seal is not its own, nothing good is believed
     assert work.audit(allowed=False)[0] == {"bad-seal"}
 
 
@@ -145,3 +154,12 @@ def test_seal_that_is_a_link_to_a_secret_is_not_read(work):
     kinds, found = work.audit()
     assert kinds == {"bad-seal", "not-sealed"}
     assert "PRIVATE KEY" not in repr(found)
+
+
+def test_planted_record_in_a_clone_that_calls_its_image_verified(work):
+    pins.forget_all()
+    records.write(work.folder, work.run_with_an_image(), own=False)
+
+    assert work.audit(allowed=False)[1].count(PROVEN) == 0
+    _, sealed = work.audit(key=work.key)
+    assert sealed.count(PROVEN) == 1

@@ -11,10 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from snakemake_apptainer_freshness.errors import InvalidDigest
+from snakemake_apptainer_freshness.freshness import DiskState
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.record import events, journal
 from snakemake_apptainer_freshness.record.events import MainProcess
 from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, JobResult, OutputRecord, Run
 from snakemake_apptainer_freshness.record.writer import Journal
+from snakemake_apptainer_freshness.store import facts
+from snakemake_apptainer_freshness.store.facts import ContentFact, ProvenBy
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import audits, pins
 
@@ -23,9 +29,18 @@ AGE = 3600
 NAME_MAX = 255
 
 
-def write(workdir: Path, *runs: Run, chained: bool = True, process: MainProcess | None = None) -> list[Run]:
-    """Write the records of `runs`, one chained to the other, as runs in `workdir` do it; they are read back."""
+def write(
+    workdir: Path, *runs: Run, chained: bool = True, process: MainProcess | None = None, own: bool = True
+) -> list[Run]:
+    """Write the records of `runs`, one chained to the other, as runs in `workdir` do it; they are read back.
+
+    Where they are this user's `own`, what they verified is proven in his state folder.
+    """
     previous = ""
+    for image in {
+        image for run in runs for image in run.images if own and image.sha256 and image.disk == DiskState.VERIFIED
+    }:
+        prove(image)
     for run in runs:
         made = replace(run, previous=previous if chained else run.previous)
         path = journal.folder_of(workdir) / f"{run.id}{journal.SUFFIX}"
@@ -45,6 +60,26 @@ def _events(run: Run) -> Iterable[Mapping[str, Any]]:
             yield events.job_ended(job)
     if run.ending not in (Ending.UNKNOWN, Ending.RUNNING):
         yield events.run_ended(run.ending, run.ended)
+
+
+def prove(image: ImageRecord) -> None:
+    """Keep that the file of `image` is what its digest names, as a run of this user did."""
+    try:
+        digest = Digest.parse(image.digest)
+    except InvalidDigest:  # a test of what a hostile record says
+        return
+    facts.keep(
+        ContentFact(
+            sha256=image.sha256,
+            size=image.size,
+            digest=digest,
+            platform=Platform.parse(image.platform),
+            pinned=image.pinned,
+            reference=image.reference,
+            proven_by=ProvenBy.PULLED,
+            proven_at="2026-01-02T03:04:05Z",
+        )
+    )
 
 
 def output(workdir: Path, path: str, content: bytes | None = None, *, hashed: bool = True) -> OutputRecord:

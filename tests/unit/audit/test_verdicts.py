@@ -26,8 +26,8 @@ def maker(image=None, **changes):
     return Maker(run=audits.run(1, job), job=job, left=LEFT)
 
 
-def verdict(image, now=None, *, believed=True, **changes):
-    return by_image(maker(image, **changes), image, now, believed=believed)
+def verdict(image, now=None, *, believed=True, vouched=True, **changes):
+    return by_image(maker(image, **changes), image, now, believed=believed, vouched=vouched)
 
 
 def now(state, **changes):
@@ -36,6 +36,16 @@ def now(state, **changes):
 
 def test_a_verified_image_proves():
     assert verdict(audits.image(), now("verified"))[0] is OutputVerdict.PROVEN
+
+
+def test_that_an_image_was_verified_is_a_claim_of_its_record_unless_something_else_says_so():
+    judged, why = verdict(audits.image(), vouched=False)
+
+    assert judged is OutputVerdict.UNPROVEN
+    assert "you have not proven that file" in why
+    assert (
+        verdict(audits.image(), now("verified", sha256=audits.image().sha256), vouched=False)[0] is OutputVerdict.PROVEN
+    )
 
 
 def test_the_word_of_the_jobs_own_process_counts_more_than_that_of_the_run():
@@ -90,7 +100,7 @@ def test_without_a_container_there_is_nothing_to_prove():
 
 
 def test_an_image_that_the_record_does_not_describe_is_unproven():
-    found = by_image(maker(audits.image()), None, None, believed=True)
+    found = by_image(maker(audits.image()), None, None, believed=True, vouched=True)
 
     assert found[0] is OutputVerdict.UNPROVEN
 
