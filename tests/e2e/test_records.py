@@ -15,7 +15,7 @@ import jsonschema
 import snakemake_apptainer_freshness
 from snakemake_apptainer_freshness.record.journal import chain, folder_of, read_all
 from snakemake_apptainer_freshness.record.run import Ending, JobResult
-from tests.e2e.test_jobs import CLUSTER, cluster  # noqa: F401  a fixture
+from tests.support.clusters import make_cluster
 
 SCHEMA = Path(snakemake_apptainer_freshness.__file__).parent / "schemas" / "run-record.schema.json"
 
@@ -120,7 +120,7 @@ def test_a_run_leaves_a_record_of_all_that_it_ran_and_no_secret(repository, work
     assert jobs["plain",].outputs[0].sha256 == hashlib.sha256(b"plain\n").hexdigest()
 
 
-def test_jobs_of_a_cluster_are_in_the_record_with_the_host_that_they_ran_on(repository, workspace, cluster):  # noqa: F811
+def test_jobs_of_a_cluster_are_in_the_record_with_the_host_that_they_ran_on(repository, workspace):
     tool = repository()
     tool.push("original")
     workspace.write(
@@ -138,7 +138,7 @@ def test_jobs_of_a_cluster_are_in_the_record_with_the_host_that_they_ran_on(repo
     )
     workspace.snakemake("--dry-run", flag="lock")
     assert not folder_of(workspace.folder).exists()
-    workspace.snakemake(*cluster, "--retries", "1", flag="lock")
+    workspace.snakemake(*make_cluster(workspace), "--retries", "1", flag="lock")
     run = record(workspace)
     workspace.snakemake(flag="lock")
     assert record(workspace) == run  # a run with nothing to do leaves none
