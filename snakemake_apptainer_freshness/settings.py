@@ -246,6 +246,8 @@ class Limits(NamedTuple):
 
     manifest_size: int = 4 * 1024 * 1024
     """Caps a manifest (distribution specification: registries should accept at least 4 MiB)."""
+    tag_pages: int = 20
+    """Of the tags of one repository, with 1000 tags each."""
     token_size: int = 64 * 1024
     error_size: int = 64 * 1024
     redirects: int = 5

@@ -39,6 +39,8 @@ class Details:
     version: str = ""
     revision: str = ""
     platform: Platform | None = None
+    size: int = 0
+    """Bytes of its layers as they are fetched; 0 where that is not known."""
 
 
 def details(entries: Iterable[Entry], registry: BlobSource, *, platform: Platform) -> dict[str, Details]:
@@ -60,7 +62,9 @@ def _of(entry: Entry, registry: BlobSource, cache: CacheFolder | None, platform:
         pin = Pin.of(entry, platform=platform)
         pin = replace(pin, digest=pin.manifest or pin.digest)  # the index need not be asked for again
         blobs = Blobs(pin=pin, registry=registry, cache=cache)
-        return parse_configuration(configuration(image_manifest(pin, blobs)[1], blobs))
+        manifest = image_manifest(pin, blobs)[1]
+        said = parse_configuration(configuration(manifest, blobs))
+        return replace(said, size=sum(layer.size for layer in manifest.layers))
     except (FreshnessError, NotComparable):
         return None
 

@@ -23,6 +23,7 @@ from snakemake_apptainer_freshness.cli.lock_report import (
     told,
     unversioned,
 )
+from snakemake_apptainer_freshness.cli.outdated import tell as tell_outdated
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ _HOW_TO_SEE: Final = (
     help="With an upgrade: take also an index that changed while the image for this platform did not.",
 )
 @click.option("--prune", is_flag=True, help="Remove entries that no rule names.")
+@click.option("--outdated", is_flag=True, help="Only tell which tools have a newer version than the tag that is named.")
 @click.option(
     "--wildcard",
     "wildcards",
@@ -83,6 +85,7 @@ def command(
     upgrade: bool,
     take_same_platform: bool,
     prune: bool,
+    outdated: bool,
     allow_unseen: bool,
     dry_run: bool,
     lockfile: Path | None,
@@ -104,39 +107,29 @@ def command(
     rule's container could not be seen, or where a policy forbids an image, 2 wrong use or bad input, 3 a registry or
     file could not be reached.
     """
-    from snakemake_apptainer_freshness.actions.lock import LockRequest, lock, plan
-    from snakemake_apptainer_freshness.actions.lock_io import read_lock
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
-    if upgrade and patterns:
-        raise UsageError("--upgrade takes all images, --upgrade-image some", hint="give one of them")
-    if take_same_platform and not (upgrade or patterns):
-        raise UsageError("--take-same-platform says what an upgrade takes", hint="add --upgrade or --upgrade-image")
-    if allow_unseen and not check:
-        raise UsageError("--allow-unseen says what a check agrees to", hint="add --check, or leave it out")
-    wish = LockRequest(
-        upgrade=("*",) if upgrade else patterns,
+    wish = _wish(
+        check=check,
+        upgrade=upgrade,
+        patterns=patterns,
         take_same_platform=take_same_platform,
         prune=prune,
-        offline=check,
         allow_unseen=allow_unseen,
     )
+    if outdated and (upgrade or patterns or prune or check or dry_run or sarif):
+        raise UsageError(
+            "--outdated only tells: it goes with nothing that checks or changes the lock",
+            hint="take a newer version by naming its tag in the workflow",
+        )
     if references := references_in(arguments):
         workflow, wish = _named(references, lockfile, wish, only=len(references) == len(arguments), wildcards=wildcards)
     else:
         workflow = _read(arguments, lockfile, wish, wildcards=wildcards)
+    if outdated:
+        return tell_outdated(workflow, as_json=as_json)
     with Resolver() as registries:
-        if check or dry_run:
-            before = read_lock(workflow.lockfile)
-            planned = plan(workflow, before, wish, registries=lambda: registries, contents=lambda: registries)
-        else:
-            planned = lock(
-                workflow,
-                wish,
-                registries=lambda: registries,
-                contents=lambda: registries,
-                waiting=_tell_wait(workflow.lockfile),
-            )
+        planned = _planned(workflow, wish, registries, written=not (check or dry_run))
         details = {} if check else _details(planned, registries)
         warnings = registries.warnings
     _show(workflow, planned, details, written=not (check or dry_run or planned.is_forbidden), as_json=as_json)
@@ -152,6 +145,44 @@ def command(
         output.note(_HOW_TO_SEE)
     status = max((error.exit_status for error in planned.failures.values()), default=0)
     return status or int(planned.is_forbidden or (check and not planned.is_as_agreed))
+
+
+def _wish(
+    *, check: bool, upgrade: bool, patterns: tuple[str, ...], take_same_platform: bool, prune: bool, allow_unseen: bool
+) -> "LockRequest":
+    """What the options ask for; those that do not fit together are an error."""
+    from snakemake_apptainer_freshness.actions.lock import LockRequest
+
+    if upgrade and patterns:
+        raise UsageError("--upgrade takes all images, --upgrade-image some", hint="give one of them")
+    if take_same_platform and not (upgrade or patterns):
+        raise UsageError("--take-same-platform says what an upgrade takes", hint="add --upgrade or --upgrade-image")
+    if allow_unseen and not check:
+        raise UsageError("--allow-unseen says what a check agrees to", hint="add --check, or leave it out")
+    return LockRequest(
+        upgrade=("*",) if upgrade else patterns,
+        take_same_platform=take_same_platform,
+        prune=prune,
+        offline=check,
+        allow_unseen=allow_unseen,
+    )
+
+
+def _planned(workflow: "Workflow", wish: "LockRequest", registries: "Resolver", *, written: bool) -> "LockPlan":
+    """What the lock should say, and `written` where that is wished."""
+    from snakemake_apptainer_freshness.actions.lock import lock, plan
+    from snakemake_apptainer_freshness.actions.lock_io import read_lock
+
+    if not written:
+        before = read_lock(workflow.lockfile)
+        return plan(workflow, before, wish, registries=lambda: registries, contents=lambda: registries)
+    return lock(
+        workflow,
+        wish,
+        registries=lambda: registries,
+        contents=lambda: registries,
+        waiting=_tell_wait(workflow.lockfile),
+    )
 
 
 def references_in(arguments: "Sequence[str]") -> tuple[str, ...]:

@@ -48,6 +48,8 @@ from snakemake_apptainer_freshness.settings import Limits
 
 TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _TAGS: Final = 1000
+_NEXT: Final = re.compile(r'<(?:https?://[^/>]*)?(/v2/[A-Za-z0-9%&=?._~+/-]*)>\s*;\s*rel="?next"?')
+"""The address of the next page (distribution specification, listing tags); its host is left aside: it is this one."""
 
 _PUBLIC_ONLY: Final = frozenset({Zone.PUBLIC})
 
@@ -59,6 +61,14 @@ class Document:
     digest: Digest
     body: bytes = field(repr=False)
     content_type: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagList:
+    """The `tags` of a repository, as the registry orders them; `is_whole` says whether there are no more."""
+
+    tags: tuple[str, ...]
+    is_whole: bool
 
 
 class Sink(Protocol):
@@ -140,6 +150,40 @@ class Client:
         answer = self._with_scheme(place, lambda origin: self._authorized(place, origin, "GET", path, limit, sink=sink))
         if answer.status != OK:
             raise self._failure(place, str(digest), answer)
+
+    def tags(self, place: Repository) -> TagList:
+        """The tags of a repository, page after page, so many pages as the limits allow.
+
+        Where the next page is, the registry says; it is asked for only where that is a page of this list.
+
+        Raises
+        ------
+        NotFound
+            where the registry does not have the repository.
+        RegistryError
+            for whatever else went wrong.
+        """
+        start = f"/v2/{place.repository}/tags/list?"
+        path, found = f"{start}n={_TAGS}", dict[str, None]()
+        for _ in range(self._limits.tag_pages):
+            answer = self._tag_page(place, path)
+            found |= dict.fromkeys(_tag_names(place, answer.body))
+            following = _NEXT.search(answer.headers.get("link", ""))
+            if following is None or not following[1].startswith(start):
+                return TagList(tags=tuple(found), is_whole=following is None)
+            path = following[1]
+        return TagList(tags=tuple(found), is_whole=False)
+
+    def _tag_page(self, place: Repository, path: str) -> HttpResponse:
+        limit = self._limits.manifest_size
+        answer = self._with_scheme(place, lambda at: self._authorized(place, at, "GET", path, limit))
+        if answer.status == NOT_FOUND:
+            raise NotFound(f"{place}: the registry has no repository of this name, or lists no tags")
+        if answer.status in (UNAUTHORIZED, FORBIDDEN):
+            raise self._authorizations.refused(place, f"the tags of {place}", answer)
+        if answer.status != OK:
+            raise DamagedAnswer(f"the tags of {place}: the registry answered with status {answer.status}")
+        return answer
 
     def _ask(self, place: Repository, method: str, name: str) -> HttpResponse:
         path = f"/v2/{place.repository}/manifests/{name}"
@@ -288,6 +332,15 @@ def verified(place: Repository, wanted: Digest | None, body: bytes) -> Digest:
             hint="do not use this image: the registry, or something between it and here, is broken or lying",
         )
     return digest
+
+
+def _tag_names(place: Repository, body: bytes) -> list[str]:
+    """The names in a page of tags; what has not the form of a tag is left out (some registries list digests)."""
+    try:
+        tags = json.loads(body)["tags"] or []
+        return [tag for tag in tags if isinstance(tag, str) and TAG.fullmatch(tag)]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DamagedAnswer(f"the tags of {place}: the registry's answer is no list of tags") from None
 
 
 def _digest(text: str) -> Digest | None:

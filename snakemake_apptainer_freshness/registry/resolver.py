@@ -34,7 +34,7 @@ from snakemake_apptainer_freshness.registry.network import Network
 from snakemake_apptainer_freshness.settings import LIMITS, TREE, Limits
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.registry.client import Sink
+    from snakemake_apptainer_freshness.registry.client import Sink, TagList
 
 _POLL: Final = 0.1  # seconds between two looks at whether anybody still reads
 
@@ -181,6 +181,11 @@ class Resolver:
             for key, fact in answers
             for entry in by_meaning[key].values()
         )
+
+    def tags(self, references: Iterable[Reference]) -> "Iterator[tuple[Reference, TagList | FreshnessError]]":
+        """The tags of the repository of each reference to a registry, as they complete. Asking starts at once."""
+        by_meaning = {reference: reference for reference in references}
+        return self._each(by_meaning, lambda reference: self._network.registry(reference).tags(reference))
 
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
         """The manifest or index `digest`, in the repository of the ``docker://`` `reference`; it has been hashed.

@@ -38,7 +38,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
-from snakemake_apptainer_freshness.registry.client import Client, Document, Sink
+from snakemake_apptainer_freshness.registry.client import Client, Document, Sink, TagList
 from snakemake_apptainer_freshness.registry.containers_conf import Repository
 from snakemake_apptainer_freshness.settings import LIMITS
 
@@ -203,6 +203,10 @@ class RegistrySource:
     def manifest(self, reference: Reference, digest: Digest) -> Document:
         """What is served as `digest` in the repository of `reference`; its bytes hash to that."""
         return self._first(reference, lambda place: self._client.fetch(place, str(digest)))
+
+    def tags(self, reference: Reference) -> TagList:
+        """The tags of the repository of `reference`, from the first place that gives them."""
+        return self._first(reference, self._client.tags)
 
     def blob(self, reference: Reference, digest: Digest, sink: Sink) -> None:
         """Give `sink` the blob `digest` of the repository of `reference`, as :meth:`Client.blob` does."""

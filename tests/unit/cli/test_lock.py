@@ -70,6 +70,8 @@ def test_a_lock_that_is_newer_than_this_program(place, snakefile):
     [
         (["--upgrade", "--upgrade-image", "*"], "--upgrade takes all images, --upgrade-image some"),
         (["--take-same-platform"], "--take-same-platform says what an upgrade takes"),
+        (["--outdated", "--upgrade"], "--outdated only tells"),
+        (["--outdated", "--check"], "--outdated only tells"),
         (["--allow-unseen"], "--allow-unseen says what a check agrees to"),
         (["--wildcard", "version"], "--wildcard cannot be 'version'"),
         (["--wildcard", "a b=1"], "--wildcard cannot be 'a b=1'"),

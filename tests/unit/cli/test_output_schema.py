@@ -30,12 +30,15 @@ from tests.support import pins, sifs
 from tests.support.attacks import REPOSITORY
 from tests.support.lab import manifest
 from tests.support.pins import lock_entry
+from tests.support.replies import Reply
 from tests.support.simulator import Simulator, sha256
 from tests.unit.cli.conftest import entry_of
 from tests.unit.cli.test_lock import RULE, SAID, TOOL, everything, workflow
 
 SCHEMA = json.loads(resources.files(schemas).joinpath("output.schema.json").read_text())
 VERBS = [one["$ref"].rpartition("/")[2] for one in SCHEMA["anyOf"]]
+OPTIONS = {"outdated"}
+"""An option of lock that answers another question, in a document of its own."""
 ELSEWHERE = {"audit"}
 """Its document has a schema of its own."""
 
@@ -101,7 +104,7 @@ def verbs_with_json():
 
 
 def test_every_verb_with_json_has_a_definition():
-    assert sorted(verbs_with_json()) == sorted([*VERBS, *ELSEWHERE])
+    assert sorted([*verbs_with_json(), *OPTIONS]) == sorted([*VERBS, *ELSEWHERE])
 
 
 @pytest.mark.parametrize(
@@ -173,6 +176,27 @@ def test_lock(place, registry, monkeypatch):
     assert [one["what"] for one in document["change"]] == ["updated"]
     assert document["unpinnable"]
     assert document["violation"]
+
+
+def test_newer_versions(place, registry, monkeypatch):
+    for name in ("SNAKEMAKE_PROFILE", "SNAKEMAKE_APPTAINER_FRESHNESS"):
+        monkeypatch.delenv(name, raising=False)
+    registry.publish(REPOSITORY, "2", manifest(2))
+    reference = locked(registry, manifest()).reference.text
+    document = fits("outdated", place.run("lock", "--outdated", "--json", reference, f"{reference}rc1").json)
+    shown = place.run("lock", "--outdated", reference)
+
+    assert [one["newer"] for one in document["outdated"]] == [[f"{reference[:-1]}2"], []]
+    assert [one["version"] for one in document["outdated"]] == [True, False]
+    assert shown.status == 0
+    assert shown.rows[0][:3] == ["newer", reference, f"{reference[:-1]}2"]
+    assert "1 image: 1 has a newer version; nothing was changed" in shown.err
+    assert not Path("containers.lock").exists()
+    registry.answer(f"/v2/{REPOSITORY}/tags/list", Reply(status=404))
+    gone = place.run("lock", "--outdated", reference)
+    assert gone.status == 3
+    assert "no repository of this name" in gone.err
+    assert "1 image: none has a newer version" in gone.err
 
 
 def test_lock_with_one_of_everything(place, capsys):

@@ -1,0 +1,95 @@
+"""Outdated: newer versions of a tool than the tag that a workflow names. It tells, and changes nothing.
+
+The registry's list of tags is asked for, and tags are compared by their own scheme (:mod:`.image.versions`). Of the
+newest one it is told when it was made and how large it is; the others are named. What cannot be asked hides no other.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from snakemake_apptainer_freshness.actions.image_content import BlobSource
+from snakemake_apptainer_freshness.actions.labels import Details, details
+from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.image import versions
+from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.lockfile import Entry
+
+
+class Tags(Protocol):
+    """The tags of a repository, and whether that is all of them."""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """As the registry orders them."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there are no more."""
+        ...
+
+
+class TagLister(BlobSource, Protocol):
+    """Whoever can list tags: :class:`.registry.resolver.Resolver`."""
+
+    def tags(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Tags | FreshnessError]]:
+        """The tags of each reference's repository, as answers come in."""
+        ...
+
+    def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
+        """The pin of each reference, or why there is none, as answers come in."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewerVersions:
+    """What is newer than `reference`: whole `references`, the newest first; none where it is the newest.
+
+    `newest` is what the first of them says of itself, where that could be had. `is_whole` says whether all tags of the
+    repository were seen; `error` why they were not; `is_version` whether the tag reads as a version at all.
+    """
+
+    reference: str
+    references: tuple[str, ...] = ()
+    newest: Details | None = None
+    is_whole: bool = True
+    is_version: bool = True
+    error: FreshnessError | None = None
+
+
+def outdated(references: Iterable[str], registry: TagLister, *, platform: Platform) -> list[NewerVersions]:
+    """The newer versions of each of `references` that lies in a registry and names a tag, in their order."""
+    asked = [one for text in references if (one := _with_tag(text)) is not None]
+    versioned = [one for one in asked if versions.parse(one.tag or "") is not None]
+    answers = dict(registry.tags(versioned))
+    newer = {one.text: _newer(one, answers[one]) for one in versioned}
+    said = _newest(newer.values(), registry, platform)
+    newer = {text: replace(one, newest=said.get(next(iter(one.references), ""))) for text, one in newer.items()}
+    return [newer.get(one.text) or NewerVersions(reference=one.text, is_version=False) for one in asked]
+
+
+def _with_tag(text: str) -> Reference | None:
+    try:
+        reference = parse(text)
+    except FreshnessError:  # locking it says so
+        return None
+    return reference if reference.scheme.is_registry and reference.tag and reference.digest is None else None
+
+
+def _newer(reference: Reference, answer: Tags | FreshnessError) -> NewerVersions:
+    if isinstance(answer, FreshnessError):
+        return NewerVersions(reference=reference.text, error=answer)
+    tag = reference.tag or ""
+    name = reference.text.removesuffix(f":{tag}")
+    found = tuple(f"{name}:{other}" for other in versions.newer(tag, answer.tags))
+    return NewerVersions(reference=reference.text, references=found, is_whole=answer.is_whole)
+
+
+def _newest(found: Iterable[NewerVersions], registry: TagLister, platform: Platform) -> dict[str, Details]:
+    """What the newest version of each says of itself; what cannot be had is left out."""
+    wanted = [parse(one.references[0]) for one in found if one.references]
+    entries = [answer for _, answer in registry.resolve(wanted) if isinstance(answer, Entry)]
+    said = details(entries, registry, platform=platform)
+    return {entry.reference.text: said[entry.pinned.text] for entry in entries if entry.pinned.text in said}

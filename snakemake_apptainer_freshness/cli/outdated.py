@@ -1,0 +1,86 @@
+"""``lock --outdated``: newer versions of the tools that a workflow names, told and not taken."""
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from snakemake_apptainer_freshness.cli import output, print_error
+from snakemake_apptainer_freshness.cli.lock_report import rules_of
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.actions.outdated import NewerVersions
+    from snakemake_apptainer_freshness.actions.workflow import Workflow
+
+_SHOWN: Final = 5
+"""Further versions that are named; JSON has all."""
+_ASKING: Final = "asking registries"
+
+
+def tell(workflow: "Workflow", *, as_json: bool) -> int:
+    """Ask for newer versions of what `workflow` names, and print them; the exit status."""
+    from snakemake_apptainer_freshness.actions.outdated import outdated
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
+    from snakemake_apptainer_freshness.image.platform import Platform
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+    with Resolver() as registries, ProgressBars() as bars:
+        bars.begin(_ASKING)
+        found = outdated(workflow.uses, registries, platform=Platform.here())
+        warnings = registries.warnings
+    if as_json:
+        output.document(lockfile=str(workflow.lockfile), outdated=[_as_json(workflow, one) for one in found])
+    else:
+        _show(workflow, found)
+    for warning in warnings:
+        output.note(f"warning: {warning}")
+    errors = [one.error for one in found if one.error is not None]
+    for error in errors:
+        print_error(error)
+    return max((error.exit_status for error in errors), default=0)
+
+
+def _show(workflow: "Workflow", found: "list[NewerVersions]") -> None:
+    newer = [one for one in found if one.references]
+    rows = [("newer", one.reference, *_cells(workflow, one)) for one in newer]
+    if output.at_terminal(sys.stdout):  # references are long: what there is to say stands below, not beside
+        rows = [(what, "\n".join(filter(None, cells))) for what, *cells in rows]
+    output.table(("what", "image"), rows)
+    for one in found:
+        if not one.is_version:
+            output.note(f"not compared: the tag of {one.reference} is no version")
+        elif not one.is_whole:
+            output.note(f"not all seen: the repository of {one.reference} has more tags than are asked for")
+    told = {0: "none has", 1: "1 has"}.get(len(newer), f"{len(newer)} have")
+    output.note(f"{output.counted(len(found), 'image')}: {told} a newer version; nothing was changed")
+
+
+def _cells(workflow: "Workflow", one: "NewerVersions") -> tuple[str, ...]:
+    newest, *others = one.references
+    said = [
+        text
+        for text in (
+            one.newest.created.partition("T")[0] if one.newest else "",
+            output.size(one.newest.size) if one.newest and one.newest.size else "",
+        )
+        if text
+    ]
+    tags = [other.rpartition(":")[2] for other in others]
+    more = f", … and {len(tags) - _SHOWN} more" if len(tags) > _SHOWN else ""
+    also = f"also {', '.join(tags[:_SHOWN])}{more}" if tags else ""
+    when = f" ({', '.join(said)})" if said else ""
+    return f"{newest}{when}", also, rules_of(workflow, one.reference)
+
+
+def _as_json(workflow: "Workflow", one: "NewerVersions") -> dict[str, Any]:
+    return {
+        "reference": one.reference,
+        "newer": list(one.references),
+        "created": (one.newest.created if one.newest else "") or None,
+        "size": (one.newest.size if one.newest else 0) or None,
+        "version": one.is_version,
+        "complete": one.is_whole,
+        "rules": [
+            {"rule": use.rule, "snakefile": use.snakefile, "line": use.line or None}
+            for use in workflow.uses.get(one.reference, ())
+        ],
+        "error": None if one.error is None else output.error_of(one.error, one.reference),
+    }
