@@ -5,6 +5,7 @@ of a later version; for the terms that are used here it differs in the address o
 """
 
 import hashlib
+import json
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -53,6 +54,23 @@ def write(audit: Audit, folder: Path, *, snakefile: Path | None = None) -> None:
     rocrate.write(audit, folder, more)
 
 
+def context_1_1() -> str:
+    """The JSON-LD context that crates name, as text."""
+    text = resources.files("rocrate").joinpath("data/ro-crate.jsonld").read_text()
+    return text.replace("https://bioschemas.org/terms/", "https://bioschemas.org/")
+
+
+def graph(crate: Path) -> Any:
+    """What the crate in the folder `crate` says, as an RDF graph that can be asked in SPARQL."""
+    from rdflib import Graph
+
+    document = json.loads((crate / "ro-crate-metadata.json").read_text())
+    own = document["@context"] if isinstance(document["@context"], list) else [document["@context"]]
+    standard = json.loads(context_1_1())["@context"]
+    document["@context"] = [standard if one == CONTEXT else one for one in own]
+    return Graph().parse(data=json.dumps(document), format="json-ld", publicID="https://crate.example/")
+
+
 def problems(crate: Path, profile: str, monkeypatch: Any) -> list[str]:
     """What the validator finds wrong in the folder `crate`, held to the requirements of `profile`."""
     import requests
@@ -60,8 +78,7 @@ def problems(crate: Path, profile: str, monkeypatch: Any) -> list[str]:
     from rocrate_validator.models import Severity, ValidationSettings
     from rocrate_validator.utils.http import HttpRequester
 
-    text = resources.files("rocrate").joinpath("data/ro-crate.jsonld").read_text()
-    context = text.replace("https://bioschemas.org/terms/", "https://bioschemas.org/").encode()
+    context = context_1_1().encode()
 
     def answer(_self: Any, url: str, *_args: Any, **_options: Any) -> requests.Response:
         response = requests.Response()

@@ -1,7 +1,8 @@
 """An audit as a Workflow Run RO-Crate: the form in which repositories of research data take a run.
 
-Profiles: Workflow Run Crate 0.5 and with it Process Run Crate 0.5 and Workflow RO-Crate 1.0, all upon RO-Crate 1.1. One
-``CreateAction`` a run, whose instrument is the workflow; one a finished job, whose instrument is its rule. Each names
+Profiles: Provenance Run Crate 0.5 and with it Workflow Run Crate 0.5, Process Run Crate 0.5 and Workflow RO-Crate 1.0,
+all upon RO-Crate 1.1. One ``CreateAction`` a run, whose instrument is the workflow; one a job that ended, whose
+instrument is its rule (:mod:`.crate.provenance` has the steps and who controlled them). Each names
 the ``ContainerImage`` that ran, twice: the OCI image by its manifest's or index's digest, and the SIF by the file's own
 SHA-256. The verdict on every output stands with it; each finding is a ``Comment`` on the crate, about what it is about.
 
@@ -14,23 +15,21 @@ of ours, so that it can replace nothing, the crate's metadata least of all. A Sn
 person who asks for the crate names it.
 """
 
-import contextlib
-import getpass
 import itertools
 import mimetypes
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from snakemake_apptainer_freshness.audit.disk import NotCopied, copy, copy_recorded, place
 from snakemake_apptainer_freshness.audit.render import FormatOption, More
+from snakemake_apptainer_freshness.audit.render.crate import entities
+from snakemake_apptainer_freshness.audit.render.crate.provenance import Provenance
 from snakemake_apptainer_freshness.audit.results import SENTENCES, Audit, AuditFinding, OutputAudit
 from snakemake_apptainer_freshness.common.text import unicode
-from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
-from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 from snakemake_apptainer_freshness.record.run import ImageRecord, JobRecord, JobResult, Run
 from snakemake_apptainer_freshness.settings import RECORDS
 
@@ -49,6 +48,8 @@ _PROFILES: Final = (
     ("https://w3id.org/ro/wfrun/workflow/0.5", "Workflow Run Crate", "0.5"),
     ("https://w3id.org/workflowhub/workflow-ro-crate/1.0", "Workflow RO-Crate", "1.0"),
 )
+_PROVENANCE: Final = ("https://w3id.org/ro/wfrun/provenance/0.5", "Provenance Run Crate", "0.5")
+"""A crate of runs that ran no job has no steps, and does not conform to it."""
 _SNAKEMAKE: Final = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
 _BIOSCHEMAS: Final = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 _STATUS: Final = {
@@ -103,6 +104,10 @@ def _library() -> Any:
     return ROCrate
 
 
+def _ran_a_job(audit: Audit) -> bool:
+    return any(job.result in _STATUS for run in audit.runs for job in run.jobs)
+
+
 class _Crate:
     """One crate while it is made."""
 
@@ -133,7 +138,8 @@ class _Crate:
             | {name: f"{_WFRUN}#{name}" for name in ("registry", "tag", "sha256")}
         )
         profiles = [
-            self._add("CreativeWork", identifier, name=name, version=version) for identifier, name, version in _PROFILES
+            self._add("CreativeWork", identifier, name=name, version=version)
+            for identifier, name, version in (*_PROFILES, *([_PROVENANCE] if _ran_a_job(audit) else []))
         ]
         crate.root_dataset["conformsTo"] = profiles
         crate.metadata["conformsTo"] = [
@@ -141,8 +147,10 @@ class _Crate:
             {"@id": _PROFILES[-1][0]},
         ]
         workflow = self._workflow(audit.runs[-1])
+        provenance = Provenance(crate, workflow)
         for run in audit.runs:
-            self._run(run, workflow)
+            self._run(run, workflow, provenance)
+        provenance.finish()
         for path in self._outputs:
             self._output(path)  # also what no record knows of
         for number, finding in enumerate(audit.findings, start=1):
@@ -164,12 +172,12 @@ class _Crate:
             self._copy_of_snakefile(run),
             _SNAKEFILE,
             properties={
-                "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
+                "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
                 "name": unicode(named.name),
                 "version": run.source.commit or "unknown",
                 "conformsTo": {"@id": _BIOSCHEMAS},
                 "encodingFormat": "text/plain",
-                "url": _address(named.absolute()),
+                "url": entities.address(named.absolute()),
             },
         )
         self._add("CreativeWork", _BIOSCHEMAS, name="ComputationalWorkflow", version="1.0-RELEASE")
@@ -195,48 +203,50 @@ class _Crate:
             ) from None
         return made
 
-    def _run(self, run: Run, workflow: Any) -> None:
+    def _run(self, run: Run, workflow: Any, provenance: Provenance) -> None:
         finished = [job for job in run.jobs if job.result is JobResult.FINISHED]
         images = {image.pinned: self._image(image) for image in run.images}
         results = [self._output(output.path) for job in finished for output in job.outputs]
         action = self._add(
             "CreateAction",
-            _run_id(run.id),
+            entities.run_id(run.id),
             name=f"Run {run.id}",
             description=f"snakemake in mode {run.mode} of apptainer-freshness, ended: {run.ending}",
-            **_times(run.started, run.ended),
+            **entities.times(run.started, run.ended),
             instrument=workflow,
-            agent=self._add("Person", f"#user-{quote(unicode(run.user))}", name=run.user or _nobody()),
-            object=_unique([*self._lock(run), *self._record(run)]),
-            result=_unique(results),
+            agent=self._add("Person", f"#user-{quote(unicode(run.user))}", name=run.user or entities.current_user()),
+            object=entities.unique([*self._lock(run), *self._record(run)]),
+            result=entities.unique(results),
         )
         if used := [entity for found in images.values() for entity in found]:
-            action["containerImage"] = _unique(used)
+            action["containerImage"] = entities.unique(used)
         self._crate.root_dataset.append_to("mentions", action)
         for number, job in enumerate(run.jobs):
             if job.result in _STATUS:
-                self._job(run, number, job, images)
+                provenance.ran(run, number, job, self._job(run, number, job, images))
+        provenance.organized(run, action)
 
-    def _job(self, run: Run, number: int, job: JobRecord, images: Mapping[str, list[Any]]) -> None:
+    def _job(self, run: Run, number: int, job: JobRecord, images: Mapping[str, list[Any]]) -> Any:
         wildcards = ", ".join(f"{name}={value}" for name, value in job.wildcards.items())
         action = self._add(
             "CreateAction",
-            f"{_run_id(run.id)}-job-{number}",
+            f"{entities.run_id(run.id)}-job-{number}",
             name=f"{job.rule}{f' ({wildcards})' if wildcards else ''}",
             description=f"Job {job.id}, attempt {job.attempt}{f', on {job.host}' if job.host else ''}",
             actionStatus=_STATUS[job.result],
             instrument=self._rule(job.rule, run),
             agent={"@id": f"#user-{quote(unicode(run.user))}"},
-            **_times(job.started, job.ended),
+            **entities.times(job.started, job.ended),
         )
         made = [one for output in job.outputs for one in self._outputs.get(output.path, ())]
         if inputs := dict.fromkeys(path for one in made for path in one.inputs):
-            action["object"] = _unique(self._output(path) for path in inputs)
+            action["object"] = entities.unique(self._output(path) for path in inputs)
         if job.result is JobResult.FINISHED:
-            action["result"] = _unique(self._output(output.path) for output in job.outputs)
+            action["result"] = entities.unique(self._output(output.path) for output in job.outputs)
         if used := images.get(job.image):
-            action["containerImage"] = _unique(used)
+            action["containerImage"] = entities.unique(used)
         self._crate.root_dataset.append_to("mentions", action)
+        return action
 
     def _finding(self, number: int, finding: AuditFinding) -> None:
         comment = self._add(
@@ -247,14 +257,14 @@ class _Crate:
             text=f"{finding.text}; {finding.acknowledged.sentence}" if finding.acknowledged else finding.text,
         )
         if about := [entity for subject in finding.subjects for entity in self._subject(subject)]:
-            comment["about"] = _unique(about)
+            comment["about"] = entities.unique(about)
         self._crate.root_dataset.append_to("comment", comment)
 
     def _subject(self, subject: str) -> list[Any]:
         """The output, the run or the images that a finding names so."""
         if subject in self._outputs:
             return [self._output(subject)]
-        run = self._crate.get(_run_id(subject))
+        run = self._crate.get(entities.run_id(subject))
         return [run] if run is not None else self._named.get(subject, [])
 
     def _rule(self, name: str, run: Run) -> Any:
@@ -263,7 +273,7 @@ class _Crate:
                 "SoftwareApplication",
                 f"#rule-{quote(unicode(name))}",
                 name=f"rule {name}",
-                url=_address(Path(run.source.snakefile).absolute()),
+                url=entities.address(Path(run.source.snakefile).absolute()),
                 softwareVersion=run.source.commit or "unknown",
             )
         return self._rules[name]
@@ -277,7 +287,7 @@ class _Crate:
         return self._images[key]
 
     def _image_entities(self, image: ImageRecord) -> Iterator[Any]:
-        named = _named(image.reference)
+        named = entities.named(image.reference)
         if image.digest.startswith("sha256:"):
             digest = image.digest.removeprefix("sha256:")
             yield self._add(
@@ -293,7 +303,7 @@ class _Crate:
                 "ContainerImage",
                 f"#sif-{image.sha256}",
                 additionalType={"@id": f"{_WFRUN}#SIFImage"},
-                identifier=_address(Path(image.path)) if image.path.startswith("/") else image.pinned,
+                identifier=entities.address(Path(image.path)) if image.path.startswith("/") else image.pinned,
                 sha256=image.sha256,
                 description=f"{image.disk}: {image.proof}" if image.proof else image.disk,
                 **named,
@@ -302,7 +312,7 @@ class _Crate:
     def _output(self, path: str) -> Any:
         """A file that was made or read, described where it lies."""
         if path not in self._files:
-            address = _address(self._workdir / path)
+            address = entities.address(self._workdir / path)
             self._files[path] = self._crate.add_file(address, fetch_remote=False, properties=self._properties(path))
         return self._files[path]
 
@@ -343,53 +353,4 @@ class _Crate:
         return [self._files[name]]
 
     def _add(self, kind: str, identifier: str, /, **properties: Any) -> Any:
-        from rocrate.model.contextentity import ContextEntity
-
-        known = self._crate.get(identifier)
-        if known is not None:
-            return known
-        entity = ContextEntity(self._crate, identifier, properties={"@type": kind})
-        for key, value in properties.items():
-            entity[key] = unicode(value) if isinstance(value, str) else value
-        return self._crate.add(entity)
-
-
-def _run_id(run: str) -> str:
-    return f"#run-{quote(unicode(run))}"
-
-
-def _named(reference: str) -> dict[str, str]:
-    """Registry, name and tag of a reference, as far as it has them."""
-    reference = unicode(reference)
-    try:
-        parsed = parse(reference)
-    except FreshnessError:
-        return {"name": reference, "registry": "unknown"}
-    names = {"name": parsed.repository or parsed.path or reference, "registry": parsed.host or "this machine"}
-    return names | ({"tag": parsed.tag} if parsed.tag else {})
-
-
-def _address(path: Path) -> str:
-    """The absolute `path` as an address, whatever its name is made of."""
-    try:
-        return path.as_uri()
-    except UnicodeEncodeError:  # a lone surrogate, which stands for no byte
-        return f"file://{quote(unicode(str(path)))}"
-
-
-def _times(started: str, ended: str) -> dict[str, str]:
-    """Both times, where they are known, in the form of ISO 8601 that the profiles ask for."""
-    times = {"startTime": started, "endTime": ended}
-    return {name: datetime.fromisoformat(time).isoformat() for name, time in times.items() if time}
-
-
-def _unique(entities: Iterable[Any]) -> Any:
-    """Each entity once; a single one by itself, as RO-Crate 1.1 recommends."""
-    found = list({entity.id: entity for entity in entities}.values())
-    return found[0] if len(found) == 1 else found
-
-
-def _nobody() -> str:
-    with contextlib.suppress(KeyError, OSError):
-        return getpass.getuser()
-    return "unknown"
+        return entities.entity(self._crate, kind, identifier, **properties)

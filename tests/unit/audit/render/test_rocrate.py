@@ -35,7 +35,7 @@ def of_type(entities, kind):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("profile", ["workflow-run-crate", "process-run-crate"])
+@pytest.mark.parametrize("profile", ["provenance-run-crate", "workflow-run-crate", "process-run-crate"])
 def test_the_official_validator_takes_it(written, profile, monkeypatch):
     assert crates.problems(written, profile, monkeypatch) == []
 
