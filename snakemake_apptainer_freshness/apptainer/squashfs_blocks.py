@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Self
 
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
 from snakemake_apptainer_freshness.settings import TreeLimits
@@ -191,8 +191,7 @@ class Image:
         return content
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileBlocks:
+class FileBlocks(NamedTuple):
     """The blocks of one file: they follow each other from `start` on, and unpack to `length` bytes.
 
     `words` say of each block how many bytes it takes, and whether it is compressed; 0 is a block of zeros that takes
@@ -206,8 +205,7 @@ class FileBlocks:
     tail: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FragmentUse:
+class FragmentUse(NamedTuple):
     """The end of one file in a fragment: `size` bytes at `offset` of what the fragment unpacks to."""
 
     node: Node

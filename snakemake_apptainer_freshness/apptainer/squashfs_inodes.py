@@ -8,18 +8,19 @@ and all numbers from one to the superblock's count are there. What a folder list
 import struct
 import sys
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
-from snakemake_apptainer_freshness.apptainer.squashfs_tables import NO_XATTRS, Metadata, Tables
+from snakemake_apptainer_freshness.apptainer.squashfs_tables import METADATA, NO_XATTRS, Metadata, Tables
 from snakemake_apptainer_freshness.image.tree import PERMISSIONS, FileType, Node, NotComparable
 from snakemake_apptainer_freshness.settings import TreeLimits
 
-_HEADER: Final = struct.Struct("<4H2I")
+_HEADER: Final = "<4H2I"
+"""Of every inode: kind, mode, user, group, time, number."""
 _INDEX: Final = struct.Struct("<3I")
-_LONGEST_INODE: Final = 56
-"""Of what has a fixed length in an inode."""
+_SHORTEST_INODE: Final = 20
+_WINDOW: Final = 8 * METADATA
+"""So much of the table is read at once: most inodes take some thirty bytes."""
 _EXTENDED: Final = 7
 """Added to an inode's type where it has more fields."""
 _TYPES: Final = (
@@ -31,22 +32,12 @@ _TYPES: Final = (
     FileType.FIFO,
     FileType.SOCKET,
 )
-_BODIES: Final = {
-    1: struct.Struct("<2I2HI"),
-    2: struct.Struct("<4I"),
-    3: struct.Struct("<2I"),
-    4: struct.Struct("<2I"),
-    5: struct.Struct("<2I"),
-    6: struct.Struct("<I"),
-    7: struct.Struct("<I"),
-    8: struct.Struct("<4I2HI"),
-    9: struct.Struct("<3Q4I"),
-    10: struct.Struct("<2I"),
-    11: struct.Struct("<3I"),
-    12: struct.Struct("<3I"),
-    13: struct.Struct("<2I"),
-    14: struct.Struct("<2I"),
-}
+_BODIES: Final = (
+    "2I2HI", "4I", "2I", "2I", "2I", "I", "I",
+    "4I2HI", "3Q4I", "2I", "3I", "3I", "2I", "2I",
+)  # fmt: skip
+_INODES: Final = {kind: struct.Struct(_HEADER + body) for kind, body in enumerate(_BODIES, 1)}
+"""What has a fixed length in an inode, by its kind."""
 _NO_FRAGMENT: Final = 0xFFFFFFFF
 _LONGEST_TARGET: Final = 4095
 _LONGEST_NAME: Final = 255
@@ -56,8 +47,10 @@ _DOTS: Final = 3
 """A listing is so much shorter than its inode says, for ``.`` and ``..``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+# Named tuples: there may be a million of each, and a frozen dataclass takes four times as long to make.
+
+
+class Content(NamedTuple):
     """Where the content of a file is: blocks from `start` on, and its end in the fragment `fragment` at `offset`.
 
     `length` are the bytes in blocks, `tail` those in the fragment, which is None where there are none.
@@ -71,8 +64,7 @@ class Content:
     tail: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class Listing(NamedTuple):
     """Where the listing of a folder is: `size` bytes at `offset` of the metadata block at `block`.
 
     `index_at` is the position in the table of inodes of `index_count` entries that say where in the listing to look.
@@ -86,8 +78,7 @@ class Listing:
     index_count: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inode:
+class Inode(NamedTuple):
     """One inode: `reference` is what folders call it, `links` how many entries it says that it has.
 
     `content` is there for files, `listing` for folders.
@@ -111,6 +102,7 @@ class InodeTable:
         self._owners: dict[tuple[int, int], tuple[int, int]] = {}
         self._size = 0
         self._limits = limits
+        self._window, self._window_at = b"", 0
 
     def __iter__(self) -> Iterator[Inode]:
         at = 0
@@ -120,31 +112,33 @@ class InodeTable:
 
     def _inode(self, at: int) -> tuple[Inode, int]:
         """The inode at position `at`, and the position after it."""
-        fixed = self._table.some(at, _LONGEST_INODE)
-        if len(fixed) < _HEADER.size:
+        start = at - self._window_at
+        if len(self._window) - start < _WINDOW // 2:
+            self._window, self._window_at, start = self._table.some(at, _WINDOW), at, 0
+        if len(self._window) - start < _SHORTEST_INODE:
             raise NotComparable("the table of inodes of its file system breaks off")
-        kind, mode, user, group, _time, number = _HEADER.unpack_from(fixed)
-        body = _BODIES.get(kind)
-        if body is None or mode & ~PERMISSIONS or len(fixed) < _HEADER.size + body.size:
+        layout = _INODES.get(self._window[start] | self._window[start + 1] << 8)
+        if layout is None or len(self._window) - start < layout.size:
             raise NotComparable("its file system has an inode of an unknown kind")
-        fields = body.unpack_from(fixed, _HEADER.size)
+        kind, mode, user, group, _time, number, *fields = layout.unpack_from(self._window, start)
+        if mode & ~PERMISSIONS:
+            raise NotComparable("its file system has an inode with an impossible mode")
         extended = kind > _EXTENDED
         node = Node(kind=_TYPES[(kind - 1) % _EXTENDED], mode=mode, owner=self._owner(user, group))
-        reference, after = self._table.reference(at), at + _HEADER.size + body.size
+        reference, after = self._table.reference(at), at + layout.size
         content, listing, xattrs = None, None, NO_XATTRS
-        match node.kind:
-            case FileType.FOLDER:
-                links, xattrs, listing, after = self._folder(fields, after, extended=extended)
-                node.children = {}
-            case FileType.FILE:
-                links, xattrs, node.size, content, after = self._file(fields, after, extended=extended)
-            case _:
-                links, xattrs, after = self._other(node, fields, after, extended=extended)
-        node.capability = self._capability(xattrs)
-        found = Inode(number=number, reference=reference, node=node, links=links, content=content, listing=listing)
-        return found, after
+        if node.kind is FileType.FILE:
+            links, xattrs, node.size, content, after = self._file(fields, after, extended=extended)
+        elif node.kind is FileType.FOLDER:
+            links, xattrs, listing, after = self._folder(fields, after, extended=extended)
+            node.children = {}
+        else:
+            links, xattrs, after = self._other(node, fields, after, extended=extended)
+        if xattrs != NO_XATTRS:
+            node.capability = self._capability(xattrs)
+        return Inode(number, reference, node, links, content, listing), after
 
-    def _other(self, node: Node, fields: tuple[int, ...], after: int, *, extended: bool) -> tuple[int, int, int]:
+    def _other(self, node: Node, fields: Sequence[int], after: int, *, extended: bool) -> tuple[int, int, int]:
         """Links, extended attributes and end of what is neither file nor folder."""
         xattrs = NO_XATTRS
         if node.kind is FileType.LINK:
@@ -158,8 +152,6 @@ class InodeTable:
         return fields[0], xattrs, after
 
     def _capability(self, xattrs: int) -> bytes:
-        if xattrs == NO_XATTRS:
-            return b""
         if self._tables.xattrs is None:
             raise NotComparable("its file system refers to extended attributes that are not there")
         return self._tables.xattrs.capability(xattrs)
@@ -181,7 +173,7 @@ class InodeTable:
             raise NotComparable("its file system has a symbolic link with an impossible target")
         return target, at + size
 
-    def _folder(self, fields: tuple[int, ...], after: int, *, extended: bool) -> tuple[int, int, Listing, int]:
+    def _folder(self, fields: Sequence[int], after: int, *, extended: bool) -> tuple[int, int, Listing, int]:
         count, index_at, xattrs = 0, after, NO_XATTRS
         if extended:
             links, size, block, parent, count, offset, xattrs = fields
@@ -197,7 +189,7 @@ class InodeTable:
         )
         return links, xattrs, listing, after
 
-    def _file(self, fields: tuple[int, ...], after: int, *, extended: bool) -> tuple[int, int, int, Content, int]:
+    def _file(self, fields: Sequence[int], after: int, *, extended: bool) -> tuple[int, int, int, Content, int]:
         links, xattrs, sparse = 1, NO_XATTRS, 0
         if extended:
             start, size, sparse, links, number, offset, xattrs = fields
@@ -218,7 +210,7 @@ class InodeTable:
             words.frombytes(self._table.read(after, 4 * blocks))
             if sys.byteorder == "big":
                 words.byteswap()
-        content = Content(start=start, words=words, length=size - tail, fragment=fragment, offset=offset, tail=tail)
+        content = Content(start, words, size - tail, fragment, offset, tail)
         return links, xattrs, size, content, after + 4 * blocks
 
 

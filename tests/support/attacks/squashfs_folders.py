@@ -249,7 +249,7 @@ ATTACKS: dict[Callable[[Patched], object], str] = {
     folder_without_room_for_its_dots: "a folder of an impossible size",
     listing_in_the_middle_of_a_block: "the middle of a block of a table",
     inode_of_an_unknown_kind: "an inode of an unknown kind",
-    inode_whose_mode_makes_it_a_link: "an inode of an unknown kind",
+    inode_whose_mode_makes_it_a_link: "an inode with an impossible mode",
     owner_that_is_not_there: "an owner that is not in its table",
     link_without_a_target: "a symbolic link with an impossible target",
     link_with_an_endless_target: "a symbolic link with an impossible target",
