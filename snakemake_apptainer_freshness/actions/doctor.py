@@ -1,8 +1,8 @@
 """The doctor: folders of images, and what in them is wrong or only takes space.
 
-A *problem* is what makes a run fail or lets it run something unproven. *Space* is what nobody needs any more, or has
-twice: no harm in it, and how much it is. Nothing is deleted or moved; nothing is hashed: two files are the same build
-where their headers (each build has its own identity) and sizes are.
+A *problem* is what makes a run fail or lets it run something unproven; *slow* is what makes it wait. *Space* is what
+nobody needs any more, or has twice: no harm in it, and how much it is. Nothing is deleted or moved; nothing is hashed:
+two files are the same build where their headers (each build has its own identity) and sizes are.
 """
 
 import os
@@ -29,8 +29,11 @@ from snakemake_apptainer_freshness.actions.folders import (
 )
 from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.actions.machine import KnownLogin, MachineProblem, ProgramVersion, Variable
+from snakemake_apptainer_freshness.actions.mounting import KIND as SLOW
+from snakemake_apptainer_freshness.actions.mounting import slowness
 from snakemake_apptainer_freshness.actions.survey import LockedPins
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.common.environment import temporary_folder as temporary_files
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, writable_by_all
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.settings import DISK
@@ -54,6 +57,7 @@ class Weight(StrEnum):
     """How bad something is."""
 
     PROBLEM = "problem"
+    SLOW = "slow"
     SPACE = "space"
 
 
@@ -103,12 +107,13 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
         temporary_folder(environment),
     ]
     ailments = [_of_problem(problem) for problem in problems]
+    ailments += [_of_problem(one) for one in slowness(environment, temporary_files(environment))]
     ailments += _of_folders(folders, environment)
     ailments += _of_prefix(prefix, locked)
     for cache in roots.values():
         ailments += _of_cache(cache)
     ailments += _duplicates([*images_in(prefix), *(file for cache in roots.values() for file in entries_in(cache))])
-    ailments.sort(key=lambda ailment: (ailment.weight is Weight.SPACE, -ailment.size))
+    ailments.sort(key=lambda ailment: (list(Weight).index(ailment.weight), -ailment.size))
     return Diagnosis(
         versions=found,
         folders=folders,
@@ -120,7 +125,8 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
 
 
 def _of_problem(problem: MachineProblem) -> DoctorFinding:
-    return DoctorFinding(weight=Weight.PROBLEM, kind=problem.kind, text=problem.text, hint=problem.hint)
+    weight = Weight.SLOW if problem.kind == SLOW else Weight.PROBLEM
+    return DoctorFinding(weight=weight, kind=problem.kind, text=problem.text, hint=problem.hint)
 
 
 def _lock(lockfile: Path | None) -> tuple[LockedPins | None, list[MachineProblem]]:

@@ -29,8 +29,8 @@ def command(lockfile: Path | None, prefix: str | None, *, as_json: bool) -> int:
     Nothing is changed, nothing is hashed, no registry is asked and no credential helper started. Of logins only the
     hosts are shown, and where they stand.
 
-    A 'problem' makes a run fail, or lets it run what is not proven. 'space' is what nobody needs any more, or has
-    twice.
+    A 'problem' makes a run fail, or lets it run what is not proven. 'slow' makes it wait. 'space' is what nobody needs
+    any more, or has twice.
 
     Exit status: 0 where there is no problem, 1 where there is one, 2 wrong use.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_apptainer_freshness import cli
+from snakemake_apptainer_freshness.actions import mounting
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from tests.support import pins
 from tests.support.fake_apptainer import FakeApptainer
@@ -80,6 +81,7 @@ def place(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", fake.environment["PATH"])
     monkeypatch.setenv("TMPDIR", str(fake.temporary))
     monkeypatch.setenv("APPTAINER_UNSQUASH", "1")
+    monkeypatch.setattr(mounting, "SMALL", 0)  # where tests keep their files says nothing of this place
     monkeypatch.chdir(folder)
     return Place(home=home, folder=folder, fake=fake, capsys=capsys)
 
