@@ -14,6 +14,7 @@ from snakemake_apptainer_freshness.cli.common import (
     lock_place,
     sarif_option,
 )
+from snakemake_apptainer_freshness.cli.lock_markdown import write as write_markdown
 from snakemake_apptainer_freshness.cli.lock_report import (
     document_of,
     path_from_here,
@@ -73,6 +74,12 @@ _HOW_TO_SEE: Final = (
     type=click.Path(path_type=Path),
     help="The lock to make or complete.  [default: the workflow's]",
 )
+@click.option(
+    "--markdown",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what changes into a file, as the text of a pull request.",
+)
 @sarif_option
 @json_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[REFERENCE]... [-- SNAKEMAKE ARGUMENTS]")
@@ -89,6 +96,7 @@ def command(
     allow_unseen: bool,
     dry_run: bool,
     lockfile: Path | None,
+    markdown: Path | None,
     sarif: Path | None,
     as_json: bool,
 ) -> int:
@@ -117,7 +125,7 @@ def command(
         prune=prune,
         allow_unseen=allow_unseen,
     )
-    if outdated and (upgrade or patterns or prune or check or dry_run or sarif):
+    if outdated and (upgrade or patterns or prune or check or dry_run or sarif or markdown):
         raise UsageError(
             "--outdated only tells: it goes with nothing that checks or changes the lock",
             hint="take a newer version by naming its tag in the workflow",
@@ -132,11 +140,14 @@ def command(
         planned = _planned(workflow, wish, registries, written=not (check or dry_run))
         details = {} if check else _details(planned, registries)
         warnings = registries.warnings
-    _show(workflow, planned, details, written=not (check or dry_run or planned.is_forbidden), as_json=as_json)
+    written = not (check or dry_run or planned.is_forbidden)
+    _show(workflow, planned, details, written=written, as_json=as_json)
     for warning in warnings:
         output.note(f"warning: {warning}")
     for reference, error in planned.failures.items():
         print_error(_placed(workflow, reference, error))
+    if markdown is not None:
+        write_markdown(markdown, workflow, planned, details, written=written)
     if sarif is not None:
         from snakemake_apptainer_freshness.cli.lock_sarif import of_plan, write
 
