@@ -6,8 +6,10 @@ For each pin whose image is not proven as it lies there:
   the others find its result.
 * A sound image that lies there is compared with its layers, where that costs less than to fetch it
   (:mod:`.actions.attest`).
-* Else the image is obtained under a temporary name in the same folder (:mod:`.store.pull`), what is known of it is
-  kept in the user's state folder, and then it is renamed. Nobody ever sees half an image.
+* Else the image comes from a mirror on this machine, from its registry, or from a mirror on the network, in this order
+  (:mod:`.actions.elsewhere`).
+* It is obtained under a temporary name in the same folder (:mod:`.store.pull`), what is known of it is kept in the
+  user's state folder, and then it is renamed. Nobody ever sees half an image.
 * A file that was in its place is not deleted but moved aside: it may be the only copy of what a result was made with.
 * What killed runs left behind for this image is removed.
 
@@ -30,6 +32,7 @@ from typing import Any
 
 from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, may_be_attested
 from snakemake_apptainer_freshness.actions.check import check, check_one
+from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
@@ -43,7 +46,7 @@ from snakemake_apptainer_freshness.common.files import (
     writable_by_all,
 )
 from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
-from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
+from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, PullFailed, UnprovenImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
@@ -124,7 +127,9 @@ def fetch(
     Raises
     ------
     LocalIOError
-        where the folder cannot be made.
+        where the folder cannot be made, or the mirrors cannot be read.
+    InvalidSettings
+        where the mirrors cannot be understood.
     """
     wanted = list({pin.url: pin for pin in pins}.values())
     facts = check(wanted, prefix)
@@ -136,8 +141,14 @@ def fetch(
     missing = [pin for pin in wanted if pin.url not in results]
     if missing:
         _make(prefix)
-        with contextlib.closing(LazyRegistries(environment)) as registries:
-            fetcher = _Fetcher(prefix=prefix, environment=environment, source=source or registries, report=report)
+        with contextlib.closing(LazyRegistries(environment)) as registries, Elsewhere(environment) as elsewhere:
+            fetcher = _Fetcher(
+                prefix=prefix,
+                environment=environment,
+                source=source or registries,
+                elsewhere=elsewhere,
+                report=report,
+            )
             results.update({result.pin.url: result for result in fetcher.run(missing, jobs)})
     return [results[pin.url] for pin in wanted]
 
@@ -156,9 +167,11 @@ class _Fetcher:
         prefix: Path,
         environment: Mapping[str, str] | None,
         source: BlobSource,
+        elsewhere: Elsewhere,
         report: Report | None,
     ) -> None:
         self._prefix = prefix
+        self._elsewhere = elsewhere
         self._report = report
         self._telling = threading.Lock()
         self._stop = threading.Event()
@@ -237,8 +250,37 @@ class _Fetcher:
         with contextlib.ExitStack() as turn:
             turn.enter_context(self._downloads)
             self._refuse_if_stopped()
+            if (mirrored := self._mirrored(pin, temporary, local=True)) is not None:
+                return mirrored
             watch = Watch(note=lambda line: self._tell(pin, Stage.NOTE, line), downloaded=turn.close)
-            return obtain(pin, temporary, self._source, watch)
+            try:
+                return obtain(pin, temporary, self._source, watch)
+            except (PullFailed, UnprovenImage):
+                if (mirrored := self._mirrored(pin, temporary, local=False)) is None:
+                    raise
+                return mirrored
+
+    def _mirrored(self, pin: Pin, temporary: Path, *, local: bool) -> Obtained | None:
+        """The image of `pin` from a mirror, `local` or on a network; None where none has it."""
+        source = self._source
+        try:
+            return self._elsewhere.obtain(
+                pin,
+                temporary,
+                local=local,
+                program=source.program,
+                stop=source.stop,
+                note=lambda line: self._tell(pin, Stage.NOTE, line),
+            )
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if isinstance(error, InterruptedError):
+                raise
+            raise LocalIOError(
+                f"cannot write the image of {pin.reference.text} to {temporary.parent}: {error.strerror or error}",
+                hint="make room there, or choose another folder with --apptainer-prefix",
+            ) from error
 
     def _tell(self, pin: Pin, stage: Stage, detail: str, action: Action | None = None) -> None:
         if self._report is not None:

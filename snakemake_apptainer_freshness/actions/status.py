@@ -6,10 +6,12 @@ lacks are rows too, and so are entries that no rule names any more.
 
 Not as agreed is: a reference that is not locked, an entry that nothing names, a tag that moved or is gone, a digest
 that is no longer served, an image file that may not run. An image that is not there yet is no disagreement: nothing
-wrong would run. A registry that could not be asked is no finding but a failure to look.
+wrong would run. A registry that could not be asked is no finding but a failure to look. Of what a registry does not
+give, the mirrors that have it are named.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.pinning import TagResolver
     from snakemake_apptainer_freshness.actions.workflow import RuleUse, Workflow
 
+_NOT_GIVEN: Final = frozenset({RemoteState.LOST, RemoteState.UNREACHABLE})
+_MIRRORS_AT_ONCE: Final = 8
 _REMOTE_RANK: Final = (
     RemoteState.LOST,
     RemoteState.MOVED,
@@ -63,6 +67,8 @@ class StatusRow:
     uses: "tuple[RuleUse, ...] | None" = None
     is_orphan: bool = False
     """No rule names it, and every rule could be seen."""
+    elsewhere: tuple[str, ...] = ()
+    """The mirrors that have its image, where its registry does not give it."""
 
     @property
     def is_finding(self) -> bool:
@@ -84,10 +90,12 @@ def status(
     registries: "Callable[[], TagResolver] | None" = None,
     workflow: "Workflow | None" = None,
     asked: Callable[[], object] = lambda: None,
+    mirrors: Callable[[Pin], list[str]] = lambda _: [],
 ) -> list[StatusRow]:
     """A row for each reference of the lock, and of `workflow` where that was read; worst first.
 
-    Without `registries` nobody is asked. `asked` is called after each answer of a registry.
+    Without `registries` nobody is asked. `asked` is called after each answer of a registry. `mirrors` names the places
+    that have an image, and is asked for what registries do not give.
     """
     remote = _ask(lock, registries, asked)
     disk = look(lock, prefix)
@@ -96,6 +104,7 @@ def status(
         text: compare(entry, remote.get(text, UNCHECKED), disk.get(text), platform=here)
         for text, entry in lock.entries.items()
     }
+    elsewhere = _elsewhere(lock, remote, mirrors)
     uses = {} if workflow is None else workflow.uses
     sees_all = workflow is not None and not workflow.unseen
     rows = [
@@ -105,10 +114,27 @@ def status(
             verdict=verdicts.get(reference),
             uses=None if workflow is None else uses.get(reference, ()),
             is_orphan=sees_all and reference not in uses,
+            elsewhere=elsewhere.get(reference, ()),
         )
         for reference in dict.fromkeys([*lock.entries, *uses])
     ]
     return sorted(rows, key=_rank)
+
+
+def _elsewhere(
+    lock: Lock, remote: Mapping[str, RemoteFact], mirrors: Callable[[Pin], list[str]]
+) -> dict[str, tuple[str, ...]]:
+    """The mirrors that have what a registry does not give, by reference."""
+    missing = [
+        entry
+        for text, entry in lock.entries.items()
+        if text in remote and remote[text].state in _NOT_GIVEN and entry.reference.scheme.is_provable
+    ]
+    if not missing:
+        return {}
+    with ThreadPoolExecutor(_MIRRORS_AT_ONCE) as pool:
+        found = pool.map(lambda entry: tuple(mirrors(Pin.of(entry))), missing)
+        return {entry.reference.text: places for entry, places in zip(missing, found, strict=True)}
 
 
 def look(lock: Lock, prefix: Path) -> dict[str, DiskFact]:

@@ -12,7 +12,7 @@ import contextlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,15 +20,28 @@ from typing import BinaryIO
 from snakemake_apptainer_freshness import lockfile as lock_format
 from snakemake_apptainer_freshness.actions.check import check_one
 from snakemake_apptainer_freshness.actions.fetch import once, put, stopping_cleanly
+from snakemake_apptainer_freshness.actions.image_content import Blobs
 from snakemake_apptainer_freshness.actions.lock_io import read_lock
-from snakemake_apptainer_freshness.actions.rebuild import Recipe, Workshop, ready_sifs, rebuild, recipe, refused
+from snakemake_apptainer_freshness.actions.rebuild import Recipe, Workshop, rebuild, recipe, refuse_incomplete
 from snakemake_apptainer_freshness.actions.verify import is_fetchable
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import exclusive, unique, write_atomically
 from snakemake_apptainer_freshness.common.progress import ProgressBars
-from snakemake_apptainer_freshness.errors import InvalidBundle, InvalidLock, LocalIOError, UsageError
+from snakemake_apptainer_freshness.errors import (
+    DamagedAnswer,
+    FreshnessError,
+    InvalidBundle,
+    InvalidLock,
+    LocalIOError,
+    NotFound,
+    UsageError,
+)
 from snakemake_apptainer_freshness.freshness import DiskState
+from snakemake_apptainer_freshness.image import layout
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.manifest import Descriptor, Manifest
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import PinKind
@@ -95,9 +108,15 @@ class Loader:
             lock, brought = self._lock(bundle)
             pins = {pin.url: pin for entry in lock if is_fetchable(pin := Pin.of(entry, kind=self.kind))}
             todo = self._recipes(bundle, list(pins.values()))
-            self._prepare(lock, todo)
-            workshop = Workshop(bundle=bundle, program=once(Apptainer.find), stop=stop, note=self.note)
-            self.bars.begin(_LOADING, sum(one.size for one in todo.values()))
+            self._prepare(lock, sum(one.size(bundle.size_of) for one in todo.values()))
+            workshop = Workshop(
+                source=bundle,
+                program=once(Apptainer.find),
+                stop=stop,
+                note=self.note,
+                refuse=_refused,
+            )
+            self.bars.begin(_LOADING, sum(one.size(bundle.size_of) for one in todo.values()))
             images = tuple(self._one(pin, todo.get(pin.url), workshop) for pin in pins.values())
             if brought:
                 self._write_lock(lock, bundle.lock)
@@ -150,15 +169,15 @@ class Loader:
     def _recipes(self, bundle: Archive, pins: list[Pin]) -> dict[str, Recipe]:
         """What each image that is not there yet is made of; all of it is in the bundle."""
         missing = [pin for pin in pins if not self._is_there(pin)]
-        ready = ready_sifs(bundle, missing[0]) if missing else {}
-        return {pin.url: recipe(pin, bundle, ready) for pin in missing}
+        ready = _ready_sifs(bundle, missing[0]) if missing else {}
+        return {pin.url: _recipe(pin, bundle, ready) for pin in missing}
 
     def _is_there(self, pin: Pin) -> bool:
         return check_one(pin, image_path(self.prefix, pin.url)).state is DiskState.VERIFIED
 
-    def _prepare(self, lock: Lock, todo: dict[str, Recipe]) -> None:
+    def _prepare(self, lock: Lock, size: int) -> None:
         self.prefix.mkdir(parents=True, exist_ok=True)
-        self._refuse_without_room(sum(one.size for one in todo.values()))
+        self._refuse_without_room(size)
         claims.register(self.prefix, self.lock_path, lock)
 
     def _one(self, pin: Pin, made_of: Recipe | None, workshop: Workshop) -> Loaded:
@@ -178,7 +197,7 @@ class Loader:
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
         self.bars.end(pin.reference.text)
-        self.bars.advance(_LOADING, made_of.size)
+        self.bars.advance(_LOADING, obtained.size)
         how = obtained.proven_by.text
         return Loaded(pin=pin, path=image, size=obtained.size, kept=False, how=how, quarantined=aside)
 
@@ -199,13 +218,45 @@ def _refuse_other_platform(platform: str) -> None:
         )
 
 
+def _recipe(pin: Pin, bundle: Archive, ready: Mapping[Digest, Descriptor]) -> Recipe:
+    """What the image of `pin` is made of, all of which is in the bundle."""
+    try:
+        made_of = recipe(pin, bundle, ready=ready)
+        refuse_incomplete(made_of, bundle.size_of)
+    except (NotComparable, NotFound) as error:
+        raise _refused(f"{pin.reference.text}: {_reason(error)}") from None
+    return made_of
+
+
+def _ready_sifs(bundle: Archive, pin: Pin) -> dict[Digest, Descriptor]:
+    """The ready SIFs in the bundle by the manifest that each claims to be built of; `pin` is any, for errors."""
+    blobs = Blobs(pin=pin, registry=bundle, cache=None)
+    found: dict[Digest, Descriptor] = {}
+    try:
+        for digest in layout.artifacts(bundle.index):
+            document = blobs.manifest(digest)
+            if isinstance(document, Manifest) and document.subject is not None and document.sif_layer is not None:
+                found[document.subject.digest] = document.sif_layer
+    except (NotComparable, NotFound, DamagedAnswer) as error:
+        raise _refused(f"its index: {_reason(error)}") from None
+    return found
+
+
+def _reason(error: NotComparable | FreshnessError) -> str:
+    return error.message if isinstance(error, FreshnessError) else str(error)
+
+
+def _refused(problem: str) -> InvalidBundle:
+    return InvalidBundle(f"the bundle cannot be used: {problem}", hint="save it anew; do not use this one")
+
+
 def _lock_of(content: bytes) -> Lock:
     try:
         return lock_format.loads(content.decode(), source="containers.lock of the bundle")
     except UnicodeDecodeError:
-        raise refused("its lock is not UTF-8 text") from None
+        raise _refused("its lock is not UTF-8 text") from None
     except InvalidLock as error:
-        raise refused(error.message) from None
+        raise _refused(error.message) from None
 
 
 @contextlib.contextmanager

@@ -129,13 +129,21 @@ def _gather(
 
     if offline:
         return status(lock, folder, workflow=workflow), ()
+    from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
     from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
-    with Resolver() as resolver, ProgressBars() as bars:
+    with Resolver() as resolver, Elsewhere() as elsewhere, ProgressBars() as bars:
         bars.begin(_ASKING, len(lock))
         asked: Callable[[], object] = lambda: bars.advance(_ASKING)  # noqa: E731  a name for what it does
-        rows = status(lock, folder, registries=lambda: resolver, workflow=workflow, asked=asked)
+        rows = status(
+            lock,
+            folder,
+            registries=lambda: resolver,
+            workflow=workflow,
+            asked=asked,
+            mirrors=elsewhere.having,
+        )
         return rows, resolver.warnings
 
 
@@ -178,6 +186,8 @@ def _how(row: "StatusRow") -> str:
         told.append(verdict.remote.detail)
     if verdict.disk is not None and verdict.disk.detail and not verdict.disk.state.may_run:
         told.append(verdict.disk.detail)
+    if row.elsewhere:
+        told.append(f"it can be had from {', '.join(row.elsewhere)}")
     return "; ".join(told)
 
 
@@ -204,5 +214,6 @@ def _as_json(row: "StatusRow") -> dict[str, Any]:
         "rules": None
         if row.uses is None
         else [{"rule": use.rule, "snakefile": use.snakefile, "line": use.line or None} for use in row.uses],
+        "elsewhere": list(row.elsewhere),
         "as_agreed": not row.is_finding and not row.is_unasked,
     }

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.manifest import MAX_SIZE
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.settings import TREE
 
@@ -23,22 +24,25 @@ class DamagedBlob(NotComparable):
     """A blob that is not what its digest says."""
 
 
-def checked(pieces: Iterable[bytes], digest: Digest, size: int) -> Iterator[bytes]:
+def checked(pieces: Iterable[bytes], digest: Digest, size: int | None, *, limit: int = MAX_SIZE) -> Iterator[bytes]:
     """`pieces`, as long as they are no more than `size` bytes; they are good if it comes to its end without an error.
+
+    Where the `size` is not known they are no more than `limit`.
 
     Raises
     ------
     DamagedBlob
         where they are more, fewer, or do not hash to `digest`.
     """
-    hasher, left = hashlib.new(digest.algorithm), size
+    hasher, left = hashlib.new(digest.algorithm), limit if size is None else size
     for piece in pieces:
         left -= len(piece)
         if left < 0:
-            raise DamagedBlob(f"{digest.short} is longer than the {size} bytes that its descriptor says")
+            said = f"than the {size} bytes that its descriptor says" if size is not None else f"than {limit} bytes"
+            raise DamagedBlob(f"{digest.short} is longer {said}")
         hasher.update(piece)
         yield piece
-    if left or hasher.hexdigest() != digest.hex:
+    if (left and size is not None) or hasher.hexdigest() != digest.hex:
         raise DamagedBlob(f"what is there as {digest.short} is not that")
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.registry.sources import ReferenceSource, RegistrySource
     from snakemake_apptainer_freshness.registry.tokens import Authenticator
     from snakemake_apptainer_freshness.registry.transport import Transport
+    from snakemake_apptainer_freshness.registry.web import WebSource
 
 TOKEN_HOSTS: Final = "APPTAINER_FRESHNESS_TOKEN_HOSTS"  # noqa: S105  a variable's name
 """Environment variable: hosts of token services that may see logins, with commas between them. It is not an option of
@@ -81,6 +82,14 @@ class Network:
 
         source = self._source(reference)
         assert isinstance(source, RegistrySource)  # noqa: S101  of these two schemes
+        return source
+
+    def web(self, reference: Reference) -> "WebSource":
+        """Who asks web servers, for the address `reference`."""
+        from snakemake_apptainer_freshness.registry.web import WebSource
+
+        source = self._source(reference)
+        assert isinstance(source, WebSource)  # noqa: S101  of this scheme
         return source
 
     def _source(self, reference: Reference) -> "ReferenceSource":

@@ -209,6 +209,10 @@ class Resolver:
         """
         return pulled(lambda sink: self._network.registry(reference).blob(reference, digest, sink))
 
+    def download(self, reference: Reference) -> Generator[bytes, None, None]:
+        """The file at the ``https://`` address `reference`, a piece at a time, **not checked**; as :meth:`blob`."""
+        return pulled(lambda sink: self._network.web(reference).download(reference, sink))
+
     def _each(self, items: Iterable[K], ask: Callable[[K], V]) -> Iterator[tuple[K, V | FreshnessError]]:
         """``(item, ask(item))`` for each item as they complete; an error of ours stands in the answer's place."""
         results: queue.SimpleQueue[tuple[K, V | Exception]] = queue.SimpleQueue()

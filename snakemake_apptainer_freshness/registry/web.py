@@ -23,6 +23,7 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.addresses import ANYWHERE, Zone
+from snakemake_apptainer_freshness.registry.client import Sink
 from snakemake_apptainer_freshness.registry.retry import RetryPolicy
 from snakemake_apptainer_freshness.registry.transport import (
     FORBIDDEN,
@@ -82,6 +83,16 @@ class WebSource:
         state = RemoteState.CURRENT if digest == entry.digest else RemoteState.MOVED
         return RemoteFact(state=state, digest=digest)
 
+    def download(self, reference: Reference, sink: Sink) -> None:
+        """Give `sink` the file at the address `reference`, piece by piece, unchecked.
+
+        Raises
+        ------
+        RegistryError
+            where the server cannot be asked, or does not have it.
+        """
+        self._ask(reference, "GET", sink)
+
     def _download(self, reference: Reference) -> tuple[Digest, HttpResponse]:
         """The hash of the file as it is now, and the answer that it came with."""
         hashing = _Hashing()
@@ -93,7 +104,7 @@ class WebSource:
             )
         return Digest(algorithm="sha256", hex=hashing.hasher.hexdigest()), answer
 
-    def _ask(self, reference: Reference, method: str, sink: "_Hashing | None" = None) -> HttpResponse:
+    def _ask(self, reference: Reference, method: str, sink: Sink | None = None) -> HttpResponse:
         url = urls.parse(reference.text)
         home = url.origin
         zones = ANYWHERE
@@ -110,7 +121,7 @@ class WebSource:
             url = target
         raise PolicyRefused(f"{home} redirects more than {self._limits.redirects} times")
 
-    def _send(self, method: str, url: Url, zones: frozenset[Zone], sink: "_Hashing | None") -> HttpResponse:
+    def _send(self, method: str, url: Url, zones: frozenset[Zone], sink: Sink | None) -> HttpResponse:
         timeout = None
         if sink is not None:
             sink.restart()

@@ -63,8 +63,8 @@ _TEXTS: Final = {
     ProvenBy.PULLED: "pulled by digest",
     ProvenBy.COPIED: "copied from Apptainer's cache, where we had pulled it by digest",
     ProvenBy.COMPARED: "proven by comparison with its layers",
-    ProvenBy.NAMED: "loaded from a bundle; its SHA-256 is the one that its reference names",
-    ProvenBy.BUILT: "built from the layers that its digest names, which came in a bundle",
+    ProvenBy.NAMED: "its SHA-256 is the one that its reference names",
+    ProvenBy.BUILT: "built from the layers that its digest names",
 }
 
 

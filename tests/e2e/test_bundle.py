@@ -35,6 +35,24 @@ def test_a_bundle_runs_in_an_empty_folder_after_the_registry_is_gone(tmp_path, o
     assert there.read("message.txt") == here.read("message.txt")
 
 
+def test_an_image_that_vanished_from_its_registry_runs_from_its_mirror(tmp_path):
+    here = Workspace(tmp_path / "here", tmp_path / "home")
+    with RealRegistry(tmp_path / "registry") as registry:
+        images.push(CARRIED, registry.host, "team/tool", "1.0")
+        here.write("Snakefile", READS_MESSAGE.format(image=f"docker://{registry.host}/team/tool:1.0"))
+        here.run(*CLI, "lock")
+        here.run(*CLI, "bundle", "save", tmp_path / "all.tar")
+    mirrors = here.home / ".config/apptainer-freshness/mirrors.toml"
+    mirrors.parent.mkdir(parents=True)
+    mirrors.write_text(f'[[mirror]]\nprefix = "{registry.host}"\nplaces = ["{tmp_path / "all.tar"}"]\n')
+
+    status = here.run(*CLI, "status", fails=True)
+    assert f"it can be had from {tmp_path / 'all.tar'}" in status.stdout
+    run = here.snakemake(flag="locked")
+    assert f"taken from {tmp_path / 'all.tar'}" in run.output
+    assert here.read("message.txt") == "carried\n"
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     """A bundle of a whole index, and the name of its image."""

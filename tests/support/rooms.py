@@ -20,7 +20,7 @@ FLOORS: Final = (  # from the top down; rooms of one floor do not know each othe
     ("actions",),
     ("store",),
     ("apptainer", "record", "registry"),
-    ("freshness", "pin", "policy"),
+    ("freshness", "mirrors", "pin", "policy"),
     ("lockfile",),
     ("image",),
     ("common",),

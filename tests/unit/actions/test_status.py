@@ -139,3 +139,25 @@ def test_each_answer_of_a_registry_is_told(tmp_path):
     told = []
     status(Lock.of([ENTRY, OTHER]), tmp_path, registries=World, asked=lambda: told.append(1))
     assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "named"),
+    [
+        (RemoteState.LOST, ("/data/mirror",)),
+        (RemoteState.UNREACHABLE, ("/data/mirror",)),
+        (RemoteState.CURRENT, ()),
+        (RemoteState.UNTAGGED, ()),
+    ],
+)
+def test_mirrors_are_named_for_what_a_registry_does_not_give(tmp_path, state, named):
+    asked = []
+
+    def having(pin):
+        asked.append(pin.digest)
+        return ["/data/mirror"]
+
+    [row] = status(Lock.of([ENTRY]), tmp_path, registries=lambda: World(state), mirrors=having)
+
+    assert row.elsewhere == named
+    assert asked == ([PIN.digest] if named else [])

@@ -63,7 +63,7 @@ def test_an_image_is_built_of_its_layers_and_verified_from_then_on(good, place, 
     [one] = loaded.images
 
     assert loaded.brought_lock
-    assert (one.kept, one.how) == (False, "built from the layers that its digest names, which came in a bundle")
+    assert (one.kept, one.how) == (False, "built from the layers that its digest names")
     assert check_one(pin_of(INDEX), one.path).state == "verified"
     assert one.size == one.path.stat().st_size
     assert place.lock.read_text() == entry_text(INDEX)
@@ -205,7 +205,7 @@ def test_an_image_that_is_pinned_by_its_own_hash_is_held_to_that(place, tmp_path
     assert place.put == []
 
     [one] = place.load(source / "all.tar").images
-    assert one.how == "loaded from a bundle; its SHA-256 is the one that its reference names"
+    assert one.how == "its SHA-256 is the one that its reference names"
     assert one.path.read_bytes() == content
 
 

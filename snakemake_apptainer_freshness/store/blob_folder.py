@@ -1,0 +1,82 @@
+"""A folder as the source of an image: an OCI image layout, or SIFs that are called by their SHA-256.
+
+Nothing in it is believed: what is read is unchecked, and whoever reads it hashes it. So a symbolic link is followed, as
+folders that are shared over networks are full of them. Nothing is written, and nothing is waited for.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from snakemake_apptainer_freshness.common.files import NotAFile, opened_target, read_target
+from snakemake_apptainer_freshness.errors import LocalIOError, NotFound
+from snakemake_apptainer_freshness.image import layout
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import Reference
+from snakemake_apptainer_freshness.settings import DISK, LIMITS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobFolder:
+    """The folder `root`; it can stand where a registry would (:class:`~.actions.image_content.BlobSource`)."""
+
+    root: Path
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return how long the blob `digest` is; None where it is not there, or cannot be read."""
+        path = self._find(digest)
+        with suppress(OSError):
+            return None if path is None else path.stat().st_size
+        return None
+
+    def manifest(self, reference: Reference, digest: Digest) -> bytes:
+        """Return what lies under the name of the manifest or index `digest`, unchecked.
+
+        Raises
+        ------
+        NotFound
+            where nothing does, or something that is too large to be one.
+        LocalIOError
+            where it cannot be read.
+        """
+        try:
+            return read_target(self._path(reference, digest), LIMITS.manifest_size)
+        except (OSError, NotAFile) as error:
+            raise _unreadable(self.root, digest, error) from None
+        except ValueError:
+            raise NotFound(f"{self.root} has something as {digest.short} that is too large for a manifest") from None
+
+    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
+        """Give what lies under the name of the blob `digest`, in pieces, unchecked; raises as :meth:`manifest` does."""
+        reading = self._pieces(self._path(reference, digest))
+        while True:
+            try:
+                piece = next(reading, b"")
+            except (OSError, NotAFile) as error:
+                raise _unreadable(self.root, digest, error) from None
+            if not piece:
+                return
+            yield piece
+
+    def _pieces(self, path: Path) -> Iterator[bytes]:
+        with opened_target(path) as file:
+            while piece := file.read(DISK.chunk):
+                yield piece
+
+    def _path(self, reference: Reference, digest: Digest) -> Path:
+        path = self._find(digest)
+        if path is None:
+            raise NotFound(f"{self.root} does not have {digest}, which {reference.text} needs")
+        return path
+
+    def _find(self, digest: Digest) -> Path | None:
+        names = [layout.blob_name(digest)]
+        if digest.algorithm == "sha256":
+            names += [f"sha256.{digest.hex}", digest.hex]  # the first is what Apptainer's own cache calls it
+            names += [f"{name}.sif" for name in names[1:]]
+        return next((path for name in names if (path := self.root / name).is_file()), None)
+
+
+def _unreadable(root: Path, digest: Digest, error: Exception) -> LocalIOError:
+    return LocalIOError(f"cannot read {digest.short} in {root}: {error}", hint="check its permissions")
