@@ -129,6 +129,23 @@ def test_a_person_sees_the_answer_first_and_proven_outputs_only_as_a_count(audit
     assert "a.txt" not in text
 
 
+def test_a_proven_output_that_a_bad_image_affects_is_shown_with_the_file_between(place, terminal):
+    good, bad = records.image(place.folder), records.image(place.folder, disk="altered", sha256="", path="/gone.simg")
+    first, second = (records.output(place.folder, path) for path in ("a.txt", "b.txt"))
+    records.metadata(place.folder, second.path, input=["a.txt"], endtime=second.mtime_ns / 1e9)
+    records.write(
+        place.folder,
+        records.run(place.folder, 1, records.job(1, "count", first, ran=bad), images=(bad,)),
+        records.run(place.folder, 2, records.job(1, "plot", second, ran=good), images=(good,)),
+    )
+    rows = place.run("audit").rows
+    assert [row[1] for row in rows if row[0] == "output" and row[2] == "b.txt"] == ["proven"]
+
+    terminal()
+
+    assert "affected by a bad image through a.txt" in " ".join(place.run("audit").out.split())
+
+
 def test_a_terminal_is_not_flooded_and_a_pipe_gets_all(place, terminal):
     left = [records.output(place.folder, f"out{number:03d}") for number in range(100)]
     image = records.image(place.folder, disk="bound", sha256="")
