@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from snakemake_apptainer_freshness.image.blobs import checked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.store import records
-from tests.support import images, sifs
+from tests.support import images, programs, sifs
 from tests.support.images import Image, Index, Layer
 from tests.support.proofs import (
     Served,
@@ -33,6 +34,7 @@ from tests.support.proofs import (
     symlink,
     tar,
 )
+from tests.support.squashfs_tables import Patched
 
 CONTENT = Image(
     layers=(
@@ -121,6 +123,36 @@ def partition_of(image: Path) -> tuple[int, bytes]:
     found = sif.read(image).partition
     content = image.read_bytes()
     return found.offset, content[found.offset : found.offset + found.size]
+
+
+def test_a_file_system_with_two_inodes_of_one_number_is_never_verified(original, tmp_path):
+    """unsquashfs takes them for one file, a mount shows two."""
+    packed = partition_of(forged(original, tmp_path, lambda _: None, "-noI", "-noX", "-noF"))[1]
+    image = Patched(packed)
+    assert judge(sif_around(bytes(image.content), tmp_path / "sound.sif")).state == "verified"
+    change = image.of_inode("big", "number") - image.of_inode("data", "number")
+    delta = image.get(image.entry_at("data") + 2, "h")
+    image.entry("data", delta=delta + change).inode("data", number=image.of_inode("big", "number"))
+
+    proof = judge(sif_around(bytes(image.content), tmp_path / "x.sif"))
+
+    assert (proof.state, proof.detail) == (
+        "unbound",
+        "it cannot be compared: two inodes of its file system have one number, or one that is too large",
+    )
+
+
+def test_no_squashfs_tools_but_apptainers_own_are_needed(original, tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("apptainer", "mksquashfs"):
+        (tools / name).symlink_to(programs.find(name).resolve())
+    variables = environment(tmp_path / "home") | {"PATH": str(tools)}
+    assert shutil.which("unsquashfs", path=variables["PATH"]) is None
+
+    proof = prove(PIN, original, registry=Served(content=CONTENT), environment=variables, remember=False)
+
+    assert proof.state == "verified"
 
 
 def test_an_overlay_beside_the_file_system_is_stale(original, tmp_path):

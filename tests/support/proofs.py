@@ -166,14 +166,14 @@ def environment(home: Path) -> dict[str, str]:
     return programs.environment(home) | {"APPTAINER_TMPDIR": str(home.parent)}
 
 
-def forged(original: Path, place: Path, change: Callable[[Path], object]) -> Path:
-    """`original` after `change` was made in its unpacked file system."""
+def forged(original: Path, place: Path, change: Callable[[Path], object], *options: str) -> Path:
+    """`original` after `change` was made in its unpacked file system; `options` are those of mksquashfs."""
     found = sif.read(original)
     assert found.partition is not None
     root, packed, result = place / "root", place / "packed", place / "forged.sif"
     _run(programs.find("unsquashfs"), "-quiet", "-no-progress", "-o", found.partition.offset, "-d", root, original)
     change(root)
-    _run(programs.find("mksquashfs"), root, packed, "-quiet", "-no-progress", "-noappend")
+    _run(programs.find("mksquashfs"), root, packed, "-quiet", "-no-progress", "-noappend", *options)
     return sif_around(packed.read_bytes(), result)
 
 
