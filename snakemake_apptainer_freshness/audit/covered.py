@@ -15,14 +15,11 @@ from snakemake_apptainer_freshness.audit.verdicts import ImageCondition
 from snakemake_apptainer_freshness.common.files import NotAFile, opened
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.tree import FileType, Node, NotComparable
-from snakemake_apptainer_freshness.record.overrides import is_open
+from snakemake_apptainer_freshness.record.overrides import FILES_BOUND_ANYWAY, LOADED_FROM, is_open
 from snakemake_apptainer_freshness.record.run import Override, OverrideKind, Run
 
 _BOUND_ANYWAY: Final = ("/dev", "/proc", "/sys", "/tmp", "/var/tmp")  # noqa: S108  names, not files
 """Folders of the host that Apptainer mounts into every container, and of which nothing is the image's."""
-_FILES_BOUND_ANYWAY: Final = frozenset({"/etc/hosts", "/etc/hostname", "/etc/localtime", "/etc/resolv.conf"})
-_LOADED_FROM: Final = frozenset({"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc"})
-"""Folders in which programs are looked for, and what they load: something new there changes what runs."""
 _MOST_LINKS: Final = 40
 """As many symbolic links as Linux follows on one way."""
 
@@ -50,7 +47,7 @@ def covered(runs: Sequence[Run], conditions: Mapping[str, ImageCondition]) -> di
 def _may_matter(override: Override) -> bool:
     if override.kind is not OverrideKind.BIND or is_open(override.path):
         return True
-    if override.path in _FILES_BOUND_ANYWAY:
+    if override.path in FILES_BOUND_ANYWAY:
         return False
     return not any(override.path == one or override.path.startswith(f"{one}/") for one in _BOUND_ANYWAY)
 
@@ -110,7 +107,7 @@ def covers(tree: Node, path: str) -> bool:
 
 
 def _is_loaded_from(name: bytes) -> bool:
-    return name.decode(errors="replace") in _LOADED_FROM
+    return name.decode(errors="replace") in LOADED_FROM
 
 
 def _has_files(folder: Node) -> bool:

@@ -6,6 +6,7 @@ DAG. By the time the DAG stands, before any job starts, the user is told and the
 job (``--summary``, ``--dag``, ``--touch``, ...) apply the lock without a network and change nothing.
 """
 
+import os
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from snakemake_apptainer_freshness.errors import TagMoved
 from snakemake_apptainer_freshness.freshness import UNCHECKED, Action, Verdict, compare, decide_remote
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import changes
+from snakemake_apptainer_freshness.record.overrides import over_programs, settings_of
 from snakemake_apptainer_freshness.settings import LIMITS, Mode, Options
 
 if TYPE_CHECKING:
@@ -171,10 +173,17 @@ class MainSession(Session):
         return recorder
 
     def _new_warnings(self) -> list[messages.Line]:
-        """Return a line for each thing that the client of the registries noticed and that was not told yet."""
-        new = [warning for warning in self._registries.warnings if warning not in self._warned]
+        """Return a line for each thing that was not told yet: what registries' client noticed, what is over images."""
+        warnings = [*self._registries.warnings, *(self._put_over_images() if self._runs_jobs else ())]
+        new = [warning for warning in warnings if warning not in self._warned]
         self._warned.update(new)
         return [messages.Line(text=f"  note: {warning}", problem=True) for warning in new]
+
+    def _put_over_images(self) -> list[str]:
+        """Say what Apptainer is told to put over programs of images, perhaps by a profile that came with a workflow."""
+        arguments = self.workflow.deployment_settings.apptainer_args or ""
+        told = over_programs(settings_of(arguments, os.environ, folder=str(Path.cwd())).overrides)
+        return [f"{text}: what is made then is not proven" for text in told]
 
     def _refuses(self, verdict: Verdict) -> bool:
         is_needed = verdict.reference.text in self.needed

@@ -15,7 +15,7 @@ import csv
 import posixpath
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from snakemake_apptainer_freshness.record.command import kept
@@ -86,6 +86,10 @@ _PROGRAMS_FIRST: Final = frozenset({"PATH", "PREPEND_PATH", "LD_PRELOAD", "LD_LI
 _HIDDEN: Final = "[redacted]"
 _LIBRARIES: Final = "/.singularity.d/libs"
 """Where ``--containlibs`` binds libraries; the first folder in which a program looks for them."""
+LOADED_FROM: Final = frozenset({"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc"})
+"""Top folders in which programs are looked for, and what they load: something new there changes what runs."""
+FILES_BOUND_ANYWAY: Final = frozenset({"/etc/hosts", "/etc/hostname", "/etc/localtime", "/etc/resolv.conf"})
+"""Files that Apptainer itself binds into every container."""
 _NAME: Final = re.compile(r"\$(?:\{(?P<braced>\w+)\}|(?P<plain>\w+))", re.ASCII)
 _COMMA, _COLON = re.compile(r"(?<!\\),"), re.compile(r"(?<!\\):")
 _BIND_OPTION: Final = re.compile(r"ro|rw|id=.*|image-src=.*", re.DOTALL)
@@ -226,6 +230,16 @@ def _place(kind: OverrideKind, path: str, folder: str) -> str:
     if kind is OverrideKind.VARIABLE or not path or is_open(path):
         return _short(path)
     return _short(posixpath.normpath(posixpath.join("/", folder, path)))
+
+
+def over_programs(overrides: Iterable[Override]) -> Iterator[str]:
+    """Give in words those of `overrides` that put something over what images run, as can be told without any image."""
+    for one in overrides:
+        top = one.path.split("/")[1] if one.path.startswith("/") else ""
+        if one.kind is not OverrideKind.BIND:
+            yield f"{one.by} puts {one.source} over all images"
+        elif is_open(one.path) or one.path == "/" or (top in LOADED_FROM and one.path not in FILES_BOUND_ANYWAY):
+            yield f"{one.by} puts {one.source} over {one.path} of all images"
 
 
 def is_open(path: str) -> bool:

@@ -25,8 +25,9 @@ def test_bind_over_the_tool_by_a_profile_that_came_with_the_workflow(repository,
         "profiles/default/config.yaml",
         f'apptainer-args: "--bind {workspace.folder}/evil:/message --bind {workspace.folder}/evil:/scratch/x"\n',
     )
-    workspace.snakemake(flag="lock")
+    told = workspace.snakemake(flag="lock", environment={"APPTAINERENV_PREPEND_PATH": "/nowhere"}).ours
     assert workspace.read("message.txt") == "evil\n"
+    assert "note: APPTAINERENV_PREPEND_PATH puts /nowhere over all images: what is made then is not proven" in told
 
     verdict, why = audit(workspace, fails=True)["message.txt"]
     (run,) = read_all(workspace.folder)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.record.overrides import is_open, kept_environment, settings_of
+from snakemake_apptainer_freshness.record.overrides import is_open, kept_environment, over_programs, settings_of
 from snakemake_apptainer_freshness.record.run import OverrideKind
 from snakemake_apptainer_freshness.settings import RECORDS
 
@@ -83,6 +83,20 @@ def test_what_only_a_shell_could_work_out_may_be_any_path():
     ((_, path, _),) = found("--bind /a:$(echo /bin/tool)")
 
     assert is_open(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--bind /a:/usr/bin/tool", ["--bind puts /a over /usr/bin/tool of all images"]),
+        ("--bind /a:/", ["--bind puts /a over / of all images"]),
+        ("--bind '/a:$(x)'", ["--bind puts /a over $(x) of all images"]),
+        ("--overlay /a.img", ["--overlay puts /a.img over all images"]),
+        ("--bind /scratch,/data:/mnt,/etc/hosts,/userdata", []),
+    ],
+)
+def test_what_lies_over_programs_is_told_before_any_image_is_looked_at(arguments, told):
+    assert list(over_programs(settings_of(arguments, {}, folder="/x").overrides)) == told
 
 
 def test_more_than_a_record_holds_may_be_over_anything():
