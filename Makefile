@@ -66,7 +66,8 @@ bench: $(INSTALLED) tools  ## measure what enabling this costs a workflow
 	@$(BIN)/python -m tests.bench
 
 .PHONY: docs
-docs: $(INSTALLED)  ## the documentation site, in dist/site
+docs: $(INSTALLED) tools  ## the documentation site, in dist/site, with pictures made anew
+	$(BIN)/python -m tests.support.pictures
 	$(BIN)/python -m mkdocs build --strict
 
 .PHONY: dist

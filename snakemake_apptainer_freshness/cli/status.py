@@ -1,5 +1,6 @@
 """``apptainer-freshness status``: what lock, registry and disk say of each reference, worst first."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -150,7 +151,11 @@ def _gather(
 def _print(rows: "list[StatusRow]", workflow: "Workflow | None") -> None:
     with_rules = workflow is not None
     titles = ("image", "lock", "registry", "disk", *(("rules",) if with_rules else ()), "how")
-    output.table(titles, [_cells(row, with_rules=with_rules) for row in rows])
+    cells = [_cells(row, with_rules=with_rules) for row in rows]
+    if output.at_terminal(sys.stdout):  # references are long: what is said of one stands before it and below
+        titles = ("registry", "disk", "image")
+        cells = [(cell[2], cell[3], "\n  ".join(filter(None, (cell[0], cell[1], *cell[4:])))) for cell in cells]
+    output.table(titles, cells)
     for unseen in workflow.unseen if workflow else ():
         output.note(f"not seen: {f'rule {unseen.rule}: ' if unseen.rule else ''}{unseen.why}")
     bad = sum(row.is_finding for row in rows)

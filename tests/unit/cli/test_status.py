@@ -1,8 +1,11 @@
 """``status`` says what is not as agreed, and its exit status says whether anything is."""
 
+from dataclasses import replace
+
 import pytest
 
 from snakemake_apptainer_freshness.freshness import RemoteState
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.registry import resolver
 from tests.support import pins
 
@@ -63,3 +66,14 @@ def test_options_that_a_workflow_answers_itself_are_refused_beside_it(place):
     answer = place.run("status", "--rules", "--prefix", str(place.folder))
     assert answer.status == 2
     assert "--apptainer-prefix" in answer.err
+
+
+def test_on_a_narrow_terminal_no_witness_is_left_out(place, world, terminal):
+    name = "docker://quay.io/biocontainers/salmon"
+    place.lock(replace(pins.pin(), reference=parse(f"{name}:1.10.2--hecfa306_0")))
+    world(RemoteState.MOVED, "sha256:" + "f" * 64)
+    terminal()
+    out = place.run("status").out
+
+    for said in ("moved", "absent", f"{name}:1.10.2--hecfa306_0", "the tag points at sha256:ffffffffffff"):
+        assert said in out
