@@ -1,8 +1,9 @@
 """Could it be run again today? Every digest that an output was made with is looked for, here and at its registry.
 
 Three questions of each digest: is it still served, is this platform's manifest in it the one that ran (and served,
-too), and is a proven file of it on this disk. What cannot be asked is not known, which is neither yes nor no. An output
-that nothing can be said of cannot be made again for certain; nor can one whose image had no digest.
+too), and is a proven file of it on this disk. Of one that its registry does not give, the mirrors are asked. What
+cannot be asked is not known, which is neither yes nor no. An output that nothing can be said of cannot be made again
+for certain; nor can one whose image had no digest.
 
 The registries are asked by whoever is handed in as `ask`; this is the only part of an audit that uses the network.
 """
@@ -30,6 +31,7 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.reference import parse as parse_reference
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.record.run import ImageRecord
 
 _SERVED = frozenset({RemoteState.CURRENT, RemoteState.MOVED, RemoteState.UNTAGGED})
@@ -61,6 +63,8 @@ class Replayed:
     reasons: tuple[str, ...]
     asked: int
     unreachable: bool = False
+    elsewhere: tuple[str, ...] = ()
+    """The mirrors without which it could not be."""
 
     @staticmethod
     def together(replays: "Sequence[Replayed]") -> Replay:
@@ -76,21 +80,33 @@ class Replayed:
         if not asked:
             return Replay(possible=True, because="no output needs an image")
         whose = "its digest is" if asked == 1 else f"each of {asked} digests is"
-        return Replay(possible=True, because=f"{whose} still served for this platform, or proven on this disk")
+        elsewhere = list(dict.fromkeys(place for one in replays for place in one.elsewhere))
+        had = f", or had from {', '.join(elsewhere)}" if elsewhere else ""
+        return Replay(possible=True, because=f"{whose} still served for this platform, or proven on this disk{had}")
 
 
 Asker = Callable[[WorkDirectory], Replayed]
 
 
-def asker(registries: TagChecker, platform: Platform) -> Asker:
-    """Whoever asks `registries` whether a work directory's outputs could be made again on `platform`."""
-    return lambda site: _replay(site, registries, platform)
+Mirrors = Callable[[Pin], Sequence[str]]
+"""Names the places, other than its registry, that have what a pin names."""
 
 
-def _replay(site: WorkDirectory, registries: TagChecker, platform: Platform) -> Replayed:
+def asker(registries: TagChecker, platform: Platform, mirrors: Mirrors = lambda _: ()) -> Asker:
+    """Whoever asks `registries` whether a work directory's outputs could be made again on `platform`.
+
+    `mirrors` are asked for what registries do not give.
+    """
+    return lambda site: _replay(site, registries, platform, mirrors)
+
+
+def _replay(site: WorkDirectory, registries: TagChecker, platform: Platform, mirrors: Mirrors) -> Replayed:
     images = _images(site)
     served = _served(registries, images)
-    answers = {key: _answer(site, image, served[key], registries, platform) for key, image in images.items()}
+    answers = {
+        key: _with_mirrors(_answer(site, image, served[key], registries, platform), image, platform, mirrors)
+        for key, image in images.items()
+    }
     lost = [key for key, one in answers.items() if not one.possible]
     return Replayed(
         images=tuple(_with_answer(image, answers) for image in site.images),
@@ -98,6 +114,7 @@ def _replay(site: WorkDirectory, registries: TagChecker, platform: Platform) -> 
         reasons=(*(_reason(key, answers[key]) for key in lost), *_unknown(site)),
         asked=len(answers),
         unreachable=any(answers[key].served is None for key in lost),
+        elsewhere=tuple(place for one in answers.values() if not one.on_disk for place in one.elsewhere),
     )
 
 
@@ -139,6 +156,21 @@ def _answer(
     except FreshnessError as error:
         return replace(answer, served=None, detail=error.message)
     return replace(answer, same_platform=same, detail=detail or answer.detail)
+
+
+def _with_mirrors(answer: ImageReplay, image: ImageRecord, platform: Platform, mirrors: Mirrors) -> ImageReplay:
+    """`answer` with the mirrors that have an image which its registry does not give, and which ran on `platform`."""
+    if answer.served or image.platform not in ("", str(platform)):
+        return answer
+    try:
+        pin = Pin.held_to(
+            pinned=parse_reference(image.pinned),
+            reference=parse_reference(image.reference),
+            digest=Digest.parse(image.digest),
+        )
+    except FreshnessError:
+        return answer
+    return replace(answer, elsewhere=tuple(mirrors(pin)))
 
 
 def _same_platform(image: ImageRecord, registries: TagChecker, platform: Platform) -> tuple[bool, str]:

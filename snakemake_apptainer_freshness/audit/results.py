@@ -188,7 +188,8 @@ class ImageReplay:
     """Whether one digest could be run again today.
 
     `served` says whether the registry serves it (None: could not be asked), `same_platform` whether this platform's
-    manifest would be the one that ran (None: not known), `on_disk` whether a proven file is here.
+    manifest would be the one that ran (None: not known), `on_disk` whether a proven file is here. `elsewhere` are the
+    mirrors that have it, where the registry does not give it.
     """
 
     digest: str
@@ -196,11 +197,12 @@ class ImageReplay:
     same_platform: bool | None
     on_disk: bool
     detail: str = ""
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def possible(self) -> bool:
         """Whether it is known that it could be run."""
-        return self.on_disk or (self.served is True and self.same_platform is not False)
+        return self.on_disk or bool(self.elsewhere) or (self.served is True and self.same_platform is not False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from snakemake_apptainer_freshness.errors import LocalIOError, SourceError, Usag
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
     from snakemake_apptainer_freshness.audit.acknowledge import AcknowledgedFinding
     from snakemake_apptainer_freshness.audit.judge import Sealing
     from snakemake_apptainer_freshness.audit.replay import Asker
@@ -240,9 +241,15 @@ def _audit(
     from snakemake_apptainer_freshness.engine.persistence import read
 
     assert isinstance(selection, Selection)  # noqa: S101  its class is loaded late
-    with _resolver(wanted=replay) as resolver, ProgressBars() as bars, _collector_paused():
+    with (
+        _resolver(wanted=replay) as resolver,
+        _mirrors(wanted=replay) as mirrors,
+        ProgressBars() as bars,
+        _collector_paused(),
+    ):
         bars.begin("auditing")
-        found = audit(folders, read_metadata=read, selection=selection, ask=_asker(resolver), sealing=sealing)
+        ask = _asker(resolver, mirrors)
+        found = audit(folders, read_metadata=read, selection=selection, ask=ask, sealing=sealing)
     for warning in resolver.warnings if resolver else ():
         output.note(f"warning: {warning}")
     return with_acknowledgements(found, entries) if entries else found
@@ -278,10 +285,18 @@ def _resolver(*, wanted: bool) -> "AbstractContextManager[Resolver | None]":
     return Resolver()
 
 
-def _asker(resolver: "Resolver | None") -> "Asker | None":
-    if resolver is None:
+def _mirrors(*, wanted: bool) -> "AbstractContextManager[Elsewhere | None]":
+    if not wanted:
+        return nullcontext()
+    from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
+
+    return Elsewhere()
+
+
+def _asker(resolver: "Resolver | None", mirrors: "Elsewhere | None") -> "Asker | None":
+    if resolver is None or mirrors is None:
         return None
     from snakemake_apptainer_freshness.audit.replay import asker
     from snakemake_apptainer_freshness.image.platform import Platform
 
-    return asker(resolver, Platform.here())
+    return asker(resolver, Platform.here(), mirrors.having)

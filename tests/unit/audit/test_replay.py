@@ -53,9 +53,9 @@ def ran(work, hub):
     return image
 
 
-def replayed(work, lab, platform=HERE):
+def replayed(work, lab, platform=HERE, mirrors=lambda _: ()):
     with Resolver(environ=lab.environ, limits=QUICK) as resolver:
-        return work.audit(ask=asker(resolver, platform))
+        return work.audit(ask=asker(resolver, platform, mirrors))
 
 
 def test_what_is_served_as_it_was_could_be_run_again(work, lab, ran):
@@ -86,6 +86,35 @@ def test_a_digest_that_is_gone_could_not(work, lab, ran, hub):
     assert "no longer served" in found.replay.because
     assert found.images[0].replay.served is False
     assert not found.replay.unreachable
+
+
+def test_a_digest_that_is_gone_could_with_a_mirror_that_has_it(work, lab, ran, hub):
+    hub.unpublish("team/tool", "1")
+    hub.unpublish("team/tool", ran.digest)
+    asked = []
+
+    def mirrors(pin):
+        asked.append((pin.url, str(pin.digest)))
+        return ["/data/mirror"]
+
+    found = replayed(work, lab, mirrors=mirrors)
+
+    assert asked == [(ran.pinned, ran.digest)]
+    assert found.images[0].replay.elsewhere == ("/data/mirror",)
+    assert found.replay.possible
+    assert found.replay.because.endswith(", or had from /data/mirror")
+    assert found.findings == ()
+
+
+def test_no_mirror_is_asked_for_what_is_served_or_ran_on_another_machine(work, lab, ran, hub):
+    def mirrors(_):
+        raise AssertionError
+
+    replayed(work, lab, mirrors=mirrors)
+    hub.unpublish("team/tool", "1")
+    hub.unpublish("team/tool", ran.digest)
+
+    assert not replayed(work, lab, THERE, mirrors=mirrors).replay.possible
 
 
 def test_a_digest_that_is_gone_and_proven_on_this_disk_could(work, lab, hub):
