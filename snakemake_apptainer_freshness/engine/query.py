@@ -42,6 +42,7 @@ from snakemake_apptainer_freshness.engine.directives import (
     static_references,
     wildcards_of,
 )
+from snakemake_apptainer_freshness.engine.seams import COLLECT_IMAGES
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 from snakemake_apptainer_freshness.settings import Mode, Options
 from snakemake_apptainer_freshness.store import prefix
@@ -220,8 +221,9 @@ def _read(api: Any, dag_settings: Mapping[str, Any], asked: _Asked) -> Workflow:
     options = config.options(workflow, flag)
     if options.mode is Mode.OFF:
         options = replace(options, mode=Options().mode)
-    problem = _build(workflow, dag_api.summary)
-    jobs = [] if problem else list(workflow.dag.jobs)
+    met: dict[Any, None] = {}
+    problem = _build(workflow, dag_api.summary, met)
+    jobs = [] if problem else list(met | dict.fromkeys(workflow.dag.jobs))
     persistence = workflow.persistence
     images = persistence.container_img_path if persistence else prefix.folder(api.deployment_settings.apptainer_prefix)
     return Workflow(
@@ -236,13 +238,26 @@ def _read(api: Any, dag_settings: Mapping[str, Any], asked: _Asked) -> Workflow:
     )
 
 
-def _build(workflow: Any, summarise: Callable[[], Any]) -> str:
-    """Have `summarise` build the DAG of `workflow`, and no more; why it could not, in Snakemake's words, else empty."""
+def _build(workflow: Any, summarise: Callable[[], Any], met: dict[Any, None]) -> str:
+    """Have `summarise` build the DAG of `workflow`, and no more; why it could not, in Snakemake's words, else empty.
+
+    `met` gets the finished checkpoints that leave the DAG again, once it has what they bring: a run asks for what they
+    were made with all the same.
+    """
     build = workflow._build_dag  # noqa: SLF001  what all commands that need a DAG have in common
 
     def build_alone() -> None:
         # A dry run's inventory, which a later run may be told to trust, is not ours to write or to drop.
         workflow.persistence.save_iocache = workflow.persistence.drop_iocache = _nothing
+        dag = workflow.dag
+        if COLLECT_IMAGES.is_in(dag):
+            collect = dag.update_container_imgs
+
+            def collect_and_note() -> Any:
+                met.update(dict.fromkeys(job for job in dag.jobs if job.is_checkpoint))
+                return collect()
+
+            dag.update_container_imgs = collect_and_note
         build()
         raise _Answered
 

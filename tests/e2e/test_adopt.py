@@ -69,3 +69,38 @@ def test_a_project_is_adopted_and_later_only_what_another_image_made_runs_again(
     second = workspace.snakemake(flag="update")
     assert rules_run(second) == ["all", "real"]
     assert workspace.read("real.txt") == "real, and pushed anew\n"
+
+
+CHECKPOINT = """
+    def made(wildcards):
+        with open(checkpoints.choose.get().output[0]) as file:
+            return [f"{{name}}.txt" for name in file.read().split()]
+
+    rule all:
+        input: made
+
+    checkpoint choose:
+        output: "names"
+        container: "{other}"
+        shell: "echo later > {{output}}"
+
+    rule read:
+        output: "{{name}}.txt"
+        container: "{image}"
+        shell: "cat /message > {{output}}"
+    """
+
+
+def test_what_a_finished_checkpoint_brought_is_kept(repository, workspace):
+    tool, other = repository(), repository("other")
+    tool.push("original")
+    other.push("other")
+    workspace.write("Snakefile", CHECKPOINT.format(image=tool.reference, other=other.reference))
+    workspace.snakemake()
+    freshness(workspace, "lock")
+    adopted = freshness(workspace, "adopt", "--json")
+    assert standings(adopted) == {"names": "proven", "later.txt": "proven"}
+
+    kept = workspace.snakemake(flag="lock")
+    assert rules_run(kept) == []
+    assert "same image: 2 outputs stay although the image has another name now" in kept.ours

@@ -99,8 +99,9 @@ def test_directives(name, workspace, tool, repository):
         'module inner:\n    snakefile: "inner.smk"\n\nuse rule * from inner as module_*\n',
     ]
     if release(snakemakes.version(name)) >= WITH_FUNCTIONS:
-        names += ["latest.wild", "function"]
-        wild = tool.reference.removesuffix(":latest") + ":{tag}"
+        names += ["9.wild", "function"]
+        assert tool.push("original", tag="9") == tool.digest
+        wild = tool.tagged("{tag}")
         parts += [
             rule.format(name="wild", image=container.format(wild)).replace("wild.txt", "{tag}.wild.txt"),
             rule.format(name="function", image=f'    container: lambda wildcards: "{tool.reference}"\n'),

@@ -1,8 +1,7 @@
 """Environments that have this package and one version of Snakemake each, below ``.tools/matrix``.
 
 ``python -m tests.support.snakemakes [NAME…]`` makes them, by default the oldest. A name is a version of Snakemake, or
-``newest``; ``-python3.14`` after it asks for another Python than the one that makes them, which comes from Debian's
-unstable suite as the other tools do. The oldest has the lowest version of each dependency that pyproject.toml allows.
+``newest``. The oldest has the lowest version of each dependency that pyproject.toml allows.
 
 An environment is made anew where its recipe changed; what interrupts it, the next call starts over. Tests run the code
 of their own checkout with it.
@@ -19,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.support import pythons
 from tests.support.programs import TOOLS, find
 from tests.support.rooms import PACKAGE, ROOT
 
@@ -27,10 +25,7 @@ OLDEST: Final = "9.0.1"
 HERE: Final = "here"
 """The environment that runs the tests, which has the newest of everything."""
 NEWEST: Final = "newest"
-NAMES: Final = (
-    *(OLDEST, "9.3.5", "9.5.1", "9.9.0", "9.14.8", "9.20.0", "9.24.0", NEWEST),
-    *(f"{NEWEST}-python{version}" for version in pythons.VERSIONS),
-)
+NAMES: Final = (OLDEST, "9.3.5", "9.5.1", "9.9.0", "9.14.8", "9.20.0", "9.24.0", NEWEST)
 """The matrix."""
 _BESIDE: Final = "snakemake-executor-plugin-cluster-generic>=1.0.9,<2"
 _TIMEOUT: Final = 900.0  # seconds, for one environment on a slow connection
@@ -72,18 +67,16 @@ def variables(name: str, path: str) -> dict[str, str]:
 def make(name: str) -> None:
     """Make the environment `name`, if it is not there as it should be; the newest is brought up to date."""
     target = folder(name)
-    number, _, other = name.partition("-python")
-    wants = ["snakemake>=9,<10" if number == NEWEST else f"snakemake=={number}", _BESIDE]
-    wants += lowest() if number == OLDEST else dependencies()
+    wants = ["snakemake>=9,<10" if name == NEWEST else f"snakemake=={name}", _BESIDE]
+    wants += lowest() if name == OLDEST else dependencies()
     with _lock():
         stamp, wanted = target / "stamp", f"{sys.version_info[:2]} {target} {wants}\n"
         if not stamp.exists() or stamp.read_text() != wanted:
             shutil.rmtree(target, ignore_errors=True)
-            interpreter = pythons.make(folder(f"python{other}"), other) if other else sys.executable
-            _run(str(interpreter), "-m", "venv", "--without-pip", str(target))
+            _run(sys.executable, "-m", "venv", "--without-pip", str(target))
             # Snakemake before 9.20 knows the program by this name alone, which Apptainer's own packages bring along
             (target / "bin" / "singularity").symlink_to(find("apptainer"))
-        elif number != NEWEST:
+        elif name != NEWEST:
             return
         pip = ("-m", "pip", "-qq", "--disable-pip-version-check", "--python", str(target / "bin" / "python"))
         _run(sys.executable, *pip, "install", "--upgrade", *wants, "--editable", str(ROOT))
