@@ -316,7 +316,7 @@ class DiskLimits(NamedTuple):
     heartbeat: float = 10.0
     """Between two signs of life of a lock's holder."""
     lock_timeout: float = 24 * 3600.0
-    lock_patience: float = 2.0
+    lock_patience: float = 1.0
     """After so long a wait for a lock is shown."""
     lock_poll: float = 0.1
     program_poll: float = 0.01

@@ -248,6 +248,11 @@ class DriftCheck:
             self._threads.append(thread)
             thread.start()
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether an answer is still under way."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def facts(self) -> Mapping[str, RemoteFact]:
         """What was found, by reference; waits for what is still under way."""
         while self._threads:

@@ -152,6 +152,8 @@ def explain(url: str, status: int, output: str) -> AttemptFailed:
     return AttemptFailed(message, hint=known.hint, again=known.again, final=known.again is Again.NEVER)
 
 
+SCRATCH: Final = "apptainer-freshness-"
+"""Begins the names of the temporary folders that Apptainer gets."""
 _VERSION: Final = re.compile(
     r"(apptainer|singularity(?:-ce|-ro)?)\s+(?:version\s+)?v?(\d{1,4})\.(\d{1,4})(\S*)", re.ASCII
 )
@@ -290,7 +292,7 @@ def scratch(environment: Mapping[str, str]) -> Iterator[Path]:
     """A temporary folder where the user wants Apptainer's to be, removed with all that is left in it."""
     parent = temporary_folder(environment)
     try:
-        folder = Path(tempfile.mkdtemp(prefix="apptainer-freshness-", dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
     except OSError as error:
         raise AttemptFailed(
             f"cannot make a temporary folder in {parent}: {error.strerror}",

@@ -20,6 +20,8 @@ from typing import Any, Final, TextIO
 
 import click
 
+from snakemake_apptainer_freshness.common.text import counted as counted  # noqa: PLC0414  told to type checkers as ours
+from snakemake_apptainer_freshness.common.text import size as size  # noqa: PLC0414
 from snakemake_apptainer_freshness.errors import FreshnessError, one_line
 
 VERSION: Final = 1
@@ -63,8 +65,6 @@ _DIGEST: Final = re.compile(r"sha(?:256|512):[0-9a-f]{8}")
 _NARROW: Final = 20
 """So wide a column without digests has to be at least, to be read."""
 _GAP: Final = 2  # spaces between two columns
-_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_STEP: Final = 1024
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -180,18 +180,3 @@ def colourful(stream: TextIO) -> bool:
 def clean(text: str) -> str:
     """`text` on one line, without what could move a cursor or give a secret away."""
     return one_line(text)
-
-
-def size(count: int) -> str:
-    """`count` bytes for a person, as in ``1.4 GiB``."""
-    value = float(count)
-    for unit in _UNITS:
-        if value < _STEP or unit == _UNITS[-1]:
-            break
-        value /= _STEP
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """`count` things, as in ``1 image`` and ``2 images``."""
-    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -19,6 +19,7 @@ from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.fetch import Progress, Result
+    from snakemake_apptainer_freshness.actions.transfer import Transfer
     from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.lockfile import Entry, Lock
 
@@ -51,7 +52,9 @@ def command(
     wrong use or bad input, 3 a registry or file could not be reached.
     """
     from snakemake_apptainer_freshness.actions.fetch import fetch
+    from snakemake_apptainer_freshness.actions.transfer import Transfer
     from snakemake_apptainer_freshness.actions.verify import is_fetchable
+    from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
     from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.pin import Pin
     from snakemake_apptainer_freshness.settings import PinKind
@@ -71,9 +74,11 @@ def command(
             pins.append(wanted)
         else:
             output.note(f"{entry.reference.text}: left to the run, which takes it from this machine")
-    with ProgressBars() as bars:
+    with Transfer(folder, CacheFolder.of()) as transfer, ProgressBars() as bars:
         lines = _Lines(silent=as_json or bars_are_drawn())
-        results = fetch(pins, folder, jobs=jobs, report=Steps(bars, lines.done))
+        if pins:
+            bars.begin(f"fetching {output.counted(len(pins), 'image')}", measure=transfer.measure)
+        results = fetch(pins, folder, jobs=jobs, report=Steps(bars, lines.done, transfer))
     errors += [(result.pin.reference.text, result.error) for result in results if result.error is not None]
     if as_json:
         output.document(
@@ -96,9 +101,10 @@ def bars_are_drawn() -> bool:
 class Steps:
     """Shows what is done for each image: a bar while it is fetched; notes as lines of their own."""
 
-    def __init__(self, bars: "ProgressBars", done: "Any" = None) -> None:
+    def __init__(self, bars: "ProgressBars", done: "Any" = None, transfer: "Transfer | None" = None) -> None:
         self._bars = bars
         self._done = done
+        self._transfer = transfer
 
     def __call__(self, progress: "Progress") -> None:
         """Take one step of one image."""
@@ -111,6 +117,8 @@ class Steps:
                 output.note(f"{name}: {progress.detail}; comparing it with its layers")
             case Stage.PULLING:
                 self._bars.begin(name)
+                if self._transfer is not None:
+                    self._transfer.begin(progress.pin)
                 if progress.detail:
                     output.note(f"{name}: {progress.detail}")
             case Stage.WAITING:

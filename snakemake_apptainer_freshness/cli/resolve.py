@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
@@ -102,22 +102,18 @@ def _document(answers: "list[tuple[Entry, Reference]]", errors: list[tuple[str, 
     return json.dumps({"version": 1, "image": images, "error": failed}, indent=2, ensure_ascii=False)
 
 
+_ASKING: Final = "asking registries"
+
+
 class _Advance(Protocol):
     def __call__(self) -> None: ...
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[_Advance]:
-    """A bar on standard error where that is a terminal and there is something to wait for."""
-    if total < 2 or not sys.stderr.isatty():  # noqa: PLR2004  one answer needs no bar
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
+    """Show how many answers are there; gives what is called for each."""
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
 
-    # Only where both streams are the terminal must lines be printed above the bar.
-    with Progress(
-        console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty(), redirect_stderr=True
-    ) as progress:
-        task = progress.add_task("asking registries", total=total)
-        yield lambda: progress.advance(task)
+    with ProgressBars() as bars:
+        bars.begin(_ASKING, total)
+        yield lambda: bars.advance(_ASKING)

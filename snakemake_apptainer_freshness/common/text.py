@@ -1,4 +1,4 @@
-"""Names of files in documents that are Unicode.
+"""Text for people and documents: sizes, counts, times, and names of files that are not Unicode.
 
 Linux names files in bytes; Python has what is not UTF-8 of them as lone surrogates, which no document can hold.
 """
@@ -6,6 +6,8 @@ Linux names files in bytes; Python has what is not UTF-8 of them as lone surroga
 import re
 from typing import Final
 
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_STEP: Final = 1024
 _NO_BYTE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Surrogates that stand for no byte of a file name: JSON can spell them, and only somebody's hand writes them."""
 
@@ -14,3 +16,25 @@ def unicode(text: str) -> str:
     """`text` as a document can hold it: bytes that are not UTF-8, and lone surrogates, are replaced."""
     text = _NO_BYTE.sub("\N{REPLACEMENT CHARACTER}", text)
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def size(count: int) -> str:
+    """Return `count` bytes for a person, as in ``1.4 GiB``."""
+    value = float(count)
+    for unit in _UNITS:
+        if value < _STEP or unit == _UNITS[-1]:
+            break
+        value /= _STEP
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return `count` things, as in ``1 image`` and ``2,000 images``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return `seconds` for a person, as in ``0:07`` and ``1:02:07``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -7,7 +7,7 @@ job (``--summary``, ``--dag``, ``--touch``, ...) apply the lock without a networ
 """
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from snakemake_apptainer_freshness.engine.policy import PolicyCheck
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.engine.session import Session
 from snakemake_apptainer_freshness.errors import TagMoved
-from snakemake_apptainer_freshness.freshness import UNCHECKED, Action, Verdict, compare, decide_remote
+from snakemake_apptainer_freshness.freshness import UNCHECKED, Action, RemoteFact, Verdict, compare, decide_remote
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import changes
 from snakemake_apptainer_freshness.record.overrides import over_programs, settings_of
@@ -189,8 +189,18 @@ class MainSession(Session):
         is_needed = verdict.reference.text in self.needed
         return is_needed and decide_remote(verdict, self._options).action is Action.REFUSE
 
+    def _answers(self) -> Mapping[str, RemoteFact]:
+        """Wait for what the registries say of tags; the user sees it."""
+        if not self._drift.is_waited_for:
+            return self._drift.facts()
+        from snakemake_apptainer_freshness.common.progress import ProgressBars
+
+        with ProgressBars(enabled=wants_progress(self.workflow), say=messages.say) as bars:
+            bars.begin("asking registries whether tags moved")
+            return self._drift.facts()
+
     def _verdicts(self, references: list[str]) -> list[Verdict]:
-        facts, pins = self._drift.facts(), self._main_pins
+        facts, pins = self._answers(), self._main_pins
         return [
             compare(entry, facts.get(text, pins.resolved.get(text, UNCHECKED)), None, platform=pins.platform)
             for text in references

@@ -186,6 +186,11 @@ def tell(line: Line) -> None:
         logger.info(text, extra={"quietness": Quietness.PROGRESS})
 
 
+def say(text: str) -> None:
+    """Tell that something is waited for, where no progress can be drawn."""
+    tell(Line(text=f"apptainer-freshness: {text}"))
+
+
 def wants_progress(workflow: Any) -> bool:
     """Whether the user of `workflow` has not silenced progress."""
     from snakemake.settings.enums import Quietness

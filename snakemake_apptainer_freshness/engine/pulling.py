@@ -5,13 +5,17 @@ Loaded only where an image is missing or unproven, which most processes of a run
 
 import contextlib
 import functools
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, attest_all
 from snakemake_apptainer_freshness.actions.fetch import Action, Progress, Result, Stage, default_jobs, fetch
+from snakemake_apptainer_freshness.actions.transfer import Transfer
+from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.progress import ProgressBars
-from snakemake_apptainer_freshness.engine.messages import Line, tell
+from snakemake_apptainer_freshness.common.text import counted, duration, size
+from snakemake_apptainer_freshness.engine.messages import Line, say, tell
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.pin import Pin
@@ -25,8 +29,11 @@ def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> list[Result]:
     FreshnessError
         where one cannot be had; the others are there.
     """
-    with ProgressBars(enabled=bars) as drawn:
-        results = fetch(pins, prefix, report=functools.partial(_report, bars=drawn))
+    started = time.monotonic()
+    with Transfer(prefix, CacheFolder.of()) as transfer, ProgressBars(enabled=bars, say=say) as drawn:
+        drawn.begin(f"fetching {counted(len(pins), 'image')}", measure=transfer.measure)
+        results = fetch(pins, prefix, report=functools.partial(_report, bars=drawn, transfer=transfer))
+    _tell_cost(results, time.monotonic() - started)
     failed = [(result.pin, result.error) for result in results if result.error is not None]
     if failed:
         raise _together(failed)
@@ -40,7 +47,7 @@ def attest_images(
 
     `online` says whether registries may be asked. Nothing is fetched or replaced; gives what each image then is.
     """
-    with ProgressBars(enabled=bars) as drawn, contextlib.closing(LazyRegistries()) as registries:
+    with ProgressBars(enabled=bars, say=say) as drawn, contextlib.closing(LazyRegistries()) as registries:
         attestor = Attestor(source=registries if online else None)
 
         def begin(pin: Pin) -> None:
@@ -54,7 +61,18 @@ def attest_images(
         return attest_all(pins, prefix, facts, attestor=attestor, jobs=default_jobs(), begin=begin, end=end)
 
 
-def _report(progress: Progress, bars: ProgressBars) -> None:
+def _tell_cost(results: list[Result], seconds: float) -> None:
+    """Say what the images that came are, and how long they took."""
+    came = [Path(result.fact.path) for result in results if result.action in (Action.PULLED, Action.COPIED)]
+    total = 0
+    for path in came:
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size
+    if came:
+        tell(Line(text=f"Fetched {counted(len(came), 'image')}, {size(total)}, in {duration(seconds)}."))
+
+
+def _report(progress: Progress, bars: ProgressBars, transfer: Transfer | None = None) -> None:
     """One line an image for what is being done, and a bar on a terminal while it is."""
     match progress.stage:
         case Stage.PROVING:
@@ -62,6 +80,8 @@ def _report(progress: Progress, bars: ProgressBars) -> None:
             tell(Line(text=f"apptainer-freshness: comparing an image with its layers: {progress.detail}"))
         case Stage.PULLING:
             bars.begin(progress.pin.reference.text)
+            if transfer is not None:
+                transfer.begin(progress.pin)
             why = f" ({progress.detail})" if progress.detail else ""
             tell(Line(text=f"Pulling singularity image {progress.pin.url}.{why}"))
         case Stage.WAITING:

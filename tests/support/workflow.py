@@ -47,7 +47,7 @@ class Result:
         following = False
         for line in self.output.splitlines():
             following = line.startswith("apptainer-freshness: ") or (following and line.startswith("  "))
-            if following:
+            if following and not line.startswith("apptainer-freshness: still "):  # a slow machine waits for more
                 found.append(line.strip())
         return found
 

@@ -24,6 +24,7 @@ from markupsafe import Markup
 from snakemake_apptainer_freshness.audit.render.page.graph import short_name
 from snakemake_apptainer_freshness.audit.render.page.view import view
 from snakemake_apptainer_freshness.audit.results import Audit
+from snakemake_apptainer_freshness.common.text import counted, size
 from snakemake_apptainer_freshness.errors import redact
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
 
@@ -48,8 +49,6 @@ _TONES: Final[Mapping[str, str]] = {
 }
 """Which of the five shapes stands beside a word; one that is not here is unknown."""
 
-_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_STEP: Final = 1024
 _VISIBLE: Final = str.maketrans({"\n": "\\n", "\t": "\\t"})
 
 
@@ -126,11 +125,6 @@ def _source(text: str) -> str:
     return f"'sha256-{digest}'"
 
 
-def counted(count: int, one: str) -> str:
-    """`count` things, as in ``1 image`` and ``2,000 images``."""
-    return f"{count:,} {one if count == 1 else one + 's'}"
-
-
 def moment(text: str) -> str:
     """An ISO time for a person: ``2026-03-02 08:00``."""
     return text[:16].replace("T", " ")
@@ -139,13 +133,3 @@ def moment(text: str) -> str:
 def sentence(text: str) -> str:
     """`text` as a sentence of its own."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
-
-
-def size(count: int) -> str:
-    """`count` bytes for a person, as in ``1.4 GiB``."""
-    value = float(count)
-    for unit in _UNITS:
-        if value < _STEP or unit == _UNITS[-1]:
-            break
-        value /= _STEP
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
