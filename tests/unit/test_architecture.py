@@ -31,7 +31,6 @@ HEAVY = {"httpx", "pydantic", "jinja2", "rich"}
 SHORTEST = 40
 SHORT = {  # modules of fewer lines, with the reason why it has a file of its own
     "audit.render.html": "a format is one module of its name",
-    "common.text": "three floors print sizes and counts for people",
     "common.times": "records and pins agree on one spelling of a time",
     "engine.versions": "a program writes it",
     "": "what Snakemake imports at every start",
