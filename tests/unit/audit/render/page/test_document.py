@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from snakemake_apptainer_freshness.audit.difference import difference
 from snakemake_apptainer_freshness.audit.render.page.document import counted, moment, render, sentence, size, visible
-from snakemake_apptainer_freshness.audit.results import Replay
+from snakemake_apptainer_freshness.audit.results import Acknowledgement, Replay
 from tests.support.audits import SCRIPT, WORKDIR, sample
 
 PAGE = render(sample())
@@ -161,6 +161,18 @@ def test_the_difference_of_two_runs_has_a_section_only_where_it_was_asked():
     assert "What differs between two runs" in page
     assert '<a href="#run-0"><bdi>run 1 · 2 Mar 08:00</bdi></a> and' in page
     assert "Made by one of the runs alone" in page
+
+
+def test_an_acknowledged_finding_stays_on_the_page_with_its_severity_and_counts_no_more():
+    known = Acknowledgement(reason="<b>compared</b>", who="ada@site.org", until="2027-03-01")
+    first, *others = sample().findings
+    page = render(replace(sample(), findings=(replace(first, acknowledged=known), *others)))
+
+    assert Elements(page).crossed == []
+    assert "1 finding acknowledged" in page
+    assert "Acknowledged by ada@site.org until 2027-03-01: &lt;b&gt;compared&lt;/b&gt;." in page
+    assert first.text in page
+    assert "5 errors</span>" in page
 
 
 def test_several_work_directories_are_one_view():
