@@ -279,7 +279,7 @@ class _Folders:
         last, block, base = _RUN.unpack_from(run)
         if last >= _MOST_IN_RUN:
             raise NotComparable("a listing of a folder of its file system has too many entries")
-        at, found = _RUN.size, list[tuple[bytes, int]]()
+        at, entries = _RUN.size, list[tuple[bytes, int]]()
         for _ in range(last + 1):
             if at + _ENTRY.size > len(run):
                 raise NotComparable("a listing of a folder of its file system breaks off")
@@ -295,8 +295,8 @@ class _Folders:
                 or _TYPES[self._node(child).kind] != kind
             ):
                 raise NotComparable(f"a folder of its file system lists {shown(name)} as another inode than it is")
-            found.append((name, child))
-        return at, found
+            entries.append((name, child))
+        return at, entries
 
 
 def _first_name(run: bytes) -> bytes:

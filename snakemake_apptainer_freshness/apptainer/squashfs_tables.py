@@ -98,20 +98,20 @@ class Superblock:
         padding = image.size - used
         if not 0 <= padding < _PADDING or image.read(used, padding).strip(b"\0"):
             raise NotComparable("its file system is not as long as its partition")
-        found = cls(
+        block = cls(
             inodes=inodes, block_size=block_size, fragments=fragments, compression=compression, owners=owners,
             root=root, used=used, owner_table=owner_table, xattr_table=_place(xattr_table), inode_table=inode_table,
             directory_table=directory_table, fragment_table=_place(fragment_table), export_table=_place(export_table),
             data=_SUPERBLOCK.size + (_options(image, compression) if flags & _HAS_OPTIONS else 0),
         )  # fmt: skip
         order = [
-            found.data, inode_table, directory_table, found.fragment_table, found.export_table, owner_table,
-            found.xattr_table, used,
+            block.data, inode_table, directory_table, block.fragment_table, block.export_table, owner_table,
+            block.xattr_table, used,
         ]  # fmt: skip
         there = [place for place in order if place is not None]
-        if there != sorted(there) or (fragments and found.fragment_table is None):
+        if there != sorted(there) or (fragments and block.fragment_table is None):
             raise NotComparable("its file system has its tables in an unknown order")
-        return found
+        return block
 
 
 def _place(table: int) -> int | None:
@@ -160,10 +160,10 @@ class Metadata:
         return not word & _STORED_AS_IT_IS, size
 
     def _block(self, number: int) -> bytes:
-        found = self._cached.get(number)
-        if found is not None:
+        cached = self._cached.get(number)
+        if cached is not None:
             self._cached.move_to_end(number)
-            return found
+            return cached
         at = self._start + self._starts[number]
         compressed, size = self._stored(at)
         content = self._image.read(at + 2, size)
@@ -319,11 +319,11 @@ class Xattrs:
             raise NotComparable("its file system refers to extended attributes that are not there")
         # The third field is a size that only ``stat`` shows, and writers of squashfs do not agree what it counts.
         reference, count, _ = _XATTR_ID.unpack(self._numbers.read(number * _XATTR_ID.size, _XATTR_ID.size))
-        found = self._read(self._values.position(reference >> 16, reference & 0xFFFF), count)
-        self._known[number] = found
+        capability = self._read(self._values.position(reference >> 16, reference & 0xFFFF), count)
+        self._known[number] = capability
         if len(self._known) > _CACHED:
             self._known.popitem(last=False)
-        return found
+        return capability
 
     def _read(self, at: int, count: int) -> bytes:
         names = set[bytes]()
