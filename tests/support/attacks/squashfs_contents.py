@@ -246,10 +246,10 @@ def xattr_numbers(image: Patched) -> int:
 
 
 ATTACKS: dict[Callable[[Patched], object], str] = {
-    blocks_of_two_files_that_overlap: "two files of its file system overlap|damaged",
-    blocks_in_the_superblock: "two files of its file system overlap|damaged",
+    blocks_of_two_files_that_overlap: "two files of its file system overlap",
+    blocks_in_the_superblock: "two files of its file system overlap",
     fragment_in_the_table_of_inodes: "overlaps a table",
-    blocks_behind_the_end: "behind its end|overlaps a table",
+    blocks_behind_the_end: "overlaps a table",
     block_of_an_impossible_size: "a block of an impossible size",
     block_that_takes_no_bytes: "a block of an impossible size",
     block_that_is_stored_too_short: "shorter than the file that it belongs to",
