@@ -229,7 +229,7 @@ ATTACKS: dict[Callable[[Patched], object], str] = {
     fewer_inodes_than_it_says: "not where its index says, or not as long",
     more_than_four_billion_inodes: "more than 2000000 entries",
     no_inodes: "impossible counts",
-    folder_in_two_folders: "another parent",
+    folder_in_two_folders: "in fewer or more folders than it says",
     folder_that_contains_its_parent: "another parent",
     folders_in_a_circle: "in a circle",
     root_in_a_folder: "a root folder|no root folder|another parent",
