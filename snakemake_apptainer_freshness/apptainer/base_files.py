@@ -16,12 +16,13 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from snakemake_apptainer_freshness.apptainer import sif, squashfs
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.environment import temporary_folder
 from snakemake_apptainer_freshness.common.files import opened
+from snakemake_apptainer_freshness.common.strict_json import once
 from snakemake_apptainer_freshness.errors import CorruptImage, LocalIOError, PullFailed, redact
 from snakemake_apptainer_freshness.image.manifest import OCI_CONFIG, OCI_MANIFEST
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
@@ -63,13 +64,11 @@ def _settings(config: bytes) -> dict[str, Any]:
     Go takes the last of two equal keys, and ``env`` for ``Env``: what has both could mean two things.
     """
 
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(found := dict(pairs)) != len(pairs):
-            raise NotComparable("its configuration has a key twice")
-        return found
+    def refuse_twice() -> NoReturn:
+        raise NotComparable("its configuration has a key twice")
 
     try:
-        document = json.loads(config, object_pairs_hook=members)
+        document = json.loads(config, object_pairs_hook=once(refuse_twice))
     except (ValueError, RecursionError):
         raise NotComparable("its configuration is not JSON") from None
     if not isinstance(document, dict):

@@ -23,9 +23,10 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 
 from snakemake_apptainer_freshness.common.files import NotAFile, opened
+from snakemake_apptainer_freshness.common.strict_json import once
 from snakemake_apptainer_freshness.errors import CorruptImage, InvalidDigest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.settings import DISK
@@ -347,13 +348,11 @@ def _content(window: _Window, found: list[SifDescriptor], what: str) -> bytes:
 
 
 def _json(content: bytes) -> Any:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(keys := dict(pairs)) != len(pairs):
-            raise CorruptImage(f"its {_METADATA} has a key twice")
-        return keys
+    def refuse_twice() -> NoReturn:
+        raise CorruptImage(f"its {_METADATA} has a key twice")
 
     try:
-        return json.loads(content, object_pairs_hook=once)
+        return json.loads(content, object_pairs_hook=once(refuse_twice))
     except (ValueError, RecursionError):
         raise CorruptImage(f"its {_METADATA} is not sound JSON") from None
 

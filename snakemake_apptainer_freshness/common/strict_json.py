@@ -11,7 +11,7 @@ proportion to the bytes, whatever they are; who reads them from the network caps
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn
 
 from snakemake_apptainer_freshness.errors import DamagedAnswer
@@ -42,7 +42,7 @@ def load(body: bytes) -> object:
     try:
         value: object = json.loads(
             text,
-            object_pairs_hook=_object,
+            object_pairs_hook=once(lambda: refuse("an object has the same key twice")),
             parse_int=_integer,
             parse_float=_float,
             parse_constant=_constant,
@@ -73,10 +73,15 @@ def _refuse_unbounded(body: bytes) -> None:
             refuse(f"it is nested more than {MAX_DEPTH} deep")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        refuse("an object has the same key twice")
+def once(refuse_twice: Callable[[], NoReturn]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """Return an ``object_pairs_hook`` that calls `refuse_twice`, which raises, where an object has a key twice."""
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            refuse_twice()
+        return found
+
     return members
 
 
