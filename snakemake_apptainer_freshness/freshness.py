@@ -119,13 +119,15 @@ class Verdict:
         return not self.is_finding and not self.is_unasked
 
 
-def compare(entry: Entry, remote: RemoteFact, disk: DiskFact | None, *, platform: Platform) -> Verdict:
+def compare(
+    entry: Entry, remote: RemoteFact, disk: DiskFact | None, *, platform: Platform, manifest: Digest | None = None
+) -> Verdict:
     """Return the verdict on one lock `entry`, for a machine of `platform`.
 
-    `disk` is None where nobody looked at the disk.
+    `disk` is None where nobody looked at the disk. `manifest` is the platform's in the pinned index, where that was
+    hashed: what the lock says of it is a claim, and says nothing here.
     """
-    here = entry.platforms.get(platform)
-    same = remote.state is RemoteState.MOVED and here is not None and remote.platforms.get(platform) == here
+    same = remote.state is RemoteState.MOVED and manifest is not None and remote.platforms.get(platform) == manifest
     return Verdict(reference=entry.reference, pinned=entry.digest, remote=remote, disk=disk, same_platform=same)
 
 

@@ -10,6 +10,7 @@ What is proven goes into the project's memory, which a run with the flag goes by
 no image.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from snakemake_apptainer_freshness.actions.check import look
 from snakemake_apptainer_freshness.actions.image_content import Blobs, BlobSource
+from snakemake_apptainer_freshness.actions.lock_claims import proven_manifest
 from snakemake_apptainer_freshness.actions.prove import PROVEN, Proof, prove
 from snakemake_apptainer_freshness.actions.provenance import (
     Attribution,
@@ -32,7 +34,7 @@ from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, Workf
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.files import writable_by_all
 from snakemake_apptainer_freshness.common.progress import ProgressBars
-from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.errors import FreshnessError, RegistryError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index, Manifest, ManifestKind, choose
@@ -106,11 +108,11 @@ def adopt(
     environment = os.environ if environment is None else environment
     path = memories.path_in(workflow.workdir / SNAKEMAKE)
     memory = memories.load(path)
-    memory.learn_entries(lock)
     origins = Origins(workflow.prefix, memory, remember=remember)
     with ProgressBars() as bars:
         judge = _Judge(workflow=workflow, lock=lock, origins=origins, deep=deep, environment=environment, bars=bars)
         outputs = tuple(judge.of(output) for output in workflow.outputs)
+    memory.learn_entries(lock)
     return Adoption(outputs=outputs, memory=memory, path=path, errors=judge.errors)
 
 
@@ -170,6 +172,9 @@ class _Judge:
         if reference not in self._targets:
             meaning = parse(reference)
             entries = [one for one in self._lock if one.reference == meaning]
+            for one in entries[:1] if self._deep is not None else ():
+                with contextlib.suppress(RegistryError):  # what cannot be asked for is not known
+                    proven_manifest(one, self._platform, self._deep)
             for target in targets_of(entries[:1], kind=self._kind, platform=self._platform).values():
                 self._targets[reference] = target
         return self._targets.get(reference)

@@ -34,6 +34,7 @@ from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistrie
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
+from snakemake_apptainer_freshness.actions.lock_claims import proven_of_pin
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import (
@@ -46,8 +47,15 @@ from snakemake_apptainer_freshness.common.files import (
     writable_by_all,
 )
 from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
-from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, PullFailed, UnprovenImage
+from snakemake_apptainer_freshness.errors import (
+    FreshnessError,
+    LocalIOError,
+    PullFailed,
+    RegistryError,
+    UnprovenImage,
+)
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import facts, places, state
@@ -177,7 +185,10 @@ class _Fetcher:
         self._stop = threading.Event()
         self._downloads = threading.Semaphore()
         program = once(lambda: Apptainer.find(environment))
-        self._source = PullSource(program=program, cache=CacheFolder.of(environment), stop=self._stop)
+        self._documents = source
+        self._source = PullSource(
+            program=program, cache=CacheFolder.of(environment), stop=self._stop, manifest=self._manifest
+        )
         self._attestor = Attestor(source=source, environment=environment, stop=self._stop)
 
     def run(self, pins: list[Pin], jobs: int | None) -> Iterator[Result]:
@@ -234,6 +245,13 @@ class _Fetcher:
             quarantined=aside,
         )
 
+    def _manifest(self, pin: Pin) -> Digest | None:
+        """This platform's manifest in what `pin` names; its index is asked for once, and what a lock says no proof."""
+        try:
+            return proven_of_pin(pin, lambda: self._documents)
+        except RegistryError:
+            return None
+
     def _attested(self, pin: Pin, image: Path, fact: DiskFact) -> DiskFact:
         """What the image that lies there is, once it is its turn to download."""
         with self._downloads:
@@ -288,17 +306,13 @@ class _Fetcher:
                 self._report(Progress(pin=pin, stage=stage, detail=detail, action=action))
 
 
-def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained | None) -> Path | None:
+def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | None:
     """Rename an image to its name, once it is kept what it is; where the former file went, if there was one.
 
-    `obtained` is None for an image that nothing proves. The caller has the lock of `image`. Raises LocalIOError where
-    that cannot be done; nothing is left of `temporary`.
+    The caller has the lock of `image`. Raises LocalIOError where that cannot be done; nothing is left of `temporary`.
     """
     try:
-        if obtained is None:
-            places.forget(image)
-        else:
-            keep_facts(pin, image, obtained, exposed=writable_by_all(status_of(temporary).st_mode))
+        keep_facts(pin, image, obtained, exposed=writable_by_all(status_of(temporary).st_mode))
     except FreshnessError:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -60,7 +60,6 @@ def details(entries: Iterable[Entry], registry: BlobSource, *, platform: Platfor
 def _of(entry: Entry, registry: BlobSource, cache: CacheFolder | None, platform: Platform) -> Details | None:
     try:
         pin = Pin.of(entry, platform=platform)
-        pin = replace(pin, digest=pin.manifest or pin.digest)  # the index need not be asked for again
         blobs = Blobs(pin=pin, registry=registry, cache=cache)
         manifest = image_manifest(pin, blobs)[1]
         said = parse_configuration(configuration(manifest, blobs))

@@ -11,6 +11,7 @@ he must.
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -29,11 +30,14 @@ from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
+from snakemake_apptainer_freshness.store import facts
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 _RESOLVING: Final = "resolving images"
+_HOLDING: Final = 8
+"""Indexes that are asked for at once."""
 
 
 class TagResolver(Protocol):
@@ -99,6 +103,8 @@ class Pins:
     """What the lock lacks, in a command that runs no job."""
     failures: dict[str, FreshnessError] = field(default_factory=dict)
     """What could not be pinned, and why."""
+    hold: Callable[[Entry], None] | None = None
+    """Raises a FreshnessError where the lock is wrong about an entry's platforms; None where these decide nothing."""
     resolved: dict[str, RemoteFact] = field(default_factory=dict)
     """What the registry answered about references that were resolved in this run: their tags are at their pins."""
 
@@ -120,6 +126,7 @@ class Pins:
         """Get `references` pinned, as far as the mode allows; what cannot be is kept in `failures`."""
         wanted = [text for text in dict.fromkeys(references) if not self._is_known(text)]
         missing: dict[Reference, list[Reference]] = {}
+        agreed: dict[str, Entry] = {}
         for text in wanted:
             try:
                 reference = parse(text)
@@ -127,10 +134,32 @@ class Pins:
                 self.failures[text] = error
                 continue
             if (entry := self._agreed(reference)) is not None:
-                self.entries[text] = entry
+                agreed[text] = entry
             else:
                 missing.setdefault(reference, []).append(reference)
+        self._take_agreed(agreed)
         self.failures |= self._resolve(missing) if self.options.mode.writes_lock else self._refuse(missing)
+
+    def _take_agreed(self, agreed: Mapping[str, Entry]) -> None:
+        """Take entries of the lock, whose word for their platforms is held to what their digests name."""
+        if self.hold is None or not agreed:
+            self.entries |= agreed
+            return
+        hold = self.hold
+
+        def held(entry: Entry) -> FreshnessError | None:
+            try:
+                hold(entry)
+            except FreshnessError as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(_HOLDING, "hold") as pool:
+            for text, error in zip(agreed, pool.map(held, agreed.values()), strict=True):
+                if error is None:
+                    self.entries[text] = agreed[text]
+                else:
+                    self.failures[text] = error
 
     def pinned(self, reference: str) -> str:
         """What the rule that says `reference` runs.
@@ -200,6 +229,7 @@ class Pins:
 
     def _take(self, reference: Reference, answer: Entry | FreshnessError) -> dict[str, FreshnessError]:
         if isinstance(answer, Entry):
+            facts.learn([answer])  # it was made of an index that was hashed
             self.entries[reference.text] = replace(answer, reference=reference)
             self.resolved[reference.text] = RemoteFact(state=RemoteState.CURRENT, digest=answer.digest)
             return {}

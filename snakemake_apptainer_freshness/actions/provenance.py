@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from snakemake_apptainer_freshness.actions.check import check_one, look
+from snakemake_apptainer_freshness.actions.lock_claims import proven_manifest
 from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, opened, sha256_of
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskState
@@ -80,8 +81,8 @@ class Target:
             where a platform's manifest is asked for and the lock has none.
         """
         pins = [Pin.of(entry, platform=platform)]
-        here = entry.platforms.get(platform)
-        if here is not None:
+        here = proven_manifest(entry, platform, None)
+        if here is not None and here == entry.platforms.get(platform):
             pins.append(Pin.of(entry, platform=platform, kind=PinKind.PLATFORM))
         manifest = here or (None if entry.platforms else entry.digest)
         return cls(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.actions.check import check, check_one
+from snakemake_apptainer_freshness.actions.lock_claims import ManifestSource, claimed_and_proven
 from snakemake_apptainer_freshness.freshness import (
     UNCHECKED,
     DiskFact,
@@ -88,22 +89,27 @@ def status(
     prefix: Path,
     *,
     registries: "Callable[[], TagResolver] | None" = None,
+    documents: Callable[[], ManifestSource] | None = None,
     workflow: "Workflow | None" = None,
     asked: Callable[[], object] = lambda: None,
     mirrors: Callable[[Pin], list[str]] = lambda _: [],
 ) -> list[StatusRow]:
     """A row for each reference of the lock, and of `workflow` where that was read; worst first.
 
-    Without `registries` nobody is asked. `asked` is called after each answer of a registry. `mirrors` names the places
-    that have an image, and is asked for what registries do not give.
+    Without `registries` nobody is asked; `documents` gives who has the indexes that digests name. `asked` is called
+    after each answer of a registry. `mirrors` names the places that have an image, and is asked for what registries do
+    not give.
     """
     remote = _ask(lock, registries, asked)
     disk = look(lock, prefix)
     here = Platform.here()
-    verdicts = {
-        text: compare(entry, remote.get(text, UNCHECKED), disk.get(text), platform=here)
-        for text, entry in lock.entries.items()
-    }
+
+    def verdict(text: str, entry: Entry) -> Verdict:
+        answer = remote.get(text, UNCHECKED)
+        manifest = claimed_and_proven(entry, answer, here, documents)
+        return compare(entry, answer, disk.get(text), platform=here, manifest=manifest)
+
+    verdicts = {text: verdict(text, entry) for text, entry in lock.entries.items()}
     elsewhere = _elsewhere(lock, remote, mirrors)
     uses = {} if workflow is None else workflow.uses
     sees_all = workflow is not None and not workflow.unseen

@@ -141,6 +141,7 @@ def _gather(
             lock,
             folder,
             registries=lambda: resolver,
+            documents=lambda: resolver,
             workflow=workflow,
             asked=asked,
             mirrors=elsewhere.having,

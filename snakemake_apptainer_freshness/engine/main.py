@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_apptainer_freshness import CONFIG_KEY
+from snakemake_apptainer_freshness.actions.lock_claims import claimed_and_proven, hold
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, write_lock
 from snakemake_apptainer_freshness.actions.pinning import DriftCheck, LazyResolver, Pins, TagResolver
 from snakemake_apptainer_freshness.actions.site import site_files
@@ -25,9 +26,9 @@ from snakemake_apptainer_freshness.engine.session import Session
 from snakemake_apptainer_freshness.errors import TagMoved
 from snakemake_apptainer_freshness.freshness import UNCHECKED, Action, RemoteFact, Verdict, compare, decide_remote
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.lockfile import changes
+from snakemake_apptainer_freshness.lockfile import Entry, changes
 from snakemake_apptainer_freshness.record.overrides import over_programs, settings_of
-from snakemake_apptainer_freshness.settings import LIMITS, Mode, Options
+from snakemake_apptainer_freshness.settings import LIMITS, Mode, Options, PinKind
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.engine.recording import Recorder
@@ -45,6 +46,8 @@ class MainSession(Session):
         self._options = options
         self._path = config.lock_path(workflow, options)
         asking = LazyResolver(lambda: _resolver(options))
+        self._documents = None if options.mode is Mode.FROZEN else asking.resolver
+        """Gives who has the indexes that the lock's digests name; None where no registry may be asked."""
         self._registries: TagResolver = asking
         self._drift = DriftCheck(lambda: self._registries)
         self._untold: list[str] = []
@@ -59,11 +62,12 @@ class MainSession(Session):
             quiet=not wants_progress(workflow),
             tolerant=not self._runs_jobs,
             registries=lambda: self._registries,
+            hold=self._hold if options.pin is PinKind.PLATFORM and self._runs_jobs else None,
         )
         self._recorder = self._new_recorder(workflow, provider) if self._runs_jobs and not workflow.dryrun else None
         self._aliases = cleanup.aliases_of(workflow) if self._recorder is not None else None
         self._pins_file = PinsFile(workflow) if self._recorder is not None else None
-        self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs)
+        self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs, documents=self._documents)
         super().__init__(workflow, self._main_pins, provider)
         self._policing: PolicyCheck | None = None
         if self._runs_jobs:
@@ -71,6 +75,9 @@ class MainSession(Session):
             self._policing = PolicyCheck(options, files, place=self.place_of, registry=asking.resolver)
         if not self._runs_jobs:
             cleanup.protect(workflow, self._main_pins.lock)
+
+    def _hold(self, entry: Entry) -> None:
+        hold(entry, self._main_pins.platform, self._documents, lockfile=self._main_pins.lockfile)
 
     def build_dag(self, build: Callable[[], Any]) -> Any:
         """Build the DAG, then tell the user and write the lock."""
@@ -202,10 +209,15 @@ class MainSession(Session):
     def _verdicts(self, references: list[str]) -> list[Verdict]:
         facts, pins = self._answers(), self._main_pins
         return [
-            compare(entry, facts.get(text, pins.resolved.get(text, UNCHECKED)), None, platform=pins.platform)
+            self._compared(entry, facts.get(text, pins.resolved.get(text, UNCHECKED)))
             for text in references
             if (entry := pins.entries.get(text)) is not None
         ]
+
+    def _compared(self, entry: Entry, remote: RemoteFact) -> Verdict:
+        platform = self._main_pins.platform
+        manifest = claimed_and_proven(entry, remote, platform, self._documents)
+        return compare(entry, remote, None, platform=platform, manifest=manifest)
 
 
 def _resolver(options: Options) -> "Resolver":

@@ -13,8 +13,9 @@ were made with other software: ``software_stack_changed(job)``. That method is w
 Only the main process decides; the process of a job makes its job, and nothing else (:mod:`.engine.handover`).
 """
 
+import contextlib
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,10 +29,11 @@ from snakemake_apptainer_freshness.engine.seams import (
     names,
     require,
 )
-from snakemake_apptainer_freshness.errors import LocalIOError
+from snakemake_apptainer_freshness.errors import LocalIOError, RegistryError
 from snakemake_apptainer_freshness.settings import Options, Rerun
 
 if TYPE_CHECKING:  # judging is loaded where there is something to judge: most runs start without it
+    from snakemake_apptainer_freshness.actions.lock_claims import ManifestSource
     from snakemake_apptainer_freshness.actions.provenance import Origins, Target
 
 _SEAMS: Final = (SOFTWARE_CHANGED, SOFTWARE_HASH, METADATA)
@@ -46,10 +48,20 @@ _KEPT: Final = ("", "")
 class Reruns:
     """Decides for the jobs of `workflow`, whose images are `pins`, whether their container is a reason to run them."""
 
-    def __init__(self, workflow: Any, pins: Pins, options: Options, *, runs_jobs: bool) -> None:
+    def __init__(
+        self,
+        workflow: Any,
+        pins: Pins,
+        options: Options,
+        *,
+        runs_jobs: bool,
+        documents: "Callable[[], ManifestSource] | None" = None,
+    ) -> None:
+        """Prepare to decide; `documents` gives who has the indexes that digests name, if that may be asked."""
         self._workflow = workflow
         self._pins = pins
         self._options = options
+        self._documents = documents
         self._writes = runs_jobs and not workflow.dryrun
         self._known: Origins | None = None
         self._targets: dict[str, Target] = {}
@@ -159,10 +171,14 @@ class Reruns:
                 return f"  NOT run again, since rerun is {Rerun.NEVER}: {who}: made with {made}, the rule runs {runs}"
 
     def _target(self, url: str | None) -> "Target | None":
+        from snakemake_apptainer_freshness.actions.lock_claims import proven_manifest
         from snakemake_apptainer_freshness.actions.provenance import targets_of
 
         if url is not None and url not in self._targets:
             entries, pins = self._pins.entries.values(), self._pins
+            for entry in entries:
+                with contextlib.suppress(RegistryError):  # what cannot be asked for is not known, and not the same
+                    proven_manifest(entry, pins.platform, self._documents)
             self._targets = targets_of(entries, kind=self._options.pin, platform=pins.platform)
         return self._targets.get(url) if url is not None else None
 

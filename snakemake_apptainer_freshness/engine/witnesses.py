@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from snakemake_apptainer_freshness.actions.lock_claims import proven_manifest
 from snakemake_apptainer_freshness.actions.pinning import Pins, TagResolver
 from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.errors import FreshnessError
@@ -72,7 +73,7 @@ class Witnesses:
         record = ImageRecord(reference=reference, pinned=pinned.url, digest=digest)
         if entry is None:
             return replace(record, proof=self.pins.unpinnable.get(reference, ""))
-        manifest = str(entry.platforms.get(self.pins.platform, ""))
+        manifest = str(proven_manifest(entry, self.pins.platform, None) or "")
         record = replace(record, platform=str(self.pins.platform), manifest=manifest if manifest != digest else "")
         return self._with_disk(self._with_remote(record, entry), Pin.of(entry, kind=self.pins.options.pin))
 

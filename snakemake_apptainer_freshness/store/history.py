@@ -35,6 +35,7 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import facts
 
 VERSION: Final = 1
 PLACE: Final = Path("apptainer-freshness", "memory.json")
@@ -134,10 +135,16 @@ class TagHistory:
                 self._news = True
 
     def learn_entries(self, entries: Iterable[Entry]) -> None:
-        """Remember what a lock says of its digests' platforms."""
+        """Remember what the digests of `entries` have for each platform, as far as that was hashed."""
         here = Platform.here()
         for entry in entries:
-            self.learn_manifests(entry.digest, entry.platforms or {here: entry.digest})
+            claimed = entry.platforms or {here: entry.digest}
+            proven = {
+                platform: manifest
+                for platform, manifest in claimed.items()
+                if manifest in (entry.digest, facts.manifest_of(entry.digest, platform))
+            }
+            self.learn_manifests(entry.digest, proven)
 
     def learn(self, seen: ProvenTag) -> None:
         """Remember an image; one that is known was seen once more."""

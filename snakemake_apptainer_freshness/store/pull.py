@@ -88,6 +88,8 @@ class PullSource:
     program: Callable[[], Apptainer]
     cache: CacheFolder | None
     stop: threading.Event
+    manifest: Callable[[Pin], Digest | None]
+    """Gives the manifest of this platform that a pin leads to, as it was hashed; None where that is not known."""
 
 
 def obtain(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtained:
@@ -120,7 +122,7 @@ def obtain(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtai
 def _pull(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtained:
     program = source.program()
     note = watch.note
-    shared = _shareable(pin, source.cache, program)
+    shared = _shareable(pin, source, program)
     for attempt in range(1, DISK.pull_attempts + 1):
         last = attempt == DISK.pull_attempts
         cache = shared if not last else None
@@ -136,7 +138,7 @@ def _pull(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtain
                 pause = DISK.race_backoff if error.again is Again.SOON else DISK.pull_backoff
                 source.stop.wait(pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
             else:
-                _leave(pin, shared, note)
+                _leave(pin, shared, source, note)
                 shared = None
         except _Unproven as reason:
             note(f"pulling past Apptainer's cache: {reason}")
@@ -145,17 +147,18 @@ def _pull(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtain
     raise AssertionError  # the last attempt returns or raises
 
 
-def _leave(pin: Pin, cache: CacheFolder | None, note: Note) -> None:
+def _leave(pin: Pin, cache: CacheFolder | None, source: PullSource, note: Note) -> None:
     """Give a cache up that a pull failed with; if damaged layers were why, they are moved aside."""
     with contextlib.suppress(_Unproven, OSError):
         if cache is not None:
-            _prove_blobs(pin, cache, note)
+            _prove_blobs(pin, cache, source, note)
 
 
-def _shareable(pin: Pin, cache: CacheFolder | None, program: Apptainer) -> CacheFolder | None:
+def _shareable(pin: Pin, source: PullSource, program: Apptainer) -> CacheFolder | None:
     """The cache, where a build through it can be proven and the cache is ours."""
-    provable = pin.pinned.scheme is Scheme.DOCKER and pin.manifest is not None and program.keeps_manifests
-    return cache if provable and cache is not None and cache.usable else None
+    cache = source.cache
+    usable = pin.pinned.scheme is Scheme.DOCKER and program.keeps_manifests and cache is not None and cache.usable
+    return cache if usable and source.manifest(pin) is not None else None
 
 
 def _pull_past_cache(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtained:
@@ -180,7 +183,7 @@ def _pull_through_cache(pin: Pin, temporary: Path, cache: CacheFolder, source: P
             if reused:
                 raise _Unproven("another program put an image into it at the same time")
             obtained = _examine(pin, temporary, program)
-            _prove_blobs(pin, cache, note)
+            _prove_blobs(pin, cache, source, note)
             _remember_entry(pin, cache, obtained)
             return obtained
     except (PermissionError, LocalIOError) as error:
@@ -197,9 +200,10 @@ def _make_room(pin: Pin, cache: CacheFolder, note: Note) -> None:
             records.path_of(path).unlink()
 
 
-def _prove_blobs(pin: Pin, cache: CacheFolder, note: Note) -> None:
+def _prove_blobs(pin: Pin, cache: CacheFolder, source: PullSource, note: Note) -> None:
     """That all which Apptainer built from is what the manifest names; what is not is moved aside."""
-    damaged = cache.damaged_blobs(pin.manifest) if pin.manifest is not None else None
+    manifest = source.manifest(pin)
+    damaged = cache.damaged_blobs(manifest) if manifest is not None else None
     if damaged is None:
         raise _Unproven("it does not hold the manifest that the image was built from")
     for path in damaged:

@@ -14,11 +14,11 @@ from snakemake_apptainer_freshness.apptainer import program
 from snakemake_apptainer_freshness.errors import LocalIOError, PullFailed, UnprovenImage
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import pull
+from snakemake_apptainer_freshness.store import facts, pull
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import sifs
 from tests.support.fake_apptainer import COPY, FakeApptainer, python, unprivileged
-from tests.support.pins import DIGEST, OTHER, REPOSITORY, pin, put, record
+from tests.support.pins import DIGEST, MANIFEST, OTHER, REPOSITORY, pin, put, record
 
 FETCH = """
 import json, sys
@@ -226,6 +226,7 @@ def test_a_cache_that_cannot_be_locked(fake, prefix, tmp_path, monkeypatch):
 def test_another_program_that_fills_the_empty_slot_meanwhile(fake, prefix, tmp_path):
     """Apptainer says that it reused an image which was not there when we looked: nobody knows where that is from."""
     good = fake.serve(pin())
+    facts.keep_index(DIGEST, {pin().platform: MANIFEST})
     (tmp_path / "evil").write_bytes(sifs.pulled(f"{REPOSITORY}@{DIGEST}", content=sifs.squashfs(filler=b"\x66")))
     fake.environment |= {"APPTAINER_CACHEDIR": str(tmp_path / "cache"), "APPTAINER_DISABLE_CACHE": "0"}
     evil = f'echo "INFO:    Using cached SIF image" >&2; cp {tmp_path}/evil "$destination"'

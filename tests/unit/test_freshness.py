@@ -17,8 +17,9 @@ ENTRY = lock_entry(
 )
 
 
-def verdict(remote, disk=None, platform="linux/amd64"):
-    return compare(ENTRY, remote, disk, platform=Platform.parse(platform))
+def verdict(remote, disk=None, platform="linux/amd64", manifest=HERE):
+    proven = Digest.parse(manifest) if manifest else None
+    return compare(ENTRY, remote, disk, platform=Platform.parse(platform), manifest=proven)
 
 
 def moved(**platforms):
@@ -55,6 +56,10 @@ def test_a_tag_that_moved_around_the_same_image_is_told_apart():
     assert verdict(moved(linux_amd64=HERE)).same_platform
     assert not verdict(moved(linux_amd64=THERE)).same_platform
     assert not verdict(moved()).same_platform
+
+
+def test_a_manifest_that_only_the_lock_names_is_never_the_same():
+    assert not verdict(moved(linux_amd64=HERE), manifest=None).same_platform
 
 
 def test_a_platform_that_neither_has_is_not_the_same():

@@ -15,7 +15,7 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Options
-from snakemake_apptainer_freshness.store import history
+from snakemake_apptainer_freshness.store import facts, history
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import images, proofs, sifs
 from tests.support.images import Image, multi_arch
@@ -165,6 +165,7 @@ def test_an_image_that_was_replaced_meanwhile_is_not_compared(project, built):
 def test_the_registry_is_asked_what_an_old_index_has_for_this_platform(project):
     old, new = multi_arch(CONTENT, ELSEWHERE), multi_arch(CONTENT, ELSEWHERE, "s390x")
     project.entries = [entry(new, platforms={HERE: CONTENT.digest})]
+    facts.learn(project.entries)
     project.served = Served(content=old)
     project.made(f"docker://{REPOSITORY}@{old.digest}")
 
@@ -176,6 +177,7 @@ def test_the_registry_is_asked_what_an_old_index_has_for_this_platform(project):
 def test_an_old_index_with_another_image_for_this_platform_is_another_image(project):
     old, new = multi_arch(CHANGED, ELSEWHERE), multi_arch(CONTENT, ELSEWHERE)
     project.entries = [entry(new, platforms={HERE: CONTENT.digest})]
+    facts.learn(project.entries)
     project.served = Served(content=old)
     project.made(f"docker://{REPOSITORY}@{old.digest}")
 
@@ -255,6 +257,9 @@ def test_what_snakemake_has_no_record_of_it_does_not_ask_about(project):
 
 def test_the_lock_is_remembered_for_the_next_upgrade(project):
     project.entries = [entry(multi_arch(CONTENT, ELSEWHERE), platforms={HERE: CONTENT.digest})]
+    project.adopt()
+    assert project.adoption.memory.manifest(project.entries[0].digest, Platform.here()) is None
+    facts.learn(project.entries)
     project.adopt()
 
     digest = project.entries[0].digest

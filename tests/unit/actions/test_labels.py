@@ -89,13 +89,16 @@ def no_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("APPTAINER_CACHEDIR", str(tmp_path / "cache"))
 
 
-def test_two_small_files_of_this_platforms_image_are_asked_for(tmp_path):
+def test_three_small_files_of_this_platforms_image_are_asked_for(tmp_path):
     image = tiny_image(labels=LABELS, created="2026-01-02T03:04:05Z")
     index = multi_arch(image, "s390x")
     registry = Registry(image, index)
     locked = entry("tool", index.digest, {HERE: image.digest})
 
     assert details([locked], registry, platform=Platform.parse(HERE)) == {locked.pinned.text: SAID}
+    assert registry.asked == [index.digest, image.digest, str(Digest.of(image.config))]
+    registry.asked.clear()
+    details([locked], registry, platform=Platform.parse(HERE))
     assert registry.asked == [image.digest, str(Digest.of(image.config))]
 
 

@@ -31,8 +31,22 @@ def entry(digest=pins.DIGEST, manifest=pins.MANIFEST, reference=TAG):
     return lock_entry(reference=reference, digest=str(digest), media_type="x", platforms=platforms)
 
 
+def proven(*entries):
+    """Entries whose indexes this user has hashed."""
+    facts.learn(entries)
+    return entries
+
+
 def target(digest=pins.DIGEST, manifest=pins.MANIFEST, kind=PinKind.INDEX):
-    return Target.of(entry(digest, manifest), kind=kind, platform=Platform.parse(HERE))
+    [one] = proven(entry(digest, manifest))
+    return Target.of(one, kind=kind, platform=Platform.parse(HERE))
+
+
+def test_a_manifest_that_only_the_lock_names_is_not_the_target():
+    target = Target.of(entry(), kind=PinKind.INDEX, platform=Platform.parse(HERE))
+
+    assert (target.digests, target.manifest) == ({pins.DIGEST}, None)
+    assert len(target.pins) == 1
 
 
 class Project:
@@ -72,7 +86,7 @@ def test_a_digest_is_the_same_wherever_it_came_from(project):
 
 def test_an_index_that_has_the_same_manifest_for_this_platform_is_the_same(project):
     assert project.judge(named(pins.OTHER)).answer == "unknown"
-    project.memory.learn_entries([entry(pins.OTHER)])
+    project.memory.learn_entries(proven(entry(pins.OTHER)))
 
     judgement = project.judge(named(pins.OTHER))
     assert judgement.answer == "same"
@@ -80,7 +94,7 @@ def test_an_index_that_has_the_same_manifest_for_this_platform_is_the_same(proje
 
 
 def test_an_index_that_has_another_manifest_is_another_image(project):
-    project.memory.learn_entries([entry(pins.OTHER, pins.OTHER)])
+    project.memory.learn_entries(proven(entry(pins.OTHER, pins.OTHER)))
 
     assert project.judge(named(pins.OTHER)).answer == "other"
 
@@ -255,7 +269,7 @@ def test_a_url_is_meant_where_the_rule_was_not_given_another_image(url, meant):
 
 def test_two_references_of_one_image_are_one_target():
     other = f"docker://{pins.REPOSITORY}:latest"
-    found = targets_of([entry(), entry(reference=other)], kind=PinKind.INDEX, platform=Platform.parse(HERE))
+    found = targets_of(proven(entry(), entry(reference=other)), kind=PinKind.INDEX, platform=Platform.parse(HERE))
 
     assert [one.references for one in found.values()] == [(parse(TAG), parse(other))]
     assert found[named(pins.DIGEST)].digests == {pins.DIGEST, pins.MANIFEST}

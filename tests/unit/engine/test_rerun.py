@@ -17,7 +17,7 @@ from snakemake_apptainer_freshness.engine.handover import keep_what_main_keeps
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.settings import Options, PinKind, Rerun
-from snakemake_apptainer_freshness.store import history
+from snakemake_apptainer_freshness.store import facts, history
 from tests.support import pins
 from tests.support.pins import lock_entry
 
@@ -76,6 +76,7 @@ class Lab:
             media_type="x",
             platforms={"linux/amd64": str(pins.MANIFEST)},
         )
+        facts.learn([entry])
         known = SimpleNamespace(entries={TAG: entry}, platform=Platform.parse("linux/amd64"))
         made = Reruns(self.workflow, known, Options(rerun=option, pin=kind), runs_jobs=True)
         made.attach()

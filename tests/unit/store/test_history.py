@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.store import history
+from snakemake_apptainer_freshness.store import facts, history
 from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory, load, save
 from tests.support import pins
 from tests.support.pins import lock_entry
@@ -37,8 +37,17 @@ def entry(digest, platforms=None):
 def filled():
     known = TagHistory()
     known.learn(SEEN)
-    known.learn_entries([entry(pins.DIGEST, {"linux/amd64": str(pins.MANIFEST)})])
+    hashed = entry(pins.DIGEST, {"linux/amd64": str(pins.MANIFEST)})
+    facts.learn([hashed])
+    known.learn_entries([hashed])
     return known
+
+
+def test_what_only_a_lock_says_of_an_index_is_not_learned():
+    known = TagHistory()
+    known.learn_entries([entry(pins.OTHER, {"linux/amd64": str(pins.MANIFEST)})])
+
+    assert known.manifest(pins.OTHER, Platform.parse("linux/amd64")) is None
 
 
 def test_what_was_learned_is_there_again(tmp_path):

@@ -1,0 +1,73 @@
+"""A lock in a pull request: its digests are honest, and what it says of them is not. Real Snakemake and registry."""
+
+import sys
+
+import pytest
+
+from tests.support import images
+from tests.support.workflow import READS_MESSAGE
+
+CLI = [sys.executable, "-c", "from snakemake_apptainer_freshness.cli import main; main()"]
+
+
+def index_of(repository, message, tag):
+    """Push an image for two platforms; gives its digest and this platform's manifest."""
+    index = images.multi_arch(images.tiny_image(message), "arm64")
+    digest = images.push(index, repository.registry.host, repository.name, tag)
+    return digest, index.children[0].digest
+
+
+@pytest.fixture
+def tool(repository, workspace):
+    found = repository()
+    found.digest, found.manifest = index_of(found, "agreed", "1.0")
+    workspace.write("Snakefile", READS_MESSAGE.format(image=found.reference))
+    # who made the lock has proven its tables, and who gets it has not
+    workspace.run(*CLI, "lock", environment={"XDG_STATE_HOME": str(workspace.home / "state of who made the lock")})
+    return found
+
+
+def forge(workspace, old, new):
+    """Have the lock say `new` where it says `old`; gives the line."""
+    text = workspace.read("containers.lock")
+    assert text.count(old) == 1
+    workspace.write("containers.lock", text.replace(old, new))
+    return next(number for number, line in enumerate(text.splitlines(), 1) if old in line)
+
+
+@pytest.mark.parametrize("mode", ["lock", "locked"])
+def test_platform_entry_of_another_image(tool, workspace, mode):
+    _, evil = index_of(tool, "evil", "evil")
+    line = forge(workspace, tool.manifest, evil)
+    result = workspace.snakemake(flag=f"{{mode: {mode}, pin: platform, on_moved: error}}", fails=True)
+
+    assert f"containers.lock, line {line}, says that" in result.output
+    assert "Traceback" not in result.output
+    assert not workspace.exists("message.txt")
+
+
+def test_platform_entry_of_another_image_where_nothing_was_proven_and_nothing_may_be_asked(tool, workspace):
+    _, evil = index_of(tool, "evil", "evil")
+    forge(workspace, tool.manifest, evil)
+    result = workspace.snakemake(flag="{mode: frozen, pin: platform}", fails=True)
+
+    assert "which was not proven here yet" in result.output
+    assert not workspace.exists("message.txt")
+
+
+def test_another_index_claiming_the_manifest_of_the_tag(tool, workspace):
+    """The tag moved to another image; the lock says that the pinned index has that image, so nothing would change."""
+    _, new = index_of(tool, "moved", "1.0")
+    forge(workspace, tool.manifest, new)
+    result = workspace.snakemake(flag="{on_moved: error}", fails=True)
+
+    assert "tags moved away from their pins" in result.output
+    assert "same image" not in result.output
+    assert not workspace.exists("message.txt")
+
+
+def test_a_true_table_is_proven_and_runs(tool, workspace):
+    workspace.snakemake(flag="{pin: platform, on_moved: error}")
+    workspace.snakemake("--forceall", flag="{mode: frozen, pin: platform}")
+
+    assert workspace.read("message.txt") == "agreed\n"
