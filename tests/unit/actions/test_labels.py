@@ -1,6 +1,7 @@
 """What images say of themselves, from configurations that are well or badly made."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,13 @@ from tests.support.pins import lock_entry
 HERE = f"linux/{native_architecture()}"
 LABELS = {"org.opencontainers.image.version": "1.10.2", "org.opencontainers.image.revision": "abc"}
 SAID = Details(created="2026-01-02T03:04:05Z", version="1.10.2", revision="abc", platform=Platform.parse(HERE))
+
+
+def said_of(image):
+    """What is told of an image with those labels: what its configuration says, and the bytes of its layers."""
+    return replace(SAID, size=sum(len(layer.content) for layer in image.layers))
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["created", "config", "Labels", "x"]), inner),
@@ -95,7 +103,7 @@ def test_three_small_files_of_this_platforms_image_are_asked_for(tmp_path):
     registry = Registry(image, index)
     locked = entry("tool", index.digest, {HERE: image.digest})
 
-    assert details([locked], registry, platform=Platform.parse(HERE)) == {locked.pinned.text: SAID}
+    assert details([locked], registry, platform=Platform.parse(HERE)) == {locked.pinned.text: said_of(image)}
     assert registry.asked == [index.digest, image.digest, str(Digest.of(image.config))]
     registry.asked.clear()
     details([locked], registry, platform=Platform.parse(HERE))
@@ -107,7 +115,9 @@ def test_what_cannot_be_had_is_left_out_and_stops_nothing():
     there, gone = entry("tool", image.digest), entry("gone", "sha256:" + "0" * 64)
     sif = lock_entry("oras://quay.io/a:1")
 
-    assert details([there, gone, sif], Registry(image), platform=Platform.parse(HERE)) == {there.pinned.text: SAID}
+    assert details([there, gone, sif], Registry(image), platform=Platform.parse(HERE)) == {
+        there.pinned.text: said_of(image)
+    }
     assert details([sif], Registry(), platform=Platform.parse(HERE)) == {}
 
 
