@@ -251,7 +251,7 @@ def test_the_host_of_the_cluster_job_stands_in_the_record_and_in_the_audit(scene
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_official_validator_takes_the_crate(scene, monkeypatch):
-    assert crates.problems(scene.folder / "crate", "workflow-run-crate", monkeypatch) == []
+    assert crates.problems(scene.folder / "crate", "provenance-run-crate", monkeypatch) == []
 
 
 def test_each_statement_binds_what_its_run_made_to_the_images_that_made_it(scene):
