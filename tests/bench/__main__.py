@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 
-NAMES = ("startup", "cli", "registry", "cache", "squashfs", "recording", "audit", "page")
+NAMES = ("startup", "cli", "registry", "cache", "squashfs", "recording", "records", "audit", "page")
 
 
 def main(names: list[str]) -> int:

@@ -1,7 +1,8 @@
 """Environments that have this package and one version of Snakemake each, below ``.tools/matrix``.
 
 ``python -m tests.support.snakemakes [NAME…]`` makes them, by default the oldest. A name is a version of Snakemake, or
-``newest``. The oldest has the lowest version of each dependency that pyproject.toml allows.
+``newest``; ``-python3.13`` after it asks for another Python than the one that makes them, where PATH has it. The oldest
+has the lowest version of each dependency that pyproject.toml allows.
 
 An environment is made anew where its recipe changed; what interrupts it, the next call starts over. Tests run the code
 of their own checkout with it.
@@ -25,7 +26,11 @@ OLDEST: Final = "9.0.1"
 HERE: Final = "here"
 """The environment that runs the tests, which has the newest of everything."""
 NEWEST: Final = "newest"
-NAMES: Final = (OLDEST, "9.3.5", "9.5.1", "9.9.0", "9.14.8", "9.20.0", "9.24.0", NEWEST)
+PYTHONS: Final = tuple(one for one in ("3.12", "3.13", "3.14", "3.15") if shutil.which(f"python{one}"))
+NAMES: Final = (
+    *(OLDEST, "9.3.5", "9.5.1", "9.9.0", "9.14.8", "9.20.0", "9.24.0", NEWEST),
+    *(f"{NEWEST}-python{version}" for version in PYTHONS),
+)
 """The matrix."""
 _BESIDE: Final = "snakemake-executor-plugin-cluster-generic>=1.0.9,<2"
 _TIMEOUT: Final = 900.0  # seconds, for one environment on a slow connection
@@ -67,16 +72,17 @@ def variables(name: str, path: str) -> dict[str, str]:
 def make(name: str) -> None:
     """Make the environment `name`, if it is not there as it should be; the newest is brought up to date."""
     target = folder(name)
-    wants = ["snakemake>=9,<10" if name == NEWEST else f"snakemake=={name}", _BESIDE]
-    wants += lowest() if name == OLDEST else dependencies()
+    number, _, other = name.partition("-")
+    wants = ["snakemake>=9,<10" if number == NEWEST else f"snakemake=={number}", _BESIDE]
+    wants += lowest() if number == OLDEST else dependencies()
     with _lock():
         stamp, wanted = target / "stamp", f"{sys.version_info[:2]} {target} {wants}\n"
         if not stamp.exists() or stamp.read_text() != wanted:
             shutil.rmtree(target, ignore_errors=True)
-            _run(sys.executable, "-m", "venv", "--without-pip", str(target))
+            _run(other or sys.executable, "-m", "venv", "--without-pip", str(target))
             # Snakemake before 9.20 knows the program by this name alone, which Apptainer's own packages bring along
             (target / "bin" / "singularity").symlink_to(find("apptainer"))
-        elif name != NEWEST:
+        elif number != NEWEST:
             return
         pip = ("-m", "pip", "-qq", "--disable-pip-version-check", "--python", str(target / "bin" / "python"))
         _run(sys.executable, *pip, "install", "--upgrade", *wants, "--editable", str(ROOT))

@@ -100,3 +100,19 @@ def test_the_newest_hash_is_that_of_a_run_that_has_ended(tmp_path):
     write(tmp_path, numbered(1, ended=False), alive=True)
 
     assert writer.newest_hash(folder_of(tmp_path)) == read(ended).sha256
+
+
+def test_the_start_of_a_run_opens_the_newest_record_alone(tmp_path, monkeypatch):
+    for number in range(20):
+        newest = write(tmp_path, numbered(number))
+    opened, read_so_far = writer.opened, set()
+
+    def counting(path):
+        read_so_far.add(path)
+        return opened(path)
+
+    monkeypatch.setattr(writer, "opened", counting)
+    writer.new_id(folder_of(tmp_path))
+    writer.newest_hash(folder_of(tmp_path))
+
+    assert read_so_far == {newest}
