@@ -1,0 +1,108 @@
+"""Each verification of a bundle is what stops its attack: with it taken away, the attack succeeds.
+
+A refusal that is never seen to matter proves nothing; here each lets another image in once it is gone. With the real
+Apptainer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+
+from snakemake_apptainer_freshness.actions import rebuild, unpack
+from snakemake_apptainer_freshness.actions.bundle import Selection, gather
+from snakemake_apptainer_freshness.actions.pack import save
+from snakemake_apptainer_freshness.actions.prove import prove
+from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.lockfile import Lock, dumps
+from tests.security.test_bundle_attacks import CONTENT, EVIL, INDEX, with_ready
+from tests.support import images, pins, programs, sifs
+from tests.support.bundles import Place, TakenApart, entry_text, saved
+from tests.support.images import multi_arch
+from tests.support.pins import lock_entry
+from tests.support.proofs import Served, built, environment, pin_of
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Place:
+    for key, value in programs.environment(tmp_path / "home").items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("APPTAINER_TMPDIR", str(tmp_path))
+    (tmp_path / "home").mkdir()
+    return Place(folder=tmp_path / "target")
+
+
+def is_evil(place, image) -> bool:
+    """Whether the image that was put in place is made of the attacker's layers."""
+    proof = prove(
+        pin_of(EVIL),
+        image,
+        registry=Served(content=EVIL),
+        environment=environment(place.folder.with_name("home")),
+        remember=False,
+    )
+    return proof.state == "verified"
+
+
+def succeeds(place, content, *patches) -> bool:
+    """Whether another image is in place once the `patches` are; without them it is refused."""
+    path = place.folder.with_name("hostile.tar")
+    path.write_bytes(content)
+    with pytest.raises(FreshnessError):
+        place.load(path)
+    for patch in patches:
+        patch.start()
+    try:
+        [loaded] = place.load(path).images
+    finally:
+        for patch in patches:
+            patch.stop()
+    return is_evil(place, loaded.path)
+
+
+def test_another_ready_image_comes_in_where_it_is_not_compared(tmp_path, place):
+    bundle = TakenApart.of(saved(INDEX, tmp_path / "good"))
+    evil = built(EVIL, tmp_path)
+    believed = mock.patch.object(rebuild, "_proven", return_value=images.sha256(evil.read_bytes())[7:])
+
+    assert succeeds(place, with_ready(bundle, evil.read_bytes()), believed)
+
+
+def test_another_index_comes_in_where_documents_are_not_hashed(tmp_path, place, monkeypatch):
+    bundle = TakenApart.of(saved(INDEX, tmp_path / "good"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))  # who has not hashed the index before
+    bundle.put(bundle.position(INDEX.digest), multi_arch(EVIL, "s390x").manifest)
+    for content in (EVIL.manifest, *EVIL.blobs):
+        if images.sha256(content) not in str(bundle.table):
+            bundle.add(content)
+
+    assert succeeds(place, bundle.bytes, mock.patch.object(Digest, "matches", return_value=True))
+
+
+def test_another_workflows_image_comes_in_where_the_committed_lock_does_not_count(tmp_path, place):
+    place.folder.mkdir()
+    place.lock.write_text(entry_text(CONTENT))
+    hostile = saved(EVIL, tmp_path / "evil").read_bytes()
+
+    assert succeeds(place, hostile, mock.patch.object(unpack, "read_lock", return_value=Lock()))
+
+
+def test_another_sif_comes_in_where_blobs_are_not_hashed(tmp_path, place):
+    content = sifs.pulled("", labels={})
+    url = f"library://team/tool:sha256.{images.sha256(content)[7:]}"
+    source = tmp_path / "source"
+    source.mkdir()
+    lock = source / "containers.lock"
+    lock.write_text(dumps(Lock.of([lock_entry(url, images.sha256(content), media_type="application/vnd.sylabs.sif")])))
+    pins.put(source, replace(pins.pin(), pinned=parse(url)), content)
+    bundle = gather(lock, Selection(prefix=source), registry=Served(content=CONTENT), advance=lambda _: None)
+    save(bundle, source / "all.tar", lambda _: None)
+    hostile = TakenApart.of(source / "all.tar")
+    hostile.put(hostile.position(images.sha256(content)), built(EVIL, tmp_path).read_bytes())
+    unchecked = mock.patch.object(rebuild, "checked", lambda pieces, *_, **__: pieces)
+
+    assert succeeds(place, hostile.bytes, unchecked)
