@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from snakemake_apptainer_freshness.audit.difference import difference
 from snakemake_apptainer_freshness.audit.render.page.document import counted, moment, render, sentence, size, visible
 from snakemake_apptainer_freshness.audit.results import Acknowledgement, Replay
-from tests.support.audits import SCRIPT, WORKDIR, sample
+from tests.support.audits import SCRIPT, WORKDIR, large, sample
 
 PAGE = render(sample())
 VOID = ("meta", "input", "br")
@@ -173,6 +173,11 @@ def test_an_acknowledged_finding_stays_on_the_page_with_its_severity_and_counts_
     assert "Acknowledged by ada@site.org until 2027-03-01: &lt;b&gt;compared&lt;/b&gt;." in page
     assert first.text in page
     assert "5 errors</span>" in page
+
+
+def test_an_image_that_no_job_ran_is_not_shown_as_one_that_ran():
+    assert '<small class="jobs">no job</small>' not in PAGE
+    assert '<small class="jobs">no job</small>' in render(large(4))
 
 
 def test_several_work_directories_are_one_view():
