@@ -21,13 +21,14 @@ from snakemake_apptainer_freshness.engine.messages import Line, tell, wants_prog
 from snakemake_apptainer_freshness.errors import UnprovenImage
 from snakemake_apptainer_freshness.freshness import Action, DiskFact, DiskState, Reason, Repairable, decide_disk
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options
+from snakemake_apptainer_freshness.settings import Mode, Options
 
 Found = Callable[[str, DiskFact], None]
 
 _LOCAL: Final = f"put the file back, or accept it as it is now with --config {CONFIG_KEY}={Mode.UPDATE}"
 _FROZEN: Final = (
-    f"mode {Mode.FROZEN} fetches nothing: run once in mode {Mode.LOCKED}, where the registry can be reached"
+    f"mode {Mode.FROZEN} fetches nothing: run 'apptainer-freshness pull' where the registry can be reached, or "
+    "bring it from there with 'apptainer-freshness bundle load'"
 )
 
 
@@ -206,4 +207,4 @@ def _told(fact: DiskFact) -> str:
 
 
 def _what_next() -> str:
-    return f"fetch a proven one with on_unverified: {OnUnverified.REPAIR} under {CONFIG_KEY}, the default, in a new run"
+    return "fetch a proven one with: apptainer-freshness verify --repair"
