@@ -59,7 +59,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u2
 
 
 def redact(text: str) -> str:
-    """`text` without user information in URLs, credentials in headers or queries, and control characters.
+    """Return `text` without user information in URLs, credentials in headers or queries, and control characters.
 
     What comes from a registry, a helper program or a configuration file passes through here before a person sees it.
     """
@@ -69,7 +69,7 @@ def redact(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """`text` as :func:`redact` leaves it, on one line: for a name that another user may have given to a file."""
+    """Return `text` as :func:`redact` leaves it, on one line: for a name that another user may have given to a file."""
     return redact(" ".join(str(text).split()))
 
 

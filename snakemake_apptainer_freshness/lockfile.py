@@ -119,16 +119,16 @@ class Lock:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
-        """The lock of `entries`, sorted; a later entry replaces an earlier one of the same reference."""
+        """Return the lock of `entries`, sorted; a later entry replaces an earlier one of the same reference."""
         by_text = {entry.reference.text: entry for entry in entries}
         return cls(entries={text: by_text[text] for text in sorted(by_text)})
 
     def with_entries(self, entries: Iterable[Entry]) -> "Lock":
-        """This lock with `entries` added or replaced."""
+        """Return this lock with `entries` added or replaced."""
         return Lock.of([*self, *entries])
 
     def get(self, reference: str) -> Entry | None:
-        """The entry of the text `reference`, where there is one."""
+        """Return the entry of the text `reference`, where there is one."""
         return self.entries.get(reference)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -153,7 +153,7 @@ class Change:
 
 
 def changes(old: Lock, new: Lock) -> list[Change]:
-    """How `new` differs from `old`, sorted by reference."""
+    """Return how `new` differs from `old`, sorted by reference."""
     references = sorted({*old.entries, *new.entries})
     found = [Change(reference=r, old=old.get(r), new=new.get(r)) for r in references]
     return [change for change in found if change.old != change.new]
@@ -185,7 +185,7 @@ def _listed(platforms: Iterable[Platform]) -> str:
 
 
 def dumps(lock: Lock) -> str:
-    """The text of `lock`; the same lock gives the same text."""
+    """Return the text of `lock`; the same lock gives the same text."""
     import tomli_w
 
     document = {"version": VERSION, "image": [entry.to_dict() for entry in Lock.of(lock)]}
@@ -193,7 +193,7 @@ def dumps(lock: Lock) -> str:
 
 
 def loads(text: str, *, source: str = "containers.lock") -> Lock:
-    """The lock that `text` spells; `source` names the file, for errors.
+    """Return the lock that `text` spells; `source` names the file, for errors.
 
     Raises
     ------

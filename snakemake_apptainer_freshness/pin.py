@@ -62,12 +62,12 @@ class Pin:
         return self.pinned.text
 
     def names(self, digest: Digest) -> bool:
-        """Whether an image that was pulled by `digest` is what this pin names."""
+        """Return whether an image that was pulled by `digest` is what this pin names."""
         return digest in (self.digest, self.manifest)
 
 
 def pins_of(entry: Entry) -> list[Pin]:
-    """What a run may hold the image of `entry` to: to the index, and to this platform's manifest where it has one."""
+    """Return what a run may hold the image of `entry` to: its index, and this platform's manifest."""
     pins = [Pin.of(entry)]
     if pins[0].manifest is not None and entry.platforms:
         pins.append(Pin.of(entry, kind=PinKind.PLATFORM))

@@ -89,7 +89,7 @@ class Violation:
 
 
 def check_name(policy: Policy, text: str) -> list[Violation]:
-    """How the name that is written as `text` breaks `policy`; told before anybody is asked for the image.
+    """Return how the name that is written as `text` breaks `policy`; told before anybody is asked for the image.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def check_name(policy: Policy, text: str) -> list[Violation]:
 
 
 def check_pin(policy: Policy, text: str, entry: Entry | None, *, today: date) -> list[Violation]:
-    """How what the reference `text` is pinned to breaks `policy`; `entry` is None where it cannot be pinned.
+    """Return how what the reference `text` is pinned to breaks `policy`; `entry` is None where it cannot be pinned.
 
     An image's age is that of its ``created`` hint: what its own configuration says.
 
@@ -191,7 +191,7 @@ def _age_problem(policy: Policy, reference: Reference, entry: Entry, today: date
 
 
 def created(entry: Entry) -> date | None:
-    """The day that the image says it was made on, where that is known."""
+    """Return the day that the image says it was made on, where that is known."""
     try:
         return date.fromisoformat(entry.hints.get("created", ""))
     except ValueError:
@@ -199,7 +199,7 @@ def created(entry: Entry) -> date | None:
 
 
 def _host(reference: Reference) -> str:
-    """The host; a library reference without one goes to the library that Apptainer is set up for."""
+    """Return the host; a library reference without one goes to the library that Apptainer is set up for."""
     return reference.host.lower() or "library"
 
 
@@ -208,7 +208,7 @@ def _names_tag(reference: Reference) -> bool:
 
 
 def parse_policy(value: object, *, source: str) -> Policy:
-    """The policy that `value`, a table of rules, spells; `source` names where it is written.
+    """Return the policy that `value`, a table of rules, spells; `source` names where it is written.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def parse_policy(value: object, *, source: str) -> Policy:
 
 
 def load_site_policy(text: str, *, source: str = SITE_FILE) -> Policy | None:
-    """The policy in the `text` of a site's file; None where it has none.
+    """Return the policy in the `text` of a site's file; None where it has none.
 
     Raises
     ------
@@ -268,7 +268,7 @@ def _is_pattern(text: str) -> bool:
 
 
 def _listed(key: str, name: str) -> Callable[[object, str], tuple[dict[str, Any], Level]]:
-    """A parser for a rule that is one list of patterns, under `key`."""
+    """Return a parser for a rule that is one list of patterns, under `key`."""
 
     def parse_rule(value: object, source: str) -> tuple[dict[str, Any], Level]:
         table = _table(value, f"policy.{name}", source, allowed=[key, "level"])

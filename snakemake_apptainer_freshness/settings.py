@@ -116,7 +116,7 @@ _KEYS: Final = tuple(one.name for one in fields(Options))
 
 
 def parse_options(value: object, *, source: str, base: Options | None = None) -> Options:
-    """The options that a configuration's `value` spells, laid over `base`.
+    """Return the options that a configuration's `value` spells, laid over `base`.
 
     `value` is a truth value, the name of a mode, or a mapping with the keys of :class:`Options`. `source` names where
     it was written, for the error. A truth value and a mode change the mode alone; a mapping changes what it names.
@@ -205,7 +205,7 @@ def seconds(value: object, *, source: str) -> float:
 
 
 def _is_path(item: object) -> bool:
-    """Whether `item` can be meant as a path; Snakemake's ``--config`` gives the values of a mapping as texts."""
+    """Return whether `item` can be meant as a path; Snakemake's ``--config`` gives the values of a mapping as texts."""
     if not isinstance(item, str) or not item.strip() or "\0" in item:
         return False
     return not _NO_PATH.fullmatch(item.strip())
@@ -218,7 +218,10 @@ def _table(key: str, value: object, source: str) -> Mapping[str, Any]:
 
 
 def _choice(key: str, value: object, source: str) -> str:
-    """`value` where it is a choice of `key`; YAML 1.1 reads a bare ``off`` as false, which is meant as the mode."""
+    """Return `value` where it is a choice of `key`.
+
+    YAML 1.1 reads a bare ``off`` as false, which is meant as the mode.
+    """
     choices = [member.value for member in _CHOICES[key]]
     if key == "mode" and isinstance(value, bool):
         return Mode.LOCK if value else Mode.OFF

@@ -99,7 +99,7 @@ def adopt(
     environment: Mapping[str, str] | None = None,
     remember: bool = True,
 ) -> Adoption:
-    """What each output of `workflow` is to the image that `lock` pins its rule to.
+    """Return what each output of `workflow` is to the image that `lock` pins its rule to.
 
     `deep` gives the registry for what is not in Apptainer's cache, and is called when that is first needed; None
     compares nothing. `remember` lets what is proven be written beside images; the project's memory is the caller's to
@@ -141,7 +141,7 @@ class _Judge:
         self.errors: dict[str, FreshnessError] = {}
 
     def of(self, output: ExistingOutput) -> AdoptedOutput:
-        """What `output` is."""
+        """Return what `output` is."""
         target = self._target(output.reference)
         if not output.recorded_url:
             if output.started is None:
@@ -180,7 +180,7 @@ class _Judge:
         return self._targets.get(reference)
 
     def _deepened(self, output: ExistingOutput, target: Target) -> AttributionResult | None:
-        """What looking deeper says; None where it says no more."""
+        """Return what looking deeper says; None where it says no more."""
         url = output.recorded_url
         try:
             made = parse(url)
@@ -251,7 +251,10 @@ class _Judge:
             self._origins.memory.learn_manifests(digest, {target.platform: found[0]})
 
     def _manifest(self, made: Reference, digest: Digest, platform: Platform) -> tuple[Digest, Manifest] | None:
-        """The manifest for `platform` of what `digest` names; None where it is not to be had without a registry."""
+        """Return the manifest for `platform` of what `digest` names.
+
+        None where it is not to be had without a registry.
+        """
         pin = Pin(reference=made, pinned=made, digest=digest, platform=platform)
         blobs = Blobs(pin=pin, registry=self._registry(), cache=CacheFolder.of(self._environment))
         try:

@@ -144,7 +144,7 @@ def _of(content: bytes) -> Iterator[bytes]:
 
 
 def _each_once(listed: Iterable[Listed]) -> list[Listed]:
-    """The entries, without those that say the same, and no name twice."""
+    """Return the entries, without those that say the same, and no name twice."""
     by_name: dict[object, Listed] = {}
     for entry in listed:
         by_name.setdefault(entry.name or entry.digest, entry)
@@ -152,7 +152,7 @@ def _each_once(listed: Iterable[Listed]) -> list[Listed]:
 
 
 def _read_lock(path: Path) -> tuple[Lock, bytes]:
-    """The lock at `path`, and its bytes."""
+    """Return the lock at `path`, and its bytes."""
     lock = read_lock(path)
     try:
         content = path.read_bytes()
@@ -165,7 +165,7 @@ def _read_lock(path: Path) -> tuple[Lock, bytes]:
 
 
 def _not_carried(pin: Pin) -> str:
-    """Why the image of `pin` cannot be carried; empty where it can."""
+    """Return why the image of `pin` cannot be carried; empty where it can."""
     if is_fetchable(pin):
         return ""
     if pin.pinned.scheme is Scheme.FILE:
@@ -174,7 +174,7 @@ def _not_carried(pin: Pin) -> str:
 
 
 def _proven_sifs(entries: Iterable[Entry], selection: Selection) -> Mapping[str, Path]:
-    """The verified SIF of each reference of which one is to be carried."""
+    """Return the verified SIF of each reference of which one is to be carried."""
     wanted = [pins_of(entry) for entry in entries]
     facts = check((pin for pins in wanted for pin in pins), selection.prefix)
     found: dict[str, Path] = {}
@@ -213,7 +213,7 @@ class _Gatherer:
     advance: Advance
 
     def part(self, entry: Entry) -> _Part:
-        """What the image of `entry` adds to the bundle."""
+        """Return what the image of `entry` adds to the bundle."""
         pin = Pin.of(entry)
         blobs = Blobs(pin=pin, registry=self.registry, cache=self.cache)
         try:
@@ -227,7 +227,10 @@ class _Gatherer:
         return part
 
     def _image(self, pin: Pin, blobs: Blobs) -> _Part:
-        """A container image: its documents, configurations and layers; and its ready SIF, where one is to be had."""
+        """Return a container image: its documents, configurations and layers.
+
+        And its ready SIF, where one is to be had.
+        """
         manifest, content = image_manifest(pin, blobs)
         documents = {pin.digest: blobs.document(pin.digest), manifest: blobs.document(manifest)}
         if self.all_platforms:
@@ -250,7 +253,7 @@ class _Gatherer:
         return _Part(pin=pin, files=tuple(files), listed=tuple(listed))
 
     def _whole(self, pin: Pin, blobs: Blobs, here: Listed) -> Listed:
-        """The entry of the whole index, which is `here` where the pin names no index."""
+        """Return the entry of the whole index, which is `here` where the pin names no index."""
         document = blobs.manifest(pin.digest)
         if not isinstance(document, Index):
             return here
@@ -258,7 +261,7 @@ class _Gatherer:
         return Listed(digest=pin.digest, size=size, media_type=document.media_type, name=here.name)
 
     def _artifact(self, pin: Pin, blobs: Blobs) -> _Part:
-        """A SIF in a registry: its manifest, and the file."""
+        """Return a SIF in a registry: its manifest, and the file."""
         documents = {pin.digest: blobs.document(pin.digest)}
         manifest, sif = sif_layer(pin, blobs)
         documents[manifest] = blobs.document(manifest)
@@ -273,7 +276,7 @@ class _Gatherer:
         return _Part(pin=pin, files=tuple(files), listed=(listed,))
 
     def _file(self, pin: Pin, _blobs: Blobs) -> _Part:
-        """A SIF that is pinned by its own hash."""
+        """Return a SIF that is pinned by its own hash."""
         files, ready = _ready(self.sifs[pin.reference.text], pin, subject=None)
         return _Part(pin=pin, files=tuple(files), listed=(ready,))
 
@@ -288,14 +291,14 @@ _GATHERED: Final[dict[Scheme, Callable[[_Gatherer, Pin, Blobs], _Part]]] = {
 
 
 def _named_shortly(part: _Part) -> _Part:
-    """The same, if the names of all its files are short enough for an archive."""
+    """Return the same, if the names of all its files are short enough for an archive."""
     if any(member.digest.algorithm != "sha256" for member, _ in part.files):
         raise NotComparable("it has a sha512 digest, and the name of such a blob is too long for a tar archive")
     return part
 
 
 def _all_documents(pin: Pin, blobs: Blobs) -> dict[Digest, bytes]:
-    """Every manifest that the pin's digest leads to, with its bytes."""
+    """Return every manifest that the pin's digest leads to, with its bytes."""
     found: dict[Digest, bytes] = {}
     waiting = [pin.digest]
     while waiting:
@@ -312,7 +315,7 @@ def _all_documents(pin: Pin, blobs: Blobs) -> dict[Digest, bytes]:
 
 
 def _blobs_of(document: Manifest | Index, blobs: Blobs) -> list[tuple[Member, Content]]:
-    """The configuration and layers of a manifest; none of an index."""
+    """Return the configuration and layers of a manifest; none of an index."""
     if isinstance(document, Index) or document.config is None:
         return []
     return [
@@ -332,7 +335,7 @@ def _blob_content(blobs: Blobs, descriptor: Descriptor) -> Iterator[bytes]:
 
 
 def _ready(sif: Path, pin: Pin, *, subject: Listed | None) -> tuple[list[tuple[Member, Content]], Listed]:
-    """The files of the artifact that the ready `sif` becomes, and its entry of the index."""
+    """Return the files of the artifact that the ready `sif` becomes, and its entry of the index."""
     try:
         with opened(sif) as file:
             digest = Digest(algorithm="sha256", hex=sha256_of(file))
@@ -348,7 +351,7 @@ def _ready(sif: Path, pin: Pin, *, subject: Listed | None) -> tuple[list[tuple[M
 
 
 def _sif_content(sif: Path, pin: Pin, descriptor: Descriptor) -> Iterator[bytes]:
-    """The bytes of a SIF that is still the one that was proven."""
+    """Yield the bytes of a SIF that is still the one that was proven."""
     try:
         with opened(sif) as file:
             yield from checked(iter(lambda: file.read(DISK.chunk), b""), descriptor.digest, descriptor.size)
@@ -360,5 +363,5 @@ def _sif_content(sif: Path, pin: Pin, descriptor: Descriptor) -> Iterator[bytes]
 
 
 def _name(reference: Reference) -> str:
-    """What tools call the image: as podman writes it, host, repository and tag."""
+    """Return what tools call the image: as podman writes it, host, repository and tag."""
     return f"{reference.name}:{reference.tag}" if reference.tag else f"{reference.name}@{reference.digest}"

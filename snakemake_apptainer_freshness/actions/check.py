@@ -40,7 +40,7 @@ _PATIENCE: Final = 3
 def check(
     pins: Iterable[Pin], prefix: Path, *, full: bool = False, remember: bool = True, jobs: int | None = None
 ) -> dict[str, DiskFact]:
-    """What lies in Snakemake's image folder `prefix` for each of `pins`, by the pin's url.
+    """Return what lies in Snakemake's image folder `prefix` for each of `pins`, by the pin's url.
 
     `full` hashes every image of which something is known, whatever its stat key says. `jobs` threads read and hash
     (default: one a core).
@@ -76,12 +76,12 @@ def check(
 
 
 def _untouched(prefix: Path, pin: Pin) -> DiskFact:
-    """What is said of an image that its facts vouch for."""
+    """Return what is said of an image that its facts vouch for."""
     return DiskFact(state=DiskState.VERIFIED, path=f"{prefix}/{image_name(pin.url)}", detail=UNTOUCHED)
 
 
 def check_one(pin: Pin, image: Path, *, full: bool = False, remember: bool = True) -> DiskFact:
-    """What the file `image` is to `pin`."""
+    """Return what the file `image` is to `pin`."""
     evidence = look(image)
     if not full and _answered(evidence, pin):
         return classify(evidence, pin)
@@ -89,7 +89,7 @@ def check_one(pin: Pin, image: Path, *, full: bool = False, remember: bool = Tru
 
 
 def look(image: Path) -> Evidence:
-    """What can be said of the file `image` without opening it: its status, and what is known of this place."""
+    """Return what can be said of the file `image` without opening it: its status, and what is known of this place."""
     path = str(image)
     try:
         status = status_of(path)
@@ -115,7 +115,10 @@ def _answered(evidence: Evidence, pin: Pin) -> bool:
 
 
 def _read(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact:
-    """What the file says when it is opened; asked again where it is replaced meanwhile, as another run may do."""
+    """Return what the file says when it is opened.
+
+    Asked again where it is replaced meanwhile, as another run may do.
+    """
     for _ in range(_PATIENCE):
         if evidence.stat is None:
             return classify(evidence, pin)
@@ -127,7 +130,7 @@ def _read(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact:
 
 
 def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | None:
-    """What the file says when it is opened; None where it changed while it was read."""
+    """Return what the file says when it is opened; None where it changed while it was read."""
     from snakemake_apptainer_freshness.apptainer import sif
 
     image = Path(evidence.path)
@@ -157,7 +160,7 @@ def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | No
 
 
 def _clock(folder: Path) -> int:
-    """The file system's clock; 0 where the folder cannot be written."""
+    """Return the file system's clock; 0 where the folder cannot be written."""
     try:
         return places.clock_of(folder)
     except OSError:

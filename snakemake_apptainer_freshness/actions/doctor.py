@@ -149,7 +149,7 @@ def _no_program() -> MachineProblem:
 def _found(
     weight: Weight, kind: str, what: tuple[str, str], files: Iterable[File], hint: str
 ) -> Iterator[DoctorFinding]:
-    """One ailment for all of `files`; none where there are none. `what` is a noun, and what follows it."""
+    """Yield one ailment for all of `files`; none where there are none. `what` is a noun, and what follows it."""
     listed = list(files)
     if listed:
         noun, rest = what
@@ -294,5 +294,5 @@ def _identity(path: Path) -> bytes:
 
 
 def paths_shown(ailment: DoctorFinding) -> tuple[tuple[str, ...], int]:
-    """The first paths of an ailment, and how many more there are; none for one that names its folder already."""
+    """Return the first paths of an ailment, and how many more there are; none for one that names its folder already."""
     return ailment.paths[:_LISTED], max(0, len(ailment.paths) - _LISTED)

@@ -162,7 +162,7 @@ class Elsewhere:
 
     @contextmanager
     def _opened(self, place: Place, rest: str) -> Iterator["_PlaceSource"]:
-        """What `place` has; `rest` is what of the image's name is behind the prefix."""
+        """Provide what `place` has; `rest` is what of the image's name is behind the prefix."""
         match place.kind:
             case PlaceKind.FOLDER:
                 yield BlobFolder(root=Path(place.address))
@@ -189,7 +189,7 @@ class _PlaceSource(BlobSource, Protocol):
     """Where an image comes from, and how long its blobs are, where that can be told without fetching them."""
 
     def size_of(self, digest: Digest) -> int | None:
-        """How long the blob `digest` is; None where it is not there, or cannot be told."""
+        """Return how long the blob `digest` is; None where it is not there, or cannot be told."""
 
 
 @contextmanager
@@ -208,7 +208,7 @@ class _Remote:
     """What cannot say how long a blob is."""
 
     def size_of(self, _digest: Digest) -> int | None:
-        """Nothing."""
+        """Return nothing."""
         return None
 
 
@@ -220,11 +220,11 @@ class _RegistryPlace(_Remote):
     name: str
 
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """The manifest or index `digest`."""
+        """Return the manifest or index `digest`."""
         return self.registry.manifest(self._here(reference, digest), digest)
 
     def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """The blob `digest`, in pieces."""
+        """Return the blob `digest`, in pieces."""
         return self.registry.blob(self._here(reference, digest), digest)
 
     def _here(self, reference: Reference, digest: Digest) -> Reference:
@@ -240,7 +240,7 @@ class _WebPlace(_Remote):
     base: str
 
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """The manifest or index `digest`."""
+        """Return the manifest or index `digest`."""
         content = bytearray()
         with closing(self.blob(reference, digest)) as pieces:
             for piece in pieces:
@@ -250,7 +250,7 @@ class _WebPlace(_Remote):
         return bytes(content)
 
     def blob(self, _reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """The blob `digest`, in pieces."""
+        """Return the blob `digest`, in pieces."""
         return self.web.download(parse(self.base + layout.blob_name(digest)))
 
 
@@ -262,9 +262,9 @@ class _WebFile(_Remote):
     address: str
 
     def manifest(self, reference: Reference, _digest: Digest) -> bytes:
-        """Nothing: it is no manifest."""
+        """Return nothing: it is no manifest."""
         raise NotFound(f"{self.address} is one file, and no place for the layers of {reference.text}")
 
     def blob(self, _reference: Reference, _digest: Digest) -> Generator[bytes, None, None]:
-        """The file, in pieces, whatever `digest` is asked for."""
+        """Return the file, in pieces, whatever `digest` is asked for."""
         return self.web.download(parse(self.address))

@@ -36,7 +36,7 @@ class Export:
 
 
 def export(lock: Lock, form: str, *, target: str = "") -> Export:
-    """The pinned references of `lock` in the `form` of another tool, a key of :data:`FORMS`.
+    """Return the pinned references of `lock` in the `form` of another tool, a key of :data:`FORMS`.
 
     `target` is the registry, with or without a path, that ``regsync`` copies to.
     """
@@ -112,7 +112,7 @@ def _component(entry: Entry) -> dict[str, Any]:
 
 
 def _purl(entry: Entry) -> str:
-    """The package URL of type ``oci`` (package-url/purl-spec, types/oci): the last component, the digest, the rest."""
+    """Return the package URL of type ``oci`` (package-url/purl-spec, types/oci)."""
     repository = entry.pinned.repository
     qualifiers = {"repository_url": f"{entry.pinned.host}/{repository}"}
     if entry.reference.tag:
@@ -122,7 +122,7 @@ def _purl(entry: Entry) -> str:
 
 
 def _nextflow(lock: Lock, _target: str) -> Export:
-    """``docker://`` is what Nextflow takes a name without a scheme for; other schemes are written."""
+    """Return ``docker://`` is what Nextflow takes a name without a scheme for; other schemes are written."""
     pairs = [
         f"        '{_nextflow_name(entry.reference.text)}': '{_nextflow_name(entry.pinned.text)}'" for entry in lock
     ]

@@ -162,7 +162,7 @@ def fetch(
 
 
 def default_jobs() -> int:
-    """How many images are fetched at once: half the cores that this process may use, at least 2."""
+    """Return how many images are fetched at once: half the cores that this process may use, at least 2."""
     return max(2, len(os.sched_getaffinity(0)) // 2)
 
 
@@ -192,7 +192,7 @@ class _Fetcher:
         self._attestor = Attestor(source=source, environment=environment, stop=self._stop)
 
     def run(self, pins: list[Pin], jobs: int | None) -> Iterator[Result]:
-        """The result of each pin, as they come; stops all where it is interrupted."""
+        """Yield the result of each pin, as they come; stops all where it is interrupted."""
         downloads = jobs or default_jobs()
         workers = jobs or downloads + DISK.pulls_beside
         self._downloads = threading.Semaphore(downloads)
@@ -246,14 +246,14 @@ class _Fetcher:
         )
 
     def _manifest(self, pin: Pin) -> Digest | None:
-        """This platform's manifest in what `pin` names; its index is asked for once, and what a lock says no proof."""
+        """Return this platform's manifest in what `pin` names; its index is asked for once."""
         try:
             return proven_of_pin(pin, lambda: self._documents)
         except RegistryError:
             return None
 
     def _attested(self, pin: Pin, image: Path, fact: DiskFact) -> DiskFact:
-        """What the image that lies there is, once it is its turn to download."""
+        """Return what the image that lies there is, once it is its turn to download."""
         with self._downloads:
             self._refuse_if_stopped()
             self._tell(pin, Stage.PROVING, f"its image is {fact.state}: {fact.detail}")
@@ -264,7 +264,7 @@ class _Fetcher:
             raise InterruptedError("stopped while waiting for other images")
 
     def _obtain(self, pin: Pin, temporary: Path) -> Obtained:
-        """The image of `pin`, once it is its turn to download; the turn ends with the download."""
+        """Return the image of `pin`, once it is its turn to download; the turn ends with the download."""
         with contextlib.ExitStack() as turn:
             turn.enter_context(self._downloads)
             self._refuse_if_stopped()
@@ -279,7 +279,7 @@ class _Fetcher:
                 return mirrored
 
     def _mirrored(self, pin: Pin, temporary: Path, *, local: bool) -> Obtained | None:
-        """The image of `pin` from a mirror, `local` or on a network; None where none has it."""
+        """Return the image of `pin` from a mirror, `local` or on a network; None where none has it."""
         source = self._source
         try:
             return self._elsewhere.obtain(

@@ -46,7 +46,7 @@ class Folder:
 
 
 def describe(name: str, path: Path, images: Iterable[File] = ()) -> Folder:
-    """The folder `path`, which has a `name` for people and holds `images`."""
+    """Return the folder `path`, which has a `name` for people and holds `images`."""
     files = list(images)
     there = path
     while not there.exists() and there != there.parent:
@@ -69,7 +69,7 @@ def describe(name: str, path: Path, images: Iterable[File] = ()) -> Folder:
 
 
 def cache_folders(caches: Mapping[str, CacheFolder | None]) -> Iterator[Folder]:
-    """The caches of each family of programs, each folder once; a cache that is turned off says so."""
+    """Yield the caches of each family of programs, each folder once; a cache that is turned off says so."""
     names = {"apptainer": "Apptainer's cache", "singularity": "Singularity's cache"}
     seen = set()
     for family, cache in caches.items():
@@ -83,12 +83,12 @@ def cache_folders(caches: Mapping[str, CacheFolder | None]) -> Iterator[Folder]:
 
 
 def temporary_folder(environment: Mapping[str, str]) -> Folder:
-    """Where Apptainer unpacks images while it builds them."""
+    """Return where Apptainer unpacks images while it builds them."""
     return describe("temporary files", environment_of.temporary_folder(environment))
 
 
 def existing(paths: Iterable[Path]) -> Iterator[File]:
-    """Those of `paths` that are there, links not followed."""
+    """Yield those of `paths` that are there, links not followed."""
     for path in paths:
         try:
             yield File(path=path, status=path.lstat())
@@ -97,7 +97,7 @@ def existing(paths: Iterable[Path]) -> Iterator[File]:
 
 
 def items_in(prefix: Path) -> list[FolderItem]:
-    """All that lies in Snakemake's image folder."""
+    """Return all that lies in Snakemake's image folder."""
     try:
         return list(image_folder.survey(prefix))
     except LocalIOError:
@@ -105,15 +105,15 @@ def items_in(prefix: Path) -> list[FolderItem]:
 
 
 def images_in(prefix: Path) -> list[File]:
-    """The images in Snakemake's image folder."""
+    """Return the images in Snakemake's image folder."""
     return list(existing(item.path for item in items_in(prefix) if item.kind is ItemKind.IMAGE))
 
 
 def entries_in(cache: CacheFolder) -> list[File]:
-    """The images of a cache."""
+    """Return the images of a cache."""
     return list(existing(cache.entries()))
 
 
 def total(files: Iterable[File]) -> int:
-    """The bytes that `files` take; a file with two names takes them once."""
+    """Return the bytes that `files` take; a file with two names takes them once."""
     return sum({(file.status.st_dev, file.status.st_ino): file.size for file in files}.values())

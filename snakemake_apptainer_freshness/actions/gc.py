@@ -73,11 +73,11 @@ class NeededImages:
     grace: int
 
     def claims(self) -> list[Registered]:
-        """Every registered lock; raises as :func:`.claims.registered` does."""
+        """Return every registered lock; raises as :func:`.claims.registered` does."""
         return list(claims.registered(self.prefix))
 
     def names(self, registered: Iterable[Registered]) -> set[str]:
-        """The names of the image files that are needed."""
+        """Return the names of the image files that are needed."""
         own = {image_folder.image_name(url) for url in claims.urls_of(self.lock)}
         return own | claims.needed(registered, grace=self.grace)
 
@@ -92,7 +92,7 @@ class GcPlan:
 
 
 def plan(known: NeededImages, caches: Iterable[CacheFolder]) -> GcPlan:
-    """What nobody needs; only that a lock is missed from now on is noted, in its claim.
+    """Return what nobody needs; only that a lock is missed from now on is noted, in its claim.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def plan(known: NeededImages, caches: Iterable[CacheFolder]) -> GcPlan:
 
 
 def _found(what: WasteKind, path: Path, why: str, reference: str = "") -> Iterator[Waste]:
-    """The file at `path`, if it is there; a folder is nobody's to remove, but for those that pulls make."""
+    """Yield the file at `path`, if it is there; a folder is nobody's to remove, but for those that pulls make."""
     for file in existing([path]):
         if what is WasteKind.PARTIAL or not stat.S_ISDIR(file.status.st_mode):
             yield Waste(what=what, file=file, why=why, reference=reference)
@@ -164,7 +164,7 @@ def _other(item: FolderItem) -> Iterator[Waste]:
 
 
 def _old(what: WasteKind, path: Path, why: str) -> Iterator[Waste]:
-    """The file at `path`, if it was not written to for a day."""
+    """Return the file at `path`, if it was not written to for a day."""
     return (one for one in _found(what, path, why) if time.time() - one.file.status.st_mtime > DISK.leftover)
 
 
@@ -196,7 +196,7 @@ def _all_in(cache: CacheFolder) -> Iterator[Path]:
 
 
 def _open_files() -> set[tuple[int, int]]:
-    """Every file that a process of this host has open, as far as we may know, as (device, inode)."""
+    """Return every file that a process of this host has open, as far as we may know, as (device, inode)."""
     found = set()
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):

@@ -36,10 +36,10 @@ class BlobSource(Protocol):
     """
 
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """The manifest or index `digest`."""
+        """Return the manifest or index `digest`."""
 
     def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """The blob `digest`, in pieces."""
+        """Return the blob `digest`, in pieces."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,14 +55,14 @@ class Blobs:
     """Blobs of the cache that are not to be used again."""
 
     def manifest(self, digest: Digest) -> Manifest | Index:
-        """What `digest` names."""
+        """Return what `digest` names."""
         try:
             return manifest.parse(self.document(digest), None)
         except DamagedAnswer as error:
             raise NotComparable(f"{digest.short}: {error.message}") from None
 
     def document(self, digest: Digest) -> bytes:
-        """The bytes of the manifest or index `digest`."""
+        """Return the bytes of the manifest or index `digest`."""
         body = self._cached(digest, LIMITS.manifest_size)
         if body is None:
             if self.registry is None:
@@ -81,7 +81,7 @@ class Blobs:
         return None
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """The bytes of what `descriptor` describes, good if they come to their end."""
+        """Yield the bytes of what `descriptor` describes, good if they come to their end."""
         digest = descriptor.digest
         if self.cache is not None and digest not in self._damaged:
             with (
@@ -103,7 +103,9 @@ class Blobs:
             yield piece
 
     def without_damaged(self, descriptors: Iterable[Descriptor], use: Callable[[], T]) -> T:
-        """What `use` makes of these blobs; where it fails, once more without those of the cache that are damaged.
+        """Return what `use` makes of these blobs.
+
+        Where it fails, once more without those of the cache that are damaged.
 
         A damaged blob need not be read to its end before something fails over it, so the cause is looked for then.
         """
@@ -122,7 +124,7 @@ class Blobs:
             self._damaged.add(digest)
 
     def _is_damaged(self, digest: Digest) -> bool:
-        """Whether the cache has something under this name that is something else."""
+        """Return whether the cache has something under this name that is something else."""
         if self.cache is None:
             return False
         with contextlib.suppress(OSError, NotAFile), opened(self.cache.blob(digest)) as file:
@@ -131,7 +133,7 @@ class Blobs:
 
 
 def image_manifest(pin: Pin, blobs: Blobs) -> tuple[Digest, Manifest]:
-    """This platform's manifest, by way of what the pin names.
+    """Return this platform's manifest, by way of what the pin names.
 
     Apptainer does not keep indexes. Where none can be asked for one, what it has for this platform must be known from
     an earlier time at which it was hashed (:mod:`.store.facts`): what a lock says of its platforms is a claim.
@@ -154,7 +156,7 @@ def image_manifest(pin: Pin, blobs: Blobs) -> tuple[Digest, Manifest]:
 
 
 def sif_layer(pin: Pin, blobs: Blobs) -> tuple[Digest, Descriptor]:
-    """The manifest of this platform's SIF, by way of what the ``oras://`` pin names, and the file that it names."""
+    """Return the manifest of this platform's SIF, by way of what the ``oras://`` pin names, and its file."""
     digest, document = pin.digest, blobs.manifest(pin.digest)
     if isinstance(document, Index):  # Apptainer 1.5 takes the child of this machine's platform
         entry = manifest.choose(document, pin.platform)
@@ -167,7 +169,7 @@ def sif_layer(pin: Pin, blobs: Blobs) -> tuple[Digest, Descriptor]:
 
 
 def merged(content: Manifest, blobs: Blobs) -> Node:
-    """What the layers amount to."""
+    """Return what the layers amount to."""
     for layer in content.layers:
         if layer.media_type not in MEDIA_TYPES:
             raise NotComparable(f"a layer has the type {layer.media_type}, which cannot be unpacked here")
@@ -182,7 +184,7 @@ def merged(content: Manifest, blobs: Blobs) -> Node:
 
 
 def configuration(content: Manifest, blobs: Blobs) -> bytes:
-    """The configuration of the image that `content` is the manifest of."""
+    """Return the configuration of the image that `content` is the manifest of."""
     descriptor = content.config
     if descriptor is None or descriptor.size > TREE.config:
         raise NotComparable("its configuration is unreasonably large")

@@ -67,7 +67,7 @@ class Inspection:
 
 
 def inspect(path: Path, locked: LockedPins) -> Inspection:
-    """All that is known of the file at `path`."""
+    """Return all that is known of the file at `path`."""
     found = examine(Candidate(place=ImageLocation.PATH, path=path), locked)
     assert found is not None  # noqa: S101  only an entry of Apptainer's cache can be left out
     record = look(path).fact
@@ -121,7 +121,7 @@ def _conclude(found: SurveyedImage, content: Sif | None, record: ContentFact | N
 
 
 def what_next(found: SurveyedImage) -> str:
-    """What a person can do about the image; empty where there is nothing to do."""
+    """Return what a person can do about the image; empty where there is nothing to do."""
     if found.fact.state is DiskState.VERIFIED:
         return ""
     if found.fact.state is DiskState.BOUND:

@@ -44,7 +44,10 @@ class Details:
 
 
 def details(entries: Iterable[Entry], registry: BlobSource, *, platform: Platform) -> dict[str, Details]:
-    """What the images of `entries` for `platform` say of themselves, by the ``pinned`` of each; not all can be had."""
+    """Return what the images of `entries` for `platform` say of themselves, by the ``pinned`` of each.
+
+    Not all can be had.
+    """
     wanted = {entry.pinned.text: entry for entry in entries if entry.reference.scheme is Scheme.DOCKER}
     if not wanted:
         return {}
@@ -69,7 +72,7 @@ def _of(entry: Entry, registry: BlobSource, cache: CacheFolder | None, platform:
 
 
 def parse_configuration(content: bytes) -> Details:
-    """What the configuration `content` of an image says; nothing where it is none."""
+    """Return what the configuration `content` of an image says; nothing where it is none."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):

@@ -67,7 +67,7 @@ class LockDifference:
 
 
 def difference(change: Change, workflow: Workflow) -> LockDifference:
-    """What `change` means for `workflow`."""
+    """Return what `change` means for `workflow`."""
     old, new = change.old, change.new
     return LockDifference(
         what=EntryChange.ADDED if old is None else EntryChange.REMOVED if new is None else EntryChange.UPDATED,
@@ -81,7 +81,7 @@ def difference(change: Change, workflow: Workflow) -> LockDifference:
 
 
 def same_here(old: Entry, new: Entry, platform: Platform) -> bool:
-    """Whether what runs on `platform` is the same image by both."""
+    """Return whether what runs on `platform` is the same image by both."""
     here = _manifest(old, platform)
     return here is not None and here == _manifest(new, platform)
 
@@ -91,7 +91,7 @@ def _manifest(entry: Entry, platform: Platform) -> Digest | None:
 
 
 def fates(old: Entry, new: Entry) -> dict[Platform, PlatformChange]:
-    """What becomes of each platform's image, sorted; empty where neither of both has platforms."""
+    """Return what becomes of each platform's image, sorted; empty where neither of both has platforms."""
     return {
         platform: _fate(_listed(old, new, platform), _listed(new, old, platform))
         for platform in sorted({*old.platforms, *new.platforms})
@@ -99,7 +99,7 @@ def fates(old: Entry, new: Entry) -> dict[Platform, PlatformChange]:
 
 
 def _listed(entry: Entry, other: Entry, platform: Platform) -> Digest | None:
-    """The manifest of `platform`; a lone manifest is for the platform that `other` lists it for."""
+    """Return the manifest of `platform`; a lone manifest is for the platform that `other` lists it for."""
     if not entry.platforms and other.platforms.get(platform) == entry.digest:
         return entry.digest
     return entry.platforms.get(platform)
@@ -114,7 +114,7 @@ def _fate(old: Digest | None, new: Digest | None) -> PlatformChange:
 
 
 def made_with(entry: Entry, outputs: Iterable[ExistingOutput]) -> Iterable[ExistingOutput]:
-    """Those of `outputs` whose record says that they were made with what `entry` pins, by index or by platform."""
+    """Return those of `outputs` whose record says that they were made with what `entry` pins."""
     pins = {pinned_form(entry.reference, digest).text for digest in (entry.digest, *entry.platforms.values())}
     return (output for output in outputs if output.recorded_url in pins)
 
@@ -206,7 +206,7 @@ def plan(
     registries: Callable[[], TagResolver],
     contents: Callable[[], BlobSource] | None = None,
 ) -> LockPlan:
-    """What the lock of `workflow`, which says `before`, should say.
+    """Return what the lock of `workflow`, which says `before`, should say.
 
     No registry is asked for anything where a policy forbids a name. `contents` gives what images say of themselves,
     where a policy has to know that.
@@ -254,7 +254,7 @@ def plan(
 
 
 def _chosen(patterns: Sequence[str], references: Sequence[str]) -> set[str]:
-    """The `references` that any of `patterns` matches."""
+    """Return the `references` that any of `patterns` matches."""
     found: set[str] = set()
     for pattern in patterns:
         matched = [reference for reference in references if fnmatch.fnmatchcase(reference, pattern)]
@@ -274,7 +274,7 @@ def _nearest(pattern: str, references: Iterable[str]) -> str:
 
 
 def _meaning_the_same(before: Lock, references: set[str]) -> set[str]:
-    """`references`, and whatever in the lock is another spelling of the same image: both have the same digest."""
+    """Return `references`, and what in the lock is another spelling of the same image: of the same digest."""
     meanings = {_meaning(text) for text in references}
     return references | {text for text, entry in before.entries.items() if entry.reference in meanings}
 
@@ -289,7 +289,7 @@ def _meaning(text: str) -> Reference | None:
 def _pinned(
     workflow: Workflow, before: Lock, moving: set[str], wish: LockRequest, registries: Callable[[], TagResolver]
 ) -> tuple[Pins, Mapping[str, FreshnessError]]:
-    """The pins of all references, those that are `moving` asked for anew; and what could not be pinned."""
+    """Return the pins of all references, those that are `moving` asked for anew; and what could not be pinned."""
     mode = Mode.LOCKED if wish.offline and not wish.upgrade else Mode.LOCK
     pins = Pins(
         options=replace(workflow.options, mode=mode),
@@ -307,7 +307,7 @@ def _pinned(
 
 
 def _settled(before: Lock, pins: Pins, *, take_same_platform: bool) -> tuple[list[Entry], list[Change]]:
-    """The entries to write, and the changes that are held back."""
+    """Return the entries to write, and the changes that are held back."""
     former = {entry.reference: entry for entry in before}
     settled: list[Entry] = []
     held_back: list[Change] = []

@@ -19,7 +19,7 @@ _LARGEST_LOCK: Final = 16 * 1024 * 1024
 
 
 def read_lock(path: Path) -> Lock:
-    """The lock in the file `path`; an empty one where there is no such file.
+    """Return the lock in the file `path`; an empty one where there is no such file.
 
     Raises
     ------

@@ -92,7 +92,7 @@ class MachineProblem:
 
 
 def versions(environment: Mapping[str, str]) -> list[ProgramVersion]:
-    """What is installed, and which version; apptainer is the one that Snakemake would run."""
+    """Return what is installed, and which version; apptainer is the one that Snakemake would run."""
     found = [ProgramVersion(name="python", version=platform.python_version())]
     for name in _PACKAGES:
         try:
@@ -125,7 +125,7 @@ def _program(name: str, environment: Mapping[str, str]) -> ProgramVersion:
 
 
 def variables(environment: Mapping[str, str]) -> list[Variable]:
-    """The variables that decide how images are fetched and run; without what they put into containers."""
+    """Return the variables that decide how images are fetched and run; without what they put into containers."""
     names = sorted(
         name
         for name in environment
@@ -135,7 +135,7 @@ def variables(environment: Mapping[str, str]) -> list[Variable]:
 
 
 def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[MachineProblem]]:
-    """Every login that is there, whether Apptainer uses it or not, and what is wrong with them."""
+    """Return every login that is there, whether Apptainer uses it or not, and what is wrong with them."""
     found, problems = [], []
     if from_environment(environment) is not None:
         found.append(KnownLogin(host="*", source="the environment (…DOCKER_USERNAME and …DOCKER_PASSWORD)"))
@@ -164,7 +164,7 @@ def _in_file(file: LoginFile, source: str, *, used: bool) -> Iterator[KnownLogin
 
 
 def _host(key: str) -> str:
-    """The host and namespace of a key that may be a URL, without a user in it."""
+    """Return the host and namespace of a key that may be a URL, without a user in it."""
     text = key.partition("://")[2] or key
     host, slash, rest = text.partition("/")
     return redact((host.rpartition("@")[2] + slash + rest).rstrip("/"))[:200]
@@ -195,7 +195,7 @@ def _only_ignored(found: list[KnownLogin]) -> Iterator[MachineProblem]:
 
 
 def registries(environment: Mapping[str, str]) -> tuple[list[str], list[MachineProblem]]:
-    """What registries.conf says that matters here, a line an entry; and what is wrong with it."""
+    """Return what registries.conf says that matters here, a line an entry; and what is wrong with it."""
     try:
         configured = containers_conf.load(environment).registries
     except FreshnessError as error:
@@ -222,7 +222,10 @@ def wrong_values(environment: Mapping[str, str]) -> Iterator[MachineProblem]:
 
 
 def cannot_mount(environment: Mapping[str, str], fuse: Path = FUSE) -> MachineProblem | None:
-    """Why Apptainer cannot mount an image here without being told to unpack it; None where it can, or was told."""
+    """Return why Apptainer cannot mount an image here without being told to unpack it.
+
+    None where it can, or was told.
+    """
     if is_on(environment, "APPTAINER_UNSQUASH"):
         return None
     try:

@@ -43,7 +43,7 @@ class Mount:
 
 
 def mount_of(path: Path, mounts: str) -> Mount | None:
-    """The mount that `path`, absolute and without links, lies in, of what ``mountinfo`` says (proc(5)).
+    """Return the mount that `path`, absolute and without links, lies in, of what ``mountinfo`` says (proc(5)).
 
     Of several at one place the last counts: it hides those before.
     """
@@ -111,7 +111,7 @@ def _of_mounting(program: str, environment: Mapping[str, str]) -> Iterator[Machi
 
 
 def _own_programs(program: str, environment: Mapping[str, str]) -> Path | None:
-    """The folder in which `program` looks for its helpers first; None where it does not say."""
+    """Return the folder in which `program` looks for its helpers first; None where it does not say."""
     try:
         said = subprocess.run(
             [program, "buildcfg"], env=dict(environment), capture_output=True, text=True, errors="replace",

@@ -35,11 +35,11 @@ class TagLister(BlobSource, Protocol):
     """Whoever can list tags: :class:`.registry.resolver.Resolver`."""
 
     def tags(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Tags | FreshnessError]]:
-        """The tags of each reference's repository, as answers come in."""
+        """Return the tags of each reference's repository, as answers come in."""
         ...
 
     def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
-        """The pin of each reference, or why there is none, as answers come in."""
+        """Return the pin of each reference, or why there is none, as answers come in."""
         ...
 
 
@@ -60,7 +60,7 @@ class NewerVersions:
 
 
 def outdated(references: Iterable[str], registry: TagLister, *, platform: Platform) -> list[NewerVersions]:
-    """The newer versions of each of `references` that lies in a registry and names a tag, in their order."""
+    """Return the newer versions of each of `references` that lies in a registry and names a tag, in their order."""
     asked = [one for text in references if (one := _with_tag(text)) is not None]
     versioned = [one for one in asked if versions.parse(one.tag or "") is not None]
     answers = dict(registry.tags(versioned))
@@ -88,7 +88,7 @@ def _newer(reference: Reference, answer: Tags | FreshnessError) -> NewerVersions
 
 
 def _newest(found: Iterable[NewerVersions], registry: TagLister, platform: Platform) -> dict[str, Details]:
-    """What the newest version of each says of itself; what cannot be had is left out."""
+    """Return what the newest version of each says of itself; what cannot be had is left out."""
     wanted = [parse(one.references[0]) for one in found if one.references]
     entries = [answer for _, answer in registry.resolve(wanted) if isinstance(answer, Entry)]
     said = details(entries, registry, platform=platform)

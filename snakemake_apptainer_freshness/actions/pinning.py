@@ -49,11 +49,11 @@ class TagResolver(Protocol):
         ...
 
     def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
-        """The pin of each reference, or why there is none, as answers come in."""
+        """Return the pin of each reference, or why there is none, as answers come in."""
         ...
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
-        """What the registry says of each pin, as answers come in."""
+        """Return what the registry says of each pin, as answers come in."""
         ...
 
 
@@ -162,7 +162,7 @@ class Pins:
                     self.failures[text] = error
 
     def pinned(self, reference: str) -> str:
-        """What the rule that says `reference` runs.
+        """Return what the rule that says `reference` runs.
 
         Raises
         ------
@@ -177,19 +177,22 @@ class Pins:
         return reference if entry is None else self._pinned(entry).url
 
     def table(self) -> dict[str, Pinned]:
-        """What is run for every reference that was met."""
+        """Return what is run for every reference that was met."""
         left = {text: parse(text) for text in (*self.unpinnable, *self.left_alone)}
         alone = {text: Pinned(reference=reference, pinned=reference) for text, reference in left.items()}
         return alone | {text: self._pinned(entry) for text, entry in self.entries.items()}
 
     def images(self) -> dict[str, Pin]:
-        """What each image file has to be, by the url that rules run; without those that no file can be held to."""
+        """Return what each image file has to be, by the url that rules run.
+
+        Without those that no file can be held to.
+        """
         found = (entry for entry in self.entries.values() if entry.reference.scheme.is_provable)
         pins = (Pin.of(entry, platform=self.platform, kind=self.options.pin) for entry in found)
         return {pin.url: pin for pin in pins}
 
     def new_lock(self) -> Lock:
-        """The lock as it should be now."""
+        """Return the lock as it should be now."""
         return self.lock.with_entries(self.entries.values())
 
     def _pinned(self, entry: Entry) -> Pinned:
@@ -284,7 +287,7 @@ class DriftCheck:
         return any(thread.is_alive() for thread in self._threads)
 
     def facts(self) -> Mapping[str, RemoteFact]:
-        """What was found, by reference; waits for what is still under way."""
+        """Return what was found, by reference; waits for what is still under way."""
         while self._threads:
             self._threads.pop().join()
         return self._facts
@@ -301,7 +304,7 @@ class DriftCheck:
 
 
 def _has_no_digest(reference: Reference) -> bool:
-    """Whether the source cannot be pinned at all; told without asking anyone."""
+    """Return whether the source cannot be pinned at all; told without asking anyone."""
     if reference.scheme is Scheme.FILE:
         return Path(reference.path).is_dir()
     return reference.scheme in (Scheme.SHUB, Scheme.DOCKER_DAEMON)

@@ -47,7 +47,7 @@ class Policies:
 
     @classmethod
     def of(cls, options: Options, files: Iterable[Path]) -> Self:
-        """The policy that `options` have, and those of the site in `files` (:func:`.site.site_files`).
+        """Return the policy that `options` have, and those of the site in `files` (:func:`.site.site_files`).
 
         Raises
         ------
@@ -65,7 +65,7 @@ class Policies:
         return bool(self.policies)
 
     def of_names(self, references: Iterable[str]) -> list[Violation]:
-        """How the names `references` break the policies; what is no reference is left to whoever pins it."""
+        """Return how the names `references` break the policies; what is no reference is left to whoever pins it."""
         found = []
         for text in references:
             if not _is_reference(text):
@@ -74,7 +74,7 @@ class Policies:
         return found
 
     def of_pins(self, pins: Mapping[str, Entry | None]) -> list[Violation]:
-        """How what references are pinned to breaks the policies; None stands for what cannot be pinned."""
+        """Return how what references are pinned to breaks the policies; None stands for what cannot be pinned."""
         today = datetime.now(UTC).date()
         return [
             one
@@ -84,7 +84,10 @@ class Policies:
         ]
 
     def informed(self, entries: Iterable[Entry], ask: Configurations) -> list[Entry]:
-        """`entries` with what the policies have to know of them, as far as `ask` can say it; only what changed."""
+        """Return `entries` with what the policies have to know of them, as far as `ask` can say it.
+
+        Only what changed.
+        """
         if not any(policy.wants_configuration for policy in self.policies):
             return []
         missing = {entry.reference.text: entry for entry in entries if self._is_unknown(entry)}

@@ -87,7 +87,7 @@ def prove(
     remember: bool = True,
     stop: threading.Event | None = None,
 ) -> Proof:
-    """Whether the file `image` is what `pin` names, by comparing all that is in it.
+    """Return whether the file `image` is what `pin` names, by comparing all that is in it.
 
     `registry` is asked for what is not in Apptainer's cache; None asks nobody. `environment` is Apptainer's (default:
     this process's). `remember` keeps what was found of an image that is proven or refuted. `stop` ends it.
@@ -182,7 +182,7 @@ class _Comparison:
     def _finish(
         self, file: BinaryIO, before: StatKey, found: Sif, manifest: Digest | None, *, refuted: str = "", remember: bool
     ) -> str:
-        """The hash of the file, which is still the one that was compared, and its record."""
+        """Return the hash of the file, which is still the one that was compared, and its record."""
         sha256 = sha256_of(file)
         if not before.same_file(StatKey.of(os.fstat(file.fileno()))):
             raise NotComparable("it changes while it is read")
@@ -216,7 +216,7 @@ class _Comparison:
 
 
 def _sorted(wanted: Node, own: Node, tree: Node) -> Iterator[TreeDifference]:
-    """All differences, those that are about the layers first."""
+    """Yield all differences, those that are about the layers first."""
     about_apptainer = []
     for difference in differences(wanted, own, tree):
         if difference.of_apptainer:

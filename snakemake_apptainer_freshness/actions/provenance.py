@@ -73,7 +73,7 @@ class Target:
 
     @classmethod
     def of(cls, entry: Entry, *, kind: PinKind, platform: Platform) -> Self:
-        """What the rules of the lock's `entry` run on a machine of `platform`.
+        """Return what the rules of the lock's `entry` run on a machine of `platform`.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Target:
         return self.pins[0].platform
 
     def joined(self, other: "Target") -> "Target":
-        """This target, named by the references of `other` as well, which runs the same url."""
+        """Return this target, named by the references of `other` as well, which runs the same url."""
         return replace(
             self,
             references=(*self.references, *other.references),
@@ -108,7 +108,7 @@ class Target:
         )
 
     def is_meant_by(self, url: str) -> bool:
-        """Whether `url` is what the workflow says, or another digest of the same repository.
+        """Return whether `url` is what the workflow says, or another digest of the same repository.
 
         Otherwise somebody wrote another image into the rule, and there is nothing to prove.
         """
@@ -122,7 +122,7 @@ class Target:
 
 
 def targets_of(entries: Iterable[Entry], *, kind: PinKind, platform: Platform) -> dict[str, Target]:
-    """What rules run for each of `entries`, by the url that they run."""
+    """Return what rules run for each of `entries`, by the url that they run."""
     found: dict[str, Target] = {}
     for entry in entries:
         target = Target.of(entry, kind=kind, platform=platform)
@@ -143,7 +143,7 @@ class Origins:
         self._looked: dict[tuple[str, str], AttributionResult] = {}
 
     def judge(self, url: str, started: float | None, target: Target) -> AttributionResult:
-        """Whether what `url` ran when a job `started` (seconds since the epoch) is what `target` runs now."""
+        """Return whether what `url` ran when a job `started` (seconds since the epoch) is what `target` runs now."""
         try:
             made = parse(url)
         except FreshnessError as error:
@@ -159,7 +159,7 @@ class Origins:
         return self._by_file(made, started, target)
 
     def image_of(self, url: str, started: float) -> Path | None:
-        """The image file that made an output, where it is still there."""
+        """Return the image file that made an output, where it is still there."""
         image = image_path(self.prefix, url)
         return None if self._why_not(image, started) else image
 
@@ -193,7 +193,7 @@ class Origins:
         return _compared(digest, manifest, target, how)
 
     def _remembered(self, url: str, started: float, target: Target) -> AttributionResult | None:
-        """What the memory says of an output that `url` made; None where it says nothing."""
+        """Return what the memory says of an output that `url` made; None where it says nothing."""
         for seen in self.memory.images(url):
             if seen.covers(started) and seen.platform == target.platform:
                 return self._by_seen(seen, target)
@@ -215,7 +215,7 @@ class Origins:
         return self._looked[key]
 
     def _why_not(self, image: Path, started: float) -> str:
-        """Why the file `image` is not what ran when a job `started`; empty where it is."""
+        """Return why the file `image` is not what ran when a job `started`; empty where it is."""
         evidence = look(image)
         if not evidence.exists:
             return f"its image is no longer in {self.prefix}"
@@ -226,7 +226,7 @@ class Origins:
         return ""
 
     def _look_at(self, url: str, image: Path, target: Target) -> AttributionResult:
-        """What is known of the file, and what was remembered of it."""
+        """Return what is known of the file, and what was remembered of it."""
         if (seen := self._seen_again(url, image)) is not None:
             return self._by_seen(seen, target)
         detail = ""
@@ -241,7 +241,7 @@ class Origins:
         return AttributionResult(answer=Attribution.UNKNOWN, detail=detail)
 
     def _seen_again(self, url: str, image: Path) -> ProvenTag | None:
-        """What is remembered of this very file, which is known by its stat key, or else by its hash."""
+        """Return what is remembered of this very file, which is known by its stat key, or else by its hash."""
         known = self.memory.images(url)
         now = look(image).stat
         if now is None or not known:
@@ -269,7 +269,10 @@ class Origins:
 
 
 def _compared(digest: Digest, manifest: Digest | None, target: Target, how: str) -> AttributionResult:
-    """What follows where `digest` made an output, which has `manifest` for this platform; `how` says what is known."""
+    """Return what follows where `digest` made an output, which has `manifest` for this platform.
+
+    `how` says what is known.
+    """
     if digest in target.digests:
         return AttributionResult(answer=Attribution.SAME, detail=how)
     if manifest is not None and manifest in target.digests:
@@ -283,7 +286,7 @@ def _compared(digest: Digest, manifest: Digest | None, target: Target, how: str)
 
 
 def _known_pin(image: Path) -> Iterator[Pin]:
-    """What the file `image` was found to be when it was last looked at, if it was."""
+    """Yield what the file `image` was found to be when it was last looked at, if it was."""
     fact = look(image).fact
     if fact is not None:
         with contextlib.suppress(FreshnessError):
@@ -291,7 +294,7 @@ def _known_pin(image: Path) -> Iterator[Pin]:
 
 
 def hash_of(image: Path) -> str:
-    """The SHA-256 of the file; empty where it cannot be read, or changes meanwhile."""
+    """Return the SHA-256 of the file; empty where it cannot be read, or changes meanwhile."""
     try:
         with opened(image) as file:
             before = StatKey.of(os.fstat(file.fileno()))
@@ -302,7 +305,7 @@ def hash_of(image: Path) -> str:
 
 
 def _clock(folder: Path) -> int:
-    """The file system's clock; 0 where the folder cannot be written."""
+    """Return the file system's clock; 0 where the folder cannot be written."""
     try:
         return places.clock_of(folder)
     except OSError:

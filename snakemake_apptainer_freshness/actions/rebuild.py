@@ -185,7 +185,7 @@ def _examine(pin: Pin, temporary: Path, workshop: Workshop) -> tuple[str, int]:
 
 
 def _proven(pin: Pin, temporary: Path, workshop: Workshop) -> str:
-    """The SHA-256 of a ready SIF that is what the layers amount to; empty where that cannot be said."""
+    """Return the SHA-256 of a ready SIF that is what the layers amount to; empty where that cannot be said."""
     environment = workshop.program().environment
     proof = prove(pin, temporary, registry=workshop.source, environment=environment, remember=False)
     if proof.state is DiskState.VERIFIED:

@@ -28,7 +28,7 @@ _CONFIG_FOLDERS: Final = "/etc/xdg"
 def site_files(
     lockfile: Path, snakefile: Path | None, *, environment: Mapping[str, str] | None = None
 ) -> tuple[Path, ...]:
-    """The files with policies that hold for the workflow of `snakefile`, whose lock is `lockfile`; each once.
+    """Return the files with policies that hold for the workflow of `snakefile`, whose lock is `lockfile`; each once.
 
     Raises
     ------

@@ -94,7 +94,7 @@ def status(
     asked: Callable[[], object] = lambda: None,
     mirrors: Callable[[Pin], list[str]] = lambda _: [],
 ) -> list[StatusRow]:
-    """A row for each reference of the lock, and of `workflow` where that was read; worst first.
+    """Return a row for each reference of the lock, and of `workflow` where that was read; worst first.
 
     Without `registries` nobody is asked; `documents` gives who has the indexes that digests name. `asked` is called
     after each answer of a registry. `mirrors` names the places that have an image, and is asked for what registries do
@@ -130,7 +130,7 @@ def status(
 def _elsewhere(
     lock: Lock, remote: Mapping[str, RemoteFact], mirrors: Callable[[Pin], list[str]]
 ) -> dict[str, tuple[str, ...]]:
-    """The mirrors that have what a registry does not give, by reference."""
+    """Return the mirrors that have what a registry does not give, by reference."""
     missing = [
         entry
         for text, entry in lock.entries.items()
@@ -144,7 +144,9 @@ def _elsewhere(
 
 
 def look(lock: Lock, prefix: Path) -> dict[str, DiskFact]:
-    """What the disk says of each entry, by reference; of several images that its rules may be pinned to, the worst.
+    """Return what the disk says of each entry, by reference.
+
+    Of several images that its rules may be pinned to, the worst.
 
     A source whose image can be held to no pin has no answer.
     """

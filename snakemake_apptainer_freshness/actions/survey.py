@@ -92,7 +92,7 @@ class SurveyedImage:
 
 
 def worst_first(found: Iterable[SurveyedImage]) -> list[SurveyedImage]:
-    """`found` with what a person should look at first at the top."""
+    """Return `found` with what a person should look at first at the top."""
 
     def rank(one: SurveyedImage) -> tuple[int, int, str, str]:
         place = list(ImageLocation).index(one.place)
@@ -127,7 +127,7 @@ class LockedPins:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
-        """The pins of `entries`, to the index and to this machine's platform."""
+        """Return the pins of `entries`, to the index and to this machine's platform."""
         of_entry = [pins_of(entry) for entry in entries]
         pins = {pin.url: pin for found in of_entry for pin in found}
         local = [pin for pin in pins.values() if pin.pinned.scheme is Scheme.FILE]
@@ -140,11 +140,11 @@ class LockedPins:
         )
 
     def naming(self, digest: Digest) -> Pin | None:
-        """The pin that an image which was pulled by `digest` is to be held to."""
+        """Return the pin that an image which was pulled by `digest` is to be held to."""
         return next((pin for pin in self.pins if pin.names(digest)), None)
 
     def meaning(self, pulled: str) -> Pin | None:
-        """The pin of what a label calls `pulled`, a reference without its scheme."""
+        """Return the pin of what a label calls `pulled`, a reference without its scheme."""
         try:
             return self.by_meaning.get(parse(f"docker://{pulled}")) if pulled else None
         except FreshnessError:
@@ -152,7 +152,10 @@ class LockedPins:
 
 
 def in_lock(entries: Iterable[Entry], prefix: Path) -> Iterator[Candidate]:
-    """The image of each entry, whichever digest its rules are pinned to; where neither is there, that of the index."""
+    """Yield the image of each entry, whichever digest its rules are pinned to.
+
+    Where neither is there, that of the index.
+    """
     for entry in entries:
         pins = pins_of(entry)
         there = [pin for pin in pins if image_folder.place_of(prefix, pin.url).is_file()] or pins[:1]
@@ -161,19 +164,22 @@ def in_lock(entries: Iterable[Entry], prefix: Path) -> Iterator[Candidate]:
 
 
 def in_prefix(prefix: Path, locked: LockedPins) -> Iterator[Candidate]:
-    """Every image in Snakemake's folder that the lock does not name; raises LocalIOError where it cannot be listed."""
+    """Yield every image in Snakemake's folder that the lock does not name.
+
+    Raises LocalIOError where it cannot be listed.
+    """
     for item in image_folder.survey(prefix):
         if item.kind is image_folder.ItemKind.IMAGE and item.path.name not in locked.by_name:
             yield Candidate(place=ImageLocation.PREFIX, path=item.path)
 
 
 def in_cache(cache: CacheFolder) -> Iterator[Candidate]:
-    """Every entry of Apptainer's cache."""
+    """Yield every entry of Apptainer's cache."""
     yield from (Candidate(place=ImageLocation.CACHE, path=path) for path in cache.entries())
 
 
 def examine(candidate: Candidate, locked: LockedPins, *, full: bool = False) -> SurveyedImage | None:
-    """What one image is; None for a sound entry of Apptainer's cache that can be attributed to nothing."""
+    """Return what one image is; None for a sound entry of Apptainer's cache that can be attributed to nothing."""
     path = candidate.path
     pin = candidate.pin or attribute(candidate, locked)
     if pin is not None:
@@ -188,7 +194,7 @@ def examine(candidate: Candidate, locked: LockedPins, *, full: bool = False) -> 
 
 
 def size_of(path: Path) -> int:
-    """The bytes of the file at `path`, which is not followed; 0 where it is not there."""
+    """Return the bytes of the file at `path`, which is not followed; 0 where it is not there."""
     try:
         return path.lstat().st_size
     except OSError:
@@ -196,7 +202,7 @@ def size_of(path: Path) -> int:
 
 
 def unattributed(path: Path) -> DiskFact:
-    """What can be said of a file that belongs to no pin."""
+    """Return what can be said of a file that belongs to no pin."""
     evidence = look(path)
     state, detail = DiskState.CORRUPT, evidence.problem
     if not evidence.exists:
@@ -217,7 +223,7 @@ def _origin(content: Sif) -> str:
 
 
 def _contents(path: Path) -> tuple[Sif | None, str]:
-    """What the file says of itself, or why it says nothing."""
+    """Return what the file says of itself, or why it says nothing."""
     try:
         with opened(path) as file:
             return sif.read(file), ""
@@ -230,7 +236,7 @@ def _contents(path: Path) -> tuple[Sif | None, str]:
 
 
 def attribute(candidate: Candidate, locked: LockedPins) -> Pin | None:
-    """The pin that a file belongs to; None where nothing leads to one."""
+    """Return the pin that a file belongs to; None where nothing leads to one."""
     path = candidate.path
     match candidate.place:
         case ImageLocation.CACHE:
@@ -283,7 +289,7 @@ def _as_noted(path: Path, name: str = "") -> Pin | None:
 
 
 def _of_label(path: Path, *, name: str = "") -> Pin | None:
-    """What the label says that the image is, for its own machine; None where that does not fit its `name`."""
+    """Return what the label says that the image is, for its own machine; None where that does not fit its `name`."""
     content, _ = _contents(path)
     digest = (content.pulled_digest or content.base_digest) if content else None
     if content is None or digest is None:

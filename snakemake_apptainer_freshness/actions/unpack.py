@@ -124,7 +124,7 @@ class Loader:
 
     @contextlib.contextmanager
     def _opened(self, file: BinaryIO) -> Iterator[Archive]:
-        """The bundle in `file`; what comes through a pipe is put into a file without a name first."""
+        """Provide the bundle in `file`; what comes through a pipe is put into a file without a name first."""
         if file.seekable():
             bundle = Archive(file)
             _refuse_other_platform(bundle.contents.platform)
@@ -150,7 +150,7 @@ class Loader:
             )
 
     def _lock(self, bundle: Archive) -> tuple[Lock, bool]:
-        """What the images are held to, and whether that came with the bundle."""
+        """Return what the images are held to, and whether that came with the bundle."""
         theirs, ours = _lock_of(bundle.lock), read_lock(self.lock_path)
         if len(ours) and ours != theirs:
             changes = lock_format.changes(ours, theirs)
@@ -167,7 +167,7 @@ class Loader:
         return (ours, False) if len(ours) else (theirs, True)
 
     def _recipes(self, bundle: Archive, pins: list[Pin]) -> dict[str, Recipe]:
-        """What each image that is not there yet is made of; all of it is in the bundle."""
+        """Return what each image that is not there yet is made of; all of it is in the bundle."""
         missing = [pin for pin in pins if not self._is_there(pin)]
         ready = _ready_sifs(bundle, missing[0]) if missing else {}
         return {pin.url: _recipe(pin, bundle, ready) for pin in missing}
@@ -219,7 +219,7 @@ def _refuse_other_platform(platform: str) -> None:
 
 
 def _recipe(pin: Pin, bundle: Archive, ready: Mapping[Digest, Descriptor]) -> Recipe:
-    """What the image of `pin` is made of, all of which is in the bundle."""
+    """Return what the image of `pin` is made of, all of which is in the bundle."""
     try:
         made_of = recipe(pin, bundle, ready=ready)
         refuse_incomplete(made_of, bundle.size_of)
@@ -229,7 +229,7 @@ def _recipe(pin: Pin, bundle: Archive, ready: Mapping[Digest, Descriptor]) -> Re
 
 
 def _ready_sifs(bundle: Archive, pin: Pin) -> dict[Digest, Descriptor]:
-    """The ready SIFs in the bundle by the manifest that each claims to be built of; `pin` is any, for errors."""
+    """Return the ready SIFs in the bundle by the manifest that each claims to be built of; `pin` is any, for errors."""
     blobs = Blobs(pin=pin, registry=bundle, cache=None)
     found: dict[Digest, Descriptor] = {}
     try:

@@ -42,7 +42,7 @@ _BAR: Final = "checking images"
 def verify(
     candidates: Iterable[Candidate], locked: LockedPins, *, full: bool = False
 ) -> tuple[list[SurveyedImage], int]:
-    """What each candidate is, in their order; and how many cache entries can be attributed to nothing."""
+    """Return what each candidate is, in their order; and how many cache entries can be attributed to nothing."""
     answers = _in_parallel(lambda candidate: examine(candidate, locked, full=full), list(candidates))
     found = [answer for answer in answers if answer is not None]
     return found, len(answers) - len(found)
@@ -108,7 +108,7 @@ def _collect(
 def deepen(
     found: Iterable[SurveyedImage], registry: "Resolver"
 ) -> tuple[list[SurveyedImage], list[tuple[SurveyedImage, FreshnessError]]]:
-    """`found`, after each that is sound and not proven was compared with the layers of what its pin names.
+    """Return `found`, after each that is sound and not proven was compared with the layers of what its pin names.
 
     What cannot be compared, since a registry or a program is not to be had, stays as it is and has an error.
     """
@@ -176,7 +176,7 @@ def mend(
 
 
 def is_fetchable(pin: Pin) -> bool:
-    """Whether the image of `pin` can be fetched and then proven; a file of this machine is nobody's to fetch."""
+    """Return whether the image of `pin` can be fetched and then proven; a file of this machine is nobody's to fetch."""
     return pin.reference.scheme.is_provable and pin.pinned.scheme is not Scheme.FILE
 
 

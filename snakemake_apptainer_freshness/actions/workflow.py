@@ -67,7 +67,7 @@ class Workflow:
 
 
 def of_references(references: Iterable[str], *, locked: Iterable[str], lockfile: Path, prefix: Path) -> Workflow:
-    """A workflow that names `references` and what is `locked` already, in no rule: for a lock without a Snakefile."""
+    """Return a workflow that names `references` and what is `locked` already, in no rule."""
     return Workflow(
         snakefile=None,
         workdir=Path.cwd(),

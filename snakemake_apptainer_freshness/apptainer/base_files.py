@@ -33,7 +33,7 @@ _LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
 
 
 def read(config: bytes, program: Apptainer) -> Node:
-    """What `program` puts into an image with the configuration `config`, as a tree.
+    """Return what `program` puts into an image with the configuration `config`, as a tree.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def read(config: bytes, program: Apptainer) -> Node:
 
 
 def _settings(config: bytes) -> dict[str, Any]:
-    """The part of a configuration that Apptainer writes scripts from.
+    """Return the part of a configuration that Apptainer writes scripts from.
 
     Go takes the last of two equal keys, and ``env`` for ``Env``: what has both could mean two things.
     """
@@ -85,7 +85,7 @@ def _settings(config: bytes) -> dict[str, Any]:
 
 
 def _write(layout: Path, settings: Mapping[str, Any]) -> None:
-    """An OCI image layout with one image: these settings, and nothing."""
+    """Make an OCI image layout with one image: these settings, and nothing."""
     layer = _blob(layout, _EMPTY_LAYER, _LAYER_TYPE)
     config = {
         "os": "linux",

@@ -64,7 +64,7 @@ TEMPORARY: Final = "tmp_"
 
 
 def keys(pin: Pin) -> tuple[str, ...]:
-    """Every name, with its folder, under which any version could have put what `pin` names on its platform."""
+    """Return every name, with its folder, under which any version could have put what `pin` names on its platform."""
     return KEYS[pin.pinned.scheme.rules.cache_key](pin)
 
 
@@ -99,7 +99,7 @@ def _key_architectures(pin: Pin) -> tuple[str, ...]:
 
 
 def path_architecture(url: str) -> str | None:
-    """The architecture that the path of `url` names, which Apptainer then takes instead of the machine's."""
+    """Return the architecture that the path of `url` names, which Apptainer then takes instead of the machine's."""
     parts = url.partition("://")[2].split("/")
     first = parts[1] if "." in parts[0] and len(parts) > 1 else parts[0]
     return first if first in _IN_PATH else None
@@ -122,7 +122,7 @@ class CacheFolder:
 
     @classmethod
     def of(cls, environment: Mapping[str, str] | None = None, *, family: str = "apptainer") -> Self | None:
-        """The cache that a program of `family` would use; None where the environment turns it off."""
+        """Return the cache that a program of `family` would use; None where the environment turns it off."""
         environment = os.environ if environment is None else environment
         prefixes = ("SINGULARITY",) if family == "singularity" else ("APPTAINER", "SINGULARITY")
 
@@ -139,7 +139,7 @@ class CacheFolder:
         return cls(root=Path(parent).absolute() / "cache")
 
     def candidates(self, pin: Pin) -> Iterator[Path]:
-        """Where a pull of `pin` could find something to reuse; only what is there."""
+        """Yield where a pull of `pin` could find something to reuse; only what is there."""
         for key in keys(pin):
             path = self.root / key
             if os.path.lexists(path):
@@ -158,12 +158,12 @@ class CacheFolder:
         return mine and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
     def entries(self) -> Iterator[Path]:
-        """Every image in the cache, sorted; neither temporary files nor ours."""
+        """Yield every image in the cache, sorted; neither temporary files nor ours."""
         for folder in FOLDERS:
             yield from (path for path in _listed(self.root / folder) if is_entry(path.name))
 
     def leftovers(self, *, now: float | None = None) -> Iterator[Leftover]:
-        """Every temporary file, sorted; the younger ones may belong to a pull that is under way."""
+        """Yield every temporary file, sorted; the younger ones may belong to a pull that is under way."""
         now = time.time() if now is None else now
         for folder in FOLDERS:
             for path in _listed(self.root / folder):
@@ -172,11 +172,11 @@ class CacheFolder:
                     yield Leftover(path=path, size=status.st_size, age=now - status.st_mtime)
 
     def blob(self, digest: Digest) -> Path:
-        """Where the blob `digest` of a registry lies, if it is there."""
+        """Return where the blob `digest` of a registry lies, if it is there."""
         return self.root / BLOB / "blobs" / digest.algorithm / digest.hex
 
     def damaged_blobs(self, manifest: Digest) -> list[Path] | None:
-        """The blobs of the image `manifest` that are not what their names say; None where they are not known.
+        """Return the blobs of the image `manifest` that are not what their names say; None where they are not known.
 
         Apptainer reuses a blob that has the right size without looking into it (1.4.5). This is how a build from the
         cache is proven: all that it was built from is here, and is what the manifest names.
@@ -197,7 +197,7 @@ class CacheFolder:
         return damaged
 
     def _manifest(self, manifest: Digest) -> list[Digest] | None:
-        """What a stored manifest names; None where it is not here, or not what its name says."""
+        """Return what a stored manifest names; None where it is not here, or not what its name says."""
         try:
             content = read_small(self.blob(manifest), LIMITS.manifest_size)
             document = json.loads(content)
@@ -209,12 +209,12 @@ class CacheFolder:
 
 
 def is_entry(name: str) -> bool:
-    """Whether the file `name` in a cache's folder is an image, and not a temporary file or one of ours."""
+    """Return whether the file `name` in a cache's folder is an image, and not a temporary file or one of ours."""
     return _HASH_NAME.fullmatch(name) is not None
 
 
 def named_hash(path: Path) -> str | None:
-    """The SHA-256 that the entry at `path` must have, where its name says that (``oras/``, ``library/``)."""
+    """Return the SHA-256 that the entry at `path` must have, where its name says that (``oras/``, ``library/``)."""
     match = _HASH_NAME.fullmatch(path.name)
     return match[1] if match and path.parent.name in (ORAS, LIBRARY) else None
 

@@ -50,7 +50,7 @@ class TreeDifference:
 
 
 def differences(layers: Node, inserted: Node, image: Node) -> Iterator[TreeDifference]:
-    """Where the tree `image` is not what comes of `layers` with what Apptainer has `inserted`; sorted by path."""
+    """Yield where the tree `image` is not what comes of `layers` with what Apptainer has `inserted`; sorted by path."""
     if what := _compared(layers, image, is_root=True):
         yield TreeDifference(path=b"", what=what)
     waiting: list[tuple[bytes, Node | None, Node | None, Node | None]] = [(b"", layers, inserted, image)]
@@ -76,7 +76,7 @@ def _below(
 
 
 def _judge(path: bytes, wanted: Node | None, own: Node | None, found: Node | None) -> TreeDifference | None:
-    """What is wrong at `path`: `wanted` is what the layers have there, `own` what Apptainer inserts."""
+    """Return what is wrong at `path`: `wanted` is what the layers have there, `own` what Apptainer inserts."""
     by_apptainer = own is not None and (
         wanted is None or (own.kind is FileType.FILE and wanted.kind is not FileType.LINK)
     )
@@ -95,7 +95,7 @@ def _judge(path: bytes, wanted: Node | None, own: Node | None, found: Node | Non
 
 
 def _compared_to_own(path: bytes, own: Node, found: Node) -> str:
-    """What is wrong with something that Apptainer inserts."""
+    """Return what is wrong with something that Apptainer inserts."""
     if own.kind is not found.kind:
         return f"is a {found.kind}, Apptainer makes a {own.kind}"
     if own.kind is FileType.FOLDER:
@@ -108,7 +108,7 @@ def _compared_to_own(path: bytes, own: Node, found: Node) -> str:
 
 
 def _compared(wanted: Node, found: Node, *, is_root: bool = False) -> str:
-    """What is wrong with `found`, where the layers have `wanted`; empty where nothing is."""
+    """Return what is wrong with `found`, where the layers have `wanted`; empty where nothing is."""
     if wanted.kind is not found.kind and not _stands_for_device(wanted, found):
         return f"is a {found.kind}, its layers have a {wanted.kind}"
     if wanted.implied:

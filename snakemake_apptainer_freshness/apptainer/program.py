@@ -138,7 +138,7 @@ class AttemptFailed(PullFailed):
 
 
 def explain(url: str, status: int, output: str) -> AttemptFailed:
-    """What a failed pull of `url` means, from the program's exit `status` and the end of its `output`."""
+    """Return what a failed pull of `url` means, from the program's exit `status` and the end of its `output`."""
     known = next((failure for failure in _FAILURES if failure.pattern.search(output)), None)
     reason = (
         known.meaning
@@ -177,7 +177,7 @@ class Apptainer:
 
     @classmethod
     def find(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """The program on PATH.
+        """Return the program on PATH.
 
         Raises
         ------
@@ -289,7 +289,7 @@ def _version_text(program: str, environment: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def scratch(environment: Mapping[str, str]) -> Iterator[Path]:
-    """A temporary folder where the user wants Apptainer's to be, removed with all that is left in it."""
+    """Provide a temporary folder where the user wants Apptainer's to be, removed with all that is left in it."""
     parent = temporary_folder(environment)
     try:
         folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
@@ -308,7 +308,7 @@ def scratch(environment: Mapping[str, str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _own_folder(destination: Path) -> Iterator[Path]:
-    """A folder beside `destination` that is removed with all that is left in it; raises OSError."""
+    """Provide a folder beside `destination` that is removed with all that is left in it; raises OSError."""
     folder = destination.with_name(f"{destination.name}.d")
     folder.mkdir(mode=0o700)
     try:
@@ -360,7 +360,7 @@ def _run(
 def _listen(
     process: subprocess.Popen[bytes], command: str, *, stop: threading.Event, downloaded: Callable[[], None]
 ) -> tuple[int, str]:
-    """The exit status of `process` and the end of what it said, once it has ended."""
+    """Return the exit status of `process` and the end of what it said, once it has ended."""
     give_up = time.monotonic() + DISK.pull_timeout
     output = bytearray()
     told = False
@@ -382,7 +382,7 @@ def _listen(
 
 
 def _pieces(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """What a program says, as it says it, until it ends; an empty piece while it is silent."""
+    """Yield what a program says, as it says it, until it ends; an empty piece while it is silent."""
     assert process.stdout is not None  # noqa: S101  it was started with a pipe
     poll = select.poll()  # select() cannot watch the 1025th open file
     poll.register(process.stdout, select.POLLIN | select.POLLHUP)

@@ -160,7 +160,7 @@ class Sif:
 
 
 def read(source: str | os.PathLike[str] | BinaryIO) -> Sif:
-    """What the SIF at a path, or in a file that is open for reading bytes, says of itself.
+    """Return what the SIF at a path, or in a file that is open for reading bytes, says of itself.
 
     Raises
     ------
@@ -337,7 +337,7 @@ def _definition(window: _Window, descriptors: tuple[SifDescriptor, ...]) -> str:
 
 
 def _content(window: _Window, found: list[SifDescriptor], what: str) -> bytes:
-    """The one object that was found; empty where there is none."""
+    """Return the one object that was found; empty where there is none."""
     if len(found) > 1:
         raise CorruptImage(f"it has two objects that are its {what}")
     if not found:

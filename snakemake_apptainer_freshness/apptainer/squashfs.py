@@ -47,7 +47,7 @@ _EMPTY: Final = hashlib.sha256().digest()
 
 
 def read(file: BinaryIO, offset: int, size: int, *, limits: TreeLimits = TREE) -> Node:
-    """The tree of the squashfs that takes `size` bytes at `offset` in `file`, with the SHA-256 of every file.
+    """Return the tree of the squashfs that takes `size` bytes at `offset` in `file`, with the SHA-256 of every file.
 
     Raises
     ------
@@ -130,7 +130,7 @@ class _Contents:
             raise NotComparable("a file of its file system overlaps a table")
 
     def fragments(self) -> Iterator[tuple[int, int, Sequence[FragmentUse]]]:
-        """Every fragment, with the ends of files that are in it."""
+        """Yield every fragment, with the ends of files that are in it."""
         self._tails.sort(key=lambda tail: tail[:3])
         uses: list[FragmentUse] = []
         before, current = (0, 0, 0), 0
@@ -179,7 +179,7 @@ class _Folders:
             raise NotComparable(f"its file system has names of more than {self._limits.names} bytes")
 
     def linked(self) -> Node:
-        """The root folder, with everything linked to the folder that lists it."""
+        """Return the root folder, with everything linked to the folder that lists it."""
         if self._found != self._count:
             raise NotComparable("its file system has another number of inodes than it says")
         self._tables.check_export(self._references)
@@ -215,7 +215,7 @@ class _Folders:
         return root
 
     def _check_depth(self, root: Node) -> None:
-        """That every folder is below the root: folders that contain each other would be in none."""
+        """Refuse a folder that is not below the root: folders that contain each other would be in none."""
         waiting, reached = [(root, 0)], 0
         while waiting:
             folder, length = waiting.pop()
@@ -229,7 +229,7 @@ class _Folders:
             raise NotComparable("its file system has folders that are in a circle")
 
     def _check_listings(self) -> None:
-        """That listings fill their table, each byte once."""
+        """Refuse listings that do not fill their table, each byte once."""
         end = 0
         for start, size in sorted((self._start(listing), listing.size) for listing in self._listings.values()):
             if start != end and size:
@@ -247,7 +247,7 @@ class _Folders:
         return self._tables.directories.position(listing.block, listing.offset) if listing.size else 0
 
     def _entries(self, folder: int, listing: Listing) -> Iterator[tuple[bytes, int]]:
-        """Each name in a folder, and which inode it leads to (its number less one)."""
+        """Yield each name in a folder, and which inode it leads to (its number less one)."""
         index = index_entries(self._tables.inodes, listing.index_at, listing.index_count)
         hint = next(index, None)
         start = at = self._start(listing)
@@ -273,7 +273,7 @@ class _Folders:
             raise NotComparable("the index of a folder of its file system leads elsewhere than its listing")
 
     def _run(self, run: bytes) -> tuple[int, list[tuple[bytes, int]]]:
-        """The length of a run of entries, whose inodes lie in one metadata block, and what it lists."""
+        """Return the length of a run of entries, whose inodes lie in one metadata block, and what it lists."""
         if len(run) < _RUN.size:
             raise NotComparable("a listing of a folder of its file system breaks off")
         last, block, base = _RUN.unpack_from(run)
@@ -300,7 +300,7 @@ class _Folders:
 
 
 def _first_name(run: bytes) -> bytes:
-    """The name of the first entry of a run."""
+    """Return the name of the first entry of a run."""
     if len(run) < _RUN.size + _ENTRY.size:
         return b""
     length = int.from_bytes(run[_RUN.size + 6 : _RUN.size + 8], "little") + 1

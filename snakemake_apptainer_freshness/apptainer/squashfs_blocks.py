@@ -49,7 +49,7 @@ _INSTALL: Final = "pip install 'snakemake-apptainer-freshness[squashfs]'"
 
 
 def decompressor(number: int) -> Decompress:
-    """The function that unpacks blocks of the compression `number` of a superblock.
+    """Return the function that unpacks blocks of the compression `number` of a superblock.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def _zstd() -> Decompress:
 
 
 def _zstd_of_python() -> Decompress:
-    """What Python itself has from 3.14 on."""
+    """Return what Python itself has from 3.14 on."""
     import importlib
 
     try:
@@ -167,11 +167,11 @@ class Image:
 
     @classmethod
     def of(cls, file: BinaryIO, offset: int, size: int) -> Self:
-        """The squashfs of `size` bytes at `offset` of `file`."""
+        """Return the squashfs of `size` bytes at `offset` of `file`."""
         return cls(descriptor=file.fileno(), offset=offset, size=size)
 
     def read(self, start: int, size: int) -> bytes:
-        """The `size` bytes at `start` of the squashfs.
+        """Return the `size` bytes at `start` of the squashfs.
 
         Raises
         ------
@@ -214,7 +214,7 @@ class FragmentUse(NamedTuple):
 
 
 def stored_size(word: int, block_size: int) -> int:
-    """The bytes that a block takes, by the word that describes it.
+    """Return the bytes that a block takes, by the word that describes it.
 
     Raises
     ------
@@ -372,7 +372,7 @@ class Hashing:
 
 
 def available_cpus() -> int:
-    """How many threads of this process can run at once: a job of a cluster may have fewer CPUs than its host."""
+    """Return how many threads of this process can run at once: a job of a cluster may have fewer CPUs than its host."""
     return len(os.sched_getaffinity(0))
 
 

@@ -111,7 +111,7 @@ class InodeTable:
             yield inode
 
     def _inode(self, at: int) -> tuple[Inode, int]:
-        """The inode at position `at`, and the position after it."""
+        """Return the inode at position `at`, and the position after it."""
         start = at - self._window_at
         if len(self._window) - start < _WINDOW // 2:
             self._window, self._window_at, start = self._table.some(at, _WINDOW), at, 0
@@ -215,7 +215,7 @@ class InodeTable:
 
 
 def index_entries(table: Metadata, at: int, count: int) -> Iterator[tuple[int, int, bytes]]:
-    """The index of an extended folder: offset in its listing, metadata block, and the name that stands there."""
+    """Yield the index of an extended folder: offset in its listing, metadata block, and the name that stands there."""
     for _ in range(count):
         offset, block, longest = _INDEX.unpack(table.read(at, _INDEX.size))
         if longest >= _LONGEST_NAME:

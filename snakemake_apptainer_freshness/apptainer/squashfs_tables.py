@@ -82,7 +82,7 @@ class Superblock:
 
     @classmethod
     def read(cls, image: Image, limits: TreeLimits) -> Self:
-        """The superblock of `image`, with nothing in it that contradicts itself or the image's size."""
+        """Return the superblock of `image`, with nothing in it that contradicts itself or the image's size."""
         (
             magic, inodes, _time, block_size, fragments, compression, block_log, flags, owners, major, minor,
             root, used, owner_table, xattr_table, inode_table, directory_table, fragment_table, export_table,
@@ -119,7 +119,7 @@ def _place(table: int) -> int | None:
 
 
 def _options(image: Image, compression: int) -> int:
-    """The size of the metadata block with a compressor's options, none of which matter to who unpacks.
+    """Return the size of the metadata block with a compressor's options, none of which matter to who unpacks.
 
     But xz: the kernel refuses a dictionary that is larger than these options say; none is larger than a block.
     """
@@ -152,7 +152,7 @@ class Metadata:
         self.length = last * METADATA + len(self._block(last)) if self._starts else 0
 
     def _stored(self, at: int) -> tuple[bool, int]:
-        """Whether the block at `at` is compressed, and how many bytes it takes after its header."""
+        """Return whether the block at `at` is compressed, and how many bytes it takes after its header."""
         word = int.from_bytes(self._image.read(at, 2), "little")
         size = word & ~_STORED_AS_IT_IS
         if not 0 < size <= METADATA:
@@ -177,7 +177,7 @@ class Metadata:
         return content
 
     def read(self, at: int, size: int) -> bytes:
-        """The `size` bytes at position `at`."""
+        """Return the `size` bytes at position `at`."""
         if at + size > self.length:
             raise NotComparable("a table of its file system ends in the middle of an entry")
         number, offset = divmod(at, METADATA)
@@ -193,21 +193,21 @@ class Metadata:
         return b"".join(parts)
 
     def some(self, at: int, size: int) -> bytes:
-        """At most `size` bytes at position `at`: fewer where the table ends."""
+        """Return at most `size` bytes at position `at`: fewer where the table ends."""
         return self.read(at, max(0, min(size, self.length - at)))
 
     def reference(self, at: int) -> int:
-        """How an inode at position `at` is referred to."""
+        """Return how an inode at position `at` is referred to."""
         return self._starts[at // METADATA] << 16 | at % METADATA
 
     def lies_at(self, pointers: "array[int]") -> bool:
-        """Whether `pointers` are where its blocks lie, from the start of the file system."""
+        """Return whether `pointers` are where its blocks lie, from the start of the file system."""
         return len(pointers) == len(self._starts) and all(
             self._start + start == pointer for start, pointer in zip(self._starts, pointers, strict=True)
         )
 
     def position(self, block: int, offset: int) -> int:
-        """The position at `offset` in the metadata block that lies at `block`, from the table's start."""
+        """Return the position at `offset` in the metadata block that lies at `block`, from the table's start."""
         if self._numbers is None:
             self._numbers = {start: number for number, start in enumerate(self._starts)}
         number = self._numbers.get(block)
@@ -239,7 +239,10 @@ class Tables:
         self.directories = Metadata(image, self.unpack, block.directory_table, ends_at)
 
     def _indexed(self, index: int, count: int, size: int, ends_at: int) -> tuple[int, Metadata]:
-        """Where a table begins that has `count` entries of `size` bytes, and the table; its index stands at its end."""
+        """Return where a table begins that has `count` entries of `size` bytes, and the table.
+
+        Its index stands at its end.
+        """
         pointers = self._pointers(index, count * size)
         if index + 8 * len(pointers) != ends_at:
             raise NotComparable("a table of its file system does not end where the next one begins")
@@ -274,7 +277,7 @@ class Tables:
         return values_at, Xattrs(count, numbers, Metadata(self._image, self.unpack, values_at, pointers[0]))
 
     def fragment(self, number: int) -> tuple[int, int]:
-        """Where the fragment `number` lies, and the word that describes it."""
+        """Return where the fragment `number` lies, and the word that describes it."""
         if self._fragments is None or number >= self.superblock.fragments:
             raise NotComparable("its file system refers to a fragment that is not there")
         start, word, unused = _FRAGMENT.unpack(self._fragments.read(number * _FRAGMENT.size, _FRAGMENT.size))
@@ -303,7 +306,7 @@ class Xattrs:
         self._read_already = 0
 
     def capability(self, number: int) -> bytes:
-        """The file capabilities among the extended attributes `number`; empty where there are none.
+        """Return the file capabilities among the extended attributes `number`; empty where there are none.
 
         Raises
         ------
@@ -349,7 +352,7 @@ class Xattrs:
         return capability
 
     def _value(self, at: int, *, elsewhere: bool) -> tuple[bytes, int]:
-        """A value, and where what follows it begins."""
+        """Return a value, and where what follows it begins."""
         (size,) = struct.unpack("<I", self._values.read(at, 4))
         after = at + 4 + size
         if elsewhere:

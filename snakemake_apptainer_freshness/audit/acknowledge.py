@@ -45,7 +45,7 @@ class AcknowledgedFinding:
     acknowledgement: Acknowledgement
 
     def matches(self, subject: str) -> bool:
-        """Whether it speaks of `subject`."""
+        """Return whether it speaks of `subject`."""
         return subject == self.subject or fnmatchcase(subject, self.subject)
 
 

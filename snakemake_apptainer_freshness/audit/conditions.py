@@ -31,7 +31,7 @@ _UNRECORDED: Final = frozenset({DiskState.BOUND, DiskState.UNBOUND})
 
 
 def conditions(workdir: Path, runs: Sequence[Run]) -> dict[str, ImageCondition]:
-    """What the file of each image is now, by the url that ran."""
+    """Return what the file of each image is now, by the url that ran."""
     last = {image.pinned: (run.workdir, image) for run in runs for image in run.images if image.path}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = pool.map(lambda one: _condition(one[1], place(one[1].path, recorded_in=one[0], workdir=workdir)),
@@ -91,14 +91,14 @@ def _manifest(image: ImageRecord) -> Digest | None:
 
 
 def _unpinned(path: Path, now: ImageCondition) -> ImageCondition:
-    """An image without a digest: nothing says what it should be."""
+    """Return an image without a digest: nothing says what it should be."""
     if not path.exists():
         return replace(now, state=DiskState.ABSENT.value, detail="no such file")
     return replace(now, state=DiskState.UNBOUND.value, detail="it names no digest")
 
 
 def _by_record(image: ImageRecord, path: Path, now: ImageCondition) -> ImageCondition:
-    """What the SHA-256 in a run's record says of a file of which nothing is known."""
+    """Return what the SHA-256 in a run's record says of a file of which nothing is known."""
     if not image.sha256:
         return now
     try:
@@ -114,7 +114,7 @@ def _by_record(image: ImageRecord, path: Path, now: ImageCondition) -> ImageCond
 def histories(
     workdir: str, runs: Sequence[Run], outputs: Iterable[OutputAudit], now: Mapping[str, ImageCondition]
 ) -> tuple[ImageAudit, ...]:
-    """Each reference across `runs`, sorted; `outputs` are those that were made with it."""
+    """Return each reference across `runs`, sorted; `outputs` are those that were made with it."""
     made: Counter[str] = Counter()
     rules: defaultdict[str, set[str]] = defaultdict(set)
     for output in outputs:

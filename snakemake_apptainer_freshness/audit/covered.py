@@ -53,7 +53,7 @@ def _may_matter(override: Override) -> bool:
 
 
 def _tree(path: Path) -> Node | None:
-    """The names in the image file `path`; None where they cannot be read for certain."""
+    """Return the names in the image file `path`; None where they cannot be read for certain."""
     try:
         with opened(path) as file:
             partition = sif.read(file).partition
@@ -76,7 +76,7 @@ def _told(overrides: Iterable[Override], tree: Node | None) -> Iterator[str]:
 
 
 def covers(tree: Node, path: str) -> bool:
-    """Whether a bind at the absolute `path` is over something of `tree`, or adds to what its programs load.
+    """Return whether a bind at the absolute `path` is over something of `tree`, or adds to what its programs load.
 
     An empty folder is there to be bound over, and so is what the image does not have at all; symbolic links of the
     image are followed, as Apptainer does.

@@ -67,7 +67,7 @@ def sentence(found: RunDifference) -> str:
 
 
 def _made(run: Run) -> dict[str, OutputRecord]:
-    """Every output as the last job of `run` that finished it left it."""
+    """Return every output as the last job of `run` that finished it left it."""
     return {left.path: left for job in run.jobs if job.result is JobResult.FINISHED for left in job.outputs}
 
 
@@ -111,7 +111,7 @@ def _output(name: str, before: OutputRecord | None, after: OutputRecord | None) 
 
 
 def _settings(first: Run, second: Run) -> Iterator[RunChange]:
-    """What the runs were held to and ran on, where it differs."""
+    """Yield what the runs were held to and ran on, where it differs."""
     for (subject, old), (_, new) in zip(_facts(first), _facts(second), strict=True):
         if old != new:
             yield RunChange(kind=ChangeKind.SETTING, subject=subject, word="differs", before=old, after=new)

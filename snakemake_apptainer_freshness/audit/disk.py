@@ -44,7 +44,10 @@ _ELSEWHERE: Final = OutputStatus(exists=True, elsewhere=True)
 
 
 def look(workdir: Path, wanted: Mapping[str, OutputRecord | None]) -> dict[str, OutputStatus]:
-    """What each output in `workdir` is now, by its path; each comes with what was recorded of it, if anything was."""
+    """Return what each output in `workdir` is now, by its path.
+
+    Each comes with what was recorded of it, if anything was.
+    """
     root = str(workdir)
     found: dict[str, OutputStatus] = {}
     for seen in in_batches(wanted, lambda names: [(name, _look(root, name, wanted[name])) for name in names]):
@@ -53,7 +56,7 @@ def look(workdir: Path, wanted: Mapping[str, OutputRecord | None]) -> dict[str, 
 
 
 def touched(seen: OutputStatus, left: OutputRecord) -> bool:
-    """Whether the file's times say that somebody touched it since its job ended.
+    """Return whether the file's times say that somebody touched it since its job ended.
 
     An archive may have cut its time to whole seconds; that is no touch.
     """
@@ -62,7 +65,7 @@ def touched(seen: OutputStatus, left: OutputRecord) -> bool:
 
 
 def place(path: str, *, recorded_in: str, workdir: Path) -> Path:
-    """Where the absolute `path` is that was recorded while the work directory was `recorded_in`."""
+    """Return where the absolute `path` is that was recorded while the work directory was `recorded_in`."""
     with contextlib.suppress(ValueError):
         return workdir / Path(path).relative_to(recorded_in)
     return Path(path)
@@ -152,7 +155,7 @@ def _look(root: str, name: str, left: OutputRecord | None) -> OutputStatus:
 
 
 def _hashed(path: str, seen: OutputStatus) -> OutputStatus:
-    """`seen` with its SHA-256; what became no regular file meanwhile is not read, a device has no end."""
+    """Return `seen` with its SHA-256; what became no regular file meanwhile is not read, a device has no end."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         with open(handle, "rb", buffering=0) as file:  # noqa: PTH123  a descriptor, not a path

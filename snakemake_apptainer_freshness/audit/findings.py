@@ -79,7 +79,7 @@ class WorkDirectory:
 
 
 def find(site: WorkDirectory) -> list[AuditFinding]:
-    """Everything in `site` that should be looked at, the worst first."""
+    """Return everything in `site` that should be looked at, the worst first."""
     found = [
         finding
         for seek in (
@@ -104,7 +104,7 @@ def find(site: WorkDirectory) -> list[AuditFinding]:
 def of(
     kind: FindingKind, text: str, workdir: str, subjects: Iterable[str], severity: Severity | None = None
 ) -> AuditFinding:
-    """A finding of `kind`, as severe as its kind is."""
+    """Return a finding of `kind`, as severe as its kind is."""
     return AuditFinding(
         kind=kind, severity=severity or SEVERITIES[kind], text=text, workdir=workdir, subjects=tuple(subjects)
     )
@@ -248,7 +248,7 @@ def _locks(site: WorkDirectory) -> Iterator[AuditFinding]:
 
 
 def _committed(site: WorkDirectory) -> frozenset[str]:
-    """The SHA-256 of each lock that was committed when a run used it, or is today."""
+    """Return the SHA-256 of each lock that was committed when a run used it, or is today."""
     then = {run.lock.sha256 for run in site.runs if run.lock is not None and run.lock.committed}
     return site.committed | then
 
@@ -283,7 +283,7 @@ def _missing(site: WorkDirectory) -> Iterator[AuditFinding]:
 
 
 def _is_missed(output: OutputAudit) -> bool:
-    """Whether a recorded output is gone that Snakemake has not deleted itself, as it does with temporary ones."""
+    """Return whether a recorded output is gone that Snakemake has not deleted itself."""
     if output.exists or output.job is None:
         return False
     return not any(left.temporary for left in output.job.outputs if left.path == output.path)
@@ -299,18 +299,18 @@ def _named(outputs: Sequence[OutputAudit], rule: str) -> str:
 
 
 def counted(things: Sequence[object] | int, one: str) -> str:
-    """So many things, as in ``1 output`` and ``2 outputs``."""
+    """Return so many things, as in ``1 output`` and ``2 outputs``."""
     count = things if isinstance(things, int) else len(things)
     return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
 def be(things: Sequence[object] | int) -> str:
-    """``is`` or ``are``."""
+    """Return ``is`` or ``are``."""
     return "is" if (things if isinstance(things, int) else len(things)) == 1 else "are"
 
 
 def short(digest: str) -> str:
-    """The beginning of a digest, for people."""
+    """Return the beginning of a digest, for people."""
     algorithm, _, value = digest.partition(":")
     return f"{algorithm}:{value[:12]}"
 

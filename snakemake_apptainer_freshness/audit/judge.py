@@ -50,7 +50,7 @@ from snakemake_apptainer_freshness.record.seal import SealState
 
 
 def whose(folder: Path, runs: Sequence[Run], metadata: Metadata) -> tuple[list[Run], list[Run]]:
-    """The runs of this folder, and those of others.
+    """Return the runs of this folder, and those of others.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def whose(folder: Path, runs: Sequence[Run], metadata: Metadata) -> tuple[list[R
 
 
 def same(one: str, other: Path) -> bool:
-    """Whether the recorded folder `one` is `other`, by whatever links it was reached."""
+    """Return whether the recorded folder `one` is `other`, by whatever links it was reached."""
     return one == str(other) or os.path.realpath(one) == os.path.realpath(other)
 
 
@@ -104,7 +104,7 @@ _OF_OUTPUTS: Final = frozenset(
 
 
 def answer(audit: Audit) -> str:
-    """What `audit` found, in one sentence."""
+    """Return what `audit` found, in one sentence."""
     parts = [_outputs(audit)]
     open_findings = [one for one in audit.findings if one.severity is not Severity.NOTE and one.acknowledged is None]
     others = [one for one in open_findings if one.kind not in _OF_OUTPUTS]
@@ -164,7 +164,7 @@ def audit(
     ask: Asker | None = None,
     sealing: Sealing = NO_SEALING,
 ) -> Audit:
-    """What can be said of the outputs in `workdirs`, as far as they are in the `selection`.
+    """Return what can be said of the outputs in `workdirs`, as far as they are in the `selection`.
 
     `read_metadata` reads Snakemake's own metadata (:func:`.engine.persistence.read`); `ask` asks registries, for a
     replay; `sealing` says whether to seal the newest records before all else, and who may have sealed them.
@@ -296,12 +296,12 @@ class _Work:
         return cls(site=site, chosen=chosen, edges=_edges(str(folder), metadata, outputs), selection=selection)
 
     def findings(self) -> list[AuditFinding]:
-        """The findings that the selection is about."""
+        """Return the findings that the selection is about."""
         return self.selection.findings(findings.find(self.site), self.chosen, self.site)
 
 
 def _committed_locks(folder: Path, runs: Sequence[Run]) -> frozenset[str]:
-    """The SHA-256 of locks that are committed today, of those that were not when a run used them."""
+    """Return the SHA-256 of locks that are committed today, of those that were not when a run used them."""
     paths = {
         place(run.lock.path, recorded_in=run.workdir, workdir=folder)
         for run in runs

@@ -48,7 +48,7 @@ class OutputJudge:
     _unseen: list[str] = field(default_factory=list)
 
     def outputs(self) -> list[OutputAudit]:
-        """All outputs that are chosen, each with its verdict."""
+        """Return all outputs that are chosen, each with its verdict."""
         self.conditions = conditions.conditions(self.folder, self.runs)
         self._proven = conditions.proven(self.runs)
         self._covered = covered(self.runs, self.conditions)
@@ -74,7 +74,7 @@ class OutputJudge:
         ]
 
     def notes(self) -> list[str]:
-        """What could not be looked at."""
+        """Return what could not be looked at."""
         found = []
         where = f" in {self.folder}"
         if not self.metadata.found:
@@ -94,7 +94,7 @@ class OutputJudge:
     def _judge(
         self, path: str, seen: OutputStatus, maker: Maker | None, open_job: tuple[Run, JobRecord] | None
     ) -> OutputAudit | None:
-        """The verdict on one output; None where there is none to judge, or it is just being made."""
+        """Return the verdict on one output; None where there is none to judge, or it is just being made."""
         how = verdicts.changed(maker.left, seen) if maker else ""
         self._elsewhere += seen.elsewhere
         if seen.problem:
@@ -112,7 +112,7 @@ class OutputJudge:
         return self._of_maker(path, seen, maker, how)
 
     def _of_maker(self, path: str, seen: OutputStatus, maker: Maker, how: str) -> OutputAudit:
-        """An output that `maker` made; `how` it changed since."""
+        """Return an output that `maker` made; `how` it changed since."""
         job = maker.job
         image = self._images[maker.run.id].get(job.image)
         verdict, why = self._by_image(maker, image)
@@ -143,7 +143,7 @@ class OutputJudge:
         )
 
     def _by_image(self, maker: Maker, image: ImageRecord | None) -> VerdictWithReason:
-        """What the image says of all that jobs like this one made in this run; thought through once."""
+        """Return what the image says of all that jobs like this one made in this run; thought through once."""
         run, job = maker.run, maker.job
         key = (run.id, job.image, job.disk, job.reference)
         if key not in self._known:
@@ -156,7 +156,7 @@ class OutputJudge:
         return self._known[key]
 
     def _without_us(self, path: str, seen: OutputStatus, *, again: bool) -> OutputAudit:
-        """An output that a run without a record made, as far as Snakemake's metadata knows it."""
+        """Return an output that a run without a record made, as far as Snakemake's metadata knows it."""
         made = self.metadata.outputs.get(path)
         if made is not None and "?" in made.container:  # an address that may be signed
             made = replace(made, container=redact(made.container))
@@ -180,7 +180,7 @@ class OutputJudge:
         )
 
     def _of_open_job(self, path: str, seen: OutputStatus, run: Run, job: JobRecord) -> OutputAudit | None:
-        """An output whose last job of ours did not finish: a later one without us may have."""
+        """Return an output whose last job of ours did not finish: a later one without us may have."""
         if not seen.exists:
             return None
         made = self.metadata.outputs.get(path)
@@ -215,7 +215,7 @@ def _makers(runs: Sequence[Run]) -> tuple[dict[str, Maker], dict[str, tuple[Run,
 
 
 def _doubted(runs: Sequence[Run], broken: Sequence[journal.Break]) -> frozenset[str]:
-    """Runs whose record is not the one that the next run knew; the newest, which nobody vouches for, is not doubted."""
+    """Return the runs whose record is not the one that the next run knew; the newest is not doubted."""
     vouched = {run.previous for run in runs}
     before = dict(zip((run.id for run in runs[1:]), runs, strict=False))
     found = (before[one.run] for one in broken if one.run in before)

@@ -43,11 +43,11 @@ class TagChecker(Protocol):
     """Whoever asks registries: :class:`.registry.resolver.Resolver`."""
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
-        """What the registry says of each pin, as answers come in."""
+        """Return what the registry says of each pin, as answers come in."""
         ...
 
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """The manifest or index `digest`; it has been hashed."""
+        """Return the manifest or index `digest`; it has been hashed."""
         ...
 
 
@@ -68,7 +68,7 @@ class Replayed:
 
     @staticmethod
     def together(replays: "Sequence[Replayed]") -> Replay:
-        """The answer for all work directories."""
+        """Return the answer for all work directories."""
         reasons = list(dict.fromkeys(reason for one in replays for reason in one.reasons))
         if reasons:
             return Replay(
@@ -119,14 +119,14 @@ def _replay(site: WorkDirectory, registries: TagChecker, platform: Platform, mir
 
 
 def _images(site: WorkDirectory) -> dict[Key, ImageRecord]:
-    """The newest record of each image that an output in `site` was made with."""
+    """Return the newest record of each image that an output in `site` was made with."""
     recorded = {(image.reference, image.digest): image for run in site.runs for image in run.images if image.digest}
     needed = {(output.reference, output.digest) for output in site.outputs if output.digest}
     return {key: recorded[key] for key in sorted(needed) if key in recorded}
 
 
 def _served(registries: TagChecker, images: Mapping[Key, ImageRecord]) -> dict[Key, RemoteFact]:
-    """What registries say of each digest, all asked at once."""
+    """Return what registries say of each digest, all asked at once."""
     found: dict[Key, RemoteFact] = {}
     entries: dict[Key, Entry] = {}
     for key, image in images.items():
@@ -159,7 +159,7 @@ def _answer(
 
 
 def _with_mirrors(answer: ImageReplay, image: ImageRecord, platform: Platform, mirrors: Mirrors) -> ImageReplay:
-    """`answer` with the mirrors that have an image which its registry does not give, and which ran on `platform`."""
+    """Return `answer` with the mirrors that have an image of `platform` which its registry does not give."""
     if answer.served or image.platform not in ("", str(platform)):
         return answer
     try:
@@ -174,7 +174,7 @@ def _with_mirrors(answer: ImageReplay, image: ImageRecord, platform: Platform, m
 
 
 def _same_platform(image: ImageRecord, registries: TagChecker, platform: Platform) -> tuple[bool, str]:
-    """Whether a pull of the image on `platform` would get the manifest that ran, and what is wrong.
+    """Return whether a pull of the image on `platform` would get the manifest that ran, and what is wrong.
 
     A digest that names one image and no index of several names the same one everywhere. So does an index on the
     platform that it ran on, also where the record does not have the manifest.
@@ -198,7 +198,7 @@ def _same_platform(image: ImageRecord, registries: TagChecker, platform: Platfor
 
 
 def _with_answer(image: ImageAudit, answers: Mapping[Key, ImageReplay]) -> ImageAudit:
-    """`image` with the answer for the digest that it was run with last."""
+    """Return `image` with the answer for the digest that it was run with last."""
     last = next((one.digest for one in reversed(image.sightings) if (image.reference, one.digest) in answers), None)
     return image if last is None else replace(image, replay=answers[image.reference, last])
 

@@ -336,5 +336,5 @@ class Audit:
     """What could not be looked at, and why: nothing is hidden."""
 
     def count(self, verdict: OutputVerdict) -> int:
-        """How many outputs have `verdict`."""
+        """Return how many outputs have `verdict`."""
         return sum(output.verdict is verdict for output in self.outputs)

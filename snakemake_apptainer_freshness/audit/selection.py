@@ -38,7 +38,7 @@ class Selection:
         return self == EVERYTHING
 
     def outputs(self, known: Mapping[str, OutputRecord | None], folder: Path) -> dict[str, OutputRecord | None]:
-        """Those of the `known` outputs in `folder` that are chosen, and chosen files that nobody knows of."""
+        """Return those of the `known` outputs in `folder` that are chosen, and chosen files that nobody knows of."""
         if not self.files:
             return dict(known)
         found: dict[str, OutputRecord | None] = {}
@@ -52,13 +52,13 @@ class Selection:
         return found
 
     def keeps(self, output: OutputAudit) -> bool:
-        """Whether `output` is chosen by its run and its time."""
+        """Return whether `output` is chosen by its run and its time."""
         if self.run and not (output.run and output.run.startswith(self.run)):
             return False
         return not self.since or seconds(output.made_at) >= self.since
 
     def runs(self, runs: Sequence[Run], outputs: Iterable[OutputAudit]) -> list[Run]:
-        """The runs that are chosen: by their own name and time, and with chosen files those that made them."""
+        """Return the runs that are chosen: by their own name and time, and with chosen files those that made them."""
         makers = {output.run for output in outputs} if self.files else None
         return [
             run
@@ -69,7 +69,7 @@ class Selection:
         ]
 
     def findings(self, found: Iterable[AuditFinding], runs: Sequence[Run], site: WorkDirectory) -> list[AuditFinding]:
-        """Those findings that are about a chosen output or run, or an image that one of them used."""
+        """Return those findings that are about a chosen output or run, or an image that one of them used."""
         if self.is_everything:
             return list(found)
         about = {output.path for output in site.outputs} | {run.id for run in runs}
@@ -100,13 +100,13 @@ EVERYTHING: Final = Selection()
 
 
 def _names(file: str, folder: Path) -> tuple[str, ...]:
-    """What Snakemake may call `file`, which a person typed here."""
+    """Return what Snakemake may call `file`, which a person typed here."""
     absolute = os.path.abspath(file)  # noqa: PTH100  links are kept
     return (os.path.normpath(file), absolute, os.path.relpath(absolute, folder))
 
 
 def since(text: str) -> float:
-    """The time that a person's `text` says, in seconds since the epoch; without a zone it is this machine's.
+    """Return the time that a person's `text` says, in seconds since the epoch; without a zone it is this machine's.
 
     Raises
     ------

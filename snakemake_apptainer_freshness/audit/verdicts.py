@@ -82,7 +82,7 @@ def by_image(
     vouched: bool,
     covered: str = "",
 ) -> VerdictWithReason:
-    """What the image says of all that one job made.
+    """Return what the image says of all that one job made.
 
     `believed` says whether its run's record can be, or was altered; `vouched` whether anything but the record says that
     the image was verified; `covered` what was put over paths of the image, in words.
@@ -124,7 +124,7 @@ def _by_image(
 def _if_sound(
     image: ImageRecord, now: ImageCondition | None, state: str, was: str, *, vouched: bool
 ) -> VerdictWithReason:
-    """What is said where nothing is known to be bad: `was` says what the image was."""
+    """Return what is said where nothing is known to be bad: `was` says what the image was."""
     if state == DiskState.VERIFIED and vouched:
         return OutputVerdict.PROVEN, f"its image {was}"
     if now is not None and now.state == DiskState.VERIFIED and image.sha256 and now.sha256 == image.sha256:
@@ -137,12 +137,12 @@ def _if_sound(
 
 
 def _same_file(image: ImageRecord, now: ImageCondition) -> bool:
-    """Whether the file that is bad now is, as far as is known, the one that `image` describes."""
+    """Return whether the file that is bad now is, as far as is known, the one that `image` describes."""
     return not image.sha256 or not now.ran or image.sha256 == now.ran
 
 
 def without_us(made: MadeBy | None, *, again: bool) -> VerdictWithReason:
-    """The verdict on an output that no run of ours made, or that was made `again` without us."""
+    """Return the verdict on an output that no run of ours made, or that was made `again` without us."""
     if made is None:
         return OutputVerdict.NO_RECORD, "no run that was recorded made it, and Snakemake's metadata does not know it"
     who = "a later run without a record made it again" if again else "a run without a record made it"
@@ -157,7 +157,7 @@ def without_us(made: MadeBy | None, *, again: bool) -> VerdictWithReason:
 
 
 def digest_in(url: str) -> str:
-    """The digest that `url` names, such as ``sha256:…``; empty where it names none."""
+    """Return the digest that `url` names, such as ``sha256:…``; empty where it names none."""
     at = url.rpartition("@")[2]
     if at != url and at.startswith(("sha256:", "sha512:")):
         return at
@@ -166,7 +166,7 @@ def digest_in(url: str) -> str:
 
 
 def changed(left: OutputRecord, seen: OutputStatus) -> str:
-    """How the output differs from what its job left; empty where it does not, or nobody can say."""
+    """Return how the output differs from what its job left; empty where it does not, or nobody can say."""
     if not seen.exists or seen.elsewhere or seen.folder or seen.problem or not left.mtime_ns:
         return ""
     if seen.size != left.size:
@@ -179,14 +179,14 @@ def changed(left: OutputRecord, seen: OutputStatus) -> str:
 
 
 def made_again(maker: Maker, made: MadeBy | None) -> bool:
-    """Whether Snakemake's metadata knows of a job that made the output after `maker` did."""
+    """Return whether Snakemake's metadata knows of a job that made the output after `maker` did."""
     if made is None or not maker.left.mtime_ns or made.ended <= maker.left.mtime_ns / 1e9 + _ROUNDING:
         return False
     return made.started > seconds(maker.job.ended or maker.job.started) + _SLACK
 
 
 def seconds(time: str) -> float:
-    """A recorded time as seconds since the epoch; 0 where it is none."""
+    """Return a recorded time as seconds since the epoch; 0 where it is none."""
     try:
         return datetime.fromisoformat(time).timestamp()
     except ValueError:
@@ -198,5 +198,5 @@ ORDER: Final[Mapping[OutputVerdict, int]] = {verdict: place for place, verdict i
 
 
 def worst(*judged: VerdictWithReason) -> VerdictWithReason:
-    """The worst verdict, and why."""
+    """Return the worst verdict, and why."""
     return min(judged, key=lambda one: ORDER[one[0]])

@@ -64,17 +64,17 @@ class IgnoredVulnerability:
     until: date | None = None
 
     def covers(self, one: Vulnerability, reference: str, today: date) -> bool:
-        """Whether it accepts `one` in the image of `reference` on the day `today`."""
+        """Return whether it accepts `one` in the image of `reference` on the day `today`."""
         is_it = self.id in (one.id, *one.aliases) and self.package in ("", one.package)
         return is_it and not self.is_over(today) and fnmatch.fnmatchcase(reference, self.image)
 
     def is_over(self, today: date) -> bool:
-        """Whether its last day is past."""
+        """Return whether its last day is past."""
         return self.until is not None and today > self.until
 
 
 def reports(document: object, *, source: str) -> list[ScanReport]:
-    """The scans in a JSON `document` of trivy, grype or osv-scanner; `source` names it in the error.
+    """Return the scans in a JSON `document` of trivy, grype or osv-scanner; `source` names it in the error.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def reports(document: object, *, source: str) -> list[ScanReport]:
 
 
 def ignored(text: str, *, source: str) -> list[IgnoredVulnerability]:
-    """The accepted vulnerabilities in the TOML `text` of the file `source`.
+    """Return the accepted vulnerabilities in the TOML `text` of the file `source`.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def _ignored(entry: object, source: str) -> IgnoredVulnerability:
 def joined(
     audit: Audit, scans: Iterable[ScanReport], accepted: Sequence[IgnoredVulnerability], *, today: date
 ) -> tuple[tuple[ImageVulnerabilities, ...], list[str]]:
-    """What `scans` found in each image that ran, and the names of scans of no such image, each once.
+    """Return what `scans` found in each image that ran, and the names of scans of no such image, each once.
 
     `accepted` is counted apart; on `today` it may be so no more.
     """
@@ -147,7 +147,7 @@ def joined(
 
 
 def _images(audit: Audit) -> Iterator[tuple[tuple[str, str, str], frozenset[str]]]:
-    """Each image that ran, with the digests that name it: the index's, and the manifest's where an output has it."""
+    """Return each image that ran, with the digests that name it: of its index, and of its manifest."""
     seen = [(image.workdir, image.reference, one.digest) for image in audit.images for one in image.sightings]
     known = {key: {key[2]} for key in seen if key[2]}
     for output in audit.outputs:
@@ -281,7 +281,7 @@ def _digests(names: Iterable[str]) -> frozenset[str]:
 
 
 def _severity(said: str) -> VulnerabilitySeverity:
-    """What a scanner's word, or its CVSS score, says."""
+    """Return what a scanner's word, or its CVSS score, says."""
     word = said.strip().lower()
     if word in VulnerabilitySeverity.__members__.values():
         return VulnerabilitySeverity(word)

@@ -112,7 +112,7 @@ def _show(workflow: "Workflow", adoption: "Adoption", *, as_json: bool, dry_run:
 
 
 def _groups(adoption: "Adoption") -> "list[list[AdoptedOutput]]":
-    """Outputs that one thing is to be said of, those first that a person should look at."""
+    """Return the outputs that one thing is to be said of, those first that a person should look at."""
     groups: dict[tuple[Any, ...], list[AdoptedOutput]] = {}
     for one in adoption.outputs:
         groups.setdefault((one.standing, one.output.recorded_url, one.url, one.detail), []).append(one)

@@ -48,7 +48,7 @@ registry that it needed.
 
 
 def _format_options(command: Callable[..., int]) -> Callable[..., int]:
-    """`command` with the options of every format."""
+    """Return `command` with the options of every format."""
     for form in reversed([*formats().values()]):
         for option in reversed((form.OPTION, *form.MORE)):
             kind: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": option.metavar}
@@ -169,7 +169,7 @@ class _Order:
 
 
 def _orders(asked: Mapping[str, Path | bool | None]) -> Iterator[_Order]:
-    """The formats that are asked for; an option that says more about one that is not is an error."""
+    """Yield the formats that are asked for; an option that says more about one that is not is an error."""
     for form in formats().values():
         value = asked[_parameter(form.OPTION)]
         given = {option.flag: asked[_parameter(option)] for option in form.MORE}
@@ -192,7 +192,7 @@ def _folder(path: Path) -> Path:
 
 
 def _failing(word: str) -> "Callable[[Audit], bool]":
-    """Whether an audit has what `word` names, or worse."""
+    """Return whether an audit has what `word` names, or worse."""
     from snakemake_apptainer_freshness.audit.results import OutputVerdict, Severity
 
     said = word.strip().lower().replace("-", " ")
@@ -208,7 +208,7 @@ def _failing(word: str) -> "Callable[[Audit], bool]":
 
 
 def _sealing(*, wanted: bool, key: Path | None, allowed: Path | None) -> "Sealing":
-    """What is to be sealed, and who may have sealed."""
+    """Return what is to be sealed, and who may have sealed."""
     from snakemake_apptainer_freshness.audit.judge import Sealing
     from snakemake_apptainer_freshness.record.seal import default_key
 
@@ -257,7 +257,7 @@ def _audit(
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """A hundred thousand values are made and all are kept: looking for garbage among them takes a fifth of the time."""
+    """Collect no garbage meanwhile: all values are kept, and looking through them takes a fifth of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -48,7 +48,7 @@ def print_audit(audit: Audit) -> None:
 
 
 def _plain(outputs: Iterable[OutputAudit], *, several: bool) -> Iterator[str]:
-    """A line for each output; what many of them share is cleaned once."""
+    """Yield a line for each output; what many of them share is cleaned once."""
     known: dict[str, str] = {}
 
     def clean(text: str) -> str:
@@ -91,7 +91,7 @@ def _print_at_terminal(audit: Audit) -> None:
 
 
 def _print_difference(found: RunDifference) -> None:
-    """The differences instead of images and outputs: who asks for them looks at two runs, not at today's files."""
+    """Print the differences alone: who asks for them looks at two runs, not at today's files."""
     if not output.at_terminal(sys.stdout):
         output.row(("diff", found.first, found.second, sentence(found)))
         for one in found.changes:

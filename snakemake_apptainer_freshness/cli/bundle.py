@@ -97,7 +97,7 @@ def save_command(
 
 
 def _target(file: str, lock: Path) -> Path | None:
-    """The file that the bundle is written to; None where that is standard output."""
+    """Return the file that the bundle is written to; None where that is standard output."""
     if file == _PIPE:
         return None
     target = Path(file)

@@ -21,7 +21,7 @@ PLACES: Final = ("containers.lock", "workflow/containers.lock")
 
 
 def lockfile_option(command: _Command) -> _Command:
-    """``--lockfile``."""
+    """Return ``--lockfile``."""
     return click.option(
         "--lockfile",
         metavar="FILE",
@@ -31,7 +31,7 @@ def lockfile_option(command: _Command) -> _Command:
 
 
 def prefix_option(command: _Command) -> _Command:
-    """``--prefix``, which Snakemake calls ``--apptainer-prefix``."""
+    """Return ``--prefix``, which Snakemake calls ``--apptainer-prefix``."""
     return click.option(
         "--prefix",
         "--apptainer-prefix",
@@ -42,12 +42,12 @@ def prefix_option(command: _Command) -> _Command:
 
 
 def json_option(command: _Command) -> _Command:
-    """``--json``."""
+    """Return ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
 
 
 def sarif_option(command: _Command) -> _Command:
-    """``--sarif``."""
+    """Return ``--sarif``."""
     return click.option(
         "--sarif",
         metavar="FILE",
@@ -62,7 +62,7 @@ def snakemake_arguments(command: _Command) -> _Command:
 
 
 def find_lock(chosen: Path | None) -> Path | None:
-    """The lock file that is `chosen`, else the one that is here, if there is one.
+    """Return the lock file that is `chosen`, else the one that is here, if there is one.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def find_lock(chosen: Path | None) -> Path | None:
 
 
 def lock_place(chosen: Path | None) -> Path:
-    """Where the lock belongs: where it was `chosen` or is, else beside the main Snakefile of this folder.
+    """Return where the lock belongs: where it was `chosen` or is, else beside the main Snakefile of this folder.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def lock_place(chosen: Path | None) -> Path:
 
 
 def need_lock(chosen: Path | None, *, hint: str) -> "tuple[Path, Lock]":
-    """The lock file and what it says; `hint` is what a person can do where there is none.
+    """Return the lock file and what it says; `hint` is what a person can do where there is none.
 
     Raises
     ------

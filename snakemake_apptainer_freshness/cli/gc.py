@@ -106,7 +106,7 @@ def _named(waste: "Waste") -> str:
 
 
 def _told(one: "Registered", grace: int) -> str:
-    """What a person should know of a registered lock; empty where there is nothing."""
+    """Return what a person should know of a registered lock; empty where there is nothing."""
     end = one.ends(grace)
     if end is not None and not one.has_run_out(grace):
         return f"{one.claim.lockfile} is gone; its images are kept until {end:%Y-%m-%d}"

@@ -161,7 +161,7 @@ def command(
 def _wish(
     *, check: bool, upgrade: bool, patterns: tuple[str, ...], take_same_platform: bool, prune: bool, allow_unseen: bool
 ) -> "LockRequest":
-    """What the options ask for; those that do not fit together are an error."""
+    """Return what the options ask for; those that do not fit together are an error."""
     from snakemake_apptainer_freshness.actions.lock import LockRequest
 
     if upgrade and patterns:
@@ -180,7 +180,7 @@ def _wish(
 
 
 def _planned(workflow: "Workflow", wish: "LockRequest", registries: "Resolver", *, written: bool) -> "LockPlan":
-    """What the lock should say, and `written` where that is wished."""
+    """Return what the lock should say, and `written` where that is wished."""
     from snakemake_apptainer_freshness.actions.lock import lock, plan
     from snakemake_apptainer_freshness.actions.lock_io import read_lock
 
@@ -197,7 +197,10 @@ def _planned(workflow: "Workflow", wish: "LockRequest", registries: "Resolver", 
 
 
 def references_in(arguments: "Sequence[str]") -> tuple[str, ...]:
-    """Those of the `arguments` that begin with the scheme of an image's source; no target of Snakemake's does."""
+    """Return those of the `arguments` that begin with the scheme of an image's source.
+
+    No target of Snakemake's does.
+    """
     from snakemake_apptainer_freshness.image.scheme import Scheme
 
     schemes = tuple(f"{scheme}:" for scheme in Scheme if scheme is not Scheme.FILE)
@@ -207,7 +210,7 @@ def references_in(arguments: "Sequence[str]") -> tuple[str, ...]:
 def _named(
     references: tuple[str, ...], lockfile: Path | None, wish: "LockRequest", *, only: bool, wildcards: tuple[str, ...]
 ) -> "tuple[Workflow, LockRequest]":
-    """What is asked for where references are named: these alone, and whatever else the lock has stays as it is."""
+    """Return what is asked for where references are named: these alone; the rest of the lock stays as it is."""
     from snakemake_apptainer_freshness.actions.lock_io import read_lock
     from snakemake_apptainer_freshness.actions.workflow import of_references
     from snakemake_apptainer_freshness.image.reference import parse
@@ -256,7 +259,7 @@ def _tell_wait(path: Path) -> "Callable[[str], None]":
 
 
 def _details(planned: "LockPlan", registries: "Resolver") -> "Mapping[str, Details]":
-    """What the images of an upgrade say of themselves; for new ones there is nothing to compare."""
+    """Return what the images of an upgrade say of themselves; for new ones there is nothing to compare."""
     from snakemake_apptainer_freshness.actions.labels import details
     from snakemake_apptainer_freshness.image.platform import Platform
 
@@ -284,7 +287,7 @@ def _show(
 
 
 def _placed(workflow: "Workflow", reference: str, error: FreshnessError) -> FreshnessError:
-    """`error` with the reference that it is about, and the rule that names it."""
+    """Return `error` with the reference that it is about, and the rule that names it."""
     where = rules_of(workflow, reference)
     named = f"{reference} ({where})" if where else reference
     return type(error)(f"cannot pin {named}: {error.message}", hint=error.hint)

@@ -43,7 +43,7 @@ def write(
 def lines(
     workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Details]", *, written: bool
 ) -> Iterator[str]:
-    """What changes: a table an image, and in a line what is the same for this platform and was not taken."""
+    """Yield what changes: a table an image, and in a line what is the same for this platform and was not taken."""
     yield output.clean(summary(path_from_here(str(workflow.lockfile)), planned, written=written))
     for one in planned.differences:
         yield ""
@@ -97,6 +97,6 @@ def _some(texts: list[str]) -> str:
 
 
 def code(text: str) -> str:
-    """`text` as a code span that nothing in it ends; empty where there is none."""
+    """Return `text` as a code span that nothing in it ends; empty where there is none."""
     cleaned = output.clean(text).replace("`", "'").replace("|", "\\|")
     return f"`{cleaned}`" if cleaned else ""

@@ -39,7 +39,7 @@ def show(workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Detai
 
 
 def unversioned(workflow: "Workflow") -> "Iterator[str]":
-    """The references that name no version; none where a policy rules on tags, which decides then."""
+    """Yield the references that name no version; none where a policy rules on tags, which decides then."""
     from snakemake_apptainer_freshness.image.reference import parse
 
     for text in workflow.uses if "tags" not in workflow.options.policy else ():
@@ -51,7 +51,7 @@ def unversioned(workflow: "Workflow") -> "Iterator[str]":
 
 
 def _cells(one: "LockDifference", details: "Mapping[str, Details]") -> Iterator[str]:
-    """What there is to say of one changed entry."""
+    """Yield what there is to say of one changed entry."""
     if one.old and one.new:
         yield f"{one.old.digest.short} → {one.new.digest.short}"
         yield ", ".join(f"{platform} {fate}" for platform, fate in one.platforms.items())
@@ -64,7 +64,7 @@ def _cells(one: "LockDifference", details: "Mapping[str, Details]") -> Iterator[
 
 
 def _said(old: "Details | None", new: "Details | None") -> str:
-    """How what the images say of themselves differs."""
+    """Return how what the images say of themselves differs."""
     told = []
     for name in ("created", "version", "revision"):
         before, after = getattr(old, name, ""), getattr(new, name, "")
@@ -85,7 +85,7 @@ def _date(text: str) -> str:
 
 
 def rules_of(workflow: "Workflow", reference: str) -> str:
-    """The rules that name `reference`, and where they stand; empty where none does."""
+    """Return the rules that name `reference`, and where they stand; empty where none does."""
     return _rules(workflow.uses.get(reference, ()))
 
 
@@ -112,19 +112,19 @@ def _at(use: "RuleUse") -> str:
 
 
 def path_from_here(path: str) -> str:
-    """`path`, relative where it lies below the working directory."""
+    """Return `path`, relative where it lies below the working directory."""
     return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def told(workflow: "Workflow", one: "Violation") -> str:
-    """How a policy is broken, and by which rule."""
+    """Return how a policy is broken, and by which rule."""
     where = rules_of(workflow, one.reference)
     named = f"{one.reference} ({where})" if where else one.reference
     return f"policy {one.level}: {named}: {one.text} ({path_from_here(one.source)})"
 
 
 def summary(lockfile: str, planned: "LockPlan", *, written: bool) -> str:
-    """One line about the whole of it."""
+    """Return one line about the whole of it."""
     would = "" if written else "would be "
     removed = {one.reference for one in planned.differences if one.new is None}
     counts: dict[str, int] = {}
@@ -143,7 +143,7 @@ def summary(lockfile: str, planned: "LockPlan", *, written: bool) -> str:
 def document_of(
     workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Details]", *, written: bool
 ) -> dict[str, Any]:
-    """The plan as one document."""
+    """Return the plan as one document."""
     return {
         "lockfile": str(workflow.lockfile),
         "snakefile": str(workflow.snakefile) if workflow.snakefile else None,
@@ -180,7 +180,7 @@ def _change(workflow: "Workflow", one: "LockDifference", details: "Mapping[str, 
 
 
 def _entry(entry: "Entry | None", details: "Mapping[str, Details]") -> dict[str, Any] | None:
-    """An entry with the keys of the lock, and what the image says of itself, where that is known."""
+    """Return an entry with the keys of the lock, and what the image says of itself, where that is known."""
     if entry is None:
         return None
     said = details.get(entry.pinned.text)

@@ -48,7 +48,7 @@ def write(path: Path, results: Iterable[SarifResult]) -> None:
 
 
 def of_plan(workflow: "Workflow", planned: "LockPlan") -> Iterator[SarifResult]:
-    """What ``lock`` found."""
+    """Yield what ``lock`` found."""
     lock = _shown(str(workflow.lockfile))
     for text in planned.missing:
         yield _at(workflow.uses.get(text, ()), lock, "not-locked", "error", f"{text} is not in the lock")
@@ -63,7 +63,7 @@ def of_plan(workflow: "Workflow", planned: "LockPlan") -> Iterator[SarifResult]:
 
 
 def of_rows(rows: "Sequence[StatusRow]", violations: "Iterable[Violation]", lockfile: Path) -> Iterator[SarifResult]:
-    """What ``status`` found."""
+    """Yield what ``status`` found."""
     lock = _shown(str(lockfile))
     uses_of = {row.reference: row.uses or () for row in rows}
     for one in violations:
@@ -97,5 +97,5 @@ def _at(uses: "Iterable[RuleUse]", lock: str, rule: str, level: str, message: st
 
 
 def _shown(path: str) -> str:
-    """`path`, relative where it lies below the working directory, as code hosts want it."""
+    """Return `path`, relative where it lies below the working directory, as code hosts want it."""
     return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path

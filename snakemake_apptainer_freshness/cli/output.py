@@ -158,7 +158,7 @@ def _value(value: Any) -> str:
 
 
 def error_of(error: FreshnessError, reference: str = "") -> dict[str, str]:
-    """`error` as it stands in a JSON document."""
+    """Return `error` as it stands in a JSON document."""
     return {
         "reference": reference,
         "error": type(error).__name__,
@@ -168,12 +168,12 @@ def error_of(error: FreshnessError, reference: str = "") -> dict[str, str]:
 
 
 def at_terminal(stream: TextIO) -> bool:
-    """Whether a person watches `stream`."""
+    """Return whether a person watches `stream`."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def colourful(stream: TextIO) -> bool:
-    """Whether `stream` may have colour (no-color.org)."""
+    """Return whether `stream` may have colour (no-color.org)."""
     return at_terminal(stream) and not os.environ.get("NO_COLOR")
 
 

@@ -94,7 +94,7 @@ def command(
 
 
 def bars_are_drawn() -> bool:
-    """Whether bars are on the screen while images are fetched, so that lines have to wait."""
+    """Return whether bars are on the screen while images are fetched, so that lines have to wait."""
     return sys.stderr.isatty()
 
 
@@ -160,7 +160,7 @@ class _Lines:
 
 
 def _chosen(lock: "Lock", references: tuple[str, ...]) -> "list[Entry]":
-    """The entries of `references`, however they are spelled; all where there are none.
+    """Return the entries of `references`, however they are spelled; all where there are none.
 
     Raises
     ------

@@ -91,7 +91,7 @@ def _pinned(entry: "Entry | FreshnessError", wanted: Platform | None) -> "tuple[
 
 
 def _document(answers: "list[tuple[Entry, Reference]]", errors: list[tuple[str, FreshnessError]]) -> str:
-    """All answers, with the keys of the lock file."""
+    """Return all answers, with the keys of the lock file."""
     images = sorted(
         (entry.to_dict() | {"pinned": pinned.text} for entry, pinned in answers), key=lambda image: image["reference"]
     )

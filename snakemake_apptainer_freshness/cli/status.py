@@ -109,7 +109,7 @@ def _read(arguments: tuple[str, ...], lockfile: Path | None, prefix: str | None)
 
 
 def _violations(lock: "Lock", path: Path, workflow: "Workflow | None") -> "list[Violation]":
-    """What policies say of what is locked; without Snakemake, the site's alone."""
+    """Return what policies say of what is locked; without Snakemake, the site's alone."""
     from snakemake_apptainer_freshness.actions.site import site_files
 
     files = site_files(path, workflow.snakefile if workflow else None)
@@ -178,7 +178,7 @@ def _cells(row: "StatusRow", *, with_rules: bool) -> tuple[str, ...]:
 
 
 def _how(row: "StatusRow") -> str:
-    """What there is to say where something is not as agreed, in one line."""
+    """Return what there is to say where something is not as agreed, in one line."""
     verdict = row.verdict
     if verdict is None:
         return "a rule names it, and the lock lacks it"

@@ -129,7 +129,7 @@ def _everything(lock: "Lock", folder: Path, locked: "LockedPins") -> "list[Candi
 
 
 def _given(paths: tuple[Path, ...]) -> "list[Candidate]":
-    """The files that were given, and the images in the folders; a link is followed, since a person gave it."""
+    """Return the files that were given, and the images in the folders; a link is followed, since a person gave it."""
     from snakemake_apptainer_freshness.actions.survey import Candidate, ImageLocation
 
     found: dict[Path, None] = {}
@@ -194,7 +194,7 @@ def _print(answer: _Answer, mended: "list[Repair]") -> None:
 
 
 def _named(one: "SurveyedImage") -> str:
-    """What an image is called, and where it lies unless that is where it belongs."""
+    """Return what an image is called, and where it lies unless that is where it belongs."""
     if one.place.value == "lock" and not one.is_finding:
         return _name(one)
     where = "in Apptainer's cache: " if one.place.value == "cache" else ""
@@ -206,7 +206,7 @@ def _name(one: "SurveyedImage") -> str:
 
 
 def _near(path: str) -> str:
-    """`path` as a person would write it here."""
+    """Return `path` as a person would write it here."""
     home = str(Path.home())
     short = path.removeprefix(f"{Path.cwd()}/")
     return f"~{short.removeprefix(home)}" if short.startswith(f"{home}/") else short

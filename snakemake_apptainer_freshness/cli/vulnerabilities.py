@@ -31,7 +31,7 @@ class Scanned:
 
 
 def read_scans(files: Sequence[Path], accepted: Path | None) -> Scanned:
-    """The reports in `files`, and what the file `accepted` says of them.
+    """Return the reports in `files`, and what the file `accepted` says of them.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def read_scans(files: Sequence[Path], accepted: Path | None) -> Scanned:
 
 
 def with_vulnerabilities(audit: "Audit", scanned: Scanned) -> "Audit":
-    """`audit` with what was found in the images that ran; what could not be joined is a note."""
+    """Return `audit` with what was found in the images that ran; what could not be joined is a note."""
     if not scanned.scans:
         return audit
     from snakemake_apptainer_freshness.audit.vulnerabilities import joined

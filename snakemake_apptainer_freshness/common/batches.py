@@ -23,7 +23,7 @@ _AHEAD: Final = 2 * _THREADS
 
 
 def in_batches(items: Iterable[T], work: Callable[[list[T]], R]) -> Iterator[R]:
-    """What `work` says of `items`, a few hundred at a time, in their order."""
+    """Yield what `work` says of `items`, a few hundred at a time, in their order."""
     source = iter(items)
     while batch := list(islice(source, _SIZE)):
         begun = time.perf_counter()

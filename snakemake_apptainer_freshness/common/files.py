@@ -55,7 +55,7 @@ class StatKey:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
-        """The key of what `status` describes, seen on this host."""
+        """Return the key of what `status` describes, seen on this host."""
         return cls(
             host=HOST,
             device=status.st_dev,
@@ -66,23 +66,23 @@ class StatKey:
         )
 
     def same_file(self, other: "StatKey") -> bool:
-        """Whether both were seen of one file that did not change in between."""
+        """Return whether both were seen of one file that did not change in between."""
         return (
             (self.inode, self.size, self.mtime_ns, self.ctime_ns)
             == (other.inode, other.size, other.mtime_ns, other.ctime_ns)
         ) and (self.host != other.host or self.device == other.device)
 
     def settled(self, now_ns: int) -> bool:
-        """Whether a change after `now_ns` is bound to change this key."""
+        """Return whether a change after `now_ns` is bound to change this key."""
         return max(self.mtime_ns, self.ctime_ns) <= now_ns - int(DISK.settle * _NANOSECONDS)
 
     def to_dict(self) -> dict[str, Any]:
-        """The key as it is written into a record."""
+        """Return the key as it is written into a record."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Self:
-        """The key that `table` spells.
+        """Return the key that `table` spells.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class NotAFile(Exception):
 
 
 def status_of(path: str | os.PathLike[str]) -> os.stat_result:
-    """The status of the regular file at `path`, which is not opened and not followed.
+    """Return the status of the regular file at `path`, which is not opened and not followed.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def status_of(path: str | os.PathLike[str]) -> os.stat_result:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """The regular file at `path`, unbuffered, for reading; nothing else is followed or waited for.
+    """Provide the regular file at `path`, unbuffered, for reading; nothing else is followed or waited for.
 
     Raises
     ------
@@ -142,7 +142,9 @@ def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def opened_target(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """The regular file that `path`, which a person may have made a link, leads to; nothing else is opened at all.
+    """Provide the regular file that `path`, which a person may have made a link, leads to.
+
+    Nothing else is opened at all.
 
     Raises
     ------
@@ -162,7 +164,10 @@ def opened_target(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def sha256_of(file: BinaryIO) -> str:
-    """The SHA-256 of what `file` has from its start on, in hex; in bounded memory, and other threads run meanwhile."""
+    """Return the SHA-256 of what `file` has from its start on, in hex.
+
+    In bounded memory, and other threads run meanwhile.
+    """
     file.seek(0)
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(DISK.chunk))
@@ -172,12 +177,12 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def writable_by_all(mode: int) -> bool:
-    """Whether anyone on this machine may write to a file of this `mode`."""
+    """Return whether anyone on this machine may write to a file of this `mode`."""
     return bool(mode & _WRITABLE_BY_ALL)
 
 
 def read_small(path: Path, limit: int) -> bytes:
-    """What the regular file at `path` holds.
+    """Return what the regular file at `path` holds.
 
     Raises
     ------
@@ -237,7 +242,7 @@ def _replace(path: Path, content: bytes, created: int, mode: int | None = None) 
 
 @contextlib.contextmanager
 def appearing(path: Path, *, created: int = 0o666, mode: int | None = None) -> Iterator[BinaryIO]:
-    """A temporary file to write, `created` with this mode as the umask allows, then made `mode` and renamed to `path`.
+    """Provide a temporary file to write, `created` with this mode, then made `mode` and renamed to `path`.
 
     What raises within leaves neither. Raises OSError where it cannot be written; nothing is left behind.
     """
@@ -258,7 +263,7 @@ def appearing(path: Path, *, created: int = 0o666, mode: int | None = None) -> I
 
 
 def _may_be_written(path: Path) -> bool:
-    """Whether we may write to `path`; root may not either where its mode lets nobody write."""
+    """Return whether we may write to `path`; root may not either where its mode lets nobody write."""
     return bool(path.stat().st_mode & _WRITABLE_BY_ANYONE) and os.access(path, os.W_OK)
 
 
@@ -273,12 +278,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def unique() -> str:
-    """A part of a file name that no other process uses: host, process, chance."""
+    """Return a part of a file name that no other process uses: host, process, chance."""
     return f"{HOST}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def is_left_behind(name: str) -> bool:
-    """Whether `name` is that of a temporary file whose maker, a process of this host, is gone.
+    """Return whether `name` is that of a temporary file whose maker, a process of this host, is gone.
 
     The caller has nothing under way himself. Of the files of other hosts nothing can be said.
     """
@@ -312,7 +317,7 @@ def quarantine(path: Path) -> Path | None:
 
 
 def lock_path(path: Path) -> Path:
-    """The file whose existence is the lock of `path`."""
+    """Return the file whose existence is the lock of `path`."""
     return path.with_name(f".{path.name}.lock")
 
 

@@ -22,7 +22,10 @@ _LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def open_folder(path: Path) -> Iterator[int]:
-    """The folder at `path`, held open as a descriptor for ``dir_fd``; raises OSError where it cannot be opened."""
+    """Provide the folder at `path`, held open as a descriptor for ``dir_fd``.
+
+    Raises OSError where it cannot be opened.
+    """
     descriptor = os.open(path, _LIST)
     try:
         yield descriptor
@@ -86,7 +89,7 @@ def _empty(top: int) -> None:
 
 
 def _folders(handle: int) -> list[str]:
-    """The folders in the open folder `handle`; everything else in it is removed."""
+    """Return the folders in the open folder `handle`; everything else in it is removed."""
     with os.scandir(handle) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_folder in found:
@@ -97,7 +100,7 @@ def _folders(handle: int) -> list[str]:
 
 @contextlib.contextmanager
 def _entered(parent: int, name: str) -> Iterator[int]:
-    """The folder `name` in `parent`, opened without following a link, made writable for its owner.
+    """Provide the folder `name` in `parent`, opened without following a link, made writable for its owner.
 
     A file system that is mounted there is not entered. Raises OSError.
     """

@@ -42,7 +42,7 @@ class SarifResult:
 
 
 def dumps(results: Iterable[SarifResult], rules: Mapping[str, str], *, version: str) -> str:
-    """The SARIF document of `results`; `rules` has a sentence for each rule, `version` is this program's."""
+    """Return the SARIF document of `results`; `rules` has a sentence for each rule, `version` is this program's."""
     numbers = {rule: number for number, rule in enumerate(rules)}
     driver = {
         "name": TOOL,
@@ -54,7 +54,7 @@ def dumps(results: Iterable[SarifResult], rules: Mapping[str, str], *, version: 
 
 
 def uri_of(path: str) -> str:
-    """`path` as a URI reference: a relative path stays relative."""
+    """Return `path` as a URI reference: a relative path stays relative."""
     encoded = quote(os.fsencode(path) if _encodable(path) else path.encode(errors="backslashreplace"), safe="/")
     return f"file://{encoded}" if path.startswith("/") else encoded
 
@@ -96,6 +96,6 @@ def _place(path: str, line: int) -> dict[str, Any]:
 
 
 def _fingerprint(one: SarifResult) -> str:
-    """What makes the finding the same one in the next audit: its rule and its place."""
+    """Return what makes the finding the same one in the next audit: its rule and its place."""
     text = "\0".join((one.rule, one.uri, *sorted(one.related)))
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()

@@ -25,7 +25,7 @@ _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[\]{},]', re.DOTAL
 
 
 def load(body: bytes) -> object:
-    """The value that `body` spells.
+    """Return the value that `body` spells.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _strings(value: object) -> Iterator[str]:
-    """All keys and strings in `value`, whose nesting is bounded."""
+    """Yield all keys and strings in `value`, whose nesting is bounded."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -35,21 +35,21 @@ class Checked:
         self.table: dict[str, Any] = table
 
     def text(self, key: str) -> str:
-        """A text; empty where it is absent."""
+        """Return a text; empty where it is absent."""
         value = self.table.get(key, "")
         if type(value) is not str or len(value) > RECORDS.text:
             raise Damaged(f"{key} must be a text of at most {RECORDS.text} characters")
         return value
 
     def texts(self, key: str) -> list[str]:
-        """A list of texts."""
+        """Return a list of texts."""
         value = self.table[key]
         if type(value) is not list or not all(type(item) is str and len(item) <= RECORDS.text for item in value):
             raise Damaged(f"{key} must be a list of texts")
         return value
 
     def mapping(self, key: str) -> Mapping[str, str]:
-        """A table of texts; empty where it is absent."""
+        """Return a table of texts; empty where it is absent."""
         value = self.table.get(key, {})
         if type(value) is not dict or not all(
             type(item) is str and len(name) <= RECORDS.text and len(item) <= RECORDS.text
@@ -59,62 +59,62 @@ class Checked:
         return value
 
     def number(self, key: str) -> int:
-        """A whole number that is not negative; 0 where it is absent."""
+        """Return a whole number that is not negative; 0 where it is absent."""
         value = self.table.get(key, 0)
         if type(value) is not int or not 0 <= value < _LARGEST:
             raise Damaged(f"{key} must be a whole number")
         return value
 
     def truth(self, key: str) -> bool | None:
-        """True, false, or None for null and for nothing."""
+        """Return True, false, or None for null and for nothing."""
         value = self.table.get(key)
         if value is not None and type(value) is not bool:
             raise Damaged(f"{key} must be true, false or null")
         return value
 
     def flag(self, key: str) -> bool:
-        """Whether it is there, which it is only as true."""
+        """Return whether it is there, which it is only as true."""
         if key in self.table and self.table[key] is not True:
             raise Damaged(f"{key} can only be true")
         return key in self.table
 
     def time(self, key: str) -> str:
-        """A time."""
+        """Return a time."""
         value = self.text(key)
         if TIME.fullmatch(value) is None:
             raise Damaged(f"{key} must be a time")
         return value
 
     def name(self, key: str) -> str:
-        """The name of a run."""
+        """Return the name of a run."""
         value = self.text(key)
         if RUN.fullmatch(value) is None:
             raise Damaged(f"{key} must be the name of a run")
         return value
 
     def hex(self, key: str) -> str:
-        """A SHA-256, or an empty text."""
+        """Return a SHA-256, or an empty text."""
         value = self.text(key)
         if value and _HEX.fullmatch(value) is None:
             raise Damaged(f"{key} must be a SHA-256")
         return value
 
     def word(self, key: str, words: Mapping[str, Any]) -> Any:
-        """One of `words`, as the value that it stands for."""
+        """Return one of `words`, as the value that it stands for."""
         value = self.text(key)
         if value not in words:
             raise Damaged(f"{key} cannot be {value[:40]!r}")
         return words[value]
 
     def state(self, key: str, states: type[StrEnum]) -> str:
-        """The text of a state that may be absent."""
+        """Return the text of a state that may be absent."""
         value = self.text(key)
         if key in self.table and value not in states.__members__.values():
             raise Damaged(f"{key} cannot be {value[:40]!r}")
         return value
 
     def digest(self, key: str) -> str:
-        """A digest, or an empty text."""
+        """Return a digest, or an empty text."""
         value = self.text(key)
         if value and _DIGEST.fullmatch(value) is None:
             raise Damaged(f"{key} must be a digest")

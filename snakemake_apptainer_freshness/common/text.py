@@ -13,7 +13,7 @@ _NO_BYTE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def unicode(text: str) -> str:
-    """`text` as a document can hold it: bytes that are not UTF-8, and lone surrogates, are replaced."""
+    """Return `text` as a document can hold it: bytes that are not UTF-8, and lone surrogates, are replaced."""
     text = _NO_BYTE.sub("\N{REPLACEMENT CHARACTER}", text)
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

@@ -15,5 +15,5 @@ RUN: Final = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z", re.ASCII)
 
 
 def now() -> str:
-    """The time."""
+    """Return the time."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

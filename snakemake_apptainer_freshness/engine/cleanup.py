@@ -28,7 +28,7 @@ class _Kept:
 
 
 def aliases_of(workflow: Any) -> Aliases:
-    """The further names of images that the run of `workflow` may make; they are taken back when it ends."""
+    """Return the further names of images that the run of `workflow` may make; they are taken back when it ends."""
     aliases = Aliases(_prefix(workflow))
     persistence = workflow.persistence
     require(persistence, HOLD_LOCK)
@@ -85,7 +85,7 @@ def protect(workflow: Any, lock: Lock | None = None) -> None:
 
 
 def _aliases(prefix: Path, images: set[str]) -> list[str]:
-    """The links to `images`; others are removed, since Snakemake fails at a link whose image is gone."""
+    """Return the links to `images`; others are removed, since Snakemake fails at a link whose image is gone."""
     kept = []
     for path in prefix.glob("*.simg"):
         target = alias_target(path)

@@ -81,7 +81,7 @@ def _flag_in_files(paths: Any) -> Mapping[str, Any]:
 
 
 def is_wanted(workflow: Any, asked: CommandLineFlag) -> bool:
-    """Whether anything at all names us; cheap, and asked of every workflow."""
+    """Return whether anything at all names us; cheap, and asked of every workflow."""
     return (
         asked.pins is not None
         or asked.flag is not None
@@ -92,7 +92,10 @@ def is_wanted(workflow: Any, asked: CommandLineFlag) -> bool:
 
 
 def near_miss(keys: Iterable[object]) -> str | None:
-    """The first of `keys` that is a misspelling of ours; only names that come close at first sight are compared."""
+    """Return the first of `keys` that is a misspelling of ours.
+
+    Only names that come close at first sight are compared.
+    """
     for key in keys:
         if not isinstance(key, str) or abs(len(key) - len(CONFIG_KEY)) > _LONGEST_SLIP or key == CONFIG_KEY:
             continue
@@ -116,12 +119,12 @@ def advise(error: Exception) -> None:
 
 
 def is_visible(settings: Any) -> bool:
-    """Whether the flag can be seen before a workflow is parsed."""
+    """Return whether the flag can be seen before a workflow is parsed."""
     return bool(os.environ.get(ENVIRONMENT_VARIABLE)) or CONFIG_KEY in getattr(settings, "overwrite_config", {})
 
 
 def options(workflow: Any, asked: CommandLineFlag) -> "Options":
-    """The options of this workflow.
+    """Return the options of this workflow.
 
     Raises
     ------
@@ -171,7 +174,7 @@ def _without_network(options: "Options") -> "Options":
 
 
 def lock_path(workflow: Any, options: "Options") -> Path:
-    """Where the lock lies: beside the main Snakefile, or in the working directory where that is remote."""
+    """Return where the lock lies: beside the main Snakefile, or in the working directory where that is remote."""
     snakefile = Path(workflow.main_snakefile)
     folder = snakefile.parent if snakefile.is_file() else Path.cwd()
     return folder / Path(options.lockfile).expanduser()

@@ -34,7 +34,7 @@ def container_of(rule: Any, wildcards: Any) -> Any:
 
 
 def static_references(rules: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Each reference that can be read off a rule without a job, with its rule."""
+    """Yield each reference that can be read off a rule without a job, with its rule."""
     for rule in rules:
         image = directive_of(rule)
         if isinstance(image, str) and image and not _has_wildcards(image):
@@ -42,7 +42,7 @@ def static_references(rules: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def job_references(jobs: Iterable[Any], expand: Callable[[Any, Any], Any]) -> Iterator[tuple[str, Any]]:
-    """Each reference that a job needs, with its rule; `expand` gives what a rule says for wildcards."""
+    """Yield each reference that a job needs, with its rule; `expand` gives what a rule says for wildcards."""
     for job in jobs:
         reference = directive_of(job.rule)
         if callable(reference) or (isinstance(reference, str) and _has_wildcards(reference)):
@@ -52,7 +52,7 @@ def job_references(jobs: Iterable[Any], expand: Callable[[Any, Any], Any]) -> It
 
 
 def given_references(rules: Iterable[Any], values: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Any]]:
-    """Each reference that `values` of wildcards make of the rules whose wildcards all have some, with its rule."""
+    """Yield each reference that `values` of wildcards make of the rules that need no others, with its rule."""
     for rule in rules:
         names = sorted(wildcards_of(rule))
         if names and all(name in values for name in names):
@@ -63,7 +63,7 @@ def given_references(rules: Iterable[Any], values: Mapping[str, Sequence[str]]) 
 
 
 def wildcards_of(rule: Any) -> frozenset[str]:
-    """The names of the wildcards that the container of `rule` may depend on."""
+    """Return the names of the wildcards that the container of `rule` may depend on."""
     image = directive_of(rule)
     if callable(image):
         return frozenset(rule.wildcard_names if RULE_WILDCARDS.is_in(rule) else ())
@@ -98,7 +98,7 @@ class Rewriting:
             self._rewrite(rule)
 
     def original(self, rule: Any, wildcards: Any) -> Any:
-        """What the directive of `rule` says for `wildcards`, before pinning."""
+        """Return what the directive of `rule` says for `wildcards`, before pinning."""
         return self._originals[rule.name](wildcards)
 
     def _rewrite(self, rule: Any) -> None:

@@ -44,19 +44,22 @@ class Handover:
 
 
 def encode(luggage: Handover, *, file: str = "") -> str:
-    """`luggage` as one word; its pins come on top of those in the `file`, named by the SHA-256 of its content."""
+    """Return `luggage` as one word.
+
+    Its pins come on top of those in the `file`, named by the SHA-256 of its content.
+    """
     pins = _table(luggage.pins)
     table = {"mode": luggage.mode, "on_unverified": luggage.on_unverified, "run": luggage.run, "pins": pins}
     return _PREFIX + base64.urlsafe_b64encode(_packed(table | ({"file": file} if file else {}))).decode()
 
 
 def content_of(pins: Mapping[str, Pinned]) -> bytes:
-    """What a file that holds `pins` has in it."""
+    """Return what a file that holds `pins` has in it."""
     return _packed(_table(pins))
 
 
 def decode(text: str, read: Callable[[str], bytes]) -> Handover:
-    """The luggage that :func:`encode` made `text` of; `read` gives the content of the file of a SHA-256.
+    """Return the luggage that :func:`encode` made `text` of; `read` gives the content of the file of a SHA-256.
 
     Raises
     ------
@@ -106,7 +109,7 @@ def _unpacked(packed: bytes) -> bytes:
 
 
 def _from_file(name: str, read: Callable[[str], bytes]) -> dict[str, Any]:
-    """The pins in the file whose content has the SHA-256 `name`; none where there is no file."""
+    """Return the pins in the file whose content has the SHA-256 `name`; none where there is no file."""
     if not _FILE.fullmatch(name):
         raise ValueError(f"{name!r} is no SHA-256")
     if not name:
@@ -119,14 +122,14 @@ def _from_file(name: str, read: Callable[[str], bytes]) -> dict[str, Any]:
 
 
 def _run(name: str) -> str:
-    """The run's name, where it is one: it becomes a part of a path."""
+    """Return the run's name, where it is one: it becomes a part of a path."""
     if name and RUN.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not the name of a run")
     return name
 
 
 def _pinned(reference: str, url: str, digest: str) -> Pinned:
-    """The pin, where it is what `reference` becomes when pinned: nothing else gets into a rule by this way."""
+    """Return the pin, where it is what `reference` becomes when pinned: nothing else gets into a rule by this way."""
     named = parse(reference)
     if url == reference and not digest:
         return Pinned(reference=named, pinned=named)
@@ -171,7 +174,7 @@ class JobPins:
             self.pinned(reference)
 
     def pinned(self, reference: str) -> str:
-        """What the rule that says `reference` runs.
+        """Return what the rule that says `reference` runs.
 
         Raises
         ------
@@ -186,11 +189,11 @@ class JobPins:
         return self._table[reference].url
 
     def table(self) -> dict[str, Pinned]:
-        """What is run for every reference that the main process met."""
+        """Return what is run for every reference that the main process met."""
         return dict(self._table)
 
     def images(self) -> dict[str, Pin]:
-        """What each image file has to be, by the url that rules run."""
+        """Return what each image file has to be, by the url that rules run."""
         return {
             pin.url: Pin.held_to(pinned=pin.pinned, reference=pin.reference, digest=pin.digest)
             for pin in self._table.values()

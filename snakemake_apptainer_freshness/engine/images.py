@@ -71,7 +71,10 @@ class ProvenImage(Image):
         return str(self.place)
 
     def fact(self, path: Path) -> DiskFact:
-        """What the file at `path` is to the pin; a local image, which has no record, is hashed when it was touched."""
+        """Return what the file at `path` is to the pin.
+
+        A local image, which has no record, is hashed when it was touched.
+        """
         if self.proven is not None and (now := _stat(path)) is not None and self.proven.same_file(now):
             return DiskFact(state=DiskState.VERIFIED, path=str(path))
         before = _stat(path) if self.is_local else None

@@ -104,7 +104,10 @@ class MainSession(Session):
             self._conclude()
 
     def _looks_for_images_first(self) -> bool:
-        """Whether this is a dry run in which Snakemake is about to look for images; it starts no job after that."""
+        """Return whether this is a dry run in which Snakemake is about to look for images.
+
+        It starts no job after that.
+        """
         shared = seams.names(self.workflow.storage_settings.shared_fs_usage)
         return self.workflow.dryrun and self._runs_jobs and "SOFTWARE_DEPLOYMENT" in shared
 

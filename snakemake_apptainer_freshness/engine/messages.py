@@ -52,7 +52,7 @@ class Facts:
 
 
 def lines(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> list[Line]:
-    """The lines for `facts`; in a dry run the changes of the lock file are only what would be done."""
+    """Return the lines for `facts`; in a dry run the changes of the lock file are only what would be done."""
     told = [_summary(facts, options, lockfile=lockfile, dryrun=dryrun)]
     told += [_change(change, dryrun=dryrun) for change in facts.changes]
     told += [_unversioned(change.reference) for change in facts.changes if _is_unversioned(change, options)]
@@ -101,7 +101,7 @@ def _unreachable(verdicts: Iterable[Verdict]) -> Iterator[Line]:
 
 
 def _moved(facts: Facts, options: Options) -> Iterator[Line]:
-    """A line for each tag that moved, and then both ways to take what they point at now."""
+    """Yield a line for each tag that moved, and then both ways to take what they point at now."""
     moved = [verdict for verdict in facts.verdicts if verdict.remote.state is RemoteState.MOVED]
     if not moved or options.on_moved is Reaction.IGNORE:
         return
@@ -143,7 +143,7 @@ def _change(change: Change, *, dryrun: bool) -> Line:
 
 
 def _is_unversioned(change: Change, options: Options) -> bool:
-    """Whether a pin is new whose name says no version; a policy on tags decides in place of this warning."""
+    """Return whether a pin is new whose name says no version; a policy on tags decides in place of this warning."""
     is_new = change.old is None and change.new is not None and change.new.reference.names_no_version
     return is_new and "tags" not in options.policy
 
@@ -192,7 +192,7 @@ def say(text: str) -> None:
 
 
 def wants_progress(workflow: Any) -> bool:
-    """Whether the user of `workflow` has not silenced progress."""
+    """Return whether the user of `workflow` has not silenced progress."""
     from snakemake.settings.enums import Quietness
 
     return not {Quietness.PROGRESS, Quietness.ALL} & set(workflow.output_settings.quiet or ())
@@ -211,11 +211,11 @@ class ContainerFreshnessError(WorkflowError):
 
     @__traceback__.setter
     def __traceback__(self, frames: object) -> None:
-        """What unwinds the stack may set it."""
+        """Set what unwinding the stack may set."""
 
 
 def workflow_error(message: str, rule: Any = None) -> ContainerFreshnessError:
-    """The error with `message`; `rule` gives its place."""
+    """Return the error with `message`; `rule` gives its place."""
     return ContainerFreshnessError(message, rule=rule)
 
 

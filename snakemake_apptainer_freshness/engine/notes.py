@@ -31,17 +31,17 @@ class Note:
 
 
 def folder_for(workflow: Any, run: str) -> Path:
-    """Where the jobs of `run` leave their notes."""
+    """Return where the jobs of `run` leave their notes."""
     return records_of(workflow) / f"{run}.jobs"
 
 
 def records_of(workflow: Any) -> Path:
-    """Where the records of `workflow` lie: in Snakemake's own folder of its work directory."""
+    """Return where the records of `workflow` lie: in Snakemake's own folder of its work directory."""
     return Path(workflow.persistence.path, "apptainer-freshness", "runs")
 
 
 def single(jobs: Iterable[Any]) -> Iterator[Any]:
-    """Each job of `jobs`, those of groups one by one."""
+    """Yield each job of `jobs`, those of groups one by one."""
     for job in jobs:
         if job.is_group():
             yield from job
@@ -61,7 +61,7 @@ class NoteWriter:
             on_running(workflow.dag, self._started)
 
     def found(self, url: str, fact: DiskFact) -> None:
-        """The image of `url` is about to be run; `fact` is what its file is."""
+        """Note that the image of `url` is about to be run; `fact` is what its file is."""
         for place, began in self._waiting.pop(url, ()):
             _leave(place, began, fact.state)
 
@@ -87,7 +87,10 @@ def on_running(dag: Any, tell: Callable[[Iterable[Any]], None]) -> None:
 
 
 def take(folder: Path, job: Any, attempt: int) -> Note:
-    """What the process of an `attempt` of `job` left in `folder`; it is then gone. An empty note where it left none."""
+    """Return what the process of an `attempt` of `job` left in `folder`, and remove it.
+
+    An empty note where it left none.
+    """
     place = folder / _name(job, attempt)
     try:
         note = _parse(read_small(place, RECORDS.note))
@@ -121,7 +124,7 @@ def _leave(place: Path, began: str, disk: str) -> None:
 
 
 def _name(job: Any, attempt: int) -> str:
-    """What the note of an attempt of `job` is called: the same in the main process and in the job's own."""
+    """Return what the note of an attempt of `job` is called: the same in the main process and in the job's own."""
     parts = [job.rule.name, *(f"{key}={value}" for key, value in sorted(job.wildcards_dict.items()))]
     said = "\0".join(parts).encode(errors="surrogateescape")
     return f"{hashlib.sha256(said).hexdigest()[:32]}-{attempt}.json"

@@ -31,7 +31,7 @@ _PAIR: Final = re.compile(r"^([^:\n]*?)[ \t]*:[ \t]*(.*)$", re.MULTILINE)
 
 
 def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Options, lock: LockUsed | None) -> Run:
-    """What is known of the run `name` of `workflow` before its first job."""
+    """Return what is known of the run `name` of `workflow` before its first job."""
     chosen = {key: redact(str(getattr(options, key))) for key in options.__slots__ if key != "mode"}
     return Run(
         id=name,
@@ -58,7 +58,7 @@ def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Op
 
 
 def lock_used(path: Path) -> tuple[LockUsed | None, bytes | None]:
-    """The lock at `path`, and its bytes; None where there is none."""
+    """Return the lock at `path`, and its bytes; None where there is none."""
     content = _content(path)
     if content is None:
         return None, None
@@ -79,7 +79,7 @@ def machine() -> Machine:
 
 
 def _processor() -> str:
-    """The model of the first processor, as the kernel tells it: ``model name``, on ARM the numbers of who made it."""
+    """Return the model of the first processor, as the kernel tells it."""
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:
@@ -97,7 +97,7 @@ def _source(snakefile: str) -> WorkflowSource:
 
 
 def _content(path: Path) -> bytes | None:
-    """What the file `path` holds; None where it is no regular file, or larger than one that a person writes."""
+    """Return what the file `path` holds; None where it is no regular file, or larger than one that a person writes."""
     try:
         return read_small(path, RECORDS.lock_size)
     except (OSError, ValueError, NotAFile):
@@ -112,7 +112,7 @@ def _user() -> str:
 
 
 def _digest(config: Any) -> str:
-    """The SHA-256 of `config` as JSON with sorted keys; empty where it cannot be written so."""
+    """Return the SHA-256 of `config` as JSON with sorted keys; empty where it cannot be written so."""
     try:
         text = json.dumps(config, sort_keys=True, separators=(",", ":"), default=str)
     except (TypeError, ValueError, RecursionError):
@@ -121,7 +121,7 @@ def _digest(config: Any) -> str:
 
 
 def _apptainer() -> str:
-    """The version of the program that Snakemake found, where it looked for one."""
+    """Return the version of the program that Snakemake found, where it looked for one."""
     with contextlib.suppress(AssertionError):
         return redact(str(Singularity().version).strip().rpartition(" ")[2])
     return ""

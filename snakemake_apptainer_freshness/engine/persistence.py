@@ -45,7 +45,7 @@ _COLUMNS: Final = (
 
 
 def read(workdir: Path) -> Metadata:
-    """What Snakemake recorded in `workdir`.
+    """Return what Snakemake recorded in `workdir`.
 
     Raises
     ------
@@ -154,7 +154,7 @@ class _Found:
 
 
 def _namespace(connection: sqlite3.Connection, wanted: str) -> str | None:
-    """The namespace of this work directory: the `wanted` one, or the only one, where the directory was moved."""
+    """Return the namespace of this work directory: the `wanted` one, or the only one, where the directory was moved."""
     found = [name for (name,) in connection.execute("SELECT DISTINCT namespace FROM snakemake_metadata")]
     if wanted in found:
         return wanted
@@ -162,7 +162,7 @@ def _namespace(connection: sqlite3.Connection, wanted: str) -> str | None:
 
 
 def _rows(connection: sqlite3.Connection, namespace: str) -> Iterator[Sequence[Any]]:
-    """All rows, each few thousand in a transaction of their own."""
+    """Yield all rows, each few thousand in a transaction of their own."""
     query = (
         f"SELECT {', '.join(_COLUMNS)} FROM snakemake_metadata "  # noqa: S608  names of ours
         "WHERE namespace = CAST(? AS TEXT) AND target > CAST(? AS TEXT) ORDER BY target LIMIT ?"
@@ -177,7 +177,7 @@ def _rows(connection: sqlite3.Connection, namespace: str) -> Iterator[Sequence[A
 
 
 def _names(root: str, folder: str = "") -> Iterator[str]:
-    """The files below `root`, relative to it."""
+    """Yield the files below `root`, relative to it."""
     with os.scandir(f"{root}/{folder}") as entries:
         for entry in entries:
             name = f"{folder}{entry.name}"
@@ -192,7 +192,7 @@ def _read_batch(root: str, names: Iterable[str]) -> list[tuple[str, bytes | None
 
 
 def _content(path: str) -> bytes | None:
-    """What the file `path` holds; None where it is no file, is too large, or cannot be read."""
+    """Return what the file `path` holds; None where it is no file, is too large, or cannot be read."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -214,7 +214,7 @@ _BLOCK: Final = 64 * 1024
 
 
 def _output_of(name: str) -> str | None:
-    """The output whose record is the file `name`; None where it is nobody's."""
+    """Return the output whose record is the file `name`; None where it is nobody's."""
     text = "".join(part.removeprefix("@") for part in name.split("/")) if "/" in name else name
     try:
         return base64.b64decode(text, altchars=b"-_", validate=True).decode(errors="surrogateescape")

@@ -36,7 +36,7 @@ FOLDER: Final = Path(".snakemake", "apptainer-freshness", "pins")
 
 
 def read(name: str) -> bytes:
-    """The content of the file `name`, in the process of a job.
+    """Return the content of the file `name`, in the process of a job.
 
     Raises
     ------
@@ -92,7 +92,7 @@ class PinsFile:
             dag.get_sources = sources_with_pins
 
     def word(self, luggage: Handover) -> str:
-        """`luggage` as the word that jobs get.
+        """Return `luggage` as the word that jobs get.
 
         Raises
         ------

@@ -96,7 +96,7 @@ def _report(progress: Progress, bars: ProgressBars, transfer: Transfer | None = 
 
 
 def _together(failed: list[tuple[Pin, FreshnessError]]) -> FreshnessError:
-    """One error for all images that could not be fetched, of the type of the first."""
+    """Return one error for all images that could not be fetched, of the type of the first."""
     first = failed[0][1]
     if len(failed) == 1:
         return first

@@ -66,7 +66,7 @@ def silenced() -> Iterator[TextIO]:
 
 
 def last_lines(said: TextIO, count: int) -> str:
-    """The last `count` lines of what was said, without empty ones."""
+    """Return the last `count` lines of what was said, without empty ones."""
     said.flush()
     said.seek(0)
     return "\n".join([line.rstrip() for line in said if line.strip()][-count:])
@@ -98,7 +98,9 @@ _REFUSED: Final = ": error: "
 def read(
     arguments: Sequence[str], *, with_outputs: bool = False, wildcards: Mapping[str, Sequence[str]] | None = None
 ) -> Workflow:
-    """What the workflow says that Snakemake finds with `arguments`, its own; none are its defaults in this folder.
+    """Return what the workflow says that Snakemake finds with `arguments`, its own.
+
+    None are its defaults in this folder.
 
     `with_outputs` asks Snakemake's metadata what existing outputs were made with; else `outputs` is empty. `wildcards`
     has values of wildcards by name: a container that depends on these alone is seen without a job.
@@ -124,7 +126,7 @@ def read(
 
 @contextlib.contextmanager
 def _bar() -> Iterator[None]:
-    """A bar for as long as it takes, past the silence; on a terminal alone."""
+    """Provide a bar for as long as it takes, past the silence; on a terminal alone."""
     if not sys.stderr.isatty():
         yield
         return
@@ -213,7 +215,7 @@ def _replaced(module: Any, name: str, value: object) -> Iterator[None]:
 
 
 def _read(api: Any, dag_settings: Mapping[str, Any], asked: _Asked) -> Workflow:
-    """What the workflow of `api` says, which builds the DAG that `dag_settings` ask for."""
+    """Return what the workflow of `api` says, which builds the DAG that `dag_settings` ask for."""
     install()
     flag = config.take_from_command_line(api.config_settings)
     dag_api = type(api).dag(api, **dag_settings)  # parses the Snakefile
@@ -348,7 +350,7 @@ def _unreadable(error: Exception, linemaps: Any = None) -> str:
 
 
 def _told(error: Exception, linemaps: Any) -> str:
-    """`error` as Snakemake tells it, without the frames of its own code, which it shows where it has no words."""
+    """Return `error` as Snakemake tells it, without the frames of its own code."""
     try:
         told = str(format_exception_to_string(error, linemaps)).strip()
     except KeyError:  # Snakemake 9.27 looks a line up that it has not parsed yet
@@ -357,7 +359,7 @@ def _told(error: Exception, linemaps: Any) -> str:
 
 
 def _ended(end: SystemExit, said: str) -> UsageError:
-    """The error for a Snakefile or a command line that made Snakemake end the process."""
+    """Return the error for a Snakefile or a command line that made Snakemake end the process."""
     if not end.code:
         return UsageError(
             "Snakemake ended before it read a workflow", hint="leave options such as --help and --version out"

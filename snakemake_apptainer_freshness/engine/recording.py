@@ -106,14 +106,14 @@ class Recorder:
         persistence.lock = self._until_released(persistence.lock)
 
     def met(self, pins: Mapping[str, Pinned]) -> None:
-        """What rules run is `pins`, by reference, from now on."""
+        """Take `pins`, by reference, for what rules run from now on."""
         self._pins = pins
         self._references = {}
         for reference, pinned in pins.items():
             self._references.setdefault(pinned.url, []).append(reference)
 
     def found(self, url: str, fact: DiskFact) -> None:
-        """This process is about to run the image of `url`, whose file is what `fact` says."""
+        """Note that this process is about to run the image of `url`, whose file is what `fact` says."""
         for key in self._waiting.pop(url, ()):
             if key in self._open:
                 self._open[key] = replace(self._open[key], disk=str(fact.state))
@@ -206,7 +206,7 @@ class Recorder:
         )
 
     def _reference(self, job: Any, url: str) -> str:
-        """What the rule of `job` says, where it runs `url`: two tags may stand for one digest."""
+        """Return what the rule of `job` says, where it runs `url`: two tags may stand for one digest."""
         references = self._references.get(url, [])
         if len(references) == 1:
             return references[0]
@@ -230,7 +230,7 @@ class Recorder:
             yield self._ended(record, job, record.outputs, JobResult.FAILED)
 
     def _ended(self, record: JobRecord, job: Any, outputs: tuple[OutputRecord, ...], result: JobResult) -> Table:
-        """That `job` ended, with what its own process said of it; its word counts where it can be true."""
+        """Note that `job` ended, with what its own process said of it, as far as that can be true."""
         ended, note = now(), _NO_NOTE
         if record.image:
             self._waiting.get(record.image, {}).pop((record.id, record.attempt), None)
@@ -281,7 +281,7 @@ class Recorder:
         shutil.rmtree(self._notes, ignore_errors=True)
 
     def _ending(self, scheduler: Any, error: BaseException | None) -> Ending:
-        """How the run ended; Snakemake has one error for jobs that failed and for a user who stopped it."""
+        """Return how the run ended; Snakemake has one error for jobs that failed and for a user who stopped it."""
         if error is None:
             return Ending.FINISHED
         stopped = self._is_stopped or isinstance(error, KeyboardInterrupt | SystemExit)
@@ -300,7 +300,7 @@ def _key(job: Any) -> Key:
 
 
 def _output(output: Any) -> OutputRecord:
-    """`output` as it is now; a small file with its hash. A device or a FIFO is not opened: that can do something."""
+    """Return `output` as it is now; a small file with its hash. A device or a FIFO is not opened."""
     path = str(output)
     temporary = not _PASSING.isdisjoint(getattr(output, "flags", ()))
     try:
@@ -315,7 +315,7 @@ def _output(output: Any) -> OutputRecord:
 
 
 def _hashed(path: str) -> tuple[os.stat_result, str]:
-    """The status of the small file at `path` and its SHA-256; none where it is not small or no file any more."""
+    """Return the status of the small file at `path` and its SHA-256; none where it is not small or no file any more."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)

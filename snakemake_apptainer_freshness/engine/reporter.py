@@ -34,7 +34,7 @@ def create(create_report: Callable[..., Any], report_plugin: Any, report_setting
 
 
 def _asked_for(arguments: list[str]) -> bool:
-    """Whether the command line, or a profile that it names, asks for our reporter.
+    """Return whether the command line, or a profile that it names, asks for our reporter.
 
     Snakemake's API can be used by any program: arguments that Snakemake does not understand ask for nothing.
     """

@@ -118,7 +118,7 @@ class Reruns:
         self._save()
 
     def _changed(self, job: Any, files: Iterable[Any]) -> list[Any]:
-        """Those of `files`, which Snakemake says were made with other software, that `job` has to make again."""
+        """Return those of `files`, which Snakemake says were made with other software, that `job` has to make again."""
         changed = [file for file in files if self._is_changed(job, file)]
         if self._concluded:
             self.tell()
@@ -150,7 +150,7 @@ class Reruns:
         return True
 
     def _is_hash_with(self, job: Any, url: str | None, hashed: str) -> bool:
-        """Whether Snakemake's hash of the software of `job` would be `hashed` if its container were `url`."""
+        """Return whether Snakemake's hash of the software of `job` would be `hashed` if its container were `url`."""
         stack_hash = self._workflow.persistence._software_stack_hash  # noqa: SLF001  so that it is Snakemake's own
         return bool(stack_hash(_InContainer(job, url)) == hashed)
 

@@ -48,7 +48,7 @@ class Seam:
         return self.name.rpartition(".")[2]
 
     def is_in(self, owner: Any) -> bool:
-        """Whether `owner`, an object or a class, has this attribute."""
+        """Return whether `owner`, an object or a class, has this attribute."""
         return hasattr(owner, self.attribute)
 
 

@@ -32,13 +32,13 @@ class PinTable(Protocol):
         """Get `references` pinned, which jobs need; raise a FreshnessError where one cannot be."""
 
     def pinned(self, reference: str) -> str:
-        """What the rule that says `reference` runs."""
+        """Return what the rule that says `reference` runs."""
 
     def table(self) -> dict[str, Pinned]:
-        """What is run for every reference that was met."""
+        """Return what is run for every reference that was met."""
 
     def images(self) -> dict[str, Pin]:
-        """What each image file has to be, by the url that rules run."""
+        """Return what each image file has to be, by the url that rules run."""
 
 
 class Session:
@@ -80,10 +80,10 @@ class Session:
         return build()
 
     def named(self, references: list[str]) -> None:
-        """`references` were met for the first time, and nobody was asked for them yet."""
+        """Note that `references` were met for the first time, and no registry was asked for them yet."""
 
     def met(self, references: list[str]) -> None:
-        """`references` were met for the first time, and are pinned now."""
+        """Note that `references` were met for the first time, and are pinned now."""
 
     def pulled(self) -> None:
         """Snakemake has its images; in a dry run it has said which it would fetch."""
@@ -119,7 +119,7 @@ class Session:
         return list(new)
 
     def _explain(self, error: FreshnessError) -> str:
-        """`error`, with the rule and the line of its Snakefile for each reference that it is about."""
+        """Return `error`, with the rule and the line of its Snakefile for each reference that it is about."""
         if not isinstance(error, PinningFailed):
             return str(error)
         reasons = alike({text: why.message for text, why in error.failures.items()})
@@ -127,7 +127,7 @@ class Session:
         return "\n".join([error.headline + ":", *lines, *([error.hint] if error.hint else [])])
 
     def place_of(self, reference: str) -> str:
-        """The rule that names `reference`, and its line in the Snakefile."""
+        """Return the rule that names `reference`, and its line in the Snakefile."""
         first, *others = self._rules_of[reference]
         more = f", and {len(others)} more" if others else ""
         line = self.workflow.linemaps.get(first.snakefile, {}).get(first.lineno, first.lineno)

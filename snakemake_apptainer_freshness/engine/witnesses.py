@@ -62,12 +62,12 @@ class Witnesses:
     heard: TimedResolver | None = None
 
     def listening(self, registries: TagResolver) -> TagResolver:
-        """`registries`, whose answers are heard from now on."""
+        """Return `registries`, whose answers are heard from now on."""
         self.heard = TimedResolver(registries)
         return self.heard
 
     def record(self, reference: str, pinned: Pinned) -> ImageRecord:
-        """All of it about `reference`, for which rules run `pinned`."""
+        """Return all of it about `reference`, for which rules run `pinned`."""
         entry = self.pins.entries.get(reference)
         digest = str(pinned.digest or "")
         record = ImageRecord(reference=reference, pinned=pinned.url, digest=digest)
@@ -101,7 +101,7 @@ class Witnesses:
 
 
 def _sha256(pin: Pin, fact: DiskFact) -> str:
-    """The SHA-256 of a verified image: what its pin names, or what is known of its place."""
+    """Return the SHA-256 of a verified image: what its pin names, or what is known of its place."""
     if pin.content is not None:
         return pin.content.hex
     place = places.load(Path(fact.path))

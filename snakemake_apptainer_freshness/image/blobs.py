@@ -25,7 +25,9 @@ class DamagedBlob(NotComparable):
 
 
 def checked(pieces: Iterable[bytes], digest: Digest, size: int | None, *, limit: int = MAX_SIZE) -> Iterator[bytes]:
-    """`pieces`, as long as they are no more than `size` bytes; they are good if it comes to its end without an error.
+    """Yield `pieces`, as long as they are no more than `size` bytes.
+
+    They are good if it comes to its end without an error.
 
     Where the `size` is not known they are no more than `limit`.
 
@@ -47,7 +49,7 @@ def checked(pieces: Iterable[bytes], digest: Digest, size: int | None, *, limit:
 
 
 def hashed(pieces: Iterable[bytes], algorithm: str) -> str:
-    """What `pieces` hash to, in hex."""
+    """Return what `pieces` hash to, in hex."""
     hasher = hashlib.new(algorithm)
     for piece in pieces:
         hasher.update(piece)
@@ -55,7 +57,7 @@ def hashed(pieces: Iterable[bytes], algorithm: str) -> str:
 
 
 def unpacked(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The tar archive in a blob, in pieces of bounded size.
+    """Return the tar archive in a blob, in pieces of bounded size.
 
     Raises
     ------
@@ -78,7 +80,7 @@ def _chain(start: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """What gzip members one after the other hold; however much a piece unpacks to, it comes in bounded parts."""
+    """Yield what gzip members one after the other hold; however much a piece unpacks to, it comes in bounded parts."""
     member: Any = None
     try:
         for piece in pieces:

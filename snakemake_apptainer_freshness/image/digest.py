@@ -25,7 +25,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The digest that `text` spells.
+        """Return the digest that `text` spells.
 
         Raises
         ------
@@ -39,11 +39,11 @@ class Digest:
 
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Self:
-        """The digest of `data`."""
+        """Return the digest of `data`."""
         return cls(algorithm=algorithm, hex=hashlib.new(algorithm, data).hexdigest())
 
     def matches(self, data: bytes) -> bool:
-        """Whether `data` hashes to this digest."""
+        """Return whether `data` hashes to this digest."""
         return hashlib.new(self.algorithm, data).hexdigest() == self.hex
 
     @property

@@ -60,7 +60,7 @@ def refuse_unwritable(text: str) -> None:
 
 
 def parse_digest(text: str, digest: str) -> Digest:
-    """The digest in the reference `text`."""
+    """Return the digest in the reference `text`."""
     try:
         return Digest.parse(digest)
     except InvalidDigest as error:
@@ -68,7 +68,7 @@ def parse_digest(text: str, digest: str) -> Digest:
 
 
 def split_host(name: str, *, as_docker: bool) -> tuple[str, str]:
-    """The host and the rest of `name`, by ``splitDockerDomain`` of ``normalize.go``, which ``docker://`` follows.
+    """Return the host and the rest of `name`, by ``splitDockerDomain`` of ``normalize.go``.
 
     ``oras://`` follows ``NewRepository`` of go-containerregistry. Were it split as ``docker://`` is,
     ``oras://localhost/x`` would be resolved at one place, and pulled by Apptainer from docker.io.
@@ -86,7 +86,7 @@ def split_host(name: str, *, as_docker: bool) -> tuple[str, str]:
 
 
 def check_repository(text: str, path: str) -> str:
-    """`path`, where each of its components has the form that one must have."""
+    """Return `path`, where each of its components has the form that one must have."""
     for component in path.split("/"):
         if _COMPONENT.fullmatch(component):
             continue
@@ -139,7 +139,7 @@ def check_host(text: str, host: str) -> None:
 
 
 def _is_ipv6(address: str) -> bool:
-    """Whether Go's grammar (hex digits, colons) and ``urlsplit``, which Snakemake calls, both take it."""
+    """Return whether Go's grammar (hex digits, colons) and ``urlsplit``, which Snakemake calls, both take it."""
     if not re.fullmatch(r"[0-9a-fA-F:]+", address):
         return False
     import ipaddress  # few references name one
@@ -152,19 +152,19 @@ def _is_ipv6(address: str) -> bool:
 
 
 def invalid(text: str, rule: str, hint: str = "") -> InvalidReference:
-    """The error for the reference `text`, which breaks `rule`."""
+    """Return the error for the reference `text`, which breaks `rule`."""
     return InvalidReference(f"container reference {shown(text)}: {rule}", hint=hint)
 
 
 def shown(text: str) -> str:
-    """`text` for a message, quoted, with its scheme."""
+    """Return `text` for a message, quoted, with its scheme."""
     scheme = re.match(rf"{SCHEME.pattern}/*", text)
     start = scheme.end() if scheme else 0
     return repr(shown_rest(text[:start]) + shown_rest(text[start:]))
 
 
 def shown_rest(text: str, limit: int = 160) -> str:
-    """`text` for a message: cut short, and without what stands before an ``@``, which may be a password."""
+    """Return `text` for a message: cut short, and without what stands before an ``@``, which may be a password."""
     name, at, digest = text.rpartition("@")
     if not (at and DIGEST_LIKE.fullmatch(digest)):
         name, at, digest = text, "", ""

@@ -165,7 +165,7 @@ class Layers:
                 waiting += node.children.values()
 
     def _resolved(self, parts: list[bytes]) -> list[bytes]:
-        """The same folder, without a symbolic link on the way; what is not there yet stays as it is said."""
+        """Return the same folder, without a symbolic link on the way; what is not there yet stays as it is said."""
         waiting, names, links = parts[::-1], list[bytes](), 0
         nodes: list[Node | None] = [self.root]
         while waiting:
@@ -199,7 +199,7 @@ class Layers:
         return node
 
     def _make(self, names: list[bytes]) -> dict[bytes, Node]:
-        """What is in the folder `names`, which is made where it is not there, and marked as touched."""
+        """Return what is in the folder `names`, which is made where it is not there, and marked as touched."""
         children = self.root.children
         assert children is not None  # noqa: S101  the root is a folder
         for name in names:
@@ -237,7 +237,7 @@ class _Tape:
         return True
 
     def some(self, size: int) -> memoryview:
-        """At most `size` of the next bytes; empty at the end."""
+        """Return at most `size` of the next bytes; empty at the end."""
         if not self._buffer and not self._fill():
             return self._buffer
         part, self._buffer = self._buffer[:size], self._buffer[size:]
@@ -245,7 +245,7 @@ class _Tape:
         return part
 
     def read(self, size: int) -> bytes:
-        """A header, or what belongs to one."""
+        """Return a header, or what belongs to one."""
         self._headers += size
         if self._headers > self._limits.header:
             raise NotComparable("a layer has an unreasonably large header")
@@ -302,7 +302,7 @@ def _hashed(size: int, tape: _Tape) -> bytes:
 
 
 def _cleaned(path: bytes) -> list[bytes]:
-    """The parts of `path` from the root on; ``..`` does not lead out of it (umoci, ``CleanPath``)."""
+    """Return the parts of `path` from the root on; ``..`` does not lead out of it (umoci, ``CleanPath``)."""
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if part == b"..":

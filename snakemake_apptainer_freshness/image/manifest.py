@@ -163,7 +163,7 @@ class Index:
 
 
 def parse(body: bytes, content_type: str | None) -> Manifest | Index:
-    """The manifest or index that `body` spells; `content_type` is the header's value, None without one.
+    """Return the manifest or index that `body` spells; `content_type` is the header's value, None without one.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def platforms(index: Index) -> Mapping[Platform, Digest]:
 
 
 def choose(index: Index, wanted: Platform) -> Descriptor | None:
-    """The entry that Apptainer takes for `wanted`; it may be a nested index. None where there is none."""
+    """Return the entry that Apptainer takes for `wanted`; it may be a nested index. None where there is none."""
     for entry in index.entries:
         if (entry.platform or _DEFAULT_PLATFORM).serves(wanted):
             return entry
@@ -230,7 +230,7 @@ def _members(value: object, where: str, known: tuple[str, ...]) -> dict[str, Any
 
 
 def _media_type(document: Mapping[str, Any], content_type: str | None) -> str:
-    """The one type that the document, its shape and the header agree on."""
+    """Return the one type that the document, its shape and the header agree on."""
     shape = _shape(document)
     header = (content_type or "").partition(";")[0].strip().lower()
     if header not in _KNOWN and header not in _SAYS_NOTHING:
@@ -250,7 +250,7 @@ def _media_type(document: Mapping[str, Any], content_type: str | None) -> str:
 
 
 def _shape(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """The types that a document with these members can have.
+    """Return the types that a document with these members can have.
 
     As ``ValidateUnambiguousManifestFormat`` of containers/image (``internal/manifest/common.go``), only
     stricter: a key that is there counts, whatever its value.
@@ -273,7 +273,7 @@ def _is_version(document: Mapping[str, Any], wanted: int) -> bool:
 
 
 def _is_integer(value: object) -> TypeGuard[int]:
-    """Whether JSON would call `value` an integer; Python calls true one, too."""
+    """Return whether JSON would call `value` an integer; Python calls true one, too."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -322,7 +322,7 @@ def _size(members: Mapping[str, Any], where: str) -> int:
 
 
 def _platform(value: object, where: str) -> Platform | None:
-    """The platform of an entry; one that no machine can ask for is ``unknown/unknown``, as an attestation's.
+    """Return the platform of an entry; one that no machine can ask for is ``unknown/unknown``, as an attestation's.
 
     A variant that cannot be spelled is dropped and the entry kept: Apptainer, which asks for none, would take
     it.
@@ -368,7 +368,7 @@ def _optional_media_type(members: Mapping[str, Any], key: str, where: str) -> st
 
 
 def _string(members: Mapping[str, Any], key: str, where: str) -> str:
-    """The string under `key`; empty where there is none."""
+    """Return the string under `key`; empty where there is none."""
     value = members.get(key)
     if value is None:
         return ""
@@ -382,6 +382,6 @@ def _join(where: str, key: str) -> str:
 
 
 def _name(value: object) -> str:
-    """What JSON calls a value of this type."""
+    """Return what JSON calls a value of this type."""
     names = {bool: "a truth value", int: "a number", float: "a number", str: "a string", list: "a list"}
     return names.get(type(value), "null or missing" if value is None else "an object")

@@ -36,7 +36,7 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The platform that `text` spells, such as ``linux/arm64/v8``.
+        """Return the platform that `text` spells, such as ``linux/arm64/v8``.
 
         Raises
         ------
@@ -53,12 +53,12 @@ class Platform:
 
     @classmethod
     def here(cls) -> Self:
-        """The platform whose images Apptainer would run on this machine."""
+        """Return the platform whose images Apptainer would run on this machine."""
         machine = os.uname().machine
         return cls(os="linux", architecture=_GO_ARCHITECTURE.get(machine, machine))
 
     def serves(self, wanted: "Platform") -> bool:
-        """Whether an image of this platform is what a request for `wanted` gets.
+        """Return whether an image of this platform is what a request for `wanted` gets.
 
         Apptainer 1.4 takes the first entry with equal os and architecture, and looks at the variant only if
         asked.

@@ -163,7 +163,7 @@ class Reference:
 
 
 def is_shell_safe(text: str) -> bool:
-    """Whether all of `text` may be written into a rule: one plain word to a shell, no option, no template.
+    """Return whether all of `text` may be written into a rule: one plain word to a shell, no option, no template.
 
     The characters are those that :func:`shlex.quote` leaves unquoted, and the brackets of an IPv6 host at
     their one place: Apptainer gets a ``docker://`` or ``oras://`` reference as one argument, past any shell.
@@ -172,7 +172,7 @@ def is_shell_safe(text: str) -> bool:
 
 
 def parse(text: str) -> Reference:
-    """The reference that `text` spells.
+    """Return the reference that `text` spells.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def _parsed(text: str) -> Reference:
 
 
 def _split_scheme(text: str) -> tuple[Scheme, str]:
-    """The scheme and what stands behind its ``:`` or ``://``.
+    """Return the scheme and what stands behind its ``:`` or ``://``.
 
     Without a scheme it is a local file, as ``is_local_file`` of ``snakemake/common/__init__.py`` says.
     """
@@ -217,7 +217,10 @@ def _split_scheme(text: str) -> tuple[Scheme, str]:
 
 
 def docker_meant(text: str) -> str:
-    """The ``docker://`` reference that `text` looks like, which lacks the scheme; empty where it looks like a file."""
+    """Return the ``docker://`` reference that `text` looks like, which lacks the scheme.
+
+    Empty where it looks like a file.
+    """
     first, _, _ = text.partition("/")
     if text.endswith(_IMAGE_SUFFIXES) or not (":" in text or "." in first):
         return ""

@@ -61,11 +61,11 @@ class Node:
 
     @classmethod
     def made_folder(cls, layer: int = 0) -> Self:
-        """A folder that nothing describes."""
+        """Return a folder that nothing describes."""
         return cls(kind=FileType.FOLDER, mode=0o755, children={}, implied=True, layer=layer)
 
     def walk(self) -> "Iterator[tuple[bytes, Node]]":
-        """Every path below this folder, without a leading slash; folders before what is in them."""
+        """Yield every path below this folder, without a leading slash; folders before what is in them."""
         waiting = [(b"", self)]
         while waiting:
             path, node = waiting.pop()
@@ -76,6 +76,6 @@ class Node:
 
 
 def shown(path: bytes) -> str:
-    """`path` for a person: with its leading slash, on one line, not too long."""
+    """Return `path` for a person: with its leading slash, on one line, not too long."""
     text = redact("/" + path.decode("utf-8", "replace").replace("\n", "\\n").replace("\t", "\\t"))
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"

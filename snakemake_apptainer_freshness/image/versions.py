@@ -26,7 +26,7 @@ class TagVersion:
     rest: str
 
     def is_comparable(self, other: "TagVersion") -> bool:
-        """Whether `other` has the same scheme."""
+        """Return whether `other` has the same scheme."""
         if self.prefix != other.prefix:
             return False
         if self.build >= 0 or other.build >= 0:
@@ -35,7 +35,7 @@ class TagVersion:
 
 
 def parse(tag: str) -> TagVersion | None:
-    """The version that `tag` reads as; None where it reads as none."""
+    """Return the version that `tag` reads as; None where it reads as none."""
     match = _TAG.fullmatch(tag)
     if match is None or match["rest"][:1] not in ("", "-", "_"):  # what comes before 1.0rc1, its project alone knows
         return None
@@ -50,7 +50,7 @@ def parse(tag: str) -> TagVersion | None:
 
 
 def newer(tag: str, tags: Iterable[str]) -> list[str]:
-    """Those of `tags` that have a newer version than `tag` in its scheme, the newest first; of a version one tag.
+    """Return the `tags` that have a newer version than `tag` in its scheme, the newest first; of a version one.
 
     Of several builds of one version the last one is given.
     """

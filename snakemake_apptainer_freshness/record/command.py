@@ -29,7 +29,7 @@ _SHORTEST_SECRET: Final = 6
 
 
 def kept(arguments: Sequence[str], environment: Mapping[str, str], *, ours: str) -> tuple[str, ...]:
-    """What may be kept of `arguments`; `environment` is where they may have their secrets from.
+    """Return what may be kept of `arguments`; `environment` is where they may have their secrets from.
 
     The entry of ``--config`` that `ours` names is left out: it is nobody's but our own.
     """
@@ -66,7 +66,10 @@ def _without_secrets(argument: str, secrets: Sequence[str]) -> str:
 
 
 def _cut(argument: str) -> str:
-    """`argument` up to the first value whose name is that of a secret; in time that grows with its length alone."""
+    """Return `argument` up to the first value whose name is that of a secret.
+
+    In time that grows with its length alone.
+    """
     for word in _WORD.finditer(argument):
         if _SECRET.search(argument, word.start(), word.end()) is None:
             continue

@@ -56,7 +56,7 @@ class MainProcess:
 
 
 def head(run: Run, process: MainProcess) -> Table:
-    """The head of the record of `run`, which `process` makes."""
+    """Return the head of the record of `run`, which `process` makes."""
     table = {
         "id": run.id,
         "started": run.started,
@@ -87,17 +87,17 @@ def _runtime_table(runtime: RuntimeSettings) -> Table:
 
 
 def image(record: ImageRecord) -> Table:
-    """That `record` is one of the run's images."""
+    """Return the event that `record` is one of the run's images."""
     return {"event": "image"} | {key: value for key, value in asdict(record).items() if value}
 
 
 def repository(source: WorkflowSource, *, lock_committed: bool | None) -> Table:
-    """That the workflow is `source`, and whether the lock's bytes are in that commit."""
+    """Return the event that the workflow is `source`, and whether the lock's bytes are in that commit."""
     return {"event": "repository", "commit": source.commit, "dirty": source.dirty, "lock_committed": lock_committed}
 
 
 def job_started(job: JobRecord) -> Table:
-    """That `job` was handed to its executor."""
+    """Return the event that `job` was handed to its executor."""
     table: dict[str, Any] = {
         "event": "job-started",
         "at": job.started,
@@ -116,7 +116,7 @@ def job_started(job: JobRecord) -> Table:
 
 
 def job_ended(job: JobRecord, *, ran: str = "") -> Table:
-    """That `job`, whose start was written, ended; `ran` is when it began on its own host, where that is known."""
+    """Return the event that `job` ended; `ran` is when it began on its own host, where that is known."""
     table: dict[str, Any] = {
         "event": "job-ended",
         "at": job.ended,
@@ -136,7 +136,7 @@ def _output(output: OutputRecord) -> Table:
 
 
 def run_ended(ending: Ending, at: str) -> Table:
-    """That the run ended."""
+    """Return the event that the run ended."""
     return {"event": "run-ended", "at": at, "ending": ending}
 
 
@@ -204,7 +204,7 @@ class RecordReader:
         take(self, table)
 
     def done(self) -> Run:
-        """All that was read."""
+        """Return all that was read."""
         return replace(
             self.run, images=tuple(self._images), jobs=tuple(JobRecord(**job) for job in self._jobs.values())
         )

@@ -30,7 +30,10 @@ class Commit:
 
 
 def commit_of(snakefile: Path, lock: Path, content: bytes | None) -> Commit:
-    """The commit that the workflow of `snakefile` is at; `content` is what its `lock` file holds, None without one."""
+    """Return the commit that the workflow of `snakefile` is at.
+
+    `content` is what its `lock` file holds, None without one.
+    """
     name = _git(snakefile.parent, "rev-parse", "--verify", "--quiet", "HEAD")
     if name is None:
         return Commit()
@@ -52,14 +55,17 @@ def committed_content(file: Path) -> bytes | None:
 
 
 def _is_committed(lock: Path, content: bytes) -> bool | None:
-    """Whether the commit of the repository that `lock` lies in has these bytes for it; None where it lies in none."""
+    """Return whether the commit of the repository that `lock` lies in has these bytes for it.
+
+    None where it lies in none.
+    """
     if _git(lock.parent, "rev-parse", "--verify", "--quiet", "HEAD") is None:
         return None
     return committed_content(lock) == content
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
-    """What git prints in `folder`; None where it fails."""
+    """Return what git prints in `folder`; None where it fails."""
     try:
         answer = subprocess.run(
             ["git", *_CALM, *arguments],

@@ -39,12 +39,12 @@ _SHOWN: Final = 3
 
 
 def folder_of(workdir: Path) -> Path:
-    """Where the records of `workdir` lie."""
+    """Return where the records of `workdir` lie."""
     return workdir / FOLDER
 
 
 def identifiers(folder: Path) -> list[str]:
-    """The runs that have a record in `folder`, oldest first.
+    """Return the runs that have a record in `folder`, oldest first.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def identifiers(folder: Path) -> list[str]:
 
 
 def read_all(workdir: Path) -> list[Run]:
-    """The runs that left a record in `workdir`, oldest first; a damaged record is a run with a problem.
+    """Return the runs that left a record in `workdir`, oldest first; a damaged record is a run with a problem.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def read_all(workdir: Path) -> list[Run]:
 
 
 def read(path: Path) -> Run:
-    """The run whose record is the file `path`, as far as it can be read.
+    """Return the run whose record is the file `path`, as far as it can be read.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _parse(path: Path, file: BinaryIO) -> Run:
 
 
 def _lines(file: BinaryIO, sha256: "hashlib._Hash") -> Iterator[bytes]:
-    """The lines of `file`; everything goes into `sha256`, and what is too long is cut where it is too long."""
+    """Yield the lines of `file`; everything goes into `sha256`, and what is too long is cut where it is too long."""
     size = 0
     while (line := file.readline(RECORDS.line)) and size < RECORDS.size:
         size += len(line)
@@ -146,7 +146,7 @@ _CUT: Final = "it is cut short"
 
 
 def head_of(line: bytes) -> RecordReader:
-    """What the first line of a record says; raises as :meth:`.Reading.of` does."""
+    """Return what the first line of a record says; raises as :meth:`.Reading.of` does."""
     return RecordReader.of(_loaded(_whole(line) + b"]}"))
 
 
@@ -198,7 +198,7 @@ def _told(damage: list[str]) -> str:
 
 
 def _only_named(path: Path, problem: str, sha256: str) -> Run:
-    """What is known of a run whose record cannot be read."""
+    """Return what is known of a run whose record cannot be read."""
     return Run(
         id=path.name.removesuffix(SUFFIX),
         started="",
@@ -217,7 +217,7 @@ def _only_named(path: Path, problem: str, sha256: str) -> Run:
 
 
 def goes_on(path: Path) -> bool:
-    """Whether the run of the record `path` is under way on this host, told by the record's first and last bytes.
+    """Return whether the run of the record `path` is under way on this host, told by the record's first and last bytes.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def goes_on(path: Path) -> bool:
 
 
 def this_process() -> MainProcess:
-    """This process, as the head of a record names it."""
+    """Return this process, as the head of a record names it."""
     return MainProcess(pid=os.getpid(), ticks=_ticks(os.getpid()) or 0)
 
 
@@ -260,7 +260,7 @@ class Break:
 
 
 def chain(runs: Sequence[Run]) -> list[Break]:
-    """Where the chain of the records of one work directory is broken; `runs` are all of them, oldest first.
+    """Return where the chain of the records of one work directory is broken; `runs` are all of them, oldest first.
 
     The newest record is vouched for by nothing. A run that began while others were under way names the newest record
     that had ended by then.
@@ -273,7 +273,7 @@ def chain(runs: Sequence[Run]) -> list[Break]:
 
 
 def _broken(run: Run, earlier: Sequence[Run]) -> str:
-    """What is wrong with the link from `run` to those before it; empty where it holds."""
+    """Return what is wrong with the link from `run` to those before it; empty where it holds."""
     if not earlier:
         return f"the record before it, of SHA-256 {run.previous}, is gone" if run.previous else ""
     for other in reversed(earlier):

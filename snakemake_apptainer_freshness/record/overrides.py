@@ -114,7 +114,7 @@ def settings_of(arguments: str, environment: Mapping[str, str], *, folder: str) 
 
 
 def _bounded(overrides: tuple[Override, ...]) -> tuple[Override, ...]:
-    """`overrides`, the last of which stands for all that a record has no room for: they may be over anything."""
+    """Return `overrides`; the last stands for all that a record has no room for: they may be over anything."""
     if len(overrides) <= RECORDS.arguments:
         return overrides
     rest = Override(kind=OverrideKind.OVERLAY, path="/", source="", by="more than a record holds")
@@ -220,7 +220,7 @@ def _mounts(value: str) -> Iterator[tuple[str, str]]:
 
 
 def _expanded(value: str, environment: Mapping[str, str]) -> str:
-    """`value` as the shell makes it of variables and of a tilde at the start of a path."""
+    """Return `value` as the shell makes it of variables and of a tilde at the start of a path."""
     value = _NAME.sub(lambda match: environment.get(match["braced"] or match["plain"], ""), value)
     home = environment.get("HOME", "~")
     return re.sub(r"(?<![^:,=])~(?=[/:,]|$)", lambda _: home, value)
@@ -243,7 +243,7 @@ def over_programs(overrides: Iterable[Override]) -> Iterator[str]:
 
 
 def is_open(path: str) -> bool:
-    """Whether only a shell could say which path this is."""
+    """Return whether only a shell could say which path this is."""
     return any(mark in path for mark in "$`*?[{")
 
 

@@ -61,7 +61,7 @@ class Seal:
 
 
 def seal_of(record: Path) -> Path:
-    """Where the seal of `record` lies."""
+    """Return where the seal of `record` lies."""
     return record.with_name(record.name + SUFFIX)
 
 
@@ -151,7 +151,7 @@ def check(run: Run, allowed: Path | None) -> Seal | None:
 
 
 def _signers(signature: Path, allowed: Path) -> Sequence[str]:
-    """The allowed signers whose key made `signature`."""
+    """Return the allowed signers whose key made `signature`."""
     with _started(["find-principals", "-s", str(signature), "-f", str(allowed)]) as process:
         told, _ = process.communicate()
     return told.decode("utf-8", "replace").splitlines() if process.returncode == 0 else ()
@@ -178,7 +178,7 @@ class _Answer:
 
 
 def _answer(arguments: Sequence[str], record: Path, sha256: str, *, patient: bool = False) -> _Answer | None:
-    """What ``ssh-keygen -Y`` says of the bytes of `record`; None where these have another `sha256` by now.
+    """Return what ``ssh-keygen -Y`` says of the bytes of `record`; None where these have another `sha256` by now.
 
     It gets as long as a person needs who types a passphrase or touches a token where this is `patient`.
     """
@@ -200,7 +200,7 @@ def _answer(arguments: Sequence[str], record: Path, sha256: str, *, patient: boo
 
 @contextlib.contextmanager
 def _started(arguments: Sequence[str], *, patient: bool = False) -> "Iterator[subprocess.Popen[bytes]]":
-    """A process ``ssh-keygen -Y``, which is over at the end of the block."""
+    """Provide a process ``ssh-keygen -Y``, which is over at the end of the block."""
     try:
         process = subprocess.Popen(
             ["ssh-keygen", "-Y", *arguments],
@@ -227,7 +227,7 @@ def _started(arguments: Sequence[str], *, patient: bool = False) -> "Iterator[su
 
 @contextlib.contextmanager
 def _file_of_our_own(content: bytes) -> Iterator[Path]:
-    """A file with `content` that no other user can change."""
+    """Provide a file with `content` that no other user can change."""
     with tempfile.NamedTemporaryFile(prefix="apptainer-freshness-", suffix=SUFFIX) as file:
         file.write(content)
         file.flush()

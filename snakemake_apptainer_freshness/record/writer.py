@@ -107,7 +107,7 @@ def _dumped(table: Table) -> bytes:
 
 
 def new_id(folder: Path) -> str:
-    """A name for a new run with its record in `folder`, later than all that lie there, whatever the clock says."""
+    """Return a name for a new run with its record in `folder`, later than all that lie there."""
     stamp = datetime.now(UTC)
     newest = next(reversed(identifiers(folder)), "")
     if newest >= stamp.strftime(_STAMP):
@@ -117,7 +117,7 @@ def new_id(folder: Path) -> str:
 
 
 def newest_hash(folder: Path) -> str:
-    """The SHA-256 of the newest record in `folder`; empty where there is none. A run under way has none yet."""
+    """Return the SHA-256 of the newest record in `folder`; empty where there is none. A run under way has none yet."""
     for name in reversed(identifiers(folder)):
         path = folder / (name + SUFFIX)
         with contextlib.suppress(NotAFile, OSError):

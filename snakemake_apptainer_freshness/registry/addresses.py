@@ -45,7 +45,7 @@ ANYWHERE: Final = frozenset({Zone.PRIVATE, Zone.PUBLIC})
 
 
 def zone(address: Address) -> Zone:
-    """The zone of `address`."""
+    """Return the zone of `address`."""
     inner = embedded(address)
     if inner is not None:
         return zone(inner)
@@ -61,7 +61,7 @@ def zone(address: Address) -> Zone:
 
 
 def embedded(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 `address` stands for, if it does."""
+    """Return the IPv4 address that an IPv6 `address` stands for, if it does."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address.ipv4_mapped is not None:
@@ -75,7 +75,7 @@ def embedded(address: Address) -> ipaddress.IPv4Address | None:
 
 
 def literal(host: str) -> Address | None:
-    """The address that `host` spells; None where it is a name."""
+    """Return the address that `host` spells; None where it is a name."""
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -107,7 +107,7 @@ Decision = Basic | Bearer | FetchToken
 
 
 def parse(values: Iterable[str]) -> tuple[Challenge, ...]:
-    """The challenges in the values of ``WWW-Authenticate`` headers.
+    """Return the challenges in the values of ``WWW-Authenticate`` headers.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def _one_challenge(value: str, position: int) -> tuple[Challenge, int]:
 
 
 def realm(challenges: Iterable[Challenge]) -> Url | None:
-    """Where the first ``Bearer`` challenge wants a token to be asked for; None without one.
+    """Return where the first ``Bearer`` challenge wants a token to be asked for; None without one.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def decide(
     realm_zone: Zone | None,
     token_hosts: frozenset[str] = frozenset(),
 ) -> Decision:
-    """What to do about `challenges`, which `answered_by` sent when `registry` was asked about `repository`.
+    """Return what to do about `challenges`, which `answered_by` sent when `registry` was asked about `repository`.
 
     `registry_zone` and `realm_zone` are where the two hosts' addresses lie, None where only a proxy knows.
     `token_hosts` are the hosts that the user listed.
@@ -256,7 +256,10 @@ def refuse_realm(realm: Origin, registry: Origin, zones: tuple[Zone | None, Zone
 
 
 def may_see_logins(realm: Origin, *, registry: Origin, token_hosts: frozenset[str]) -> bool:
-    """Whether `realm` may see a login of `registry`, by name; private addresses are :func:`decide`'s business."""
+    """Return whether `realm` may see a login of `registry`, by name.
+
+    Private addresses are :func:`decide`'s business.
+    """
     return (
         realm.host == registry.host
         or realm.host in TOKEN_SERVICES.get(registry.host, frozenset())
@@ -270,7 +273,7 @@ def _with_query(url: Url, query: Mapping[str, str]) -> Url:
 
 
 def read_token(body: bytes) -> tuple[str, float]:
-    """The token in a token service's answer, and how many seconds it lives.
+    """Return the token in a token service's answer, and how many seconds it lives.
 
     Raises
     ------

@@ -75,10 +75,10 @@ class Sink(Protocol):
     """Takes a blob in pieces."""
 
     def restart(self) -> None:
-        """What comes next is the blob's first piece, perhaps once more."""
+        """Begin anew: what comes next is the blob's first piece, perhaps once more."""
 
     def __call__(self, piece: bytes) -> None:
-        """The next piece."""
+        """Take the next piece."""
 
 
 class Client:
@@ -101,7 +101,9 @@ class Client:
         self._lock = threading.Lock()
 
     def head(self, place: Repository, name: str) -> Digest | None:
-        """The digest that the registry says `name` (a tag or a digest) has; None where it does not say, or not well.
+        """Return the digest that the registry says `name` (a tag or a digest) has.
+
+        None where it does not say, or not well.
 
         Raises
         ------
@@ -117,7 +119,7 @@ class Client:
         return _digest(answer.headers.get("docker-content-digest", ""))
 
     def fetch(self, place: Repository, name: str) -> Document:
-        """What the registry serves as `name`, a tag or a digest.
+        """Return what the registry serves as `name`, a tag or a digest.
 
         Raises
         ------
@@ -152,7 +154,7 @@ class Client:
             raise self._failure(place, str(digest), answer)
 
     def tags(self, place: Repository) -> TagList:
-        """The tags of a repository, page after page, so many pages as the limits allow.
+        """Return the tags of a repository, page after page, so many pages as the limits allow.
 
         Where the next page is, the registry says; it is asked for only where that is a page of this list.
 
@@ -193,7 +195,7 @@ class Client:
     # --- https or http ---------------------------------------------------------------------------------------------
 
     def _with_scheme(self, place: Repository, ask: Callable[[Origin], HttpResponse]) -> HttpResponse:
-        """The answer by https; for an insecure place by http where https fails, which is found out once."""
+        """Return the answer by https; for an insecure place by http where https fails, which is found out once."""
         if not place.insecure:
             return ask(urls.origin_of("https", place.api_host))
         with self._lock:
@@ -287,7 +289,7 @@ class Client:
         return DamagedAnswer(f"{what}: the registry answered with status {answer.status}")
 
     def _not_found(self, place: Repository, name: str, what: str, answer: HttpResponse) -> NotFound:
-        """Which is missing, the repository or the tag; the one page of tags that tells is asked for once."""
+        """Return which is missing, the repository or the tag; the one page of tags that tells is asked for once."""
         spelling = "check the spelling, or whether it was deleted"
         if "NAME_UNKNOWN" in _error_codes(answer.body):
             return NotFound(f"{what}: the registry has no repository of this name", hint=spelling)
@@ -303,7 +305,7 @@ class Client:
         return NotFound(f"{what}: the registry has no tag of this name", hint=hint)
 
     def _first_tags(self, place: Repository) -> list[str] | None:
-        """The first tags of a repository; None where it does not exist. Further pages are not asked for."""
+        """Return the first tags of a repository; None where it does not exist. Further pages are not asked for."""
         path = f"/v2/{place.repository}/tags/list?n={_TAGS}"
         try:
             answer = self._with_scheme(
@@ -318,7 +320,7 @@ class Client:
 
 
 def verified(place: Repository, wanted: Digest | None, body: bytes) -> Digest:
-    """The digest of `body`, which was served as `wanted`, if under a digest at all.
+    """Return the digest of `body`, which was served as `wanted`, if under a digest at all.
 
     Raises
     ------
@@ -335,7 +337,7 @@ def verified(place: Repository, wanted: Digest | None, body: bytes) -> Digest:
 
 
 def _tag_names(place: Repository, body: bytes) -> list[str]:
-    """The names in a page of tags; what has not the form of a tag is left out (some registries list digests)."""
+    """Return the names in a page of tags; what has not the form of a tag is left out (some registries list digests)."""
     try:
         tags = json.loads(body)["tags"] or []
         return [tag for tag in tags if isinstance(tag, str) and TAG.fullmatch(tag)]
@@ -351,7 +353,7 @@ def _digest(text: str) -> Digest | None:
 
 
 def _error_codes(body: bytes) -> frozenset[str]:
-    """The codes of an error answer (distribution specification, error codes)."""
+    """Return the codes of an error answer (distribution specification, error codes)."""
     try:
         errors = json.loads(body)["errors"]
         return frozenset(str(error["code"]) for error in errors)

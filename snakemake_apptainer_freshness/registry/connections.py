@@ -34,7 +34,7 @@ class Deadline(threading.local):
     ended: bool = False
 
     def clip(self, timeout: float | None) -> float:
-        """The seconds that a wait of `timeout` may take."""
+        """Return the seconds that a wait of `timeout` may take."""
         left = self.at - time.monotonic()
         if left <= 0:
             raise httpcore.ReadTimeout("the whole answer took too long")
@@ -106,7 +106,7 @@ class HostNames:
         self._lock = threading.Lock()
 
     def of(self, host: str) -> tuple[str, ...]:
-        """The addresses of `host`, which may be one.
+        """Return the addresses of `host`, which may be one.
 
         Raises
         ------
@@ -147,7 +147,7 @@ def vet(host: str, found: Iterable[str], zones: frozenset[Zone]) -> None:
 
 
 def look_up(host: str, timeout: float) -> tuple[str, ...]:
-    """The addresses of `host`. The system's resolver cannot be interrupted, so a thread waits for it in our place."""
+    """Return the addresses of `host`. A thread waits: the system's resolver cannot be interrupted."""
     results: queue.SimpleQueue[list[Any] | OSError | UnicodeError] = queue.SimpleQueue()
 
     def ask() -> None:

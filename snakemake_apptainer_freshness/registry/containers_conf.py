@@ -74,7 +74,7 @@ class RegistryConf:
     mirrors: tuple[Mirror, ...] = ()
 
     def matches(self, name: str) -> bool:
-        """Whether `name`, as in ``quay.io/team/tool``, lies under the prefix."""
+        """Return whether `name`, as in ``quay.io/team/tool``, lies under the prefix."""
         if self.prefix.startswith("*."):
             host = name.partition("/")[0].partition(":")[0]
             return host.endswith(self.prefix[1:])
@@ -82,7 +82,7 @@ class RegistryConf:
         return name.startswith(self.prefix) and (not rest or rest[0] in "/:@")
 
     def rewrite(self, name: str, location: str) -> str:
-        """`name` with `location` in the place of the prefix."""
+        """Return `name` with `location` in the place of the prefix."""
         if not location:
             return name
         if self.prefix.startswith("*."):
@@ -99,12 +99,12 @@ class RegistriesConf:
     everything_insecure: bool = False
 
     def find(self, name: str) -> RegistryConf | None:
-        """The entry with the longest prefix that `name` lies under."""
+        """Return the entry with the longest prefix that `name` lies under."""
         found = [registry for registry in self.registries if registry.matches(name)]
         return max(found, key=lambda registry: len(registry.prefix), default=None)
 
     def places(self, host: str, repository: str, *, by_digest: bool) -> tuple[Repository, ...]:
-        """Where ``host/repository`` is asked for, in order; `by_digest` where a digest is wanted, not a tag.
+        """Return where ``host/repository`` is asked for, in order; `by_digest` where a digest is wanted, not a tag.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class RegistriesConf:
         )
 
     def download_place(self, host: str, repository: str) -> Repository:
-        """Where Apptainer would download ``host/repository`` from."""
+        """Return where Apptainer would download ``host/repository`` from."""
         registry = self.find(host)
         if registry is None or not registry.mirrors:
             return Repository(host=host, repository=repository, insecure=self.everything_insecure)
@@ -146,7 +146,7 @@ class RegistriesConf:
 
 
 def load(environ: Mapping[str, str], *, system_folder: Path = SYSTEM_FOLDER) -> RegistriesConf:
-    """The configuration of this machine and user.
+    """Return the configuration of this machine and user.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def load(environ: Mapping[str, str], *, system_folder: Path = SYSTEM_FOLDER) -> 
 
 
 def parse(text: str, source: str) -> tuple[RegistryConf, ...]:
-    """The entries that `text` spells; `source` names the file, for errors.
+    """Return the entries that `text` spells; `source` names the file, for errors.
 
     Raises
     ------
@@ -292,7 +292,7 @@ def _drop_ins(folder: Path) -> list[Path]:
 
 
 def is_local(host: str) -> bool:
-    """Whether go-containerregistry takes plain http for granted at `host` (``pkg/name/registry.go``, ``Scheme``)."""
+    """Return whether go-containerregistry takes plain http for granted at `host` (``pkg/name/registry.go``)."""
     name = host.partition(":")[0]
     try:
         private = any(ipaddress.ip_address(name) in network for network in _RFC_1918)
@@ -308,7 +308,7 @@ def is_local(host: str) -> bool:
 
 
 def no_https(environ: Mapping[str, str]) -> bool:
-    """Whether ``--no-https`` is set by the environment: what Go's ``strconv.ParseBool`` takes for true."""
+    """Return whether ``--no-https`` is set by the environment: what Go's ``strconv.ParseBool`` takes for true."""
     return is_on(environ, "APPTAINER_NOHTTPS", "SINGULARITY_NOHTTPS")
 
 

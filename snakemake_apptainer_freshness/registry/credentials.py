@@ -46,7 +46,7 @@ _NOT_FOUND: Final = "credentials not found"
 
 
 def ask_helper(helper: str, key: str, *, environ: Mapping[str, str], limits: Limits) -> Login | None:
-    """The login that ``docker-credential-<helper> get`` has for `key`; None where it has none.
+    """Return the login that ``docker-credential-<helper> get`` has for `key`; None where it has none.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def ask_helper(helper: str, key: str, *, environ: Mapping[str, str], limits: Lim
 
 
 def _run(program: str, key: str, environ: Mapping[str, str], limits: Limits) -> tuple[int, bytes]:
-    """Exit status and output of a helper, which is killed with its children when it takes too much."""
+    """Return exit status and output of a helper, which is killed with its children when it takes too much."""
     try:
         process = subprocess.Popen(
             [program, "get"],
@@ -100,7 +100,7 @@ def _run(program: str, key: str, environ: Mapping[str, str], limits: Limits) -> 
 
 
 def _talk(process: "subprocess.Popen[bytes]", key: str, program: str, limits: Limits) -> bytes:
-    """All that the helper writes to its standard output, having read `key`."""
+    """Return all that the helper writes to its standard output, having read `key`."""
     assert process.stdin is not None  # noqa: S101  asked for with PIPE
     assert process.stdout is not None  # noqa: S101
     with contextlib.suppress(BrokenPipeError):
@@ -159,7 +159,7 @@ class Credentials:
         self._lock = threading.Lock()
 
     def find(self, place: Repository) -> Login | None:
-        """The login that Apptainer would use for `place`.
+        """Return the login that Apptainer would use for `place`.
 
         Raises
         ------
@@ -169,7 +169,10 @@ class Credentials:
         return from_environment(self._environ) or self._usable(self._read(), place)
 
     def elsewhere(self, place: Repository) -> str:
-        """Where there is a login for `place` that does not help Apptainer, as the end of a sentence; or nothing."""
+        """Return where there is a login for `place` that does not help Apptainer, as the end of a sentence.
+
+        Or nothing.
+        """
         try:
             file = self._read()
             if self._usable(file, place) is not None:
@@ -197,7 +200,7 @@ class Credentials:
             return self._file
 
     def _usable(self, file: LoginFile, place: Repository) -> Login | None:
-        """A login that serves both of Apptainer's libraries: one resolves, the other one downloads."""
+        """Return a login that serves both of Apptainer's libraries: one resolves, the other one downloads."""
         login = self._for_resolving(file, place)
         return login if login is not None and self._for_download(file, place) is not None else None
 
@@ -230,7 +233,7 @@ class Credentials:
 
 
 def _parents(place: Repository) -> tuple[str, ...]:
-    """``host/team/tool``, ``host/team``, ``host``."""
+    """Return ``host/team/tool``, ``host/team``, ``host``."""
     parts = place.repository.split("/")
     return tuple("/".join([place.host, *parts[:count]]) for count in range(len(parts), -1, -1))
 
@@ -240,7 +243,7 @@ def _by_host(file: LoginFile, host: str) -> Login | None:
 
 
 def is_key_of(key: str, host: str) -> bool:
-    """Whether `key`, which may be a URL or have a path, is one of `host` (docker/cli, ``ConvertToHostname``)."""
+    """Return whether `key`, which may be a URL or have a path, is one of `host` (docker/cli, ``ConvertToHostname``)."""
     return key.removeprefix("http://").removeprefix("https://").partition("/")[0] == host
 
 
@@ -254,7 +257,7 @@ def config_folder(environ: Mapping[str, str], name: str = ".apptainer") -> Path 
 
 
 def login_file(environ: Mapping[str, str]) -> Path | None:
-    """The one file that Apptainer reads.
+    """Return the one file that Apptainer reads.
 
     Where ``APPTAINER_CONFIGDIR`` is set, it stands for ``~/.docker``, too: the second file is ``config.json`` in it.
     """
@@ -268,7 +271,7 @@ def login_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def read(path: Path) -> LoginFile:
-    """The logins in the file at `path`; none where it does not exist.
+    """Return the logins in the file at `path`; none where it does not exist.
 
     Raises
     ------
@@ -288,7 +291,7 @@ def read(path: Path) -> LoginFile:
 
 
 def parse(content: bytes, source: str) -> LoginFile:
-    """The logins that `content` spells, the text of a Docker configuration file; `source` names it, for errors.
+    """Return the logins that `content` spells, the text of a Docker configuration file; `source` names it, for errors.
 
     Raises
     ------
@@ -318,7 +321,7 @@ def parse(content: bytes, source: str) -> LoginFile:
 
 
 def from_environment(environ: Mapping[str, str]) -> Login | None:
-    """User name and password, each from the first of its variables that is set, as Apptainer takes them."""
+    """Return user name and password, each from the first of its variables that is set, as Apptainer takes them."""
     username = next((value for prefix in _PREFIXES if (value := environ.get(f"{prefix}_USERNAME"))), "")
     password = next((value for prefix in _PREFIXES if (value := environ.get(f"{prefix}_PASSWORD"))), "")
     if not username or not password:
@@ -327,7 +330,7 @@ def from_environment(environ: Mapping[str, str]) -> Login | None:
 
 
 def ignored_files(environ: Mapping[str, str]) -> list[tuple[str, Path]]:
-    """Where other tools keep logins, which Apptainer does not read; each with what a person calls it."""
+    """Return where other tools keep logins, which Apptainer does not read; each with what a person calls it."""
     home = environ.get("HOME", "")
     found = []
     if file := environ.get("REGISTRY_AUTH_FILE"):
@@ -343,7 +346,10 @@ def ignored_files(environ: Mapping[str, str]) -> list[tuple[str, Path]]:
 
 
 def _login(value: object, key: str, source: str) -> Login | None:
-    """One entry of ``auths``; None for an empty one, which Docker leaves behind where a helper has the secret."""
+    """Return one entry of ``auths``.
+
+    None for an empty one, which Docker leaves behind where a helper has the secret.
+    """
     if not isinstance(value, dict):
         raise _invalid(source, f"the login for {key[:80]!r} is not an object")
     texts = {name: "" if value.get(name) is None else value[name] for name in _LOGIN_KEYS}

@@ -75,7 +75,7 @@ class LibrarySource:
         self._system_remotes = tuple(system_remotes)
 
     def resolve(self, reference: Reference) -> Entry:
-        """The pin of `reference` for this machine's architecture.
+        """Return the pin of `reference` for this machine's architecture.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class LibrarySource:
         )
 
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
-        """What the library says now of `reference`."""
+        """Return what the library says now of `reference`."""
         pin = entry.digest
         if reference.tag is None:
             served = self._is_served(reference, pin)
@@ -149,7 +149,10 @@ class LibrarySource:
         raise DamagedAnswer(f"{reference.text}: the library {base.origin} answered with status {answer.status}")
 
     def _library(self, reference: Reference) -> tuple[Url, str]:
-        """The base address of the library, and the token for it; a token goes to its own remote's library alone."""
+        """Return the base address of the library, and the token for it.
+
+        A token goes to its own remote's library alone.
+        """
         if reference.host:
             scheme = "http" if self._insecure else "https"
             return urls.parse(f"{scheme}://{reference.host}"), ""
@@ -165,7 +168,7 @@ class LibrarySource:
         return self._library_of(reference, uri), token
 
     def _library_of(self, reference: Reference, uri: str) -> Url:
-        """The library that the remote `uri` names in its own configuration."""
+        """Return the library that the remote `uri` names in its own configuration."""
         url = urls.parse(f"https://{uri}/assets/config/config.prod.json")
         ask = HttpRequest(method="GET", url=url, limit=_LARGEST_CONFIGURATION)
         answer = self._patience.ask(url.origin, lambda: self._transport.send(ask))
@@ -179,7 +182,7 @@ class LibrarySource:
 
 
 def read_hash(body: bytes) -> Digest:
-    """The digest of the SIF file that a library's answer names.
+    """Return the digest of the SIF file that a library's answer names.
 
     Raises
     ------
@@ -201,7 +204,7 @@ def read_hash(body: bytes) -> Digest:
 
 
 def active_remote(environ: Mapping[str, str], system_remotes: Iterable[Path] = SYSTEM_REMOTES) -> Mapping[str, Any]:
-    """The remote that Apptainer uses; empty where there is none (Apptainer, ``internal/pkg/remote``)."""
+    """Return the remote that Apptainer uses; empty where there is none (Apptainer, ``internal/pkg/remote``)."""
     folder = config_folder(environ)
     user = {} if folder is None else _read_remotes(folder / "remote.yaml")
     system = next((found for path in system_remotes if (found := _read_remotes(path))), {})

@@ -50,7 +50,7 @@ class FileSource:
         self._limits = limits
 
     def resolve(self, reference: Reference) -> Entry:
-        """The pin of `reference`.
+        """Return the pin of `reference`.
 
         Raises
         ------
@@ -68,7 +68,7 @@ class FileSource:
         )
 
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
-        """Whether what is there now is what the pin says."""
+        """Return whether what is there now is what the pin says."""
         if reference.scheme is Scheme.IPFS:
             return RemoteFact(state=RemoteState.CURRENT, digest=entry.digest)
         try:
@@ -103,7 +103,7 @@ class FileSource:
         return digest, _MEDIA_TYPES[reference.scheme], {}
 
     def _look_at_layout(self, reference: Reference) -> tuple[Digest, str, Mapping[Platform, Digest]]:
-        """The manifest that Apptainer takes from an OCI layout: the one that is named, or the only one."""
+        """Return the manifest that Apptainer takes from an OCI layout: the one that is named, or the only one."""
         text, _, wanted = reference.path.partition("@")
         folder = Path(text).expanduser()
         index = manifest.parse(self._read(reference, folder / "index.json"), None)
@@ -134,7 +134,7 @@ class FileSource:
 
 
 def cid_digest(reference: Reference) -> Digest:
-    """The hash that an ``ipfs://`` address is (multiformats: CID version 0 and 1, SHA-256).
+    """Return the hash that an ``ipfs://`` address is (multiformats: CID version 0 and 1, SHA-256).
 
     Raises
     ------

@@ -60,24 +60,24 @@ class Network:
                 self._transport.close()
 
     def resolve(self, reference: Reference) -> Entry:
-        """The pin of `reference`."""
+        """Return the pin of `reference`."""
         return self._source(reference).resolve(reference)
 
     def resolve_with_platform(self, reference: Reference) -> Entry:
-        """The pin of `reference`; a single image's platform is looked up, too."""
+        """Return the pin of `reference`; a single image's platform is looked up, too."""
         if not reference.scheme.is_registry:
             return self.resolve(reference)
         return self.registry(reference).resolve_with_platform(reference)
 
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
-        """What is served now of `reference`, which `entry` pins."""
+        """Return what is served now of `reference`, which `entry` pins."""
         fact = self._source(reference).check(reference, entry)
         if reference.scheme is Scheme.DOCKER and not fact.detail and self._conf is not None:
             fact = replace(fact, detail=self._difference(reference, self._places(reference)[0]))
         return fact
 
     def registry(self, reference: Reference) -> "RegistrySource":
-        """The registry that `reference`, of ``docker://`` or ``oras://``, is in."""
+        """Return the registry that `reference`, of ``docker://`` or ``oras://``, is in."""
         from snakemake_apptainer_freshness.registry.sources import RegistrySource
 
         source = self._source(reference)
@@ -150,7 +150,7 @@ class Network:
             return self._answerer
 
     def _connect(self) -> "tuple[Transport, RetryPolicy]":
-        """The one transport and the one patience of this run; raises Offline where no network is wanted."""
+        """Return the one transport and the one patience of this run; raises Offline where no network is wanted."""
         if environment.is_offline(self._environ):
             raise Offline(
                 "no registry is asked, since no network is wanted",
@@ -181,7 +181,7 @@ class Network:
         self._warnings[warning] = None
 
     def _difference(self, reference: Reference, asked: Repository) -> str:
-        """That Apptainer asks one host for the digest and downloads from another, where it does."""
+        """Return that Apptainer asks one host for the digest and downloads from another, where it does."""
         assert self._conf is not None  # noqa: S101
         download = self._conf.download_place(reference.host, reference.repository)
         if str(download) == str(asked):

@@ -34,7 +34,7 @@ class Proxy:
 
 
 def find(origin: Origin, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy for requests to `origin`; None for none.
+    """Return the proxy for requests to `origin`; None for none.
 
     Raises
     ------

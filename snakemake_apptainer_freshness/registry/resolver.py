@@ -40,7 +40,7 @@ _POLL: Final = 0.1  # seconds between two looks at whether anybody still reads
 
 
 def pulled(download: "Callable[[Sink], None]") -> Generator[bytes, None, None]:
-    """The pieces that `download` gives to its argument; its error is raised here."""
+    """Yield the pieces that `download` gives to its argument; its error is raised here."""
     pump = _Pump()
     threading.Thread(target=pump.run, args=(download,), name="blob", daemon=True).start()
     try:
@@ -79,7 +79,7 @@ class _Pump:
             return
 
     def restart(self) -> None:
-        """What comes next is the first piece, perhaps once more."""
+        """Begin anew: what comes next is the first piece, perhaps once more."""
         self._again = self._given
 
     def __call__(self, piece: bytes) -> None:
@@ -141,7 +141,7 @@ class Resolver:
         return self._network.warnings
 
     def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
-        """The pin of each reference, or why there is none, as they complete. Asking starts at once.
+        """Return the pin of each reference, or why there is none, as they complete. Asking starts at once.
 
         References that mean the same are asked for once; the same text is answered once.
         """
@@ -167,7 +167,10 @@ class Resolver:
         )
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
-        """What is served now of each pin, as they complete; what cannot be asked is `unreachable`. Starts at once."""
+        """Return what is served now of each pin, as they complete.
+
+        What cannot be asked is `unreachable`. Starts at once.
+        """
         by_meaning: dict[tuple[Reference, Digest], dict[str, Entry]] = {}
         for entry in entries:
             by_meaning.setdefault((entry.reference, entry.digest), {})[entry.reference.text] = entry
@@ -183,12 +186,14 @@ class Resolver:
         )
 
     def tags(self, references: Iterable[Reference]) -> "Iterator[tuple[Reference, TagList | FreshnessError]]":
-        """The tags of the repository of each reference to a registry, as they complete. Asking starts at once."""
+        """Return the tags of the repository of each reference, as they complete. Asking starts at once."""
         by_meaning = {reference: reference for reference in references}
         return self._each(by_meaning, lambda reference: self._network.registry(reference).tags(reference))
 
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """The manifest or index `digest`, in the repository of the ``docker://`` `reference`; it has been hashed.
+        """Return the manifest or index `digest`, in the repository of the ``docker://`` `reference`.
+
+        It has been hashed.
 
         Raises
         ------
@@ -198,7 +203,7 @@ class Resolver:
         return self._network.registry(reference).manifest(reference, digest).body
 
     def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """The blob `digest` in the repository of the ``docker://`` `reference`, a piece at a time, **not checked**.
+        """Return the blob `digest` in the repository of `reference`, a piece at a time, **not checked**.
 
         A thread of its own reads ahead, a few pieces at most; it ends when the iterator is closed.
 
@@ -210,11 +215,17 @@ class Resolver:
         return pulled(lambda sink: self._network.registry(reference).blob(reference, digest, sink))
 
     def download(self, reference: Reference) -> Generator[bytes, None, None]:
-        """The file at the ``https://`` address `reference`, a piece at a time, **not checked**; as :meth:`blob`."""
+        """Return the file at the ``https://`` address `reference`, a piece at a time, **not checked**.
+
+        As :meth:`blob`.
+        """
         return pulled(lambda sink: self._network.web(reference).download(reference, sink))
 
     def _each(self, items: Iterable[K], ask: Callable[[K], V]) -> Iterator[tuple[K, V | FreshnessError]]:
-        """``(item, ask(item))`` for each item as they complete; an error of ours stands in the answer's place."""
+        """Return ``(item, ask(item))`` for each item as they complete.
+
+        An error of ours stands in the answer's place.
+        """
         results: queue.SimpleQueue[tuple[K, V | Exception]] = queue.SimpleQueue()
         abandoned = threading.Event()
 
@@ -255,7 +266,7 @@ class Resolver:
 
 
 def resolve(text: str) -> Entry:
-    """The pin of the reference that `text` spells.
+    """Return the pin of the reference that `text` spells.
 
     Raises
     ------

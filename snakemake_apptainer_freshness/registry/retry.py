@@ -63,7 +63,7 @@ class QuotaHeader:
 
 
 def read(headers: Mapping[str, str]) -> QuotaHeader | None:
-    """What `headers` say about an allowance; None where they say nothing that is understood."""
+    """Return what `headers` say about an allowance; None where they say nothing that is understood."""
     left = _FIELD.fullmatch(headers.get("ratelimit-remaining", "").strip())
     if left is None:
         return None
@@ -78,7 +78,7 @@ def read(headers: Mapping[str, str]) -> QuotaHeader | None:
 
 
 def limit_in_words(headers: Mapping[str, str]) -> str:
-    """``100;w=21600`` as a person says it, the end of a sentence; empty where nothing is said."""
+    """Return ``100;w=21600`` as a person says it, the end of a sentence; empty where nothing is said."""
     match = _FIELD.fullmatch(headers.get("ratelimit-limit", "").strip())
     if match is None:
         return ""
@@ -109,7 +109,7 @@ class Allowance:
             return poll if self._under_way else self._until - self._clock()
 
     def give_back(self) -> None:
-        """A request that was taken is over."""
+        """Note that a request that was taken is over."""
         with self._lock:
             self._under_way -= 1
 
@@ -149,7 +149,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def left(self) -> float:
-        """Seconds that are left."""
+        """Return seconds that are left."""
         with self._lock:
             return self._left_now()
 
@@ -196,7 +196,7 @@ class RetryPolicy:
         self._stop.set()
 
     def ask(self, origin: Origin, send: Callable[[], HttpResponse]) -> HttpResponse:
-        """The answer of `send`, which asks `origin`, asked again where that can help.
+        """Return the answer of `send`, which asks `origin`, asked again where that can help.
 
         Raises
         ------
@@ -247,7 +247,7 @@ class RetryPolicy:
     def _ask_again(
         self, origin: Origin, host: "_Host", send: Callable[[], HttpResponse], failure: RegistryError
     ) -> HttpResponse:
-        """What :meth:`ask` does once the first attempt has failed with `failure`.
+        """Return what :meth:`ask` does once the first attempt has failed with `failure`.
 
         Most runs never get here, and none of them pays for tenacity (15 ms, and 0.1 ms a request).
         """
@@ -323,7 +323,7 @@ class RetryPolicy:
 
 
 def _is_passing(error: BaseException, host: _Host, started: float) -> bool:
-    """Whether the request that failed with `error` may succeed when it is sent to `host` again."""
+    """Return whether the request that failed with `error` may succeed when it is sent to `host` again."""
     if isinstance(error, TimedOut):  # a host that is silent for everyone was waited for long enough
         return host.answered >= started
     if isinstance(error, NameNotFound | ProxyRefused):
@@ -332,7 +332,7 @@ def _is_passing(error: BaseException, host: _Host, started: float) -> bool:
 
 
 def _again(failure: RegistryError) -> RegistryError:
-    """The same error once more: one that was raised in another thread carries that thread's traceback."""
+    """Return the same error once more: one that was raised in another thread carries that thread's traceback."""
     return type(failure)(failure.message, hint=failure.hint)
 
 
@@ -362,7 +362,7 @@ def _login_host(origin: Origin) -> str:
 
 
 def _retry_after(header: str) -> float:
-    """Seconds; 0 where the header says nothing that can be understood (RFC 9110, 10.2.3)."""
+    """Return seconds; 0 where the header says nothing that can be understood (RFC 9110, 10.2.3)."""
     header = header.strip()
     if re.fullmatch(r"[0-9]{1,9}", header):
         return float(header)

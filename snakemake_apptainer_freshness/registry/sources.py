@@ -51,7 +51,7 @@ _WRONG_KIND: Final = {
 
 
 def entry(reference: Reference, document: Document, fetch: Callable[[Digest], Document]) -> Entry:
-    """The pin of `reference`, as which `document` is served; `fetch` gets another document of its repository.
+    """Return the pin of `reference`, as which `document` is served; `fetch` gets another document of its repository.
 
     Raises
     ------
@@ -109,7 +109,7 @@ class _Bounded:
         self.content = bytearray()
 
     def restart(self) -> None:
-        """What comes next is the first piece, perhaps once more."""
+        """Begin anew: what comes next is the first piece, perhaps once more."""
         self.content.clear()
 
     def __call__(self, piece: bytes) -> None:
@@ -119,7 +119,7 @@ class _Bounded:
 
 
 def platforms(document: Document) -> Mapping[Platform, Digest]:
-    """The platforms of `document` and their digests; none where it is not an index.
+    """Return the platforms of `document` and their digests; none where it is not an index.
 
     Raises
     ------
@@ -153,10 +153,10 @@ class ReferenceSource(Protocol):
     """How one kind of reference is asked about. Errors mean that nobody can say."""
 
     def resolve(self, reference: Reference) -> Entry:
-        """The pin of `reference`."""
+        """Return the pin of `reference`."""
 
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
-        """What is served now of `reference`, which `entry` pins."""
+        """Return what is served now of `reference`, which `entry` pins."""
 
 
 class RegistrySource:
@@ -170,7 +170,7 @@ class RegistrySource:
         self._warn = warn
 
     def resolve(self, reference: Reference) -> Entry:
-        """The pin of `reference`.
+        """Return the pin of `reference`.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class RegistrySource:
         return self._first(reference, lambda place: self._resolve_with_platform_at(place, reference))
 
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
-        """What the registry serves now of `reference`: one HEAD where nothing changed."""
+        """Return what the registry serves now of `reference`: one HEAD where nothing changed."""
         pin = entry.digest
         missing: list[RemoteFact] = []
 
@@ -201,11 +201,11 @@ class RegistrySource:
             return missing[-1]
 
     def manifest(self, reference: Reference, digest: Digest) -> Document:
-        """What is served as `digest` in the repository of `reference`; its bytes hash to that."""
+        """Return what is served as `digest` in the repository of `reference`; its bytes hash to that."""
         return self._first(reference, lambda place: self._client.fetch(place, str(digest)))
 
     def tags(self, reference: Reference) -> TagList:
-        """The tags of the repository of `reference`, from the first place that gives them."""
+        """Return the tags of the repository of `reference`, from the first place that gives them."""
         return self._first(reference, self._client.tags)
 
     def blob(self, reference: Reference, digest: Digest, sink: Sink) -> None:
@@ -263,7 +263,7 @@ class RegistrySource:
 
 
 def _all_failed(failures: list[RegistryError]) -> RegistryError:
-    """One error for all places: what the last one says, which is the registry itself, and what its mirrors said."""
+    """Return one error for all places: what the registry itself says, and what its mirrors said."""
     if not failures:
         return PolicyRefused("there is no place that this reference could be asked for")
     *mirrors, last = failures

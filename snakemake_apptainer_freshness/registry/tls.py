@@ -46,7 +46,7 @@ class Trust:
     client: tuple[str, str] | None = None
 
     def context(self) -> ssl.SSLContext:
-        """A context that verifies certificate and host name against these authorities.
+        """Return a context that verifies certificate and host name against these authorities.
 
         Raises
         ------
@@ -119,7 +119,7 @@ def _client_certificate(folder: Path) -> tuple[str, str] | None:
 
 
 def system(environ: Mapping[str, str]) -> Trust:
-    """The authorities that Go programs trust in `environ`: a file *and* folders, each replaced by its own variable."""
+    """Return the authorities that Go programs trust in `environ`: a file *and* folders."""
     file, folders = environ.get("SSL_CERT_FILE", ""), environ.get("SSL_CERT_DIR", "")
     searched = tuple(filter(None, folders.split(":"))) or (HASHED_FOLDER,)
     hashed = tuple(folder for folder in searched if _is_hashed(folder))

@@ -82,7 +82,7 @@ class Authenticator:
     def answer(
         self, place: Repository, challenges: tuple[Challenge, ...], *, registry: Origin, answered_by: Origin
     ) -> Authorization:
-        """What to say to `registry` about `place` after `challenges`, which `answered_by` sent.
+        """Return what to say to `registry` about `place` after `challenges`, which `answered_by` sent.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Authenticator:
             raise Unauthorized(error.message, hint=self.hint(place)) from None
 
     def hint(self, place: Repository) -> str:
-        """What a person can do who has no login for `place` that works."""
+        """Return what a person can do who has no login for `place` that works."""
         hint = f"log in: apptainer registry login --username NAME docker://{place.host}"
         elsewhere = self._credentials.elsewhere(place)
         return f"{hint} ({elsewhere})" if elsewhere else hint
@@ -125,7 +125,7 @@ class Authenticator:
                 return Authorization(value=f"Bearer {token}", expires=expires, login=login, withheld=decision.withheld)
 
     def _fetch_token(self, place: Repository, decision: challenge.FetchToken) -> tuple[str, float]:
-        """A token, and its life in seconds."""
+        """Return a token, and its life in seconds."""
         headers, content = {"Accept": "application/json"}, b""
         if decision.form is not None:
             content = urls.encode(decision.form)
@@ -154,7 +154,7 @@ class Authenticator:
 
 
 def because(withheld: str) -> str:
-    """`withheld` as the end of a sentence."""
+    """Return `withheld` as the end of a sentence."""
     return f" ({withheld})" if withheld else ""
 
 
@@ -185,7 +185,7 @@ class Authorizations:
         self._lock = threading.Lock()
 
     def current(self, place: Repository, origin: Origin) -> str:
-        """What to say first to `origin` about `place`; nothing where that may do."""
+        """Return what to say first to `origin` about `place`; nothing where that may do."""
         session = self._session(place, origin)
         if known := session.current():
             return known
@@ -199,7 +199,7 @@ class Authorizations:
         self._open.add(origin)
 
     def fresh(self, place: Repository, origin: Origin, answer: HttpResponse, *, stale: str) -> str:
-        """What to say after the 401 `answer` to what was said before, `stale`.
+        """Return what to say after the 401 `answer` to what was said before, `stale`.
 
         Raises
         ------
@@ -215,7 +215,7 @@ class Authorizations:
         return self._answer(place, session, challenges, (origin, answer.url.origin), stale=stale)
 
     def refused(self, place: Repository, what: str, answer: HttpResponse) -> RegistryError:
-        """The error for a 401 or 403 in `answer`, that stayed.
+        """Return the error for a 401 or 403 in `answer`, that stayed.
 
         Registries hide what one may not see: absent and forbidden look the same from outside.
         """
@@ -248,7 +248,10 @@ class Authorizations:
         *,
         stale: str,
     ) -> str:
-        """The authorization to try next; `stale` is the one that was refused, `origins` registry and challenger."""
+        """Return the authorization to try next.
+
+        `stale` is the one that was refused, `origins` registry and challenger.
+        """
         registry, answered_by = origins
         with session.lock:
             current = session.current()

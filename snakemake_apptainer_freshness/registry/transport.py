@@ -130,7 +130,7 @@ class _Connection(httpx.HTTPTransport):
         return not (connection.is_closed() or connection.has_expired())
 
     def ask(self, ask: HttpRequest, headers: Mapping[str, str], timeout: Mapping[str, float]) -> httpx.Response:
-        """The answer to `ask`, up to its head."""
+        """Return the answer to `ask`, up to its head."""
         options: dict[str, Any] = {"content": ask.content} if ask.content else {"stream": _NO_CONTENT}
         extensions: dict[str, Any] = {"timeout": timeout}
         url = self._origin
@@ -174,14 +174,14 @@ class Transport:
             connection.close()
 
     def zone(self, origin: Origin) -> Zone | None:
-        """Where the addresses of `origin` lie (the least open of them); None where only a proxy knows."""
+        """Return where the addresses of `origin` lie (the least open of them); None where only a proxy knows."""
         if addresses.literal(origin.host) is None and proxies.find(origin, self._environ) is not None:
             return None
         found = self._names.of(origin.host)
         return min(addresses.zone(a) for text in found if (a := addresses.literal(text)) is not None)
 
     def send(self, ask: HttpRequest) -> HttpResponse:
-        """The whole answer to `ask`, whatever its status.
+        """Return the whole answer to `ask`, whatever its status.
 
         Raises
         ------
@@ -232,7 +232,7 @@ class Transport:
         return HttpResponse(status=response.status_code, url=ask.url, headers=found, challenges=challenges, body=body)
 
     def _take(self, ask: HttpRequest) -> _Connection:
-        """A connection to the origin that `ask` goes to, which nobody else uses."""
+        """Return a connection to the origin that `ask` goes to, which nobody else uses."""
         origin = ask.url.origin
         while (connection := self._pop(ask)) is not None:
             if connection.is_usable:
@@ -289,7 +289,7 @@ class Transport:
 
 
 def _read_head(response: httpx.Response) -> tuple[dict[str, str], tuple[str, ...]]:
-    """All headers, their keys in lower case, and each challenge on its own."""
+    """Return all headers, their keys in lower case, and each challenge on its own."""
     headers: dict[str, str] = {}
     challenges = []
     for key, value in response.headers.raw:
@@ -326,7 +326,7 @@ def _refuse_compressed(headers: Mapping[str, str], ask: HttpRequest) -> None:
 
 
 def _translate(error: httpx.HTTPError, url: Url, *, ended: bool) -> Exception:
-    """Our word for what httpx says; `ended` is whether the other side had closed the connection."""
+    """Return our word for what httpx says; `ended` is whether the other side had closed the connection."""
     origin = url.origin
     cause: BaseException | None = error
     while cause is not None:

@@ -53,7 +53,7 @@ class Url:
     target: str = "/"
 
     def without_query(self) -> str:
-        """The address for a message: queries carry signatures and tokens."""
+        """Return the address for a message: queries carry signatures and tokens."""
         return f"{self.origin}{self.target.partition('?')[0]}"
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Url:
 
 
 def parse(text: str) -> Url:
-    """The absolute http(s) URL that `text` spells; a fragment is dropped.
+    """Return the absolute http(s) URL that `text` spells; a fragment is dropped.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def parse(text: str) -> Url:
 
 
 def join(base: Url, location: str) -> Url:
-    """Where a redirect from `base` to `location` leads; `location` may be absolute or start with ``/``.
+    """Return where a redirect from `base` to `location` leads; `location` may be absolute or start with ``/``.
 
     Raises
     ------
@@ -99,12 +99,15 @@ def join(base: Url, location: str) -> Url:
 
 @functools.lru_cache(maxsize=256)  # it is asked for with each request
 def origin_of(scheme: str, netloc: str) -> Origin:
-    """The origin of a registry's host as it stands in a reference, such as ``quay.io`` or ``[::1]:5000``."""
+    """Return the origin of a registry's host as it stands in a reference, such as ``quay.io`` or ``[::1]:5000``."""
     return parse(f"{scheme}://{netloc}").origin
 
 
 def _host(text: str) -> str:
-    """A host without brackets; a numeric one must be an address in its usual spelling (no 0x7f.1, no 2130706433)."""
+    """Return a host without brackets.
+
+    A numeric one must be an address in its usual spelling (no 0x7f.1, no 2130706433).
+    """
     if text.startswith("["):
         try:
             return str(ipaddress.IPv6Address(text[1:-1]))
@@ -125,5 +128,5 @@ def _refused(why: str) -> PolicyRefused:
 
 
 def encode(form: Mapping[str, str]) -> bytes:
-    """`form` as the body of a POST."""
+    """Return `form` as the body of a POST."""
     return urlencode(form).encode("ascii")

@@ -53,7 +53,7 @@ class WebSource:
         self._limits = limits
 
     def resolve(self, reference: Reference) -> Entry:
-        """The pin of `reference`: the file is read whole.
+        """Return the pin of `reference`: the file is read whole.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class WebSource:
         )
 
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
-        """What the server has now: one HEAD where its version has not changed."""
+        """Return what the server has now: one HEAD where its version has not changed."""
         try:
             said = _hints(self._ask(reference, "HEAD"))
             if not said:
@@ -94,7 +94,7 @@ class WebSource:
         self._ask(reference, "GET", sink)
 
     def _download(self, reference: Reference) -> tuple[Digest, HttpResponse]:
-        """The hash of the file as it is now, and the answer that it came with."""
+        """Return the hash of the file as it is now, and the answer that it came with."""
         hashing = _Hashing()
         answer = self._ask(reference, "GET", hashing)
         if not looks_like_image(bytes(hashing.start)):
@@ -149,7 +149,7 @@ class _Hashing:
 
 
 def looks_like_image(start: bytes) -> bool:
-    """Whether a file that starts so is an image for Apptainer: a SIF, or the bare squashfs of Singularity 2."""
+    """Return whether a file that starts so is an image for Apptainer: a SIF, or the bare squashfs of Singularity 2."""
     return b"SIF_MAGIC" in start[:IMAGE_START] or b"hsqs" in start[:IMAGE_START]
 
 
@@ -166,6 +166,6 @@ def _usable(answer: HttpResponse, reference: Reference) -> HttpResponse:
 
 
 def _hints(answer: HttpResponse) -> dict[str, str]:
-    """What the server says of the file's version, where that fits into a lock."""
+    """Return what the server says of the file's version, where that fits into a lock."""
     found = {"etag": answer.headers.get("etag", ""), "last_modified": answer.headers.get("last-modified", "")}
     return {key: text for key, text in found.items() if text and text.isprintable() and len(text) <= _LONGEST_HINT}

@@ -63,6 +63,6 @@ class Aliases:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What tells the link at `path` from one that is made there later."""
+    """Return what tells the link at `path` from one that is made there later."""
     status = path.lstat()
     return status.st_ino, status.st_mtime_ns

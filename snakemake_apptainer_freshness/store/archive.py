@@ -199,7 +199,7 @@ class Archive:
         """The lock that came with it, and what it says by name; both are claims."""
 
     def _next(self) -> int:
-        """Where the next header stands, after checking that nothing is hidden in between."""
+        """Return where the next header stands, after checking that nothing is hidden in between."""
         if not self._places:
             return self._file.tell()
         offset, member = next(reversed(self._places.values()))
@@ -208,7 +208,7 @@ class Archive:
         return self._file.tell()
 
     def size_of(self, digest: Digest) -> int | None:
-        """How long the blob `digest` is said to be; None where it is not in here."""
+        """Return how long the blob `digest` is said to be; None where it is not in here."""
         found = self._places.get(layout.blob_name(digest))
         return None if found is None else found[1].size
 
@@ -344,7 +344,7 @@ def _announced(file: BinaryIO, member: Member) -> None:
 
 
 def _next_entry(file: BinaryIO, name: str, kind: bytes = tarfile.REGTYPE) -> int:
-    """The size of what comes next, which must be called `name` and be of this `kind`."""
+    """Return the size of what comes next, which must be called `name` and be of this `kind`."""
     block = _exactly(file, _BLOCK)
     if not any(block):
         raise _refused(f"it ends before {name}")

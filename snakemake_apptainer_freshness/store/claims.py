@@ -58,12 +58,12 @@ class Claim:
         return CLAIM.format(hashlib.sha256(os.fsencode(identity)).hexdigest()[:32])
 
     def dumps(self) -> bytes:
-        """The claim as it is written."""
+        """Return the claim as it is written."""
         return (json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n").encode()
 
     @classmethod
     def loads(cls, content: bytes) -> Self:
-        """The claim that `content` spells; raises ValueError with the reason where it is none."""
+        """Return the claim that `content` spells; raises ValueError with the reason where it is none."""
         try:
             table = json.loads(content)
         except (ValueError, RecursionError):
@@ -94,7 +94,7 @@ def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def urls_of(lock: Iterable[Entry]) -> set[str]:
-    """Every url that a run of `lock` may use, on whatever platform, pinned to the index or to a platform's manifest."""
+    """Return every url that a run of `lock` may use, on whatever platform, by index or manifest."""
     urls = set()
     for entry in lock:
         urls.add(entry.pinned.text)
@@ -163,13 +163,13 @@ class Registered:
         return since + timedelta(days=grace)
 
     def has_run_out(self, grace: int) -> bool:
-        """Whether its lock has been gone for longer than `grace` days."""
+        """Return whether its lock has been gone for longer than `grace` days."""
         end = self.ends(grace)
         return end is not None and end <= datetime.now(UTC)
 
 
 def registered(prefix: Path) -> Iterator[Registered]:
-    """Every claim in `prefix`, sorted by name, with what its lock says now.
+    """Yield every claim in `prefix`, sorted by name, with what its lock says now.
 
     Raises
     ------
@@ -198,7 +198,7 @@ _HINT: Final = "ask its owner, or delete it if the workflow that made it is gone
 
 
 def needed(claims: Iterable[Registered], *, grace: int = DISK.claim_grace) -> set[str]:
-    """The names of the image files that `claims` keep."""
+    """Return the names of the image files that `claims` keep."""
     return {image_name(url) for one in claims if not one.has_run_out(grace) for url in one.urls}
 
 
@@ -219,7 +219,7 @@ def _judged(file: Path, claim: Claim) -> Registered:
 
 
 def _seen(claim: Claim) -> tuple[Presence, set[str] | None]:
-    """What is seen of the lock, and the urls that it names now, where it can be read."""
+    """Return what is seen of the lock, and the urls that it names now, where it can be read."""
     path = Path(claim.lockfile)
     if not _would_be_seen(claim, path):
         return Presence.UNREADABLE, None
@@ -233,7 +233,7 @@ def _seen(claim: Claim) -> tuple[Presence, set[str] | None]:
 
 
 def _would_be_seen(claim: Claim, path: Path) -> bool:
-    """Whether the lock, were it there, would be seen at `path` from this host."""
+    """Return whether the lock, were it there, would be seen at `path` from this host."""
     if claim.host == HOST:
         return True
     try:

@@ -64,7 +64,7 @@ def recorded(evidence: Evidence, pin: Pin) -> ContentFact | None:
 
 
 def known_by_stat(evidence: Evidence, pin: Pin) -> bool:
-    """Whether the file need not be opened: it was hashed, and has not been touched since."""
+    """Return whether the file need not be opened: it was hashed, and has not been touched since."""
     fact, place = recorded(evidence, pin), evidence.place
     return (
         fact is not None
@@ -78,7 +78,7 @@ def known_by_stat(evidence: Evidence, pin: Pin) -> bool:
 
 
 def needs_hash(evidence: Evidence, pin: Pin) -> bool:
-    """Whether a hash of the file could prove anything."""
+    """Return whether a hash of the file could prove anything."""
     if evidence.sif is None:
         return False
     known = recorded(evidence, pin) is not None or any(fact.size == evidence.size for fact in evidence.candidates)
@@ -86,7 +86,7 @@ def needs_hash(evidence: Evidence, pin: Pin) -> bool:
 
 
 def classify(evidence: Evidence, pin: Pin) -> DiskFact:
-    """What `evidence` says of `pin`."""
+    """Return what `evidence` says of `pin`."""
     state, detail = _judge(evidence, pin)
     return DiskFact(state=state, path=evidence.path, detail=_one_line(detail))
 
@@ -113,7 +113,7 @@ def _judge(evidence: Evidence, pin: Pin) -> tuple[DiskState, str]:
 
 
 def _by_hash(evidence: Evidence, pin: Pin) -> tuple[DiskState, str] | None:
-    """What the file's hash proves; None where it proves nothing."""
+    """Return what the file's hash proves; None where it proves nothing."""
     before = recorded(evidence, pin)
     fact = proving([*([before] if before else []), *evidence.candidates], evidence.sha256 or "")
     if pin.content is not None and evidence.sha256 != pin.content.hex:
@@ -150,7 +150,7 @@ def _by_label(sif: "Sif", pin: Pin) -> tuple[DiskState, str]:
 
 
 def wrong_architecture(sif: "Sif", pin: Pin) -> str:
-    """Why the image is not for the pin's machine; empty where it is, or does not say."""
+    """Return why the image is not for the pin's machine; empty where it is, or does not say."""
     here = pin.platform.architecture
     if not sif.architecture or sif.architecture in (here, _ALSO_RUNS.get(here)):
         return ""
@@ -158,5 +158,5 @@ def wrong_architecture(sif: "Sif", pin: Pin) -> str:
 
 
 def _exposed(evidence: Evidence) -> bool:
-    """Whether anyone may write to the file, and its file system is not one that says so of every file."""
+    """Return whether anyone may write to the file, and its file system is not one that says so of every file."""
     return writable_by_all(evidence.mode) and not (evidence.place is not None and evidence.place.writable_by_all)

@@ -90,7 +90,7 @@ class ContentFact:
     refuted: str = ""
 
     def is_about(self, pin: Pin) -> bool:
-        """Whether this proves, or refutes, that the SIF is what `pin` names."""
+        """Return whether this proves, or refutes, that the SIF is what `pin` names."""
         return (self.digest, self.platform) == (pin.digest, pin.platform) or self.manifest == pin.digest
 
     def pin(self) -> Pin:
@@ -169,7 +169,7 @@ def about(pin: Pin) -> tuple[ContentFact, ...]:
 
 
 def _is_of(fact: ContentFact, digest: Digest) -> bool:
-    """Whether `fact` belongs where it lies."""
+    """Return whether `fact` belongs where it lies."""
     return digest in (fact.digest, fact.manifest)
 
 
@@ -181,7 +181,7 @@ def manifest_of(digest: Digest, platform: Platform) -> Digest | None:
 
 
 def _platforms(digest: Digest) -> dict[str, str]:
-    """What is kept of the index `digest`: the text of each platform and of its manifest."""
+    """Return what is kept of the index `digest`: the text of each platform and of its manifest."""
     content = state.read(_index_path(digest), DISK.record_size)
     with contextlib.suppress(ValueError, KeyError, RecursionError):
         table = json.loads(content or b"{}")

@@ -65,11 +65,11 @@ class ProvenTag:
     proven_by: str
 
     def covers(self, moment: float) -> bool:
-        """Whether what ran at `moment` was this file; a file system's clock may be coarse."""
+        """Return whether what ran at `moment` was this file; a file system's clock may be coarse."""
         return self.since - DISK.settle <= moment <= self.until
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as it is written."""
+        """Return the row as it is written."""
         return {
             "url": self.url,
             "digest": str(self.digest),
@@ -84,7 +84,7 @@ class ProvenTag:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Self:
-        """The row that `table` spells; raises ValueError, TypeError or InvalidDigest where it is none."""
+        """Return the row that `table` spells; raises ValueError, TypeError or InvalidDigest where it is none."""
         values = dict(table)
         texts = ("url", "platform", "proven_by", "sha256")
         if not all(isinstance(values[key], str) and len(values[key]) <= _LONGEST_TEXT for key in texts):
@@ -120,11 +120,11 @@ class TagHistory:
         return self._news
 
     def manifest(self, digest: Digest, platform: Platform) -> Digest | None:
-        """The manifest of `platform` in what `digest` names, where that is known."""
+        """Return the manifest of `platform` in what `digest` names, where that is known."""
         return self._manifests.get((digest, platform))
 
     def images(self, url: str) -> list[ProvenTag]:
-        """What the image file of `url` was, at one time or another."""
+        """Return what the image file of `url` was, at one time or another."""
         return [seen for seen in self._images.values() if seen.url == url]
 
     def learn_manifests(self, digest: Digest, platforms: Mapping[Platform, Digest]) -> None:
@@ -161,7 +161,7 @@ class TagHistory:
         self._news = True
 
     def dumps(self) -> bytes:
-        """The memory as it is written."""
+        """Return the memory as it is written."""
         manifests: dict[str, dict[str, str]] = {}
         for (digest, platform), manifest in sorted(self._manifests.items()):
             manifests.setdefault(str(digest), {})[str(platform)] = str(manifest)
@@ -170,7 +170,7 @@ class TagHistory:
 
     @classmethod
     def loads(cls, content: bytes) -> Self:
-        """The memory that `content` spells; where it spells none, an empty one with its problem."""
+        """Return the memory that `content` spells; where it spells none, an empty one with its problem."""
         try:
             table = json.loads(content)
         except (ValueError, RecursionError):
@@ -193,7 +193,7 @@ class TagHistory:
         return found
 
     def merged_into(self, other: "TagHistory") -> "TagHistory":
-        """`other` with all that this one knows."""
+        """Return `other` with all that this one knows."""
         for (digest, platform), manifest in self._manifests.items():
             other.learn_manifests(digest, {platform: manifest})
         for seen in self._images.values():
@@ -202,12 +202,12 @@ class TagHistory:
 
 
 def path_in(folder: Path) -> Path:
-    """Where the memory of the project lies whose Snakemake folder (``.snakemake``) is `folder`."""
+    """Return where the memory of the project lies whose Snakemake folder (``.snakemake``) is `folder`."""
     return folder / PLACE
 
 
 def load(path: Path) -> TagHistory:
-    """The memory in the file `path`; an empty one where there is none, or none that proves anything."""
+    """Return the memory in the file `path`; an empty one where there is none, or none that proves anything."""
     try:
         if writable_by_all(status_of(path).st_mode):
             return TagHistory(problem="anyone may write to it")

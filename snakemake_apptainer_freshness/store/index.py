@@ -27,7 +27,10 @@ _INDEXES: Final = "indexes"
 
 
 def vouched(prefix: Path, pins: Iterable[Pin]) -> Iterator[Pin]:
-    """Those of `pins` whose images are what their facts say, as far as the index of `prefix` knows; opens none."""
+    """Yield those of `pins` whose images are what their facts say, as far as the index of `prefix` knows.
+
+    Opens none.
+    """
     rows = _load(prefix)
     if not rows:
         return
@@ -43,7 +46,7 @@ def vouched(prefix: Path, pins: Iterable[Pin]) -> Iterator[Pin]:
 
 
 def _fits(row: Any, pin: Pin, image: os.stat_result) -> bool:
-    """Whether `row`, which may be anything, vouches for `pin`."""
+    """Return whether `row`, which may be anything, vouches for `pin`."""
     digest, platform, writable, key = row
     return (
         stat.S_ISREG(image.st_mode)
@@ -55,7 +58,7 @@ def _fits(row: Any, pin: Pin, image: os.stat_result) -> bool:
 
 
 def _is(key: Any, status: os.stat_result) -> bool:
-    """Whether `key` was written of what has this `status`: :meth:`StatKey.same_file`, for thousands."""
+    """Return whether `key` was written of what has this `status`: :meth:`StatKey.same_file`, for thousands."""
     host, device, *rest = key
     same: bool = rest == [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return same and (host != HOST or device == status.st_dev)
@@ -91,7 +94,7 @@ def path_of(prefix: Path) -> Path:
 
 
 def _row(image: Path, pin: Pin) -> list[Any] | None:
-    """The row of `image`; None where what is known of it does not vouch for it without a hash."""
+    """Return the row of `image`; None where what is known of it does not vouch for it without a hash."""
     place = places.load(image)
     fact = place.content if place is not None else None
     if place is None or place.stat is None or fact is None or fact.refuted or not fact.is_about(pin):
@@ -100,7 +103,7 @@ def _row(image: Path, pin: Pin) -> list[Any] | None:
 
 
 def _load(prefix: Path) -> Mapping[str, Any]:
-    """The rows of the index by the image's name, not yet checked; none where there is no sound index."""
+    """Return the rows of the index by the image's name, not yet checked; none where there is no sound index."""
     try:
         table = json.loads(state.read(path_of(prefix), DISK.index_size) or b"{}")
     except (ValueError, RecursionError):

@@ -66,7 +66,7 @@ def folder(
     workdir: str | os.PathLike[str] = ".",
     environment: Mapping[str, str] | None = None,
 ) -> Path:
-    """Where Snakemake keeps its images; `prefix` is what ``--apptainer-prefix`` says."""
+    """Return where Snakemake keeps its images; `prefix` is what ``--apptainer-prefix`` says."""
     environment = os.environ if environment is None else environment
     chosen = os.fspath(prefix) if prefix is not None else environment.get("APPTAINER_CACHEDIR")
     if chosen is None:
@@ -75,23 +75,23 @@ def folder(
 
 
 def image_name(url: str) -> str:
-    """The name of the file of the image `url`."""
+    """Return the name of the file of the image `url`."""
     return hashlib.md5(url.encode(), usedforsecurity=False).hexdigest() + ".simg"
 
 
 def image_path(prefix: str | os.PathLike[str], url: str) -> Path:
-    """Where the image `url` lies in the image folder `prefix`."""
+    """Return where the image `url` lies in the image folder `prefix`."""
     return Path(prefix) / image_name(url)
 
 
 def place_of(prefix: Path, url: str) -> Path:
-    """Where Snakemake looks for the image `url`: a file of this machine stays where it is."""
+    """Return where Snakemake looks for the image `url`: a file of this machine stays where it is."""
     reference = parse(url)
     return Path(reference.path).expanduser().absolute() if reference.scheme is Scheme.FILE else image_path(prefix, url)
 
 
 def survey(prefix: Path, urls: Iterable[str] = ()) -> Iterator[FolderItem]:
-    """All that lies in the image folder, sorted by name; `urls` are the pinned references of the locks in use.
+    """Yield all that lies in the image folder, sorted by name; `urls` are the pinned references of the locks in use.
 
     Raises
     ------
@@ -115,7 +115,10 @@ def survey(prefix: Path, urls: Iterable[str] = ()) -> Iterator[FolderItem]:
 
 
 def alias_target(path: Path) -> str | None:
-    """The name of the image that the file at `path` is a link to, as :mod:`.aliases` makes it; None for other files."""
+    """Return the name of the image that the file at `path` is a link to, as :mod:`.aliases` makes it.
+
+    None for other files.
+    """
     try:
         target = os.readlink(path)  # noqa: PTH115  its text as it is
     except OSError:
@@ -124,7 +127,7 @@ def alias_target(path: Path) -> str | None:
 
 
 def _kind(name: str) -> tuple[ItemKind, str]:
-    """What the file `name` is, and of which image."""
+    """Return what the file `name` is, and of which image."""
     if name.startswith(OURS):
         if _CLAIM.fullmatch(name):
             return ItemKind.CLAIM, ""

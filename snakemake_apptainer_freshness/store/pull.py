@@ -155,7 +155,7 @@ def _leave(pin: Pin, cache: CacheFolder | None, source: PullSource, note: Note) 
 
 
 def _shareable(pin: Pin, source: PullSource, program: Apptainer) -> CacheFolder | None:
-    """The cache, where a build through it can be proven and the cache is ours."""
+    """Return the cache, where a build through it can be proven and the cache is ours."""
     cache = source.cache
     usable = pin.pinned.scheme is Scheme.DOCKER and program.keeps_manifests and cache is not None and cache.usable
     return cache if usable and source.manifest(pin) is not None else None
@@ -201,7 +201,7 @@ def _make_room(pin: Pin, cache: CacheFolder, note: Note) -> None:
 
 
 def _prove_blobs(pin: Pin, cache: CacheFolder, source: PullSource, note: Note) -> None:
-    """That all which Apptainer built from is what the manifest names; what is not is moved aside."""
+    """Hold all that Apptainer built from to what the manifest names; what is not is moved aside."""
     manifest = source.manifest(pin)
     damaged = cache.damaged_blobs(manifest) if manifest is not None else None
     if damaged is None:
@@ -225,7 +225,7 @@ def _remember_entry(pin: Pin, cache: CacheFolder, obtained: Obtained) -> None:
 
 
 def _copy_proven(pin: Pin, temporary: Path, cache: CacheFolder) -> Obtained | None:
-    """A copy of an entry of the cache that is provably what `pin` names; None where there is none."""
+    """Return a copy of an entry of the cache that is provably what `pin` names; None where there is none."""
     proven = [fact for fact in facts.about(pin) if not fact.refuted]
     if not proven:
         return None
@@ -272,7 +272,7 @@ def _write_all(descriptor: int, content: memoryview) -> None:
 
 
 def _examine(pin: Pin, temporary: Path, program: Apptainer) -> Obtained:
-    """That what was just pulled is what `pin` names, as far as it can say so.
+    """Hold what was just pulled to what `pin` names, as far as it can say so.
 
     Raises
     ------

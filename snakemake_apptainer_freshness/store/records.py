@@ -84,7 +84,7 @@ class Record:
 
     @classmethod
     def loads(cls, content: bytes) -> Self:
-        """The record that `content` spells.
+        """Return the record that `content` spells.
 
         Raises
         ------
@@ -122,12 +122,12 @@ def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def path_of(image: Path) -> Path:
-    """Where the record of `image` lies."""
+    """Return where the record of `image` lies."""
     return image.with_name(image.name + SUFFIX)
 
 
 def load(image: Path) -> Record | None:
-    """The record of `image`; None where there is none.
+    """Return the record of `image`; None where there is none.
 
     Raises
     ------

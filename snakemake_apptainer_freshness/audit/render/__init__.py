@@ -67,7 +67,7 @@ class Format(Protocol):
 
 
 def formats() -> Mapping[str, Format]:
-    """Every format by the name of its module, sorted."""
+    """Return every format by the name of its module, sorted."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
     return {name: cast("Format", importlib.import_module(f"{__name__}.{name}")) for name in names}
 

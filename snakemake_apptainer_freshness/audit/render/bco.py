@@ -83,7 +83,7 @@ def _provenance(audit: Audit, newest: Run) -> dict[str, Any]:
 
 
 def _steps(audit: Audit) -> Iterator[dict[str, Any]]:
-    """Each rule that made an output, in the order in which the rules first ran."""
+    """Yield each rule that made an output, in the order in which the rules first ran."""
     outputs: defaultdict[str, list[OutputAudit]] = defaultdict(list)
     for output in audit.outputs:
         if output.rule:
@@ -128,7 +128,7 @@ def _execution(audit: Audit, newest: Run) -> dict[str, Any]:
 
 
 def _prerequisites(image: ImageRecord) -> Iterator[dict[str, Any]]:
-    """An image by its digest, and the file that ran by its own SHA-256."""
+    """Yield an image by its digest, and the file that ran by its own SHA-256."""
     name = unicode(image.reference)
     yield {"name": name, "version": image.digest or "unknown", "uri": _uri(_quoted(image.pinned))}
     if image.sha256:
@@ -170,7 +170,7 @@ def _judged(output: OutputAudit) -> Mapping[str, Any]:
 
 
 def _files(audit: Audit, paths: Iterable[str]) -> list[dict[str, str]]:
-    """Each of `paths` once, as an address with the name that it has in its work directory."""
+    """Return each of `paths` once, as an address with the name that it has in its work directory."""
     folder = Path(audit.workdirs[0])
     return [{"filename": unicode(path), **_uri(address(folder / path))} for path in dict.fromkeys(paths)]
 
@@ -180,5 +180,5 @@ def _uri(url: str) -> dict[str, str]:
 
 
 def _quoted(reference: str) -> str:
-    """A reference as a URI, whatever a record says that it is."""
+    """Return a reference as a URI, whatever a record says that it is."""
     return quote(unicode(reference), safe=_URL_SAFE)

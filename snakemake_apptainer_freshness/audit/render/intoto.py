@@ -46,7 +46,7 @@ def write(audit: Audit, target: Path | None, more: More) -> None:  # noqa: ARG00
 
 
 def statement(run: Run) -> dict[str, Any]:
-    """The statement of one run. Where the record has no output's hash, its subject is the record itself."""
+    """Return the statement of one run. Where the record has no output's hash, its subject is the record itself."""
     outputs = [output for job in run.jobs if job.result is JobResult.FINISHED for output in job.outputs]
     newest = {output.path: output for output in outputs}  # of a job that ran twice, the later attempt
     subjects = [{"name": unicode(path), "digest": {"sha256": one.sha256}} for path, one in newest.items() if one.sha256]

@@ -44,7 +44,7 @@ def write(audit: Audit, target: Path | None, more: More) -> None:  # noqa: ARG00
 
 
 def lines(audit: Audit) -> Iterator[str]:
-    """The JSON document of `audit`, a line at a time, without their ends."""
+    """Yield the JSON document of `audit`, a line at a time, without their ends."""
     counts = Counter(output.verdict for output in audit.outputs)
     yield "{"
     yield f'"version": {VERSION},'

@@ -93,7 +93,7 @@ def write(audit: Audit, target: Path | None, more: More) -> None:
 
 
 def _library() -> Any:
-    """The class of crates, of a library that is an extra."""
+    """Return the class of crates, of a library that is an extra."""
     try:
         from rocrate.rocrate import ROCrate
     except ImportError:
@@ -128,7 +128,7 @@ class _Crate:
         self._named: dict[str, list[Any]] = {}
 
     def build(self) -> Any:
-        """The whole crate."""
+        """Return the whole crate."""
         crate, audit = self._crate, self._audit
         crate.name = f"Container audit of {self._workdir.name}"
         crate.description = audit.answer
@@ -158,7 +158,7 @@ class _Crate:
         return crate
 
     def _workflow(self, run: Run) -> Any:
-        """The main workflow: the Snakefile of the newest run."""
+        """Return the main workflow: the Snakefile of the newest run."""
         named = Path(run.source.snakefile)
         language = self._add(
             "ComputerLanguage",
@@ -186,7 +186,7 @@ class _Crate:
         return workflow
 
     def _copy_of_snakefile(self, run: Run) -> Path:
-        """A copy of the main Snakefile of `run`: the one that a person named, or the recorded one."""
+        """Return a copy of the main Snakefile of `run`: the one that a person named, or the recorded one."""
         made = self._copies / "snakefile"
         recorded = run.source.sha256
         path = self._snakefile or place(run.source.snakefile, recorded_in=run.workdir, workdir=self._workdir)
@@ -261,7 +261,7 @@ class _Crate:
         self._crate.root_dataset.append_to("comment", comment)
 
     def _subject(self, subject: str) -> list[Any]:
-        """The output, the run or the images that a finding names so."""
+        """Return the output, the run or the images that a finding names so."""
         if subject in self._outputs:
             return [self._output(subject)]
         run = self._crate.get(entities.run_id(subject))
@@ -279,7 +279,7 @@ class _Crate:
         return self._rules[name]
 
     def _image(self, image: ImageRecord) -> list[Any]:
-        """The OCI image by its digest, and the SIF by its own hash."""
+        """Return the OCI image by its digest, and the SIF by its own hash."""
         key = f"{image.pinned} {image.sha256}"
         if key not in self._images:
             self._images[key] = list(self._image_entities(image))
@@ -310,7 +310,7 @@ class _Crate:
             )
 
     def _output(self, path: str) -> Any:
-        """A file that was made or read, described where it lies."""
+        """Return a file that was made or read, described where it lies."""
         if path not in self._files:
             address = entities.address(self._workdir / path)
             self._files[path] = self._crate.add_file(address, fetch_remote=False, properties=self._properties(path))
@@ -341,7 +341,7 @@ class _Crate:
         return self._copy(path, name, run.lock.sha256, "The lock file of the run", "application/toml")
 
     def _copy(self, source: Path, name: str, sha256: str, description: str, media_type: str) -> list[Any]:
-        """The file `source` in the crate under `name`; nothing where it is not what was recorded any more."""
+        """Return the file `source` in the crate under `name`; nothing where it is not what was recorded any more."""
         if name not in self._files:
             made = self._copies / str(next(self._number))
             try:

@@ -46,7 +46,7 @@ def write(audit: Audit, target: Path | None, more: More) -> None:  # noqa: ARG00
 
 
 def results(audit: Audit) -> Iterator[SarifResult]:
-    """The findings of `audit` for SARIF; of several work directories with their whole paths."""
+    """Yield the findings of `audit` for SARIF; of several work directories with their whole paths."""
     outputs = {(output.workdir, output.path) for output in audit.outputs}
     files = {(run.workdir, run.id): run.file for run in audit.runs if run.file}
     whole = len(audit.workdirs) > 1

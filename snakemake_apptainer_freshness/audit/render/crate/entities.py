@@ -43,7 +43,7 @@ def named(reference: str) -> dict[str, str]:
 
 
 def address(path: Path) -> str:
-    """The absolute `path` as an address, whatever its name is made of."""
+    """Return the absolute `path` as an address, whatever its name is made of."""
     try:
         return path.as_uri()
     except UnicodeEncodeError:  # a lone surrogate, which stands for no byte
@@ -51,13 +51,13 @@ def address(path: Path) -> str:
 
 
 def times(started: str, ended: str) -> dict[str, str]:
-    """Both times, where they are known, in the form of ISO 8601 that the profiles ask for."""
+    """Return both times, where they are known, in the form of ISO 8601 that the profiles ask for."""
     known = {"startTime": started, "endTime": ended}
     return {name: datetime.fromisoformat(time).isoformat() for name, time in known.items() if time}
 
 
 def unique(entities: Iterable[Any]) -> Any:
-    """Each entity once; a single one by itself, as RO-Crate 1.1 recommends."""
+    """Return each entity once; a single one by itself, as RO-Crate 1.1 recommends."""
     found = list({entity.id: entity for entity in entities}.values())
     return found[0] if len(found) == 1 else found
 

@@ -73,7 +73,7 @@ class Provenance:
             self._workflow["hasPart"] = entities.unique(self._tools.values())
 
     def _step(self, rule: str, tool: Any) -> Any:
-        """The step of `rule`; steps have positions in the order in which they first ran."""
+        """Return the step of `rule`; steps have positions in the order in which they first ran."""
         if rule not in self._steps:
             self._tools[rule] = tool
             self._steps[rule] = entities.entity(
@@ -87,7 +87,7 @@ class Provenance:
         return self._steps[rule]
 
     def _host(self, host: str, run: Run) -> Any:
-        """A machine by its name; of the one where Snakemake itself ran, what the record says of it."""
+        """Return a machine by its name; of the one where Snakemake itself ran, what the record says of it."""
         identifier = f"#host-{quote(unicode(host))}"
         facts = asdict(run.machine) if run.machine is not None and host == run.host else {}
         values = [

@@ -53,7 +53,7 @@ _VISIBLE: Final = str.maketrans({"\n": "\\n", "\t": "\\t"})
 
 
 def render(audit: Audit) -> str:
-    """The page, as text that can be written as UTF-8."""
+    """Return the page, as text that can be written as UTF-8."""
     environment = _environment()
     style, script = _inlined("style.css"), _inlined("filter.js")
     return environment.get_template("page.html.j2").render(
@@ -67,7 +67,7 @@ def render(audit: Audit) -> str:
 
 
 def visible(value: Any) -> Any:
-    """`value` without secrets, and with a visible mark for each character that cannot be seen.
+    """Return `value` without secrets, and with a visible mark for each character that cannot be seen.
 
     What is not plain text passes: numbers, and markup of our own templates.
     """
@@ -76,7 +76,7 @@ def visible(value: Any) -> Any:
 
 @functools.lru_cache(maxsize=16_384)
 def _cleaned(text: str) -> str:
-    """Cached: hosts, rules, times and digests come again in thousands of rows."""
+    """Return the text that is shown, cached: hosts, rules, times and digests come again in thousands of rows."""
     text = redact(text)
     if text.isprintable():
         return text
@@ -107,13 +107,13 @@ def _environment() -> Environment:
 
 
 def _inlined(name: str) -> Markup:
-    """A file of ours, as markup: it goes into the page as it is."""
+    """Return a file of ours, as markup: it goes into the page as it is."""
     text = (files("snakemake_apptainer_freshness.audit.render.page") / "templates" / name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704  our own file, not text from outside
 
 
 def _policy(style: str, script: str) -> str:
-    """The content security policy: this style, this script, nothing else."""
+    """Return the content security policy: this style, this script, nothing else."""
     return (
         f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
         "base-uri 'none'; form-action 'none'"
@@ -126,10 +126,10 @@ def _source(text: str) -> str:
 
 
 def moment(text: str) -> str:
-    """An ISO time for a person: ``2026-03-02 08:00``."""
+    """Return an ISO time for a person: ``2026-03-02 08:00``."""
     return text[:16].replace("T", " ")
 
 
 def sentence(text: str) -> str:
-    """`text` as a sentence of its own."""
+    """Return `text` as a sentence of its own."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

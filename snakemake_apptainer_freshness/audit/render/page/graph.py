@@ -46,7 +46,7 @@ class Layout:
 
 
 def layout(nodes: Sequence[str], edges: Iterable[Edge]) -> Layout:
-    """A place for each of `nodes`; an edge of a node to itself is left out."""
+    """Return a place for each of `nodes`; an edge of a node to itself is left out."""
     wanted = list(dict.fromkeys(edge for edge in edges if edge[0] != edge[1]))
     forward = {edge: (edge if ahead else edge[::-1]) for edge, ahead in _ahead(nodes, wanted).items()}
     links = list(dict.fromkeys(forward.values()))
@@ -65,7 +65,7 @@ def layout(nodes: Sequence[str], edges: Iterable[Edge]) -> Layout:
 
 
 def _ahead(nodes: Sequence[str], edges: Sequence[Edge]) -> Mapping[Edge, bool]:
-    """Whether each edge may point downwards: false for those that close a circle."""
+    """Return whether each edge may point downwards: false for those that close a circle."""
     after: dict[str, list[str]] = {node: [] for node in nodes}
     for before, behind in edges:
         after[before].append(behind)
@@ -112,7 +112,7 @@ class _Rows:
 
 
 def _rows(nodes: Sequence[str], links: Sequence[Edge]) -> dict[str, int]:
-    """The row of each node; those that nothing links come last."""
+    """Return the row of each node; those that nothing links come last."""
     before: dict[str, list[str]] = {node: [] for node in nodes}
     after: dict[str, list[str]] = {node: [] for node in nodes}
     for upper, lower in links:
@@ -152,7 +152,7 @@ def _sorted_downwards(
 def _with_bends(
     nodes: Sequence[str], links: Sequence[Edge], rows: Mapping[str, int]
 ) -> tuple[list[list[_Vertex]], dict[Edge, list[_Vertex]]]:
-    """The rows with a bend wherever an edge passes one, and the way of each edge through them."""
+    """Return the rows with a bend wherever an edge passes one, and the way of each edge through them."""
     order: list[list[_Vertex]] = [[] for _ in range(max(rows.values(), default=-1) + 1)]
     for node in nodes:
         order[rows[node]].append(node)
@@ -213,7 +213,7 @@ def _crossings(order: Sequence[Sequence[_Vertex]], neighbours: _Neighbours) -> i
 
 
 def _middles(order: Sequence[Sequence[_Vertex]], neighbours: _Neighbours) -> tuple[dict[_Vertex, float], float]:
-    """The middle of each vertex, the leftmost edge being 0, and the whole width."""
+    """Return the middle of each vertex, the leftmost edge being 0, and the whole width."""
     middles: dict[_Vertex, float] = {}
     for row in order:
         middles.update(zip(row, _apart([(one, 0.0, 1.0) for one in row]), strict=True))
@@ -227,7 +227,7 @@ def _middles(order: Sequence[Sequence[_Vertex]], neighbours: _Neighbours) -> tup
 
 
 def _wish(one: _Vertex, neighbours: _Neighbours, middles: Mapping[_Vertex, float]) -> tuple[float, float]:
-    """Where `one` would be best for its neighbours, and how much that counts."""
+    """Return where `one` would be best for its neighbours, and how much that counts."""
     pulls = [
         (middles[other], STIFFNESS if not (isinstance(one, str) or isinstance(other, str)) else 1.0)
         for side in (0, 1)
@@ -238,7 +238,7 @@ def _wish(one: _Vertex, neighbours: _Neighbours, middles: Mapping[_Vertex, float
 
 
 def _apart(row: Sequence[tuple[_Vertex, float, float]]) -> list[float]:
-    """The places nearest to the wishes of `row` (weighted least squares) that keep its order and its distances.
+    """Return the places nearest to the wishes of `row` (weighted least squares) that keep its order and its distances.
 
     Less the distances, that is a monotone regression: neighbours that would overlap are pooled at their mean.
     """
@@ -311,7 +311,7 @@ class Drawing:
 
 
 def drawing(nodes: Sequence[GraphNode], edges: Iterable[tuple[str, str]]) -> Drawing:
-    """The drawing of `nodes`, which `edges` name by their names."""
+    """Return the drawing of `nodes`, which `edges` name by their names."""
     known = list(edges)
     placed = layout([node.name for node in nodes], known)
     references = sorted({image for node in nodes for image in node.images})
@@ -339,7 +339,7 @@ def drawing(nodes: Sequence[GraphNode], edges: Iterable[tuple[str, str]]) -> Dra
 
 
 def short_name(reference: str) -> str:
-    """A reference without scheme, registry and path: ``salmon:1.10.2``."""
+    """Return a reference without scheme, registry and path: ``salmon:1.10.2``."""
     return reference.rstrip("/").rpartition("/")[2] or reference
 
 
@@ -356,7 +356,7 @@ def _cut(text: str) -> str:
 
 
 def _line(points: Sequence[tuple[float, int]]) -> str:
-    """A smooth line through `points` (x and row), from below the first box to above the last one."""
+    """Return a smooth line through `points` (x and row), from below the first box to above the last one."""
     down = points[-1][1] >= points[0][1]
     last = len(points) - 1
     ways = []

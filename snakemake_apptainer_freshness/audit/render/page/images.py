@@ -81,7 +81,7 @@ def _steady(image: ImageAudit) -> bool:
 
 
 def _rank(shown: ShownImage) -> int:
-    """Where an image stands among others: the worst has the lowest number."""
+    """Return where an image stands among others: the worst has the lowest number."""
     image = shown.image
     states = [image.now, *(one.disk for one in image.sightings)]
     if any(state in BAD for state in states):

@@ -103,7 +103,7 @@ class Timeline:
 
 
 def bar(counts: Mapping[OutputVerdict, int]) -> Bar:
-    """The shares of `counts`; every verdict that occurs is wide enough to be seen."""
+    """Return the shares of `counts`; every verdict that occurs is wide enough to be seen."""
     total = sum(counts.values())
     if not total:
         return Bar(segments=())
@@ -134,7 +134,7 @@ _Pair = tuple[RunMark, ImageSighting | None]
 
 
 def _groups(sightings: Sequence[ImageSighting], runs: Sequence[RunMark]) -> list[list[_Pair]]:
-    """The runs of each column, with what they saw."""
+    """Return the runs of each column, with what they saw."""
     seen = {sighting.run: sighting for sighting in sightings}
     known = {run.id for run in runs}
     strays = [RunMark(id=one.run, started=one.at, name=one.run) for one in sightings if one.run not in known]
@@ -165,7 +165,7 @@ def _column(group: Sequence[_Pair], keys: Mapping[str, Key]) -> Column:
 
 
 def _keys(sightings: Iterable[ImageSighting]) -> dict[str, Key]:
-    """A letter for each digest, in the order in which they were seen."""
+    """Return a letter for each digest, in the order in which they were seen."""
     digests = dict.fromkeys(digest for one in sightings for digest in (one.digest, one.points_at) if digest)
     return {
         digest: Key(letter=_letter(number), hue=number % HUES, digest=digest) for number, digest in enumerate(digests)
@@ -173,7 +173,7 @@ def _keys(sightings: Iterable[ImageSighting]) -> dict[str, Key]:
 
 
 def _letter(number: int) -> str:
-    """A … Z, AA, AB, …"""
+    """Return a … Z, AA, AB, …"""
     before, own = divmod(number, 26)
     return (_letter(before - 1) if before else "") + chr(ord("A") + own)
 

@@ -153,7 +153,7 @@ class View:
 
 
 def view(audit: Audit) -> View:
-    """The page for `audit`."""
+    """Return the page for `audit`."""
     anchors, names = _anchors(audit), run_names(audit)
     counts = _counts(audit.outputs)
     return View(
@@ -199,12 +199,12 @@ def headline(audit: Audit) -> Headline:
 
 
 def counts_of(counts: Iterable[Count]) -> Mapping[OutputVerdict, int]:
-    """`counts` as a mapping."""
+    """Return `counts` as a mapping."""
     return {count.verdict: count.outputs for count in counts}
 
 
 def _anchors(audit: Audit) -> Anchors:
-    """Where each output, image and run stands, by work directory and name."""
+    """Return where each output, image and run stands, by work directory and name."""
     found: dict[tuple[str, str], str] = {}
     for number, run in enumerate(audit.runs):
         found.setdefault((run.workdir, run.id), f"run-{number}")
@@ -279,7 +279,7 @@ def _places(audit: Audit) -> Iterable[ShownFolder]:
 
 
 def _nodes(outputs: Iterable[OutputAudit], edges: Iterable[tuple[str, str]]) -> list[GraphNode]:
-    """Every rule that made an output or that an edge names, with its images and its worst verdict."""
+    """Return every rule that made an output or that an edge names, with its images and its worst verdict."""
     order = list(OutputVerdict)
     rules: dict[str, list[OutputAudit]] = {}
     for output in outputs:
