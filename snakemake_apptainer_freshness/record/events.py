@@ -181,8 +181,8 @@ class RecordReader:
             mode=checked.text("mode"),
             options=checked.mapping("options"),
             lock=_lock(checked.table["lock"]),
-            machine=_machine(checked.table.get("machine")),
-            runtime=_runtime(checked.table.get("runtime")),
+            machine=_machine(checked.table["machine"]) if "machine" in checked.table else None,
+            runtime=_runtime(checked.table["runtime"]) if "runtime" in checked.table else None,
             previous=checked.hex("previous"),
         )
         return cls(run, MainProcess(pid=process.number("pid"), ticks=process.number("ticks")))
@@ -277,16 +277,12 @@ def _lock(table: object) -> LockUsed | None:
     return LockUsed(path=checked.text("path"), sha256=checked.hex("sha256"))
 
 
-def _machine(table: object) -> Machine | None:
-    if table is None:
-        return None
+def _machine(table: object) -> Machine:
     checked = Checked(table, _MACHINE)
     return Machine(**{key: checked.text(key) for key in _MACHINE})
 
 
-def _runtime(table: object) -> RuntimeSettings | None:
-    if table is None:
-        return None
+def _runtime(table: object) -> RuntimeSettings:
     checked = Checked(table, frozenset({"arguments", "environment", "overrides"}))
     overrides = checked.table["overrides"]
     if not isinstance(overrides, list) or len(overrides) > RECORDS.arguments:

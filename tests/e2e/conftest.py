@@ -69,6 +69,10 @@ class Repository:
         """Those that this project's client made."""
         return [request for request in self.requests() if "freshness" in request[2]]
 
+    def our_questions(self):
+        """The methods of those that asked where a tag points: what is asked by digest cannot move."""
+        return [method for method, path, _ in self.our_requests() if "sha256:" not in path]
+
 
 @pytest.fixture
 def repository(shared_registry):

@@ -25,7 +25,7 @@ def test_a_tag_that_moves_while_a_cluster_runs_changes_no_job_and_no_job_asks_a_
 
     assert [workspace.read(f"{n}.txt") for n in range(3)] == ["original\n"] * 3
     assert {workspace.metadata(f"{n}.txt")["container_img_url"] for n in range(3)} == {tool.pinned(digest)}
-    assert [method for method, _, _ in tool.our_requests()] == ["GET"]
+    assert tool.our_questions() == ["GET"]
 
 
 def test_the_pins_reach_jobs_of_a_workflow_whose_flag_is_in_the_environment_alone(repository, workspace, cluster):
@@ -102,7 +102,7 @@ def test_a_job_without_a_shared_file_system_gets_its_pins(repository, workspace,
     )
 
     assert workspace.metadata("message.txt")["container_img_url"] == tool.pinned(digest)
-    assert [method for method, _, _ in tool.our_requests()] == ["GET"]
+    assert tool.our_questions() == ["GET"]
 
 
 def test_jobs_make_nothing_again_that_the_main_process_keeps_by_a_database_of_metadata(repository, workspace, cluster):

@@ -177,7 +177,7 @@ def test_cluster(name, workspace, tool, python):
 
     assert [workspace.read(f"{n}.txt") for n in range(2)] == ["original\n"] * 2
     assert {url_of(workspace, f"{n}.txt") for n in range(2)} == {tool.pinned(tool.digest)}
-    assert [method for method, _, _ in tool.our_requests()] == ["GET"]
+    assert tool.our_questions() == ["GET"]
 
 
 def test_unshared(name, reads, tool, python):

@@ -80,7 +80,7 @@ def test_a_job_that_shares_nothing_fetches_by_the_digest_and_proves_for_itself(r
 
     assert (far.storage / "message.txt").read_text() == "original\n"
     assert workspace.metadata(str(far.storage / "message.txt"))["container_img_url"] == tool.pinned(digest)
-    assert [method for method, _, agent in tool.requests() if "freshness" in agent] == ["GET"]
+    assert tool.our_questions() == ["GET"]
     assert list((workspace.folder / ".snakemake" / "singularity").glob("*.simg")) == []
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, Unseen, Workflow
 from snakemake_apptainer_freshness.engine import query
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.settings import Options
+from snakemake_apptainer_freshness.store import facts
 from tests.support import pins
 
 TAG = f"docker://{pins.REPOSITORY}:1.0"
@@ -33,6 +35,7 @@ def project(place, monkeypatch):
             outputs=tuple(outputs),
         )
         place.lock(pins.pin())
+        facts.keep_index(pins.DIGEST, {Platform.parse("linux/amd64"): pins.MANIFEST})  # as it was fetched and hashed
         monkeypatch.setattr(query, "read", lambda *_, **__: read)
         return place
 
@@ -118,7 +121,7 @@ def test_a_rule_that_could_not_be_read_to_the_end_is_told(project):
 
 
 def test_a_memory_that_cannot_be_used_is_told_and_replaced(project):
-    place = project(pins.pin().url)
+    place = project(pins.pin().url, f"docker://{pins.REPOSITORY}@{pins.MANIFEST}")
     (place.folder / MEMORY).parent.mkdir(parents=True)
     (place.folder / MEMORY).write_text("{}")
     answer = place.run("adopt")
@@ -128,7 +131,7 @@ def test_a_memory_that_cannot_be_used_is_told_and_replaced(project):
 
 
 def test_a_memory_that_cannot_be_written_is_an_error_of_its_own(project):
-    place = project(pins.pin().url)
+    place = project(f"docker://{pins.REPOSITORY}@{pins.MANIFEST}")
     (place.folder / ".snakemake").write_text("")
 
     assert place.run("adopt").status == 3

@@ -19,12 +19,13 @@ from snakemake_apptainer_freshness.cli import output
 from snakemake_apptainer_freshness.cli.lock_report import document_of
 from snakemake_apptainer_freshness.engine import query
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import HINTS, Lock, dumps
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.policy import Level, Rule
 from snakemake_apptainer_freshness.settings import Options
-from snakemake_apptainer_freshness.store import claims
+from snakemake_apptainer_freshness.store import claims, facts
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
 from tests.support.attacks import REPOSITORY
@@ -293,6 +294,7 @@ def test_adopt(place, monkeypatch):
     )
     monkeypatch.setattr(query, "read", lambda *_, **__: read)
     place.lock(pins.pin())
+    facts.keep_index(pins.DIGEST, {Platform.parse("linux/amd64"): pins.MANIFEST})  # as it was fetched and hashed
     document = printed(place, "adopt", "--no-deep")
 
     assert [one["standing"] for one in document["output"]] == ["proven", "unproven", "other"]
