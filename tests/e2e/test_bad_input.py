@@ -71,7 +71,7 @@ def test_every_bad_reference_is_told_at_once(workspace):
         shell: "touch {output}"
     """,
     )
-    output = refused(workspace, flag="lock")
+    output = refused(workspace, "message.txt", "other.txt", flag="lock")
 
     assert "cannot pin 2 container images" in output
     assert "line 2" in output

@@ -133,7 +133,7 @@ def test_a_text_with_wildcards(tool, workspace):
         "Snakefile",
         f"""
         rule all:
-            input: "latest/message.txt"
+            input: "1.0/message.txt"
 
         rule read:
             output: "{{tag}}/message.txt"
@@ -141,7 +141,7 @@ def test_a_text_with_wildcards(tool, workspace):
             shell: "cat /message > {{output}}"
         """,
     )
-    runs_pinned(workspace, tool, "latest/message.txt")
+    runs_pinned(workspace, tool, "1.0/message.txt")
 
 
 def test_a_function_of_wildcards(tool, workspace):
@@ -152,7 +152,7 @@ def test_a_function_of_wildcards(tool, workspace):
             return "docker://{tool.registry.host}/{tool.name}:" + wildcards.tag
 
         rule all:
-            input: "latest/message.txt"
+            input: "1.0/message.txt"
 
         rule read:
             output: "{{tag}}/message.txt"
@@ -160,7 +160,7 @@ def test_a_function_of_wildcards(tool, workspace):
             shell: "cat /message > {{output}}"
         """,
     )
-    runs_pinned(workspace, tool, "latest/message.txt")
+    runs_pinned(workspace, tool, "1.0/message.txt")
 
 
 def test_a_function_that_names_no_container_for_some_jobs(tool, workspace):
@@ -253,7 +253,7 @@ def test_an_image_met_after_a_checkpoint_that_a_locked_lock_lacks_does_not_run(t
         f"""
         def made(wildcards):
             checkpoints.choose.get()
-            return "latest/message.txt"
+            return "1.0/message.txt"
 
         rule all:
             input: made
@@ -271,7 +271,7 @@ def test_an_image_met_after_a_checkpoint_that_a_locked_lock_lacks_does_not_run(t
     result = workspace.snakemake(flag="locked", fails=True)
 
     assert "not in containers.lock" in result.output
-    assert not workspace.exists("latest/message.txt")
+    assert not workspace.exists("1.0/message.txt")
 
 
 def test_many_rules_with_one_reference_make_one_request(tool, workspace):

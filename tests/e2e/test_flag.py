@@ -146,14 +146,14 @@ def test_a_lock_lies_beside_the_main_snakefile_wherever_the_work_is_done(tool, w
     assert workspace.read("results/message.txt") == "original\n"
 
 
-def test_quiet_silences_the_summary_and_quiet_all_everything(tool, workspace):
+def test_quiet_leaves_what_changed_under_its_heading_and_quiet_all_nothing(tool, workspace):
     workspace.snakemake(flag="lock")
     tool.push("updated")
 
     quiet = workspace.snakemake("--forceall", "--quiet", flag="lock")
     silent = workspace.snakemake("--forceall", "--quiet", "all", flag="lock")
 
-    assert "mode lock" not in quiet.output
+    assert "(mode lock): 1 moved" in quiet.output
     assert "moved: " in quiet.output
     assert "moved" not in silent.output
 

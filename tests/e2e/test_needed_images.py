@@ -76,7 +76,7 @@ def test_an_update_leaves_the_pin_of_an_image_that_is_gone_and_not_needed_as_it_
     old = other.push("other")
     workspace.write("Snakefile", WORKFLOW.format(alive=alive.reference, gone=other.reference))
     workspace.snakemake("message.txt", flag="lock")
-    other.registry.untag(other.name, "latest")
+    other.registry.untag(other.name, "1.0")
     new = alive.push("updated")
     result = workspace.snakemake("message.txt", flag="update")
 
