@@ -19,7 +19,8 @@ def tool(repository, workspace):
 
 def image(workspace):
     """The one image file in Snakemake's folder."""
-    [found] = (workspace.folder / ".snakemake" / "singularity").glob("*.simg")
+    folder = workspace.folder / ".snakemake" / "singularity"
+    [found] = [path for path in folder.glob("*.simg") if not path.is_symlink()]  # a run names it by its tag as well
     return found
 
 

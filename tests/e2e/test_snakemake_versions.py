@@ -15,7 +15,8 @@ from tests.support import snakemakes
 from tests.support.clusters import TagMover, make_cluster, write_slow_workflow
 from tests.support.workflow import READS_MESSAGE, Workspace
 
-ENVIRONMENTS = os.environ.get("SNAKEMAKE_ENVIRONMENTS", f"{snakemakes.OLDEST} {snakemakes.HERE}").split()
+ENVIRONMENTS = os.environ.get("SNAKEMAKE_ENVIRONMENTS", snakemakes.OLDEST).split()
+"""By default the oldest alone: the newest is the one that all other tests run on."""
 WITH_FUNCTIONS = (9, 5)
 """Since then a container directive may have wildcards, or be a function."""
 TRIGGERS = ("--rerun-triggers", "code", "input", "mtime", "params", "software-env")
