@@ -23,7 +23,7 @@ Prove that outputs made without this plugin are those of the pinned images, so t
 
 Snakemake takes the pinned name of an image for other software than its tag, and would run everything again. For
 each output that exists this says which image made it, and how that is known to be the one that the lock pins, or
-why it is not. What is proven is remembered in .snakemake/apptainer-freshness/memory.json; nothing else is changed.
+why it is not. What is proven is remembered in your own state folder; nothing else is changed.
 
 The workflow is read as Snakemake would read it here, with the arguments that follow two dashes. It needs a lock.
 

@@ -188,9 +188,10 @@ class Reruns:
             from snakemake_apptainer_freshness.store import history as memories
 
             persistence = self._workflow.persistence
-            memory = memories.load(memories.path_in(Path(persistence.path)))
+            path = memories.path_in(Path(persistence.path))
+            memory = memories.load(path)
             if memory.problem:
-                tell(Line(text=f"apptainer-freshness: not using {memories.PLACE}: {memory.problem}", problem=True))
+                tell(Line(text=f"apptainer-freshness: not using {path}: {memory.problem}", problem=True))
             self._known = Origins(Path(persistence.container_img_path), memory, remember=self._writes)
         return self._known
 

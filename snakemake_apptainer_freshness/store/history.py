@@ -1,16 +1,16 @@
 """The memory: what was proven of the images that made a project's outputs, so that it is known when they are gone.
 
-One JSON file of ours, ``.snakemake/apptainer-freshness/memory.json``, beside Snakemake's own files, none of which is
-changed. Two things are remembered:
+One JSON file a project, in the user's own state folder (:mod:`.store.state`): one in the project would come along with
+a clone, and could call outputs the same that another image made. Two things are remembered:
 
-* ``manifests``: which manifest an index has for each platform, by its digest, as locks said it. A digest names one
-  content for ever, so this never becomes wrong. A digest that is a manifest itself has itself.
+* ``manifests``: which manifest an index has for each platform, by its digest, as far as the index was hashed. A digest
+  names one content for ever, so this never becomes wrong. A digest that is a manifest itself has itself.
 * ``images``: that the image file of a url was proven to be of a digest, by what, and from when to when it was that
   file: from its modification time to the last time that it was seen. A tag's file may have been another one before
   and after, so such a row speaks of outputs alone that were made in between.
 
 A memory that is damaged, of a newer version, or that anyone may write to proves nothing; outputs are then judged as if
-there were none. Whoever can write a project can write its outputs; against him it is no protection.
+there were none.
 """
 
 import contextlib
@@ -35,11 +35,11 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import facts
+from snakemake_apptainer_freshness.store import facts, state
 
 VERSION: Final = 1
-PLACE: Final = Path("apptainer-freshness", "memory.json")
-"""Below Snakemake's own folder, ``.snakemake``."""
+_PROJECTS: Final = "projects"
+"""The folder of all memories, in the state folder; each lies under the key of its project."""
 
 _LARGEST: Final = 16 * 1024 * 1024
 _LONGEST_TEXT: Final = 4096
@@ -202,8 +202,14 @@ class TagHistory:
 
 
 def path_in(folder: Path) -> Path:
-    """Return where the memory of the project lies whose Snakemake folder (``.snakemake``) is `folder`."""
-    return folder / PLACE
+    """Return where the memory of the project lies whose Snakemake folder (``.snakemake``) is `folder`.
+
+    Raises
+    ------
+    UsageError
+        where the user's state folder cannot be believed.
+    """
+    return state.folder() / _PROJECTS / f"{state.key_of(folder)}.json"
 
 
 def load(path: Path) -> TagHistory:
@@ -235,7 +241,7 @@ def save(path: Path, memory: TagHistory) -> None:
     if not memory.has_news:
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        state.make(path.parent)
         with exclusive(path):
             there = load(path)
             if there.problem:

@@ -96,11 +96,11 @@ def write(path: Path, content: bytes) -> None:
     try:
         _replace(path, content)
     except FileNotFoundError:
-        _make(path.parent)
+        make(path.parent)
         _replace(path, content)
 
 
-def _make(path: Path) -> None:
+def make(path: Path) -> None:
     """Make the folder `path` of the state folder, and what leads there: for this user alone, whatever the umask."""
     root = folder()
     root.parent.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,10 @@ from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, Unsee
 from snakemake_apptainer_freshness.engine import query
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.settings import Options
-from snakemake_apptainer_freshness.store import facts
+from snakemake_apptainer_freshness.store import facts, history, state
 from tests.support import pins
 
 TAG = f"docker://{pins.REPOSITORY}:1.0"
-MEMORY = ".snakemake/apptainer-freshness/memory.json"
 
 
 @pytest.fixture
@@ -42,6 +41,10 @@ def project(place, monkeypatch):
     return make
 
 
+def memory_of(place):
+    return history.path_in(place.folder / ".snakemake")
+
+
 def test_outputs_that_all_stay_are_nothing_to_report_and_what_was_proven_is_written(project):
     place = project(pins.pin().url, f"docker://{pins.REPOSITORY}@{pins.MANIFEST}")
     answer = place.run("adopt")
@@ -49,7 +52,8 @@ def test_outputs_that_all_stay_are_nothing_to_report_and_what_was_proven_is_writ
     assert answer.status == 0
     assert [row[:2] for row in answer.rows] == [["current", "0.txt"], ["proven", "1.txt"]]
     assert "2 outputs: 1 current, 1 proven; a run keeps all of them, as far as their containers go" in answer.err
-    assert (place.folder / MEMORY).exists()
+    assert memory_of(place).exists()
+    assert not (place.folder / ".snakemake").exists()
 
 
 def test_an_output_that_cannot_be_proven_is_a_finding(project):
@@ -83,7 +87,7 @@ def test_json_has_every_output(project):
             "detail": f"its url names {pins.MANIFEST.short}",
         }
     ]
-    assert (document["memory"], document["remembered"], document["error"]) == (str(place.folder / MEMORY), True, [])
+    assert (document["memory"], document["remembered"], document["error"]) == (str(memory_of(place)), True, [])
 
 
 def test_a_terminal_shows_outputs_together_that_one_thing_is_to_be_said_of(project, terminal):
@@ -122,17 +126,17 @@ def test_a_rule_that_could_not_be_read_to_the_end_is_told(project):
 
 def test_a_memory_that_cannot_be_used_is_told_and_replaced(project):
     place = project(pins.pin().url, f"docker://{pins.REPOSITORY}@{pins.MANIFEST}")
-    (place.folder / MEMORY).parent.mkdir(parents=True)
-    (place.folder / MEMORY).write_text("{}")
+    memory = memory_of(place)
+    state.write(memory, b"{}")
     answer = place.run("adopt")
 
-    assert f"warning: not using {place.folder / MEMORY}: it is damaged" in answer.err
-    assert (place.folder / f"{MEMORY}.unusable").read_text() == "{}"
+    assert f"warning: not using {memory}: it is damaged" in answer.err
+    assert memory.with_name(f"{memory.name}.unusable").read_text() == "{}"
 
 
 def test_a_memory_that_cannot_be_written_is_an_error_of_its_own(project):
     place = project(f"docker://{pins.REPOSITORY}@{pins.MANIFEST}")
-    (place.folder / ".snakemake").write_text("")
+    memory_of(place).parent.write_text("")  # where the folder of all memories should be
 
     assert place.run("adopt").status == 3
 

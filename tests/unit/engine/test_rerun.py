@@ -1,5 +1,6 @@
 """What a changed container makes Snakemake run again, asked of the persistence that it has, of both kinds."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,7 @@ from snakemake_apptainer_freshness.engine.handover import keep_what_main_keeps
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.settings import Options, PinKind, Rerun
-from snakemake_apptainer_freshness.store import facts, history
+from snakemake_apptainer_freshness.store import facts, history, state
 from tests.support import pins
 from tests.support.pins import lock_entry
 
@@ -262,13 +263,12 @@ def test_a_dry_run_writes_nothing(lab):
 
 def test_a_memory_that_cannot_be_used_is_told_and_does_not_stop_the_run(lab, told):
     path = history.path_in(lab.persistence.path)
-    path.parent.mkdir()
-    path.write_text("{}")
+    state.write(path, b"{}")
     lab.made(url=BY_PLATFORM)
     lab.reruns()
 
     assert lab.changed() == []
-    assert texts(told) == ["apptainer-freshness: not using apptainer-freshness/memory.json: it is damaged"]
+    assert texts(told) == [f"apptainer-freshness: not using {path}: it is damaged"]
 
 
 def test_without_the_trigger_nothing_is_wrapped(lab):
@@ -294,3 +294,26 @@ def test_the_process_of_a_job_makes_nothing_again_because_of_software(lab):
 
     assert lab.changed() == []
     assert lab.persistence.software_stack_changed(lab.job, file=lab.job.output[0]) is False
+
+
+def test_a_memory_that_was_planted_in_the_project_keeps_nothing(lab):
+    """A clone that brings a memory of its own, at the place where earlier versions kept it."""
+    lab.made(url=TAG)
+    planted = history.TagHistory()
+    planted.learn(
+        history.ProvenTag(
+            url=TAG,
+            digest=pins.DIGEST,
+            manifest=pins.MANIFEST,
+            platform=Platform.parse("linux/amd64"),
+            since=0.0,
+            until=2_000_000_000.0,
+            proven_by="named",
+        )
+    )
+    old = Path(lab.persistence.path, "apptainer-freshness", "memory.json")
+    old.parent.mkdir(exist_ok=True)
+    old.write_bytes(planted.dumps())
+    lab.reruns()
+
+    assert "a.txt" in lab.changed()

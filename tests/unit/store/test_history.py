@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.store import facts, history
+from snakemake_apptainer_freshness.store import facts, history, state
 from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory, load, save
 from tests.support import pins
 from tests.support.pins import lock_entry
@@ -55,7 +55,7 @@ def test_what_was_learned_is_there_again(tmp_path):
     save(path, filled())
     again = load(path)
 
-    assert path == tmp_path / "apptainer-freshness" / "memory.json"
+    assert path.is_relative_to(state.folder())  # never in the project, which may be a clone
     assert again.problem == ""
     assert again.images(URL) == [SEEN]
     assert again.manifest(pins.DIGEST, Platform.parse("linux/amd64")) == pins.MANIFEST
@@ -124,7 +124,7 @@ def test_a_row_speaks_of_the_time_in_which_the_file_was_that_one(moment, covered
 )
 def test_a_file_that_is_no_memory_proves_nothing_and_says_why(tmp_path, content, problem):
     path = history.path_in(tmp_path)
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.write_bytes(content)
 
     assert problem in load(path).problem
@@ -153,20 +153,21 @@ def test_a_file_that_anyone_may_write_to_or_that_is_a_link_proves_nothing(tmp_pa
 
 def test_an_unusable_file_is_moved_aside_and_not_overwritten(tmp_path):
     path = history.path_in(tmp_path)
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.write_text('{"version": 2}')
     save(path, filled())
 
     assert load(path).images(URL) == [SEEN]
-    assert path.with_name("memory.json.unusable").read_text() == '{"version": 2}'
+    assert path.with_name(f"{path.name}.unusable").read_text() == '{"version": 2}'
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
-    (tmp_path / "apptainer-freshness").write_text("")
-    with pytest.raises(LocalIOError, match=r"memory\.json") as caught:
-        save(history.path_in(tmp_path), filled())
+    path = history.path_in(tmp_path)
+    state.write(path.parent, b"")
+    with pytest.raises(LocalIOError, match=path.name) as caught:
+        save(path, filled())
 
-    assert str(tmp_path) in caught.value.hint
+    assert str(path.parent) in caught.value.hint
 
 
 def test_nothing_half_written_is_left(tmp_path, monkeypatch):
@@ -184,7 +185,7 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
         save(path, known)
 
     assert path.read_bytes() == before
-    assert [one.name for one in path.parent.iterdir()] == ["memory.json"]
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 _json = st.recursive(
