@@ -7,13 +7,13 @@ is shown the images to keep among those that the workflow uses.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
-from snakemake_apptainer_freshness.engine.seams import CLEAN_UP, HOLD_LOCK, require
+from snakemake_apptainer_freshness.engine.seams import CLEAN_UP, when_released
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.store.aliases import Aliases
@@ -30,19 +30,7 @@ class _Kept:
 def aliases_of(workflow: Any) -> Aliases:
     """Return the further names of images that the run of `workflow` may make; they are taken back when it ends."""
     aliases = Aliases(_prefix(workflow))
-    persistence = workflow.persistence
-    require(persistence, HOLD_LOCK)
-    lock = persistence.lock
-
-    @contextlib.contextmanager
-    def until_released(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        with lock(*args, **kwargs) as held:
-            try:
-                yield held
-            finally:
-                aliases.take_back()
-
-    persistence.lock = until_released
+    when_released(workflow.persistence, aliases.take_back)
     return aliases
 
 

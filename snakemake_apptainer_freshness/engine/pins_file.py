@@ -13,14 +13,14 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.common.files import NotAFile, read_small, replace_own
 from snakemake_apptainer_freshness.engine.handover import Handover, content_of, encode
-from snakemake_apptainer_freshness.engine.seams import HOLD_LOCK, SOURCES, require
+from snakemake_apptainer_freshness.engine.seams import SOURCES, when_released
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.lockfile import Pinned
 
@@ -70,19 +70,8 @@ class PinsFile:
 
     def attach(self) -> None:
         """Have the file travel with the sources of the workflow, and go when the run is over."""
-        dag, persistence = self._workflow.dag, self._workflow.persistence
-        require(persistence, HOLD_LOCK)
-        lock = persistence.lock
-
-        @contextlib.contextmanager
-        def until_released(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            with lock(*args, **kwargs) as held:
-                try:
-                    yield held
-                finally:
-                    self._remove()
-
-        persistence.lock = until_released
+        dag = self._workflow.dag
+        when_released(self._workflow.persistence, self._remove)
         if SOURCES.is_in(dag):
             sources = dag.get_sources
 

@@ -6,7 +6,8 @@ from a version number: a Snakemake that moves a method away is told by the name 
 that has the flag on. docs/hook.md shows the table; a test compares it with the installed Snakemake.
 """
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -335,6 +336,28 @@ def require(owner: Any, *seams: Seam, instead: str = "") -> None:
 def names(settings: Iterable[Any]) -> set[str]:
     """Give the names of `settings` in capital letters: of members of an enum, or words of the command line of 9.0."""
     return {getattr(one, "name", str(one).replace("-", "_").upper()) for one in settings}
+
+
+def when_released(persistence: Any, do: Callable[[], None]) -> None:
+    """Have `do` called when the run gives its lock of the working directory back, however it ends.
+
+    Raises
+    ------
+    WorkflowError
+        where this Snakemake holds no such lock.
+    """
+    require(persistence, HOLD_LOCK)
+    lock = persistence.lock
+
+    @contextlib.contextmanager
+    def until_released(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with lock(*args, **kwargs) as held:
+            try:
+                yield held
+            finally:
+                do()
+
+    persistence.lock = until_released
 
 
 def unsupported(seam: Seam, *, instead: str = "") -> Exception:
