@@ -382,6 +382,24 @@ class TreeLimits(NamedTuple):
 TREE: Final = TreeLimits()
 
 
+class ParallelLimits(NamedTuple):
+    """How much is done at once, and what ending it may take. Times in seconds."""
+
+    askers: int = 8
+    """Threads that wait for answers of registries, where each asks several questions in turn."""
+    waiting_threads: int = 16
+    """Threads that wait for a network's file system."""
+    batch: int = 256
+    """Files that one thread looks at in turn."""
+    slow_file: float = 0.001
+    """For one file, from which on it is worth a thread."""
+    grace: float = 0.5
+    """For threads to finish what they are writing, when what they do was interrupted."""
+
+
+PARALLEL: Final = ParallelLimits()
+
+
 class RecordLimits(NamedTuple):
     """What the record of a run may hold, and what making or reading one may spend. Sizes in bytes, times in seconds."""
 

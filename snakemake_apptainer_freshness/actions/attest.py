@@ -13,12 +13,12 @@ What cannot be compared stays what it was. Where the mode allows no network, non
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
+from snakemake_apptainer_freshness.common.parallel import AS_LONG_AS_IT_TAKES, in_parallel
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -152,13 +152,4 @@ def attest_all(
         end(pin, fact)
         return pin.url, fact
 
-    if not worth:
-        return {}
-    with ThreadPoolExecutor(min(jobs, len(worth)), "attest") as pool:
-        futures = [pool.submit(one, pin) for pin in worth]
-        try:
-            return dict(future.result() for future in futures)
-        except BaseException:
-            attestor.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    return dict(in_parallel(one, worth, name="attest", threads=jobs, stop=attestor.stop.set, grace=AS_LONG_AS_IT_TAKES))

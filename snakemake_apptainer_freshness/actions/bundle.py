@@ -10,7 +10,6 @@ a file of this machine, or made of one, cannot be carried; it is named. The arch
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.actions.verify import is_fetchable
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, sha256_of
+from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image import layout
@@ -42,7 +42,7 @@ from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
-from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.settings import DISK, PARALLEL
 from snakemake_apptainer_freshness.store import archive
 from snakemake_apptainer_freshness.store.archive import Contents, Member
 from snakemake_apptainer_freshness.store.prefix import image_name, image_path
@@ -50,8 +50,6 @@ from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 Advance = Callable[[int], None]
 """Is told how many more bytes, or images, are done."""
 Content = Callable[[], Iterator[bytes]]
-_ASKING: Final = 8
-"""Images that are asked about at once."""
 _MOST_DOCUMENTS: Final = 1000
 """Manifests of one image, of all platforms together: the largest official images have some fifty."""
 
@@ -119,8 +117,7 @@ def gather(lock_path: Path, selection: Selection, *, registry: BlobSource, advan
     gatherer = _Gatherer(
         registry=registry, cache=CacheFolder.of(), sifs=sifs, all_platforms=selection.all_platforms, advance=advance
     )
-    with ThreadPoolExecutor(_ASKING) as pool:
-        parts = list(pool.map(gatherer.part, wanted))
+    parts = in_parallel(gatherer.part, wanted, name="gather", threads=PARALLEL.askers)
     index = layout.index_document(_each_once(entry for part in parts for entry in part.listed))
     pieces: dict[str, tuple[Member, Content]] = {}
     for name, text in ((layout.LAYOUT, layout.VERSION), (archive.LOCK, content), (layout.INDEX, index)):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, opened, sha256_of, status_of
+from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.errors import CorruptImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.pin import Pin
@@ -67,11 +68,10 @@ def check(
     if remember and len(untouched) >= DISK.index_from:
         index.build(prefix, untouched)
     if open_questions:
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-            answers = pool.map(lambda asked: _read(*asked, remember=remember), open_questions)
-            facts.update({pin.url: fact for (pin, _), fact in zip(open_questions, answers, strict=True)})
+        answers = in_parallel(
+            lambda asked: _read(*asked, remember=remember), open_questions, name="check", threads=jobs
+        )
+        facts.update({pin.url: fact for (pin, _), fact in zip(open_questions, answers, strict=True)})
     return {url: facts[url] for url in wanted}
 
 

@@ -19,16 +19,11 @@ stop all of them, and nothing half-written stays.
 
 import contextlib
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, may_be_attested
 from snakemake_apptainer_freshness.actions.check import check, check_one
@@ -45,6 +40,13 @@ from snakemake_apptainer_freshness.common.files import (
     sync_folder,
     unique,
     writable_by_all,
+)
+from snakemake_apptainer_freshness.common.parallel import (
+    AS_LONG_AS_IT_TAKES,
+    available_cpus,
+    in_parallel,
+    made_once,
+    stopping_cleanly,
 )
 from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
 from snakemake_apptainer_freshness.errors import (
@@ -163,7 +165,7 @@ def fetch(
 
 def default_jobs() -> int:
     """Return how many images are fetched at once: half the cores that this process may use, at least 2."""
-    return max(2, len(os.sched_getaffinity(0)) // 2)
+    return max(2, available_cpus() // 2)
 
 
 class _Fetcher:
@@ -184,28 +186,22 @@ class _Fetcher:
         self._telling = threading.Lock()
         self._stop = threading.Event()
         self._downloads = threading.Semaphore()
-        program = once(lambda: Apptainer.find(environment))
+        program = made_once(lambda: Apptainer.find(environment))
         self._documents = source
         self._source = PullSource(
             program=program, cache=CacheFolder.of(environment), stop=self._stop, manifest=self._manifest
         )
         self._attestor = Attestor(source=source, environment=environment, stop=self._stop)
 
-    def run(self, pins: list[Pin], jobs: int | None) -> Iterator[Result]:
-        """Yield the result of each pin, as they come; stops all where it is interrupted."""
+    def run(self, pins: list[Pin], jobs: int | None) -> list[Result]:
+        """Return the result of each pin; stops all where it is interrupted."""
         downloads = jobs or default_jobs()
         workers = jobs or downloads + DISK.pulls_beside
         self._downloads = threading.Semaphore(downloads)
-        threads = min(workers, len(pins))
-        with stopping_cleanly(self._stop), ThreadPoolExecutor(threads, "fetch") as pool:
-            try:
-                futures: list[Future[Result]] = [pool.submit(self._one, pin) for pin in pins]
-                for future in as_completed(futures):
-                    yield future.result()
-            except BaseException:
-                self._stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        with stopping_cleanly(self._stop):
+            return in_parallel(
+                self._one, pins, name="fetch", threads=workers, stop=self._stop.set, grace=AS_LONG_AS_IT_TAKES
+            )
 
     def _one(self, pin: Pin) -> Result:
         image = image_path(self._prefix, pin.url)
@@ -364,33 +360,3 @@ def _make(prefix: Path) -> None:
             f"cannot make the image folder {prefix}: {error.strerror}",
             hint="choose another one with --apptainer-prefix",
         ) from error
-
-
-def once(find: Callable[[], Apptainer]) -> Callable[[], Apptainer]:
-    """Return what finds the program when it is first asked, and gives the same one to every thread."""
-    lock = threading.Lock()
-    cached = lru_cache(maxsize=1)(find)
-
-    def found() -> Apptainer:
-        with lock:
-            return cached()
-
-    return found
-
-
-@contextlib.contextmanager
-def stopping_cleanly(stop: threading.Event) -> Iterator[None]:
-    """Make SIGTERM an exception, after `stop` is set, so that nothing half-written or running is left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        raise SystemExit(128 + number)
-
-    before: Any = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

@@ -9,23 +9,23 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.actions.image_content import Blobs, BlobSource, configuration, image_manifest
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
+from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidReference, redact
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.settings import PARALLEL
 
 _LABEL: Final = "org.opencontainers.image."
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9]{2}:?[0-9]{2})", re.ASCII)
 _LONGEST: Final = 80
-_THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +52,9 @@ def details(entries: Iterable[Entry], registry: BlobSource, *, platform: Platfor
     if not wanted:
         return {}
     cache = CacheFolder.of(os.environ)
-    pool = ThreadPoolExecutor(min(_THREADS, len(wanted)), "details")
-    try:
-        answers = list(pool.map(lambda entry: _of(entry, registry, cache, platform), wanted.values()))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    answers = in_parallel(
+        lambda entry: _of(entry, registry, cache, platform), wanted.values(), name="labels", threads=PARALLEL.askers
+    )
     return {pinned: answer for pinned, answer in zip(wanted, answers, strict=True) if answer is not None}
 
 

@@ -11,11 +11,11 @@ he must.
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import (
     FreshnessError,
@@ -29,14 +29,13 @@ from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
+from snakemake_apptainer_freshness.settings import PARALLEL, Mode, Options, Reaction
 from snakemake_apptainer_freshness.store import facts
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 _RESOLVING: Final = "resolving images"
-_HOLDING: Final = 8
 """Indexes that are asked for at once."""
 
 
@@ -154,12 +153,12 @@ class Pins:
                 return error
             return None
 
-        with ThreadPoolExecutor(_HOLDING, "hold") as pool:
-            for text, error in zip(agreed, pool.map(held, agreed.values()), strict=True):
-                if error is None:
-                    self.entries[text] = agreed[text]
-                else:
-                    self.failures[text] = error
+        errors = in_parallel(held, agreed.values(), name="hold", threads=PARALLEL.askers)
+        for text, error in zip(agreed, errors, strict=True):
+            if error is None:
+                self.entries[text] = agreed[text]
+            else:
+                self.failures[text] = error
 
     def pinned(self, reference: str) -> str:
         """Return what the rule that says `reference` runs.

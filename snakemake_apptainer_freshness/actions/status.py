@@ -11,13 +11,13 @@ give, the mirrors that have it are named.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.actions.lock_claims import ManifestSource, claimed_and_proven
+from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.freshness import (
     UNCHECKED,
     DiskFact,
@@ -31,6 +31,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
+from snakemake_apptainer_freshness.settings import PARALLEL
 from snakemake_apptainer_freshness.store.prefix import place_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.workflow import RuleUse, Workflow
 
 _NOT_GIVEN: Final = frozenset({RemoteState.LOST, RemoteState.UNREACHABLE})
-_MIRRORS_AT_ONCE: Final = 8
 _REMOTE_RANK: Final = (
     RemoteState.LOST,
     RemoteState.MOVED,
@@ -138,9 +138,8 @@ def _elsewhere(
     ]
     if not missing:
         return {}
-    with ThreadPoolExecutor(_MIRRORS_AT_ONCE) as pool:
-        found = pool.map(lambda entry: tuple(mirrors(Pin.of(entry))), missing)
-        return {entry.reference.text: places for entry, places in zip(missing, found, strict=True)}
+    found = in_parallel(lambda entry: tuple(mirrors(Pin.of(entry))), missing, name="mirrors", threads=PARALLEL.askers)
+    return {entry.reference.text: places for entry, places in zip(missing, found, strict=True)}
 
 
 def look(lock: Lock, prefix: Path) -> dict[str, DiskFact]:

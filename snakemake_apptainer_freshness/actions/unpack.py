@@ -19,13 +19,14 @@ from typing import BinaryIO
 
 from snakemake_apptainer_freshness import lockfile as lock_format
 from snakemake_apptainer_freshness.actions.check import check_one
-from snakemake_apptainer_freshness.actions.fetch import once, put, stopping_cleanly
+from snakemake_apptainer_freshness.actions.fetch import put
 from snakemake_apptainer_freshness.actions.image_content import Blobs
 from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.actions.rebuild import Recipe, Workshop, rebuild, recipe, refuse_incomplete
 from snakemake_apptainer_freshness.actions.verify import is_fetchable
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import exclusive, unique, write_atomically
+from snakemake_apptainer_freshness.common.parallel import made_once, stopping_cleanly
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import (
     DamagedAnswer,
@@ -111,7 +112,7 @@ class Loader:
             self._prepare(lock, sum(one.size(bundle.size_of) for one in todo.values()))
             workshop = Workshop(
                 source=bundle,
-                program=once(Apptainer.find),
+                program=made_once(Apptainer.find),
                 stop=stop,
                 note=self.note,
                 refuse=_refused,

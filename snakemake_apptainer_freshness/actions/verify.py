@@ -1,7 +1,6 @@
 """Verifying: many images looked at at once, and what is not proven mended.
 
-Hashing is what takes the time. Each core reads a file; a bar appears once that has taken a second. The threads are
-daemons, and none starts anything new once the caller was interrupted: nobody waits for a hash that nobody wants.
+Hashing is what takes the time. Each core reads a file, and a bar shows how many were read.
 
 Mending changes three things alone. What the lock names and cannot be proven is fetched anew by its digest
 (:mod:`.actions.fetch`), and the former file moved aside. A damaged file in Snakemake's image folder or in Apptainer's
@@ -10,11 +9,7 @@ its path or named by the lock as a file, is never touched.
 """
 
 import contextlib
-import os
-import queue
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from snakemake_apptainer_freshness.actions.fetch import Action, Report, Result, fetch
 from snakemake_apptainer_freshness.actions.survey import Candidate, ImageLocation, LockedPins, SurveyedImage, examine
 from snakemake_apptainer_freshness.common.files import exclusive, quarantine
+from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.freshness import DiskState
@@ -32,10 +28,6 @@ from snakemake_apptainer_freshness.store import places, records
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
-_PATIENCE: Final = 1.0
-"""Seconds before a bar appears."""
-_GOODBYE: Final = 0.5
-"""Seconds in which threads may end a write that is under way when the caller is interrupted."""
 _BAR: Final = "checking images"
 
 
@@ -43,66 +35,17 @@ def verify(
     candidates: Iterable[Candidate], locked: LockedPins, *, full: bool = False
 ) -> tuple[list[SurveyedImage], int]:
     """Return what each candidate is, in their order; and how many cache entries can be attributed to nothing."""
-    answers = _in_parallel(lambda candidate: examine(candidate, locked, full=full), list(candidates))
+    todo = list(candidates)
+    with ProgressBars() as bars:
+        bars.begin(_BAR, len(todo))
+        answers = in_parallel(
+            lambda candidate: examine(candidate, locked, full=full),
+            todo,
+            name="verify",
+            done=lambda _: bars.advance(_BAR),
+        )
     found = [answer for answer in answers if answer is not None]
     return found, len(answers) - len(found)
-
-
-def _in_parallel(
-    work: Callable[[Candidate], SurveyedImage | None], todo: Sequence[Candidate], *, jobs: int | None = None
-) -> list[SurveyedImage | None]:
-    """`work` on all of `todo`, a thread a core; raises what it raises."""
-    tasks = iter(enumerate(todo))
-    taking, stop = threading.Lock(), threading.Event()
-    answers: queue.SimpleQueue[tuple[int, SurveyedImage | None, BaseException | None]] = queue.SimpleQueue()
-
-    def serve() -> None:
-        while not stop.is_set():
-            with taking:
-                number, one = next(tasks, (-1, None))
-            if one is None:
-                return
-            try:
-                answers.put((number, work(one), None))
-            except BaseException as error:  # noqa: BLE001  it is raised where somebody waits for it
-                answers.put((number, None, error))
-
-    count = min(len(todo), jobs or len(os.sched_getaffinity(0)))
-    threads = [threading.Thread(target=serve, name="verify", daemon=True) for _ in range(count)]
-    try:
-        for thread in threads:
-            thread.start()
-        return _collect(answers, len(todo))
-    except BaseException:
-        stop.set()
-        deadline = time.monotonic() + _GOODBYE
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        raise
-
-
-def _collect(
-    answers: "queue.SimpleQueue[tuple[int, SurveyedImage | None, BaseException | None]]", count: int
-) -> list[SurveyedImage | None]:
-    collected: dict[int, SurveyedImage | None] = {}
-    show_at = time.monotonic() + _PATIENCE
-    with contextlib.ExitStack() as stack:
-        bars: ProgressBars | None = None
-        while len(collected) < count:
-            try:
-                number, found, error = answers.get(timeout=None if bars else max(0.0, show_at - time.monotonic()))
-            except queue.Empty:
-                bars = stack.enter_context(ProgressBars())
-                bars.begin(_BAR, count)
-                for _ in collected:
-                    bars.advance(_BAR)
-                continue
-            if error is not None:
-                raise error
-            collected[number] = found
-            if bars:
-                bars.advance(_BAR)
-    return [collected[number] for number in range(count)]
 
 
 def deepen(

@@ -18,11 +18,11 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Self
 
+from snakemake_apptainer_freshness.common.parallel import AS_LONG_AS_IT_TAKES, Task, Workers, available_cpus
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
 from snakemake_apptainer_freshness.settings import TreeLimits
 
@@ -239,8 +239,8 @@ class Hashing:
         self._decompress = decompress
         self._block_size = block_size
         self._workers = min(_MOST_WORKERS, max(2, available_cpus()))
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="squashfs")
-        self._waiting: deque[tuple[Future[Any], Callable[[Any], None] | None]] = deque()
+        self._pool = Workers(self._workers, "squashfs", grace=AS_LONG_AS_IT_TAKES)
+        self._waiting: deque[tuple[Task[Any], Callable[[Any], None] | None]] = deque()
         self._small: list[FileBlocks] = []
         self._small_bytes = 0
         self._unfinished: dict[int, _Hash] = {}
@@ -249,12 +249,13 @@ class Hashing:
         self._zeros = bytes(block_size)
 
     def __enter__(self) -> Self:
+        self._pool.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.__exit__(kind, error, traceback)
 
     def blocks(self, file: FileBlocks) -> None:
         """Have the blocks of `file` hashed."""
@@ -289,9 +290,9 @@ class Hashing:
         self._waiting.append((self._pool.submit(work, *arguments), then))
 
     def _take(self) -> None:
-        future, then = self._waiting.popleft()
+        task, then = self._waiting.popleft()
         self._check_time()
-        result = future.result()
+        result = task.result()
         if then is not None:
             then(result)
 
@@ -369,11 +370,6 @@ class Hashing:
             if (use.offset, use.size) != before:  # a million files may be the same bytes
                 before, digest = (use.offset, use.size), hashlib.sha256(part).digest()
             use.node.sha256 = digest
-
-
-def available_cpus() -> int:
-    """Return how many threads of this process can run at once: a job of a cluster may have fewer CPUs than its host."""
-    return len(os.sched_getaffinity(0))
 
 
 def _nothing() -> None:

@@ -8,7 +8,6 @@ run's record does. Nothing is written.
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from snakemake_apptainer_freshness.audit.disk import place
 from snakemake_apptainer_freshness.audit.results import ImageAudit, ImageSighting, OutputAudit
 from snakemake_apptainer_freshness.audit.verdicts import ImageCondition
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, sha256_of
+from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -33,10 +33,12 @@ _UNRECORDED: Final = frozenset({DiskState.BOUND, DiskState.UNBOUND})
 def conditions(workdir: Path, runs: Sequence[Run]) -> dict[str, ImageCondition]:
     """Return what the file of each image is now, by the url that ran."""
     last = {image.pinned: (run.workdir, image) for run in runs for image in run.images if image.path}
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = pool.map(lambda one: _condition(one[1], place(one[1].path, recorded_in=one[0], workdir=workdir)),
-                         last.values())  # fmt: skip
-        return dict(zip(last, found, strict=True))
+
+    def condition(recorded: tuple[str, ImageRecord]) -> ImageCondition:
+        recorded_in, image = recorded
+        return _condition(image, place(image.path, recorded_in=recorded_in, workdir=workdir))
+
+    return dict(zip(last, in_parallel(condition, last.values(), name="conditions"), strict=True))
 
 
 def _condition(image: ImageRecord, path: Path) -> ImageCondition:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from snakemake_apptainer_freshness.common.batches import in_batches
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, sha256_of
+from snakemake_apptainer_freshness.common.parallel import in_batches
 from snakemake_apptainer_freshness.record.run import OutputRecord
 from snakemake_apptainer_freshness.settings import DISK
 

@@ -63,8 +63,8 @@ def save_command(
     cannot be asked, or a file not be read or written.
     """
     from snakemake_apptainer_freshness.actions.bundle import Selection, gather
-    from snakemake_apptainer_freshness.actions.fetch import stopping_cleanly
     from snakemake_apptainer_freshness.actions.pack import save, stream
+    from snakemake_apptainer_freshness.common.parallel import stopping_cleanly
     from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.common.batches import in_batches
+from snakemake_apptainer_freshness.common.parallel import in_batches
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.record.metadata import NOTHING, MadeBy, Metadata
 

@@ -1,15 +1,9 @@
 """Outputs as they lie on the disk, and very many of them."""
 
 import os
-import threading
-import time
 from pathlib import Path
 
-import pytest
-
 from snakemake_apptainer_freshness.audit.disk import look, place
-from snakemake_apptainer_freshness.common import batches
-from snakemake_apptainer_freshness.common.batches import in_batches
 from tests.support import records
 
 
@@ -53,23 +47,6 @@ def test_whatever_stands_there_is_seen_for_what_it_is(tmp_path):
     assert not seen["file/below"].exists
     assert seen["nul\0"].problem
     assert seen["s3://bucket/key"].elsewhere
-
-
-@pytest.mark.parametrize("slow", [False, True], ids=["fast", "slow"])
-def test_all_are_answered_in_their_order_on_any_file_system(slow, monkeypatch):
-    if slow:
-        monkeypatch.setattr(batches, "_SLOW", 0.0)
-    threads = set()
-
-    def work(names):
-        threads.add(threading.get_ident())
-        time.sleep(0.001)
-        return names
-
-    answers = [name for batch in in_batches(range(20_000), work) for name in batch]
-
-    assert answers == list(range(20_000))
-    assert (len(threads) > 1) is slow
 
 
 def test_a_path_is_found_where_the_folder_is_now():

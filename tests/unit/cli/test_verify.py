@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import threading
 from pathlib import Path
 
 import pytest
 
 from snakemake_apptainer_freshness import cli
-from snakemake_apptainer_freshness.actions import verify as action
 from snakemake_apptainer_freshness.apptainer.cache import keys
+from snakemake_apptainer_freshness.common import parallel
 from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 from tests.support import pins, sifs
 
@@ -301,39 +300,15 @@ def test_a_name_that_is_no_text_is_shown_all_the_same(place):
     assert place.run("verify", "--json", name).json["image"][0]["path"].endswith("\udcff.sif")
 
 
-def test_hashing_that_takes_its_time_shows_a_bar(monkeypatch, tmp_path):
-    drawn = []
-
-    class Drawn(action.ProgressBars):
-        def begin(self, name, total=None):
-            drawn.append((name, total))
-
-    release = threading.Event()
-    monkeypatch.setattr(action, "_PATIENCE", 0.01)
-    monkeypatch.setattr(action, "ProgressBars", Drawn)
-    threading.Timer(0.1, release.set).start()
-    action._in_parallel(lambda _: release.wait(5) and None, ["a", "b"])
-
-    assert drawn == [("checking images", 2)]
-
-
 def test_ctrl_c_while_images_are_hashed_stops_at_once(good, monkeypatch):
-    def interrupted(*_):
+    def interrupted(_self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(action, "_collect", interrupted)
+    monkeypatch.setattr(parallel.Task, "result", interrupted)
     answer = good.run("verify")
 
     assert answer.status == 130
     assert answer.err.strip() == "interrupted"
-
-
-def test_an_error_in_a_thread_is_not_lost():
-    def fail(_):
-        raise RuntimeError("in a thread")
-
-    with pytest.raises(RuntimeError, match="in a thread"):
-        action._in_parallel(fail, ["a"])
 
 
 def test_every_command_has_a_line_in_the_help(capsys):
