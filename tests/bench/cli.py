@@ -5,6 +5,7 @@ Snakemake's own, of 200 rules and 40 images, with the flag off; ``lock --check``
 is full. ``lock --check --upgrade`` asks a registry that is one round trip away for all 40 images at once.
 """
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,7 +34,9 @@ class Bench:
         self.folder = folder / "workflow"
         self.folder.mkdir()
         self.lock = workflow(self.folder, registry)
-        self.environment = programs.environment(folder / "home") | {"APPTAINER_NOHTTPS": "1"}
+        # the state folder is the one of this process, which writes down what is proven
+        state = {"XDG_STATE_HOME": os.environ["XDG_STATE_HOME"]}
+        self.environment = programs.environment(folder / "home") | {"APPTAINER_NOHTTPS": "1"} | state
 
     def ours(self, *arguments: str) -> Command:
         """Our command line."""
