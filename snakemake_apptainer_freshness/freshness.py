@@ -79,11 +79,15 @@ _CONTRADICTING: Final = frozenset({RemoteState.MOVED, RemoteState.UNTAGGED, Remo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskFact:
-    """What lies on this disk for one pin; `detail` says in one line how that is known."""
+    """What lies on this disk for one pin; `detail` says in one line how that is known.
+
+    `store` is the folder of the site's fact store whose word that is; empty where it is no site's.
+    """
 
     state: DiskState
     path: str = ""
     detail: str = ""
+    store: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -305,6 +305,8 @@ class DiskLimits(NamedTuple):
     sif_metadata: int = 256 * 1024
     """The largest labels, definition file or configuration that is read."""
     record_size: int = 64 * 1024
+    site_entries: int = 100
+    """Fact stores, their owners, or image libraries that one file may name."""
     index_from: int = 200
     """So many records that had to be opened are worth an index."""
     index_size: int = 256 * 1024 * 1024

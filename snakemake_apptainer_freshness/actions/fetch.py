@@ -336,8 +336,9 @@ def keep_facts(pin: Pin, image: Path, obtained: Obtained, *, exposed: bool = Fal
     LocalIOError where that cannot be done.
     """
     try:
-        fact = fact_of(pin, obtained)
-        facts.keep(fact)
+        fact = obtained.known or fact_of(pin, obtained)
+        if obtained.known is None:
+            facts.keep(fact)
         places.keep(image, PlaceFact.of(fact, writable_by_all=exposed))
     except OSError as error:
         raise state.cannot_write(error) from error

@@ -259,6 +259,7 @@ def _as_json(one: "SurveyedImage") -> dict[str, Any]:
         "path": one.fact.path,
         "state": one.fact.state.value,
         "detail": one.fact.detail,
+        "store": one.fact.store or None,
         "size": one.size,
         "finding": one.is_finding,
         "differences": list(one.differences),

@@ -192,16 +192,17 @@ def read_small(path: Path, limit: int) -> bytes:
         as :func:`opened` does.
     """
     with opened(path) as file:
-        return _read(file, path, limit)
+        return read_descriptor(file, path, limit)
 
 
 def read_target(path: Path, limit: int) -> bytes:
     """As :func:`read_small`, of the file that `path` leads to; raises as :func:`opened_target` does."""
     with opened_target(path) as file:
-        return _read(file, path, limit)
+        return read_descriptor(file, path, limit)
 
 
-def _read(file: BinaryIO, path: Path, limit: int) -> bytes:
+def read_descriptor(file: BinaryIO, path: Path | str, limit: int) -> bytes:
+    """Return what the open `file` holds; raises ValueError, naming `path`, where that is more than `limit` bytes."""
     content = bytearray()
     while piece := file.read(limit + 1 - len(content)):
         content += piece

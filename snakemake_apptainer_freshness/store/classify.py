@@ -88,7 +88,26 @@ def needs_hash(evidence: Evidence, pin: Pin) -> bool:
 def classify(evidence: Evidence, pin: Pin) -> DiskFact:
     """Return what `evidence` says of `pin`."""
     state, detail = _judge(evidence, pin)
-    return DiskFact(state=state, path=evidence.path, detail=_one_line(detail))
+    fact = _decisive(evidence, pin)
+    store = fact.store if fact is not None and state in (DiskState.VERIFIED, DiskState.STALE) else ""
+    if store:
+        detail += f", says the fact store {store}"
+    return DiskFact(state=state, path=evidence.path, detail=_one_line(detail), store=store)
+
+
+def _decisive(evidence: Evidence, pin: Pin) -> ContentFact | None:
+    """Return the fact of content that says what the file is; None where none does."""
+    if evidence.sif is None:
+        return recorded(evidence, pin)
+    if evidence.sha256 is None or pin.content is not None:
+        return None
+    return _about_hash(evidence, pin)
+
+
+def _about_hash(evidence: Evidence, pin: Pin) -> ContentFact | None:
+    """Return what is known of the hash that the file has now."""
+    before = recorded(evidence, pin)
+    return proving([*([before] if before else []), *evidence.candidates], evidence.sha256 or "")
 
 
 def _one_line(text: str) -> str:
@@ -115,7 +134,7 @@ def _judge(evidence: Evidence, pin: Pin) -> tuple[DiskState, str]:
 def _by_hash(evidence: Evidence, pin: Pin) -> tuple[DiskState, str] | None:
     """Return what the file's hash proves; None where it proves nothing."""
     before = recorded(evidence, pin)
-    fact = proving([*([before] if before else []), *evidence.candidates], evidence.sha256 or "")
+    fact = _about_hash(evidence, pin)
     if pin.content is not None and evidence.sha256 != pin.content.hex:
         return DiskState.STALE, "its SHA-256 is not the one that the reference names"
     if fact is not None and fact.refuted:

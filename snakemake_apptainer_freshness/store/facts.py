@@ -2,7 +2,8 @@
 
 A fact comes from having hashed: an image that was pulled by digest past every cache entry that we had not proven, or
 whose files were compared with the layers that the digest names, each layer hashed. It is kept in the user's own state
-folder (:mod:`.store.state`) and nowhere else. What lies beside an image, in a bundle or in a lock is a claim.
+folder (:mod:`.store.state`), and read from there and from the fact stores that a site names (:mod:`.store.sites`). What
+lies beside an image, in a bundle or in a lock is a claim.
 
 There are two kinds:
 
@@ -17,7 +18,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -30,7 +31,8 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import state
+from snakemake_apptainer_freshness.store import sites, state
+from snakemake_apptainer_freshness.store.sites import FactStore
 
 VERSION: Final = 1
 _CONTENTS: Final = "contents"
@@ -75,6 +77,7 @@ class ContentFact:
     `manifest` is that platform's manifest where it was hashed, or is `digest` itself; a lock's word for it does not
     count. `refuted` says why the SIF is provably *not* that image; empty in every other fact. `pinned` and `reference`
     are the texts under which it was asked for, `apptainer` the program that built it, `proven_at` UTC, ISO 8601.
+    `store` is the folder of the site's fact store that says so; empty where it is the user's own proof.
     """
 
     sha256: str
@@ -88,6 +91,7 @@ class ContentFact:
     proven_at: str
     apptainer: str = ""
     refuted: str = ""
+    store: str = field(default="", compare=False)
 
     def is_about(self, pin: Pin) -> bool:
         """Return whether this proves, or refutes, that the SIF is what `pin` names."""
@@ -108,9 +112,9 @@ class ContentFact:
     def dumps(self) -> bytes:
         """Return the fact as it is written."""
         table: dict[str, Any] = {"version": VERSION}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            table[field.name] = value if value is None or isinstance(value, int) else str(value)
+        for name in _WRITTEN:
+            value = getattr(self, name)
+            table[name] = value if value is None or isinstance(value, int) else str(value)
         return (json.dumps(table, indent=1) + "\n").encode()
 
     @classmethod
@@ -125,9 +129,12 @@ class ContentFact:
             raise ValueError("not a fact") from error
 
 
+_WRITTEN: Final = tuple(one.name for one in fields(ContentFact) if one.name != "store")
+
+
 def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(table)
-    if set(values) != {field.name for field in fields(ContentFact)} or type(values["size"]) is not int:
+    if set(values) != set(_WRITTEN) or type(values["size"]) is not int:
         raise ValueError("not the keys of a fact")
     texts = set(values) - {"size", "manifest"}
     if not all(type(values[key]) is str and len(values[key]) <= _LONGEST_TEXT for key in texts):
@@ -145,26 +152,33 @@ def keep(fact: ContentFact) -> None:
     """Keep `fact` under its digest, and under its manifest where that is known; raises OSError where it cannot."""
     content = fact.dumps()
     for digest in {fact.digest, fact.manifest or fact.digest}:
-        state.write(_folder_of(digest) / _name_of(fact.sha256, fact.platform), content)
+        state.write(_own(*_folder_of(digest), _name_of(fact.sha256, fact.platform)), content)
 
 
 def find(digest: Digest, platform: Platform, sha256: str) -> ContentFact | None:
-    """Return what is known of the SIF `sha256` as the image of `digest` on `platform`; None where nothing is."""
-    fact = _load(_folder_of(digest) / _name_of(sha256, platform))
-    return fact if fact is not None and fact.sha256 == sha256 and _is_of(fact, digest) else None
+    """Return what is known of the SIF `sha256` as the image of `digest` on `platform`; None where nothing is.
+
+    What this user has proven comes before what a site says.
+    """
+    names = (*_folder_of(digest), _name_of(sha256, platform))
+    for store in (None, *sites.site().stores):
+        fact = _load(store, names)
+        if fact is not None and fact.sha256 == sha256 and _is_of(fact, digest):
+            return fact
+    return None
 
 
 def about(pin: Pin) -> tuple[ContentFact, ...]:
-    """Return all that is known of any SIF as what `pin` names."""
+    """Return all that is known of any SIF as what `pin` names; of one SIF what this user has proven, else the site."""
     manifest = manifest_of(pin.digest, pin.platform)
-    found = {}
-    for digest in dict.fromkeys((pin.digest, manifest or pin.digest)):
-        folder = _folder_of(digest)
-        with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(folder)):  # noqa: PTH208  names are all that is needed
-                fact = _load(folder / name) if name.endswith(_SUFFIX) else None
+    found: dict[str, ContentFact] = {}
+    for store in (None, *sites.site().stores):
+        same = manifest or _manifest_in(store, pin.digest, pin.platform)
+        for digest in dict.fromkeys((pin.digest, same or pin.digest)):
+            for name in _listed(store, _folder_of(digest)):
+                fact = _load(store, (*_folder_of(digest), name)) if name.endswith(_SUFFIX) else None
                 if fact is not None and _is_of(fact, digest) and fact.platform == pin.platform:
-                    found[fact.sha256] = fact
+                    found.setdefault(fact.sha256, fact)
     return tuple(found.values())
 
 
@@ -174,15 +188,22 @@ def _is_of(fact: ContentFact, digest: Digest) -> bool:
 
 
 def manifest_of(digest: Digest, platform: Platform) -> Digest | None:
-    """Return the manifest for `platform` of the index `digest`, where it was hashed; else None."""
+    """Return the manifest for `platform` of the index `digest`, where this user hashed it; else None.
+
+    A site's word for it is not given out: what is proven by way of it would be kept as this user's own proof.
+    """
+    return _manifest_in(None, digest, platform)
+
+
+def _manifest_in(store: FactStore | None, digest: Digest, platform: Platform) -> Digest | None:
     with contextlib.suppress(KeyError, FreshnessError):
-        return Digest.parse(_platforms(digest)[str(platform)])
+        return Digest.parse(_platforms(store, digest)[str(platform)])
     return None
 
 
-def _platforms(digest: Digest) -> dict[str, str]:
-    """Return what is kept of the index `digest`: the text of each platform and of its manifest."""
-    content = state.read(_index_path(digest), DISK.record_size)
+def _platforms(store: FactStore | None, digest: Digest) -> dict[str, str]:
+    """Return what `store` has of the index `digest`: the text of each platform and of its manifest."""
+    content = _content(store, _index_of(digest))
     with contextlib.suppress(ValueError, KeyError, RecursionError):
         table = json.loads(content or b"{}")
         platforms = table["platforms"] if isinstance(table, dict) and table.get("version") == VERSION else {}
@@ -193,12 +214,12 @@ def _platforms(digest: Digest) -> dict[str, str]:
 
 def keep_index(digest: Digest, platforms: Mapping[Platform, Digest]) -> None:
     """Keep that the index `digest`, which was fetched and hashed, has these manifests; raises OSError."""
-    known = _platforms(digest)
+    known = _platforms(None, digest)
     table = known | {str(platform): str(manifest) for platform, manifest in platforms.items()}
     if table == known:
         return
     state.write(
-        _index_path(digest),
+        _own(*_index_of(digest)),
         (json.dumps({"version": VERSION, "platforms": table}, indent=1, sort_keys=True) + "\n").encode(),
     )
 
@@ -219,22 +240,44 @@ def now() -> str:
 _SUFFIX: Final = ".json"
 
 
-def _folder_of(digest: Digest) -> Path:
-    return state.folder() / _CONTENTS / digest.hex[:2] / f"{digest.algorithm}-{digest.hex}"
+def _folder_of(digest: Digest) -> tuple[str, ...]:
+    """Return what leads from the top of any store to the facts of `digest`."""
+    return _CONTENTS, digest.hex[:2], f"{digest.algorithm}-{digest.hex}"
 
 
 def _name_of(sha256: str, platform: Platform) -> str:
     return f"{sha256}.{str(platform).replace('/', '-')}{_SUFFIX}"
 
 
-def _index_path(digest: Digest) -> Path:
-    return state.folder() / _PLATFORMS / digest.hex[:2] / f"{digest.algorithm}-{digest.hex}{_SUFFIX}"
+def _index_of(digest: Digest) -> tuple[str, ...]:
+    return _PLATFORMS, digest.hex[:2], f"{digest.algorithm}-{digest.hex}{_SUFFIX}"
 
 
-def _load(path: Path) -> ContentFact | None:
-    content = state.read(path, DISK.record_size)
+def _own(*names: str) -> Path:
+    return state.folder().joinpath(*names)
+
+
+def _listed(store: FactStore | None, names: tuple[str, ...]) -> list[str]:
+    if store is not None:
+        return store.names(names)
+    folder = _own(*names)
+    with contextlib.suppress(OSError):
+        return sorted(os.listdir(folder))  # noqa: PTH208  names are all that is needed
+    return []
+
+
+def _content(store: FactStore | None, names: tuple[str, ...]) -> bytes | None:
+    """Return what the file at `names` holds in `store`, None: the user's own; None where there is none to believe."""
+    if store is not None:
+        return store.read(names, DISK.record_size)
+    return state.read(_own(*names), DISK.record_size)
+
+
+def _load(store: FactStore | None, names: tuple[str, ...]) -> ContentFact | None:
+    content = _content(store, names)
     with contextlib.suppress(ValueError):
-        return ContentFact.loads(content) if content is not None else None
+        fact = ContentFact.loads(content) if content is not None else None
+        return replace(fact, store=str(store.path)) if fact is not None and store is not None else fact
     return None
 
 

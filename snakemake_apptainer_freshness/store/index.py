@@ -99,6 +99,8 @@ def _row(image: Path, pin: Pin) -> list[Any] | None:
     fact = place.content if place is not None else None
     if place is None or place.stat is None or fact is None or fact.refuted or not fact.is_about(pin):
         return None
+    if fact.store:  # a copy would outlive what a site takes back
+        return None
     return [str(pin.digest), str(pin.platform), place.writable_by_all, astuple(place.stat)]
 
 

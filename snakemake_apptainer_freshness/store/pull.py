@@ -64,6 +64,8 @@ class Obtained:
     proven_at: str
     manifest: Digest | None = None
     """The platform's manifest, where it was hashed."""
+    known: ContentFact | None = None
+    """What a site's fact store says of it, where that is all the proof there is: it stays the site's word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +247,7 @@ def _copy_proven(pin: Pin, temporary: Path, cache: CacheFolder) -> Obtained | No
                 proven_by=ProvenBy.COPIED,
                 proven_at=facts.now(),
                 manifest=fact.manifest,
+                known=fact if fact.store else None,
             )
     return None
 

@@ -45,7 +45,7 @@ def test_what_refutes_takes_the_place_of_what_proved():
 def test_a_fact_that_lies_under_another_digest_says_nothing():
     facts.keep(FACT)
     (there,) = (state.folder() / "contents").rglob("*.json")
-    planted = facts._folder_of(OTHER) / there.name
+    planted = state.folder().joinpath(*facts._folder_of(OTHER), there.name)
     planted.parent.mkdir(parents=True)
     there.rename(planted)
     assert facts.about(pin(OTHER)) == ()
