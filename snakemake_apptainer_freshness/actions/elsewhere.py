@@ -17,7 +17,7 @@ None lies in a workflow's folder: a cloned repository does not say where this ma
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,14 @@ from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.rebuild import Workshop, rebuild, recipe, refuse_incomplete
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import NotAFile, opened_target, read_target
-from snakemake_apptainer_freshness.errors import FreshnessError, InvalidSettings, LocalIOError, NotFound, UnprovenImage
+from snakemake_apptainer_freshness.errors import (
+    FreshnessError,
+    InvalidBundle,
+    InvalidSettings,
+    LocalIOError,
+    NotFound,
+    UnprovenImage,
+)
 from snakemake_apptainer_freshness.image import layout
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference, parse
@@ -143,6 +150,16 @@ class Elsewhere:
             return obtained
         return None
 
+    def sources(self, reference: Reference, *, local: bool) -> Iterator["PlaceSource"]:
+        """Give what the places for `reference` have, one after the other, each open until the next is asked for.
+
+        `local` asks for those that need no network, else for the others. One that cannot be used is left out.
+        """
+        for place, rest in mirrors.places_of(self._mirrors, reference):
+            if place.kind.is_local is local:
+                with suppress(NotFound, LocalIOError, InvalidBundle), self._opened(place, rest) as source:
+                    yield source
+
     def having(self, pin: Pin) -> list[str]:
         """Return the places that have what `pin` names, as far as can be told without fetching the image."""
         found = []
@@ -161,7 +178,7 @@ class Elsewhere:
         return found
 
     @contextmanager
-    def _opened(self, place: Place, rest: str) -> Iterator["_PlaceSource"]:
+    def _opened(self, place: Place, rest: str) -> Iterator["PlaceSource"]:
         """Provide what `place` has; `rest` is what of the image's name is behind the prefix."""
         match place.kind:
             case PlaceKind.FOLDER:
@@ -185,7 +202,7 @@ class Elsewhere:
             return self._made
 
 
-class _PlaceSource(BlobSource, Protocol):
+class PlaceSource(BlobSource, Protocol):
     """Where an image comes from, and how long its blobs are, where that can be told without fetching them."""
 
     def size_of(self, digest: Digest) -> int | None:

@@ -26,7 +26,7 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store import places, records
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.registry.resolver import Resolver
+    from snakemake_apptainer_freshness.actions.image_content import BlobSource
 
 _BAR: Final = "checking images"
 
@@ -49,7 +49,7 @@ def verify(
 
 
 def deepen(
-    found: Iterable[SurveyedImage], registry: "Resolver"
+    found: Iterable[SurveyedImage], registry: "BlobSource"
 ) -> tuple[list[SurveyedImage], list[tuple[SurveyedImage, FreshnessError]]]:
     """Return `found`, after each that is sound and not proven was compared with the layers of what its pin names.
 

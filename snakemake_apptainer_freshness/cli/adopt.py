@@ -53,6 +53,8 @@ where a registry could not be asked.
 def command(arguments: tuple[str, ...], *, deep: bool, dry_run: bool, lockfile: Path | None, as_json: bool) -> int:
     """Prove that outputs made without this plugin are those of the pinned images."""
     from snakemake_apptainer_freshness.actions.adopt import adopt
+    from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
+    from snakemake_apptainer_freshness.actions.layer_sources import LayerSources
     from snakemake_apptainer_freshness.actions.lock_io import read_lock
     from snakemake_apptainer_freshness.engine.query import read
     from snakemake_apptainer_freshness.registry.resolver import Resolver
@@ -63,9 +65,10 @@ def command(arguments: tuple[str, ...], *, deep: bool, dry_run: bool, lockfile: 
     workflow = read(arguments, with_outputs=True)
     workflow = workflow if chosen is None else replace(workflow, lockfile=chosen)
     _refuse_without(workflow)
-    with Resolver() as registry:
+    with Resolver() as registry, Elsewhere() as mirrors:
+        sources = LayerSources(registry=registry, mirrors=mirrors)
         adoption = adopt(
-            workflow, read_lock(workflow.lockfile), deep=(lambda: registry) if deep else None, remember=not dry_run
+            workflow, read_lock(workflow.lockfile), deep=(lambda: sources) if deep else None, remember=not dry_run
         )
     _show(workflow, adoption, as_json=as_json, dry_run=dry_run)
     if not dry_run:

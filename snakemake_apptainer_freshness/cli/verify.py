@@ -156,10 +156,12 @@ def _look(candidates: "Iterable[Candidate]", locked: "LockedPins", *, full: bool
     found, unattributed = verify(candidates, locked, full=full)
     failed: list[tuple[SurveyedImage, FreshnessError]] = []
     if deep:
+        from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
+        from snakemake_apptainer_freshness.actions.layer_sources import LayerSources
         from snakemake_apptainer_freshness.registry.resolver import Resolver
 
-        with Resolver() as resolver:
-            found, failed = deepen(found, resolver)
+        with Resolver() as registry, Elsewhere() as mirrors:
+            found, failed = deepen(found, LayerSources(registry=registry, mirrors=mirrors))
     return _Answer(found=worst_first(found), unattributed=unattributed, failed=failed)
 
 
