@@ -11,6 +11,7 @@ decides the exit status of the command line, so that scripts can tell a finding 
     │   ├── InvalidPolicy            a policy with an unknown key or value, or one that contradicts itself
     │   ├── InvalidLock              a lock file that is damaged, contradictory, or of a newer major version
     │   ├── InvalidBundle            a bundle that is cut short, altered, hostile, or of a newer version
+    │   ├── InvalidArchive           the archive of an audit that is incomplete, altered, or hostile
     │   ├── InvalidRecord            the record of a run that is damaged, or of a newer version
     │   ├── InvalidLogin             a credential file or helper that cannot be understood
     │   ├── InvalidRegistriesConf    a registries.conf that cannot be understood
@@ -116,6 +117,10 @@ class InvalidLock(UsageError):
 
 class InvalidBundle(UsageError):
     """A bundle that is cut short, altered, hostile, or of a newer version."""
+
+
+class InvalidArchive(UsageError):
+    """The archive of an audit that is incomplete, altered, or hostile."""
 
 
 class InvalidRecord(UsageError):

@@ -353,6 +353,8 @@ class DiskLimits(NamedTuple):
     """The largest file in a bundle."""
     bundle_end: int = 1024 * 1024
     """The most zeros that may follow the last file of a bundle."""
+    bag_list: int = 256 * 1024 * 1024
+    """The largest list of files of an archive: some two million."""
 
 
 DISK: Final = DiskLimits()

@@ -1,17 +1,27 @@
-"""Writing a bundle: into a pipe, or into a file that appears under its name when it is whole.
+"""Writing a bundle: into a pipe, into a file that appears under its name when it is whole, or unpacked into a folder.
 
 What was written of a file stays where the writing was stopped, under a name that says so (``….partial``). The same
-command goes on with it: it reads what is there, hashes it, and writes what is missing.
+command goes on with it: it reads what is there, hashes it, and writes what is missing. In a folder each file has its
+name once it is whole; a blob that another folder has already is linked, once it was hashed.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from snakemake_apptainer_freshness.actions.bundle import Advance, BundleContent
-from snakemake_apptainer_freshness.common.files import exclusive, sync_folder
+from snakemake_apptainer_freshness.common.files import (
+    NotAFile,
+    appearing,
+    exclusive,
+    opened,
+    sha256_of,
+    status_of,
+    sync_folder,
+    write_atomically,
+)
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.image.blobs import DamagedBlob
 from snakemake_apptainer_freshness.store import archive
@@ -57,6 +67,59 @@ def stream(bundle: BundleContent, out: BinaryIO, advance: Advance) -> None:
     with _writing("standard output"):
         out.write(archive.start_of(bundle.contents))
         _write(bundle, out, bundle.contents.files, advance)
+
+
+def unpacked(bundle: BundleContent, folder: Path, advance: Advance, *, earlier: Sequence[Path] = ()) -> None:
+    """Write the bundle into `folder` as ``tar`` would unpack it (:mod:`.store.bundle_folder`); last its contents.
+
+    What is there already and sound stays, what `earlier` folders have is linked from there. Raises as :func:`save`
+    does.
+    """
+    with _writing(str(folder)):
+        for name in archive.FOLDERS:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for member in bundle.contents.files:
+            target = folder / member.name
+            if _has(target, member) or any(_linked(one / member.name, target, member) for one in earlier):
+                advance(member.size)
+                continue
+            with appearing(target) as out:
+                for piece in bundle.pieces[member.name]():
+                    out.write(piece)
+                    advance(len(piece))
+        write_atomically(folder / archive.CONTENTS, bundle.contents.dumps())
+
+
+def there_already(bundle: BundleContent, folders: Sequence[Path]) -> int:
+    """Return how many bytes of the bundle one of the `folders` seems to have: by name and size, nothing is hashed."""
+    files = bundle.contents.files
+    return sum(one.size for one in files if any(_seen(folder / one.name, one) for folder in folders))
+
+
+def _seen(path: Path, member: Member) -> bool:
+    with contextlib.suppress(OSError, NotAFile):
+        return status_of(path).st_size == member.size
+    return False
+
+
+def _has(path: Path, member: Member) -> bool:
+    """Return whether `path` is the file `member`: every byte is hashed."""
+    if not _seen(path, member):
+        return False
+    with contextlib.suppress(OSError, NotAFile), opened(path) as file:
+        return member.digest.algorithm == "sha256" and sha256_of(file) == member.digest.hex
+    return False
+
+
+def _linked(source: Path, target: Path, member: Member) -> bool:
+    """Link `target` to `source`, if that is the file `member` and both lie on one file system."""
+    if not _has(source, member):
+        return False
+    with contextlib.suppress(OSError):
+        target.unlink(missing_ok=True)
+        os.link(source, target, follow_symlinks=False)
+        return _has(target, member)
+    return False
 
 
 def _write(bundle: BundleContent, out: BinaryIO, files: tuple[Member, ...], advance: Advance) -> None:

@@ -48,8 +48,10 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store import archive, claims
 from snakemake_apptainer_freshness.store.archive import Archive
+from snakemake_apptainer_freshness.store.bundle_folder import BundleFolder
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
 
+Bundle = Archive | BundleFolder
 _READING = "reading the bundle"
 _LOADING = "loading"
 
@@ -90,8 +92,8 @@ class Loader:
     bars: ProgressBars
     note: Callable[[str], None]
 
-    def load(self, file: BinaryIO) -> LoadedBundle:
-        """Load the bundle that is read from `file`.
+    def load(self, source: BinaryIO | Path) -> LoadedBundle:
+        """Load the bundle that is read from a file or a pipe, or lies unpacked in a folder.
 
         Raises
         ------
@@ -105,7 +107,7 @@ class Loader:
             where something cannot be read or written.
         """
         stop = threading.Event()
-        with _reading(), stopping_cleanly(stop), self._opened(file) as bundle:
+        with _reading(), stopping_cleanly(stop), self._opened(source) as bundle:
             lock, brought = self._lock(bundle)
             pins = {pin.url: pin for entry in lock if is_fetchable(pin := Pin.of(entry, kind=self.kind))}
             todo = self._recipes(bundle, list(pins.values()))
@@ -124,13 +126,16 @@ class Loader:
         return LoadedBundle(images=images, brought_lock=brought)
 
     @contextlib.contextmanager
-    def _opened(self, file: BinaryIO) -> Iterator[Archive]:
-        """Provide the bundle in `file`; what comes through a pipe is put into a file without a name first."""
-        if file.seekable():
-            bundle = Archive(file)
+    def _opened(self, source: BinaryIO | Path) -> Iterator[Bundle]:
+        """Provide the bundle in `source`; what comes through a pipe is put into a file without a name first."""
+        if isinstance(source, Path) or source.seekable():
+            bundle = BundleFolder.of(source) if isinstance(source, Path) else Archive(source)
             _refuse_other_platform(bundle.contents.platform)
             yield bundle
             return
+        yield from self._spooled(source)
+
+    def _spooled(self, file: BinaryIO) -> Iterator[Archive]:
         contents = archive.read_contents(file)
         _refuse_other_platform(contents.platform)
         self.prefix.mkdir(parents=True, exist_ok=True)
@@ -150,7 +155,7 @@ class Loader:
                 hint="make room, or choose another folder with --prefix",
             )
 
-    def _lock(self, bundle: Archive) -> tuple[Lock, bool]:
+    def _lock(self, bundle: Bundle) -> tuple[Lock, bool]:
         """Return what the images are held to, and whether that came with the bundle."""
         theirs, ours = _lock_of(bundle.lock), read_lock(self.lock_path)
         if len(ours) and ours != theirs:
@@ -167,7 +172,7 @@ class Loader:
             )
         return (ours, False) if len(ours) else (theirs, True)
 
-    def _recipes(self, bundle: Archive, pins: list[Pin]) -> dict[str, Recipe]:
+    def _recipes(self, bundle: Bundle, pins: list[Pin]) -> dict[str, Recipe]:
         """Return what each image that is not there yet is made of; all of it is in the bundle."""
         missing = [pin for pin in pins if not self._is_there(pin)]
         ready = _ready_sifs(bundle, missing[0]) if missing else {}
@@ -219,7 +224,7 @@ def _refuse_other_platform(platform: str) -> None:
         )
 
 
-def _recipe(pin: Pin, bundle: Archive, ready: Mapping[Digest, Descriptor]) -> Recipe:
+def _recipe(pin: Pin, bundle: Bundle, ready: Mapping[Digest, Descriptor]) -> Recipe:
     """Return what the image of `pin` is made of, all of which is in the bundle."""
     try:
         made_of = recipe(pin, bundle, ready=ready)
@@ -229,7 +234,7 @@ def _recipe(pin: Pin, bundle: Archive, ready: Mapping[Digest, Descriptor]) -> Re
     return made_of
 
 
-def _ready_sifs(bundle: Archive, pin: Pin) -> dict[Digest, Descriptor]:
+def _ready_sifs(bundle: Bundle, pin: Pin) -> dict[Digest, Descriptor]:
     """Return the ready SIFs in the bundle by the manifest that each claims to be built of; `pin` is any, for errors."""
     blobs = Blobs(pin=pin, registry=bundle, cache=None)
     found: dict[Digest, Descriptor] = {}

@@ -53,9 +53,9 @@ class OutputJudge:
         self._proven = conditions.proven(self.runs)
         self._covered = covered(self.runs, self.conditions)
         self.broken = journal.chain(self.runs)
-        self._doubted = _doubted(self.runs, self.broken) | self.disowned
+        self._doubted = doubted(self.runs, self.broken) | self.disowned
         self._images = {run.id: {image.pinned: image for image in run.images} for run in self.runs}
-        makers, open_jobs = _makers(self.runs)
+        makers, open_jobs = makers_of(self.runs)
         wanted: dict[str, OutputRecord | None] = dict.fromkeys(self.metadata.outputs)
         wanted.update(dict.fromkeys(open_jobs))
         wanted.update({path: maker.left for path, maker in makers.items()})
@@ -199,7 +199,7 @@ class OutputJudge:
         )
 
 
-def _makers(runs: Sequence[Run]) -> tuple[dict[str, Maker], dict[str, tuple[Run, JobRecord]]]:
+def makers_of(runs: Sequence[Run]) -> tuple[dict[str, Maker], dict[str, tuple[Run, JobRecord]]]:
     """Who finished each output last, and which outputs had a later job that did not finish."""
     makers: dict[str, Maker] = {}
     open_jobs: dict[str, tuple[Run, JobRecord]] = {}
@@ -214,7 +214,7 @@ def _makers(runs: Sequence[Run]) -> tuple[dict[str, Maker], dict[str, tuple[Run,
     return makers, open_jobs
 
 
-def _doubted(runs: Sequence[Run], broken: Sequence[journal.Break]) -> frozenset[str]:
+def doubted(runs: Sequence[Run], broken: Sequence[journal.Break]) -> frozenset[str]:
     """Return the runs whose record is not the one that the next run knew; the newest is not doubted."""
     vouched = {run.previous for run in runs}
     before = dict(zip((run.id for run in runs[1:]), runs, strict=False))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snakemake_apptainer_freshness.audit.render import Format, FormatOption, More, formats
-from snakemake_apptainer_freshness.cli import output
+from snakemake_apptainer_freshness.cli import archive, output
 from snakemake_apptainer_freshness.cli.vulnerabilities import read_scans, with_vulnerabilities
 from snakemake_apptainer_freshness.cli.vulnerabilities import show as show_vulnerabilities
 from snakemake_apptainer_freshness.errors import LocalIOError, SourceError, UsageError
@@ -66,7 +66,26 @@ def _parameter(option: FormatOption) -> str:
 @click.option("--run", "run_id", metavar="ID", default="", help="Only what this run made; its beginning is enough.")
 @click.option("--output", "files", multiple=True, metavar="FILE", help="Only this output, or what is in this folder.")
 @click.option("--since", metavar="DATE", help="Only what was run or made since, as in 2026-03-01.")
-@click.option("--replay", is_flag=True, help="Ask the registries whether it could be run again today.")
+@click.option(
+    "--replay",
+    is_flag=True,
+    help="Ask the registries whether it could be run again today; of an archive, ask the archive alone.",
+)
+@click.option(
+    "--archive",
+    "archived",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Put all that is needed to prove and run it again into one folder (BagIt): images, workflow, records, crate.",
+)
+@click.option(
+    "--archive-with",
+    "also",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="This file or folder of the work directory, too: inputs that git does not track, results.",
+)
 @click.option("--seal", is_flag=True, help="First sign the newest record with your SSH key.")
 @click.option(
     "--seal-key",
@@ -119,6 +138,8 @@ def command(
     since: str | None,
     fail_on: str,
     replay: bool,
+    archived: Path | None,
+    also: tuple[Path, ...],
     diff: tuple[str, str] | None,
     acknowledged: Path | None,
     seal: bool,
@@ -132,10 +153,15 @@ def command(
     from snakemake_apptainer_freshness.audit.selection import Selection
     from snakemake_apptainer_freshness.audit.selection import since as time_of
 
-    orders = list(_orders(asked))
+    wanted = archive.request(archived, also, asked["as_snakefile"])
+    orders = list(_orders(asked, archived=wanted is not None))
+    if any(archive.is_archive(path) for path in workdirs) and wanted is None:
+        return _replay_archive(workdirs, orders, allowed_signers, replay=replay)
     fails = _failing(fail_on)
     scanned = read_scans(scans, ignore_file)
     folders = [_folder(path) for path in workdirs or (Path(),)]
+    if wanted is not None and (run_id or files or since is not None):
+        raise UsageError("an archive holds all runs of a work directory", hint="leave out --run, --output and --since")
     selection = Selection(run=run_id, files=files, since=0.0 if since is None else time_of(since))
     sealing = _sealing(wanted=seal, key=seal_key, allowed=allowed_signers)
     entries = _acknowledgements(acknowledged)
@@ -143,8 +169,12 @@ def command(
     audit = with_vulnerabilities(audit, scanned)
     for order in orders:
         order.format.check(audit, order.target, order.more)
+    if wanted is not None:
+        archive.check_request(audit, wanted)
     for order in orders:
         order.format.write(audit, order.target, order.more)
+    if wanted is not None:
+        archive.write_archive(audit, wanted)
     if all(order.target is not None for order in orders):  # else a format has standard output
         from snakemake_apptainer_freshness.cli.audit_text import print_audit
 
@@ -168,17 +198,34 @@ class _Order:
     more: More
 
 
-def _orders(asked: Mapping[str, Path | bool | None]) -> Iterator[_Order]:
-    """Yield the formats that are asked for; an option that says more about one that is not is an error."""
+def _orders(asked: Mapping[str, Path | bool | None], *, archived: bool) -> Iterator[_Order]:
+    """Yield the formats that are asked for; an option that says more about one that is not is an error.
+
+    What is `archived` has a crate in it, to which the options of crates are said as well.
+    """
     for form in formats().values():
         value = asked[_parameter(form.OPTION)]
         given = {option.flag: asked[_parameter(option)] for option in form.MORE}
         more = {flag: path for flag, path in given.items() if isinstance(path, Path)}
         if value:
             yield _Order(format=form, target=value if isinstance(value, Path) else None, more=more)
-        elif more:
+        elif more and not (archived and form.OPTION.flag == "--rocrate"):
             needed = f"{form.OPTION.flag} {form.OPTION.metavar}"
             raise UsageError(f"{', '.join(more)} needs {needed}", hint=f"add {needed}, or leave it out")
+
+
+def _replay_archive(folders: Sequence[Path], orders: Sequence[_Order], allowed: Path | None, *, replay: bool) -> int:
+    """Say what the one archive among `folders` can do; nothing else can be asked of it."""
+    if not replay or len(folders) != 1:
+        raise UsageError(
+            f"{folders[0]} is an archive, and no work directory",
+            hint="ask what it can do with: audit --replay DIR; or audit the folder data/project in it",
+        )
+    as_json = [order.target is None for order in orders] == [True]
+    if orders and not as_json:
+        raise UsageError("of an archive there is text or --json", hint="leave the other formats out")
+    _sealing(wanted=False, key=None, allowed=allowed)
+    return archive.replay_archive(folders[0], allowed=allowed, as_json=as_json)
 
 
 def _folder(path: Path) -> Path:

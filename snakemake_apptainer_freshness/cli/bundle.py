@@ -52,7 +52,8 @@ def save_command(
     """Put the lock, and what its images are made of, into FILE; '-' is standard output.
 
     FILE is an OCI image layout in a tar archive: the manifests, configurations and layers that the lock's digests lead
-    to, each hashed on the way. They come from Apptainer's cache where they are there and sound, else from the registry.
+    to, each hashed on the way. They come from Apptainer's cache where they are there and sound, else from a mirror of
+    this machine, else from the registry.
     Who loads it can prove every image against the lock. Images that are pinned by their own hash are carried as they
     are; only verified ones are taken.
 
@@ -63,6 +64,8 @@ def save_command(
     cannot be asked, or a file not be read or written.
     """
     from snakemake_apptainer_freshness.actions.bundle import Selection, gather
+    from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
+    from snakemake_apptainer_freshness.actions.layer_sources import LayerSources
     from snakemake_apptainer_freshness.actions.pack import save, stream
     from snakemake_apptainer_freshness.common.parallel import stopping_cleanly
     from snakemake_apptainer_freshness.common.progress import ProgressBars
@@ -73,9 +76,10 @@ def save_command(
     path, lock = need_lock(lockfile, hint="make one with: apptainer-freshness lock")
     target = _target(file, path)
     selection = Selection(prefix=image_folder(prefix), all_platforms=all_platforms, with_images=with_images)
-    with stopping_cleanly(threading.Event()), Resolver() as registry, ProgressBars() as bars:
+    with stopping_cleanly(threading.Event()), Resolver() as registry, Elsewhere() as mirrors, ProgressBars() as bars:
         bars.begin(_ASKING, len(lock))
-        bundle = gather(path, selection, registry=registry, advance=lambda count: bars.advance(_ASKING, count))
+        sources = LayerSources(registry=registry, mirrors=mirrors)
+        bundle = gather(path, selection, registry=sources, advance=lambda count: bars.advance(_ASKING, count))
         bars.end(_ASKING)
         bars.begin(_SAVING, bundle.contents.size)
         if target is None:
@@ -138,6 +142,8 @@ def _save(save: "Callable[..., None]", bundle: "BundleContent", target: Path, ad
 def load_command(file: str, lockfile: Path | None, prefix: str | None, pin: str, *, as_json: bool) -> int:
     """Put the lock and the images of the bundle FILE in their places; '-' is standard input.
 
+    FILE can be the folder of an unpacked bundle, too, or an archive that 'audit --archive' wrote.
+
     Each image is built of the layers that the digest in the lock leads to, all of them hashed, or is a ready one that
     is compared with them. So it does not matter who made the bundle. Images that are there and verified are kept,
     others moved aside. A lock that is there must be the bundle's; where there is none, the bundle's is taken.
@@ -176,14 +182,15 @@ def load_command(file: str, lockfile: Path | None, prefix: str | None, pin: str,
 
 
 @contextlib.contextmanager
-def _read(file: str) -> Iterator[BinaryIO]:
+def _read(file: str) -> Iterator[BinaryIO | Path]:
     if file == _PIPE:
         if sys.stdin.isatty():
             raise UsageError("'-' reads the bundle from standard input: send it through a pipe")
         yield sys.stdin.buffer
         return
     if os.path.isdir(file):  # noqa: PTH112  as it was typed
-        raise UsageError(f"the bundle {file} is a folder", hint="give the file that 'bundle save' wrote")
+        yield _unpacked(Path(file))
+        return
     with contextlib.ExitStack() as stack:
         try:
             source = stack.enter_context(Path(file).open("rb"))
@@ -192,6 +199,22 @@ def _read(file: str) -> Iterator[BinaryIO]:
         except OSError as error:
             raise LocalIOError(f"cannot read the bundle {file}: {error.strerror}") from error
         yield source
+
+
+def _unpacked(folder: Path) -> Path:
+    """Return where in `folder` an unpacked bundle lies: there itself, or in the archive that it is."""
+    from snakemake_apptainer_freshness.audit.archive_replay import images_of
+    from snakemake_apptainer_freshness.store.archive import CONTENTS
+    from snakemake_apptainer_freshness.store.bag import is_bag
+
+    if is_bag(folder):
+        return images_of(folder)
+    if not (folder / CONTENTS).exists():
+        raise UsageError(
+            f"the folder {folder} is neither an unpacked bundle nor an archive",
+            hint="give the file that 'bundle save' wrote, or the folder that 'audit --archive' wrote",
+        )
+    return folder
 
 
 def _print_saved(bundle: "BundleContent", file: str, lockfile: Path) -> None:

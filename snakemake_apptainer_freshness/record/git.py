@@ -54,6 +54,18 @@ def committed_content(file: Path) -> bytes | None:
     return _git(file.parent, "cat-file", "blob", name)
 
 
+def tracked_files(folder: Path) -> list[str] | None:
+    """Return the files in `folder` that its repository tracks, as paths within; None where it lies in none."""
+    listed = _git(folder, "ls-files", "-z")
+    return None if listed is None else [os.fsdecode(name) for name in listed.split(b"\0") if name]
+
+
+def top_of(folder: Path) -> Path | None:
+    """Return the top of the repository that `folder` lies in; None where it lies in none."""
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    return None if top is None else Path(os.fsdecode(top.rstrip(b"\n")))
+
+
 def _is_committed(lock: Path, content: bytes) -> bool | None:
     """Return whether the commit of the repository that `lock` lies in has these bytes for it.
 

@@ -34,7 +34,8 @@ ALL: Final = "all"
 """The platform of a bundle that has every platform's layers."""
 
 _FIRST: Final = (layout.LAYOUT, LOCK, layout.INDEX)
-_FOLDERS: Final = ("blobs", "blobs/sha256")
+FOLDERS: Final = ("blobs", "blobs/sha256")
+"""Of a layout."""
 _BLOCK: Final = tarfile.BLOCKSIZE
 _LONGEST_PLATFORM: Final = 100
 _AGAIN: Final = "copy the bundle again, or save it anew"
@@ -270,7 +271,7 @@ def read_contents(file: BinaryIO) -> Contents:
     content = _exactly(file, size)
     _pad(file, size)
     contents = Contents.loads(content)
-    for name in _FOLDERS:
+    for name in FOLDERS:
         _next_entry(file, name, tarfile.DIRTYPE)
     return contents
 
@@ -305,7 +306,7 @@ def spool(file: BinaryIO, out: BinaryIO, contents: Contents) -> Iterator[int]:
 def start_of(contents: Contents) -> bytes:
     """Return the bytes with which the archive of `contents` starts: its table of contents, and the folders."""
     table = contents.dumps()
-    folders = b"".join(_folder_header(name) for name in _FOLDERS)
+    folders = b"".join(_folder_header(name) for name in FOLDERS)
     return header(CONTENTS, len(table)) + table + padding(len(table)) + folders
 
 

@@ -78,7 +78,7 @@ class Place:
         return sorted(name for name in names if not name.startswith(".freshness-"))
 
     def load(self, bundle: Path | bytes, *, kind: PinKind = PinKind.INDEX) -> LoadedBundle:
-        """Load a bundle: from a file, or, given as bytes, from a pipe."""
+        """Load a bundle: from a file, unpacked in a folder, or, given as bytes, from a pipe."""
         self.folder.mkdir(exist_ok=True)
         loader = Loader(
             lock_path=self.lock,
@@ -89,6 +89,8 @@ class Place:
         )
         if isinstance(bundle, bytes):
             return loader.load(Pipe(bundle))
+        if bundle.is_dir():
+            return loader.load(bundle)
         with bundle.open("rb") as file:
             return loader.load(file)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.audit.outputs import _doubted
+from snakemake_apptainer_freshness.audit.outputs import doubted
 from snakemake_apptainer_freshness.errors import InvalidRecord, UsageError
 from snakemake_apptainer_freshness.record import journal
 from tests.support import audits, records
@@ -67,8 +67,8 @@ def test_whom_another_run_vouches_for_is_not_doubted():
     first, second, third = (audits.run(number, sha256=f"{number}" * 64) for number in (1, 2, 3))
     broken = [journal.Break(run=second.id, text="")]
 
-    assert _doubted([first, second, third], broken) == {first.id}
-    assert _doubted([first, second, replace(third, previous=first.sha256)], broken) == frozenset()
+    assert doubted([first, second, third], broken) == {first.id}
+    assert doubted([first, second, replace(third, previous=first.sha256)], broken) == frozenset()
 
 
 def test_a_removed_record_breaks_the_chain_and_the_others_are_believed(work):

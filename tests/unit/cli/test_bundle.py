@@ -221,7 +221,7 @@ def test_through_pipes(carried, monkeypatch):
         (["save", "-", "--json"], "without --json"),
         (["save", "nowhere/all.tar"], "there is no folder nowhere"),
         (["load", "nothing.tar"], "there is no bundle nothing.tar"),
-        (["load", "."], "is a folder"),
+        (["load", "."], "is neither an unpacked bundle nor an archive"),
         (["load", "containers.lock"], "it is no tar archive"),
         (["load", "all.tar", "--lockfile", "nowhere/containers.lock"], "its folder does not exist"),
     ],

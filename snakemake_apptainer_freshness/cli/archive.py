@@ -1,0 +1,140 @@
+"""``audit --archive`` and ``audit --replay`` of an archive: how both are told."""
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snakemake_apptainer_freshness.cli import output
+from snakemake_apptainer_freshness.errors import UsageError
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.audit.archive_files import ArchiveRequest
+    from snakemake_apptainer_freshness.audit.archive_replay import ArchivedOutput, ArchiveReplay
+    from snakemake_apptainer_freshness.audit.results import Audit
+
+_ASKING = "asking what the images are made of"
+_WRITING = "writing the archive"
+_CHECKING = "checking the archive"
+
+
+def is_archive(folder: Path) -> bool:
+    """Return whether `folder` is, or says that it is, an archive."""
+    from snakemake_apptainer_freshness.store.bag import is_bag
+
+    return is_bag(folder)
+
+
+def request(target: Path | None, more: tuple[Path, ...], snakefile: object) -> "ArchiveRequest | None":
+    """Return what is to be archived; None where nothing is.
+
+    Raises
+    ------
+    UsageError
+        where files are named for no archive.
+    """
+    from snakemake_apptainer_freshness.audit.archive_files import ArchiveRequest
+
+    if target is None:
+        if more:
+            raise UsageError("--archive-with needs --archive DIR", hint="add --archive DIR, or leave it out")
+        return None
+    return ArchiveRequest(target=target, more=more, snakefile=snakefile if isinstance(snakefile, Path) else None)
+
+
+def check_request(audit: "Audit", wanted: "ArchiveRequest") -> None:
+    """Refuse what cannot be archived, before anything is written."""
+    from snakemake_apptainer_freshness.audit.archive import check
+
+    check(audit, wanted)
+
+
+def write_archive(audit: "Audit", wanted: "ArchiveRequest") -> None:
+    """Tell how large the archive of `audit` will be, and write it."""
+    from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
+    from snakemake_apptainer_freshness.actions.layer_sources import LayerSources
+    from snakemake_apptainer_freshness.audit.archive import image_folders, plan, write
+    from snakemake_apptainer_freshness.audit.archive_files import partial_of
+    from snakemake_apptainer_freshness.common.parallel import stopping_cleanly
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
+    from snakemake_apptainer_freshness.registry.resolver import Resolver
+
+    stop = threading.Event()
+    try:
+        with stopping_cleanly(stop), Resolver() as registry, Elsewhere() as mirrors, ProgressBars() as bars:
+            sources = LayerSources(registry=registry, mirrors=mirrors, folders=image_folders(audit, wanted))
+            bars.begin(_ASKING)
+            planned = plan(audit, wanted, registry=sources, advance=lambda _: None)
+            bars.end(_ASKING)
+            images, files = planned.images, planned.files
+            there = f", of which {output.size(planned.there)} are there already" if planned.there else ""
+            output.note(
+                f"archive: {output.counted(len(images.images), 'image')}, {output.size(images.contents.size)}{there}; "
+                f"{output.counted(len(files), 'file')}, {output.size(sum(one.size for one in files))}"
+            )
+            for image in images.images:
+                output.note(f"  {image.pin.reference.text}: {output.size(image.size)}")
+            for note in planned.notes:
+                output.note(note)
+            bars.begin(_WRITING, images.contents.size + sum(one.size for one in files))
+            size = write(planned, lambda count: bars.advance(_WRITING, count))
+    except BaseException:
+        partial = partial_of(wanted.target)
+        if partial.exists():
+            output.note(f"what was written so far is kept as {partial}; the same command goes on with it")
+        raise
+    output.note(
+        f"{wanted.target} is whole, {output.size(size)}: apptainer-freshness audit --replay says what it can do"
+    )
+
+
+def replay_archive(folder: Path, *, allowed: Path | None, as_json: bool) -> int:
+    """Say whether each output could be made again from the archive in `folder` alone; the exit status."""
+    from snakemake_apptainer_freshness.audit.archive_replay import replay
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
+
+    with ProgressBars() as bars:
+        begun = False
+
+        def hashed(size: int, total: int) -> None:
+            nonlocal begun
+            if not begun:
+                bars.begin(_CHECKING, total)
+                begun = True
+            bars.advance(_CHECKING, size)
+
+        found = replay(folder, allowed=allowed, hashed=hashed)
+    if as_json:
+        _print_document(found)
+    else:
+        output.row(("answer", found.answer))
+        output.row(("seal", found.seals.text))
+        output.table(("again", "output", "rule", "why"), [_row(one) for one in found.outputs])
+    for note in found.notes:
+        output.note(f"note: {note}")
+    return int(not found.possible)
+
+
+def _row(one: "ArchivedOutput") -> tuple[str, str, str, str]:
+    return ("yes" if one.possible else "no", one.path, one.rule, one.why)
+
+
+def _print_document(found: "ArchiveReplay") -> None:
+    def row(one: "ArchivedOutput") -> dict[str, Any]:
+        return {
+            "path": one.path,
+            "possible": one.possible,
+            "why": one.why,
+            "rule": one.rule or None,
+            "reference": one.reference or None,
+            "digest": one.digest or None,
+            "run": one.run or None,
+        }
+
+    output.document(
+        archive=found.archive,
+        answer=found.answer,
+        possible=found.possible,
+        seal=found.seals.text,
+        output=[row(one) for one in found.outputs],
+        note=list(found.notes),
+    )
