@@ -2,12 +2,15 @@
 
 import pytest
 
+from tests.support.workflow import Workspace
+
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_state_of_the_developer(tmp_path_factory):
+def _no_state_of_the_developer_and_warm_starts(tmp_path_factory):
     """What fixtures prove that several tests share lies here, and not in the developer's home."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("shared-state")))
+        patched.setattr(Workspace, "warm", True)
         yield
 
 

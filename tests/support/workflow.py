@@ -11,10 +11,11 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.lockfile import Lock
-from tests.support import programs
+from tests.support import programs, warm
 
 TIMEOUT = 180
 
@@ -54,6 +55,9 @@ class Result:
 
 class Workspace:
     """A folder with a workflow; `home` is the home folder of whatever runs in it, `python` has the Snakemake."""
+
+    warm: ClassVar[bool] = False
+    """Whether a Python is forked from one that has large libraries loaded; the tests of pytest are run so."""
 
     def __init__(self, folder: Path, home: Path, python: Path | str = sys.executable) -> None:
         self.python = str(python)
@@ -103,16 +107,14 @@ class Workspace:
 
     def run(self, *command: str, fails: bool = False, environment: Mapping[str, str] | None = None) -> Result:
         """Run `command` here."""
-        result = subprocess.run(
-            [*map(str, command)],
-            cwd=self.folder,
-            env=self.environment | dict(environment or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
+        words, env = [*map(str, command)], self.environment | dict(environment or {})
+        if self.warm and words[0] == self.python and words[1] in ("-m", "-c"):
+            result = warm.run(words, cwd=self.folder, env=env, timeout=TIMEOUT)
+        else:
+            result = subprocess.run(
+                words, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                timeout=TIMEOUT, check=False,
+            )  # fmt: skip
         if bool(result.returncode) is not fails:
             expected = "to fail" if fails else "to succeed"
             raise AssertionError(f"expected {command} {expected}:\n{result.stdout}\n{result.stderr}")
