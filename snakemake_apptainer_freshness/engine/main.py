@@ -133,34 +133,36 @@ class MainSession(Session):
             self._conclude()
 
     def _conclude(self) -> None:
-        """Tell the user what was not told yet, and write down what was agreed."""
+        """Write down what was agreed, then tell the user what was not told yet: nothing is told as added before."""
         pins, options, dryrun = self._main_pins, self._options, self.workflow.dryrun
         if self._runs_jobs and pins.entries and not dryrun:
             images.require_program()  # takes its time, in which registries answer
         if self._policing is not None:
             self._policing.pins(self._untold, pins)
         verdicts = self._verdicts(self._untold)
-        after = pins.new_lock() if options.mode.writes_lock else pins.lock
+        refused = [verdict.reference.text for verdict in verdicts if self._refuses(verdict)]
+        before, is_first = pins.lock, not self._path.exists()
+        after = pins.new_lock() if options.mode.writes_lock and not refused else before
+        if self._runs_jobs and not dryrun and not refused:
+            pins.lock = write_lock(self._path, before=before, after=after)
         facts = messages.Facts(
             verdicts=verdicts,
-            changes=[one for one in changes(pins.lock, after) if one.moves_pin],
+            changes=[one for one in changes(before, after) if one.moves_pin],
             unpinnable={text: why for text, why in pins.unpinnable.items() if text in self._untold},
             left_alone=[text for text in self._untold if text in pins.left_alone],
             unneeded={text: error.message for text, error in pins.failures.items() if text in self._untold},
-            refused=[verdict.reference.text for verdict in verdicts if self._refuses(verdict)],
+            refused=refused,
         )
         told = messages.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun)
         told += [] if self._policing is None else self._policing.lines()
         for line in messages.headed([*told, *self._new_warnings(), *self._reruns.lines()]):
             tell(line)
         self._untold = []
-        _refuse_moved(facts.refused)
+        _refuse_moved(refused)
         if self._runs_jobs and not dryrun:
-            is_first = bool(after.entries) and not self._path.exists()
-            pins.lock = write_lock(self._path, before=pins.lock, after=after)
             cleanup.register(self.workflow, self._path, pins.lock, pins.unpinnable)
             self._reruns.remember()
-            if is_first:
+            if is_first and after.entries:
                 tell(
                     messages.Line(
                         text=f"  new: {pins.lockfile}: commit it, so that every run of this workflow runs these images"

@@ -104,7 +104,9 @@ def test_a_read_only_lock_that_would_have_to_grow(tool, workspace):
     tool.push("original")
     workspace.write("containers.lock", "version = 1\n").chmod(0o444)
 
-    assert "cannot write the lock file" in refused(workspace, flag="lock")
+    said = refused(workspace, flag="lock")
+    assert "cannot write the lock file" in said
+    assert "added" not in said
 
 
 def test_no_apptainer_on_path(tool, workspace):

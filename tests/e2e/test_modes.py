@@ -135,16 +135,21 @@ def test_mode_off_and_no_flag_leave_everything_to_snakemake(tool, workspace):
     assert not workspace.exists("containers.lock")
 
 
-def test_on_moved_error_stops_before_any_job(tool, workspace):
+def test_on_moved_error_stops_before_any_job_and_announces_nothing_as_added(tool, repository, workspace):
     tool.push("original")
     workspace.write("config.yaml", "apptainer_freshness: {on_moved: error}\n")
     workspace.snakemake("--configfile", "config.yaml")
     before = workspace.files()["containers.lock"]
     tool.push("updated")
     (workspace.folder / "message.txt").unlink()
-    result = workspace.snakemake("--configfile", "config.yaml", fails=True)
+    other = repository("other")
+    other.push("other")
+    rule = "\nrule other:\n    output: 'other.txt'\n    container: '{}'\n    shell: 'cat /message > {{output}}'\n"
+    workspace.write("Snakefile", workspace.read("Snakefile") + rule.format(other.reference))
+    result = workspace.snakemake("message.txt", "other.txt", "--configfile", "config.yaml", fails=True)
 
     assert "on_moved is error" in result.output
+    assert "added" not in result.output
     assert not workspace.exists("message.txt")
     assert workspace.files()["containers.lock"] == before
 
