@@ -45,6 +45,12 @@ def test_the_document_has_it_and_fits_its_schema(scanned):
     assert scanned.run("audit", "--json").json["vulnerability"] == []
 
 
+def test_the_page_has_it(scanned):
+    scanned.run("audit", "--vulnerabilities", "trivy.json", "--html", "page.html")
+
+    assert "Each of them: 12 vulnerabilities" in (scanned.folder / "page.html").read_text()
+
+
 def test_a_person_is_shown_how_many_and_the_worst(scanned, terminal):
     terminal()
     out = scanned.run("audit", "--vulnerabilities", "trivy.json").out

@@ -8,6 +8,7 @@
 * Nothing is left out here. What is long is folded by the template, never cut.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -22,11 +23,13 @@ from snakemake_apptainer_freshness.audit.results import (
     Audit,
     AuditFinding,
     ChangeKind,
+    ImageVulnerabilities,
     OutputAudit,
     OutputVerdict,
     RunChange,
     RunDifference,
     Severity,
+    VulnerabilitySeverity,
 )
 from snakemake_apptainer_freshness.record.run import OutputRecord, Run
 
@@ -133,6 +136,15 @@ class ShownDifference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShownScan:
+    """What one scan found in one image: the image as a link, and how many of each severity, the worst first."""
+
+    image: Subject
+    scan: ImageVulnerabilities
+    counts: Mapping[VulnerabilitySeverity, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """The whole page."""
 
@@ -146,6 +158,7 @@ class View:
     """Those that are not acknowledged."""
     acknowledged: tuple[ShownFinding, ...]
     images: tuple[ShownImage, ...]
+    scans: tuple[ShownScan, ...]
     places: tuple[ShownFolder, ...]
     runs: tuple[ShownRun, ...]
     chains: tuple[Chain, ...]
@@ -173,6 +186,7 @@ def view(audit: Audit) -> View:
         },
         acknowledged=tuple(_finding(one, anchors, names) for one in audit.findings if one.acknowledged is not None),
         images=tuple(images(audit, anchors, names)),
+        scans=tuple(_scans(audit, anchors)),
         places=tuple(_places(audit)),
         runs=tuple(_runs(audit, anchors, names)),
         chains=tuple(_chains(audit.outputs, anchors, names)),
@@ -256,6 +270,21 @@ def _difference(found: RunDifference, anchors: Anchors, names: RunNames) -> Show
         },
         alone=tuple(one for one in found.changes if one.alone),
     )
+
+
+def _scans(audit: Audit, anchors: Anchors) -> Iterable[ShownScan]:
+    """Return what scanners found, images with the worst first."""
+    severities = list(VulnerabilitySeverity)
+
+    def rank(one: ShownScan) -> tuple[int, ...]:
+        return (*(-one.counts[severity] for severity in severities), one.scan.ignored)
+
+    shown = []
+    for scan in audit.vulnerabilities:
+        found = Counter(one.severity for one in scan.found)
+        subject = Subject(text=scan.reference, anchor=anchors.get((scan.workdir, scan.reference), ""))
+        shown.append(ShownScan(image=subject, scan=scan, counts={one: found[one] for one in severities}))
+    return sorted(shown, key=rank)
 
 
 def _places(audit: Audit) -> Iterable[ShownFolder]:

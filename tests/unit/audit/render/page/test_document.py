@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from snakemake_apptainer_freshness.audit.difference import difference
 from snakemake_apptainer_freshness.audit.render.page.document import counted, moment, render, sentence, size, visible
-from snakemake_apptainer_freshness.audit.results import Acknowledgement, Replay
+from snakemake_apptainer_freshness.audit.results import (
+    Acknowledgement,
+    ImageVulnerabilities,
+    Replay,
+    ScannedBy,
+    Vulnerability,
+    VulnerabilitySeverity,
+)
 from tests.support.audits import SCRIPT, WORKDIR, large, sample
 
 PAGE = render(sample())
@@ -195,3 +202,32 @@ def test_numbers_are_written_for_people():
     assert (size(0), size(4096), size(3 * 2**40)) == ("0 B", "4.0 KiB", "3.0 TiB")
     assert moment("2026-03-02T08:00:01Z") == "2026-03-02 08:00"
     assert (sentence("it is so"), sentence("Why?"), sentence("")) == ("It is so.", "Why?", ".")
+
+
+def found(identifier, severity):
+    return Vulnerability(id=identifier, package=SCRIPT, version="1", fixed="", severity=severity, aliases=())
+
+
+def scan(image, *vulnerabilities, **changes):
+    values = {"digest": "sha256:" + "1" * 64, "scanner": "trivy", "joined_by": ScannedBy.DIGEST, "ignored": 0}
+    values |= {"workdir": image.workdir, "reference": image.reference, "found": vulnerabilities, "outputs": 2}
+    return ImageVulnerabilities(**values | changes)
+
+
+def test_what_scanners_found_has_a_section_with_the_worst_image_first_and_each_leads_to_its_image():
+    audit = sample()
+    first, second, third = audit.images[:3]
+    critical, low = found("CVE-1", VulnerabilitySeverity.CRITICAL), found("CVE-2", VulnerabilitySeverity.LOW)
+    scans = (scan(first, low), scan(second, critical, low, joined_by=ScannedBy.NAME), scan(third, ignored=3))
+    page = render(replace(audit, vulnerabilities=scans))
+    part = page[page.index('<h2 id="vulnerabilities">') :].partition("</section>")[0]
+
+    assert re.findall(r'<h3 class="reference"><a href="#(image-\d)">', part) == ["image-1", "image-0", "image-2"]
+    assert re.findall(r"<strong>(\d)</strong> (\w+)", part) == [("1", "critical"), ("1", "low"), ("1", "low")]
+    assert part.count("Joined by its name alone") == 1
+    assert "3 accepted" in part
+    assert "Nothing that is not accepted was found." in part
+    assert '<a href="#vulnerabilities">Vulnerabilities <span class="n">3</span></a>' in page
+    assert SCRIPT not in page
+    assert Elements(page).crossed == []
+    assert 'id="vulnerabilities"' not in PAGE
