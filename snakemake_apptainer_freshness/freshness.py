@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference
@@ -78,16 +79,31 @@ _CONTRADICTING: Final = frozenset({RemoteState.MOVED, RemoteState.UNTAGGED, Remo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileHash:
+    """What a file hashed to: `sha256`, in hex.
+
+    `stat` is the key under which it was hashed, where that is to be trusted. `writable_by_all` says that the file's
+    folder gives every file that mode, so that the mode says nothing.
+    """
+
+    sha256: str
+    stat: StatKey | None = None
+    writable_by_all: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiskFact:
     """What lies on this disk for one pin; `detail` says in one line how that is known.
 
     `store` is the folder of the site's fact store whose word that is; empty where it is no site's.
+    `known` is what a verified file hashed to, where that was looked at.
     """
 
     state: DiskState
     path: str = ""
     detail: str = ""
     store: str = ""
+    known: FileHash | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -314,6 +314,8 @@ class DiskLimits(NamedTuple):
     """Of a file that is being hashed or copied."""
     settle: float = 2.0
     """A file that was touched less than this before it was hashed is not trusted by its times (FAT: 2 s, ext3: 1 s)."""
+    clock_doubt: float = 3600.0
+    """So much may the clock of a file system that cannot be written differ from ours."""
     lease: float = 30.0
     """A lock whose holder, on another host, gave no sign of life for so long is broken. All versions must agree on
     it.

@@ -10,6 +10,7 @@ Nothing here changes an image, or raises because of what lies there: whatever it
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Final
 from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, opened, sha256_of, status_of
 from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.errors import CorruptImage
-from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, FileHash
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import facts as known
@@ -34,6 +35,8 @@ from snakemake_apptainer_freshness.store.facts import proving
 from snakemake_apptainer_freshness.store.places import PlaceFact
 from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 
+_NANOSECONDS: Final = 1_000_000_000
+_TICK: Final = 0.01  # seconds, more than clocks of file systems are coarse
 _PATIENCE: Final = 3
 """So often a file that is replaced while it is read is looked at again."""
 
@@ -52,7 +55,8 @@ def check(
         where the user's state folder cannot be believed.
     """
     wanted = {pin.url: pin for pin in pins}
-    facts = {} if full else {pin.url: _untouched(prefix, pin) for pin in index.vouched(prefix, wanted.values())}
+    vouched = [] if full else index.vouched(prefix, wanted.values())
+    facts = {pin.url: _untouched(prefix, pin, known_as) for pin, known_as in vouched}
     untouched: list[Pin] = []
     open_questions: list[tuple[Pin, Evidence]] = []
     for pin in wanted.values():
@@ -75,9 +79,10 @@ def check(
     return {url: facts[url] for url in wanted}
 
 
-def _untouched(prefix: Path, pin: Pin) -> DiskFact:
+def _untouched(prefix: Path, pin: Pin, known_as: FileHash) -> DiskFact:
     """Return what is said of an image that its facts vouch for."""
-    return DiskFact(state=DiskState.VERIFIED, path=f"{prefix}/{image_name(pin.url)}", detail=UNTOUCHED)
+    path = f"{prefix}/{image_name(pin.url)}"
+    return DiskFact(state=DiskState.VERIFIED, path=path, detail=UNTOUCHED, known=known_as)
 
 
 def check_one(pin: Pin, image: Path, *, full: bool = False, remember: bool = True) -> DiskFact:
@@ -86,6 +91,23 @@ def check_one(pin: Pin, image: Path, *, full: bool = False, remember: bool = Tru
     if not full and _answered(evidence, pin):
         return classify(evidence, pin)
     return _read(pin, evidence, remember=remember)
+
+
+def check_settled(pins: Iterable[Pin], prefix: Path) -> dict[str, DiskFact]:
+    """Hash the images of `pins` in `prefix`, which were just proven, once more, so that the next look is a ``stat``.
+
+    For that their times must be :data:`~.settings.DiskLimits.settle` old by the clock of their file system; that is
+    waited for. Gives those that are verified, by url.
+    """
+    wanted = list(pins)
+    if not wanted:
+        return {}
+    with contextlib.suppress(OSError):
+        newest = max(os.lstat(image_path(prefix, pin.url)).st_ctime_ns for pin in wanted)
+        wait = (newest - places.clock_of(prefix)) / _NANOSECONDS + DISK.settle + _TICK
+        time.sleep(min(max(wait, 0.0), DISK.settle + _TICK))
+    facts = check(wanted, prefix)
+    return {url: fact for url, fact in facts.items() if fact.state is DiskState.VERIFIED}
 
 
 def look(image: Path) -> Evidence:
@@ -141,7 +163,7 @@ def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | No
             before = StatKey.of(os.fstat(file.fileno()))
             evidence = replace(evidence, sif=sif.read(file), size=before.size)
             if needs_hash(evidence, pin):
-                hashed_at = _clock(image.parent) if remember else 0
+                hashed_at = places.clock_for(image.parent) if remember else 0
                 evidence = replace(evidence, sha256=sha256_of(file))
             if not before.same_file(StatKey.of(os.fstat(file.fileno()))):
                 return None
@@ -154,23 +176,16 @@ def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | No
     except OSError as error:
         return classify(replace(evidence, sif=None, problem=f"it cannot be read: {error.strerror}"), pin)
     fact = classify(evidence, pin)
-    if hashed_at and fact.state is DiskState.VERIFIED:
-        _remember(image, evidence, before, hashed_at)
-    return fact
+    if fact.known is None or not hashed_at or not before.settled(hashed_at):
+        return fact
+    _remember(image, evidence, before)
+    return replace(fact, known=replace(fact.known, stat=before))
 
 
-def _clock(folder: Path) -> int:
-    """Return the file system's clock; 0 where the folder cannot be written."""
-    try:
-        return places.clock_of(folder)
-    except OSError:
-        return 0
-
-
-def _remember(image: Path, evidence: Evidence, stat: StatKey, hashed_at: int) -> None:
-    """Make the next check a ``stat``, where that can be trusted and written."""
+def _remember(image: Path, evidence: Evidence, stat: StatKey) -> None:
+    """Make the next check a ``stat``, where that can be written."""
     fact = proving([*([evidence.fact] if evidence.fact else []), *evidence.candidates], evidence.sha256 or "")
-    if fact is None or not stat.settled(hashed_at):
+    if fact is None:
         return
     exposed = evidence.place is not None and evidence.place.writable_by_all
     renewed = PlaceFact.of(fact, stat=stat, writable_by_all=exposed)

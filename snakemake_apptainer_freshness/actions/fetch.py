@@ -56,7 +56,7 @@ from snakemake_apptainer_freshness.errors import (
     RegistryError,
     UnprovenImage,
 )
-from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, FileHash
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
@@ -229,6 +229,7 @@ class _Fetcher:
         )
         temporary = image.with_name(f"{image.name}{PARTIAL}{unique()}")
         obtained = self._obtain(pin, temporary)
+        exposed = writable_by_all(status_of(temporary).st_mode)
         aside = put(pin, temporary, image, obtained)
         if aside is not None:
             self._tell(pin, Stage.NOTE, f"its former image, {fact.state}, was moved aside as {aside.name}")
@@ -237,7 +238,12 @@ class _Fetcher:
         return Result(
             pin=pin,
             action=action,
-            fact=DiskFact(state=DiskState.VERIFIED, path=str(image), detail=obtained.proven_by.text),
+            fact=DiskFact(
+                state=DiskState.VERIFIED,
+                path=str(image),
+                detail=obtained.proven_by.text,
+                known=FileHash(sha256=obtained.sha256, writable_by_all=exposed),
+            ),
             quarantined=aside,
         )
 

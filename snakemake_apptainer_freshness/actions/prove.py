@@ -41,7 +41,7 @@ from snakemake_apptainer_freshness.common.files import (
     writable_by_all,
 )
 from snakemake_apptainer_freshness.errors import CorruptImage, LocalIOError
-from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, FileHash
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
@@ -75,7 +75,8 @@ class Proof:
     @property
     def fact(self) -> DiskFact:
         """The same in the words that every check uses."""
-        return DiskFact(state=self.state, path=self.path, detail=self.detail)
+        known = FileHash(sha256=self.sha256) if self.sha256 else None
+        return DiskFact(state=self.state, path=self.path, detail=self.detail, known=known)
 
 
 def prove(

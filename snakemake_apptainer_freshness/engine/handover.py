@@ -3,9 +3,12 @@
 Snakemake puts the ``--config`` entries of the main process into the command of every job, whatever the executor, and
 whether or not the job shares a file system with it. The value is text of the URL-safe base64 alphabet, so that no shell
 between here and there reads anything into it: compressed JSON. Linux caps one argument of a command at 128 KiB, and
-executors pass a job's whole command as one, quoted once or twice. So where the pins take more than some KiB, about 60
+executors pass a job's whole command as one, quoted once or twice. So where the pins take more than some KiB, about 170
 bytes an image, the value has the SHA-256 of a file with most of them (:mod:`.pins_file`), and only those that were met
 after the file was written.
+
+With each pin goes the SHA-256 of the image that the main process proved, and the stat key under which it was hashed.
+They travel in the command of a job, or under a SHA-256 that does: any other file a container could have written.
 """
 
 import base64
@@ -14,22 +17,28 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from typing import Any, Final
 
+from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.common.times import RUN
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
+from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Pinned, pinned_form
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 
+Row = list[Any]
+"""What is said of one reference."""
+
 _PREFIX: Final = "v1."
 _LONGEST_JSON: Final = 64 * 1024 * 1024
 _FILE: Final = re.compile(r"(?:[0-9a-f]{64})?", re.ASCII)
+_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,23 +48,36 @@ class Handover:
     pins: Mapping[str, Pinned]
     mode: Mode
     on_unverified: OnUnverified
+    hashes: Mapping[str, FileHash] = field(default_factory=dict)
+    """What the images hashed to that the main process has proven, by the url that rules run."""
     run: str = ""
     """What the main process calls its run in its record; empty where it keeps none."""
 
 
-def encode(luggage: Handover, *, file: str = "") -> str:
-    """Return `luggage` as one word.
+def encode(luggage: Handover, *, file: str = "", held: Mapping[str, Row] | None = None) -> str:
+    """Return `luggage` as one word, but for the rows that are `held` in the `file` of this name already.
 
-    Its pins come on top of those in the `file`, named by the SHA-256 of its content.
+    A file is named by the SHA-256 of its content.
     """
-    pins = _table(luggage.pins)
-    table = {"mode": luggage.mode, "on_unverified": luggage.on_unverified, "run": luggage.run, "pins": pins}
+    rows = {reference: row for reference, row in rows_of(luggage).items() if (held or {}).get(reference) != row}
+    table = {"mode": luggage.mode, "on_unverified": luggage.on_unverified, "run": luggage.run, "pins": rows}
     return _PREFIX + base64.urlsafe_b64encode(_packed(table | ({"file": file} if file else {}))).decode()
 
 
-def content_of(pins: Mapping[str, Pinned]) -> bytes:
-    """Return what a file that holds `pins` has in it."""
-    return _packed(_table(pins))
+def content_of(rows: Mapping[str, Row]) -> bytes:
+    """Return what a file that holds `rows` has in it."""
+    return _packed(rows)
+
+
+def rows_of(luggage: Handover) -> dict[str, Row]:
+    """Return a row a reference: its url and digest, then what its image hashed to, and under which stat key."""
+    rows: dict[str, Row] = {}
+    for reference, pin in sorted(luggage.pins.items()):
+        row: Row = [pin.url, str(pin.digest or "")]
+        if (known := luggage.hashes.get(pin.url)) is not None:
+            row += [known.sha256, known.writable_by_all, *(astuple(known.stat) if known.stat is not None else ())]
+        rows[reference] = row
+    return rows
 
 
 def decode(text: str, read: Callable[[str], bytes]) -> Handover:
@@ -71,9 +93,10 @@ def decode(text: str, read: Callable[[str], bytes]) -> Handover:
     """
     try:
         table = json.loads(_unpacked(base64.b64decode(_word(text), altchars=b"-_", validate=True)))
-        pins = {**_from_file(table.get("file", ""), read), **table["pins"]}
+        rows = {**_from_file(table.get("file", ""), read), **table["pins"]}
         return Handover(
-            pins={reference: _pinned(reference, *pin) for reference, pin in pins.items()},
+            pins={reference: _pinned(reference, url, digest) for reference, (url, digest, *_) in rows.items()},
+            hashes={url: _hash(values) for url, _, *values in rows.values() if values},
             mode=Mode(table["mode"]),
             on_unverified=OnUnverified(table["on_unverified"]),
             run=_run(table["run"]),
@@ -84,10 +107,6 @@ def decode(text: str, read: Callable[[str], bytes]) -> Handover:
         raise _damaged(error.message) from None
     except (ValueError, TypeError, KeyError, AttributeError, zlib.error, binascii.Error, RecursionError) as error:
         raise _damaged(str(error)) from None
-
-
-def _table(pins: Mapping[str, Pinned]) -> dict[str, list[str]]:
-    return {reference: [pin.url, str(pin.digest or "")] for reference, pin in sorted(pins.items())}
 
 
 def _packed(table: Mapping[str, Any]) -> bytes:
@@ -109,7 +128,7 @@ def _unpacked(packed: bytes) -> bytes:
 
 
 def _from_file(name: str, read: Callable[[str], bytes]) -> dict[str, Any]:
-    """Return the pins in the file whose content has the SHA-256 `name`; none where there is no file."""
+    """Return the rows in the file whose content has the SHA-256 `name`; none where there is no file."""
     if not _FILE.fullmatch(name):
         raise ValueError(f"{name!r} is no SHA-256")
     if not name:
@@ -138,6 +157,15 @@ def _pinned(reference: str, url: str, digest: str) -> Pinned:
     if url != pinned.text:
         raise ValueError(f"{url!r} is not the pin of {reference!r}")
     return Pinned(reference=named, pinned=pinned, digest=held_to)
+
+
+def _hash(values: Sequence[Any]) -> FileHash:
+    """Return what an image hashed to, and under which stat key, where that is to be trusted."""
+    sha256, writable_by_all, *key = values
+    if _HEX.fullmatch(sha256) is None or type(writable_by_all) is not bool:
+        raise ValueError(f"{sha256!r} is no SHA-256")
+    stat = StatKey.from_dict(dict(zip(StatKey.__slots__, key, strict=True))) if key else None
+    return FileHash(sha256=sha256, stat=stat, writable_by_all=writable_by_all)
 
 
 def _damaged(problem: str) -> UsageError:

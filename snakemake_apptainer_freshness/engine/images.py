@@ -2,11 +2,11 @@
 
 Where Snakemake fetches its images, before any job that needs them starts, ours are fetched and proven instead
 (:mod:`.actions.fetch`); Snakemake then finds them under the names that it expects, and fetches what is left. Where a
-job takes the path of its image, in the process that is about to run it, the file must still be what was proven: that
-costs a ``stat``, unless the file was touched.
+job takes the path of its image, in the process that is about to run it, the file must still have the hash that was
+proven: the main process has it in memory, the process of a job got it with its pins, and neither believes a file that a
+container could have written (:mod:`.store.held`). That costs a ``stat``, unless the file was touched.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,25 @@ from typing import Any, Final
 from snakemake.deployment.singularity import Image, Singularity
 
 from snakemake_apptainer_freshness import CONFIG_KEY
-from snakemake_apptainer_freshness.actions.check import check, check_one
-from snakemake_apptainer_freshness.common.files import NotAFile, StatKey, status_of
+from snakemake_apptainer_freshness.actions.check import check, check_one, check_settled
+from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.engine.messages import Line, tell, wants_progress, workflow_error
+from snakemake_apptainer_freshness.engine.seams import LOCAL_EXECUTION
+from snakemake_apptainer_freshness.engine.watch import ImageWatch
 from snakemake_apptainer_freshness.errors import UnprovenImage
-from snakemake_apptainer_freshness.freshness import Action, DiskFact, DiskState, Reason, Repairable, decide_disk
+from snakemake_apptainer_freshness.freshness import (
+    Action,
+    DiskFact,
+    DiskState,
+    FileHash,
+    Reason,
+    Repairable,
+    decide_disk,
+)
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, Options
+from snakemake_apptainer_freshness.store.held import held, key_of
+from snakemake_apptainer_freshness.store.prefix import image_path
 
 Found = Callable[[str, DiskFact], None]
 
@@ -37,16 +49,24 @@ class ProvenImage(Image):
 
     pin: Pin
     options: Options
-    proven: StatKey | None
-    """What the file was like when it was last proven, where there is no record beside it that could say so."""
-    found: Found
-    """Is told what the file is, each time that somebody wants to run it."""
+    hashes: dict[str, FileHash]
+    """What the images of this run hashed to when they were proven, by their url; its owner's, not a copy."""
+    found: Callable[[str, DiskFact, StatKey | None], None]
+    """Is told what the file is, each time that somebody wants to run it, and the stat key that it had before."""
 
     @classmethod
-    def of(cls, image: Any, pin: Pin, *, options: Options, found: Found) -> "ProvenImage":
+    def of(
+        cls,
+        image: Any,
+        pin: Pin,
+        *,
+        options: Options,
+        hashes: dict[str, FileHash],
+        found: Callable[[str, DiskFact, StatKey | None], None],
+    ) -> "ProvenImage":
         """`image`, guarded as `options` say."""
         proven: ProvenImage = object.__new__(cls)
-        proven.__dict__.update(vars(image), pin=pin, options=options, proven=None, found=found)
+        proven.__dict__.update(vars(image), pin=pin, options=options, hashes=hashes, found=found)
         return proven
 
     @property
@@ -63,46 +83,42 @@ class ProvenImage(Image):
         ContainerFreshnessError
             where it is there, and not what the pin names.
         """
+        before = key_of(self.place)
         fact = self.fact(self.place)
-        self.found(self.url, fact)
+        self.found(self.url, fact, before)
         decision = decide_disk(fact.state, self.options, repairable=Repairable.NOTHING)
         if decision.action is Action.REFUSE and decision.reason is not Reason.MISSING:  # then the job says so itself
             raise workflow_error(f"will not run the image of {self.pin.reference.text}: {_told(fact)}\n{_what_next()}")
         return str(self.place)
 
     def fact(self, path: Path) -> DiskFact:
-        """Return what the file at `path` is to the pin.
-
-        A local image, which has no record, is hashed when it was touched.
-        """
-        if self.proven is not None and (now := _stat(path)) is not None and self.proven.same_file(now):
-            return DiskFact(state=DiskState.VERIFIED, path=str(path))
-        before = _stat(path) if self.is_local else None
-        fact = check_one(self.pin, path)
-        if fact.state is DiskState.VERIFIED:
-            self.proven = before
+        """Return what the file at `path` is to the pin; what it hashes to once it is proven is kept in memory."""
+        known = self.hashes.get(self.url)
+        fact = check_one(self.pin, path) if known is None else held(path, known)
+        if fact.known is not None:
+            self.hashes[self.url] = fact.known
         return fact
-
-
-def _stat(path: Path) -> StatKey | None:
-    with contextlib.suppress(OSError, NotAFile):
-        return StatKey.of(status_of(path))
-    return None
 
 
 class Images:
     """Provides the images of one `workflow` for its jobs, as `options` say."""
 
-    def __init__(self, workflow: Any, options: Options, *, main: bool) -> None:
+    def __init__(
+        self, workflow: Any, options: Options, *, main: bool, hashes: Mapping[str, FileHash] | None = None
+    ) -> None:
+        """Begin; `hashes` are those that the main process handed over, by url."""
         self._workflow = workflow
         self._options = options
         self._main = main
         self._provided: set[str] = set()
         self.facts: dict[str, DiskFact] = {}
         """What lay there for each url when its image was provided."""
+        self.hashes: dict[str, FileHash] = dict(hashes or {})
+        """What each image hashed to when it was proven, by its url."""
         self.guarded: set[str] = set()
         self.watcher: Found | None = None
         """Is told what the file of a guarded url is, each time that somebody wants to run it."""
+        self._watch: ImageWatch | None = None
 
     def guard(self, pins: Mapping[str, Pin]) -> None:
         """Let no job have the path of an image that is not what its pin in `pins` (by url) names."""
@@ -110,12 +126,16 @@ class Images:
         options = self._options
         if self._workflow.executor_plugin is None:  # no job is run, so nothing has to be proven
             options = replace(options, mode=Mode.OFF)
+        elif self._watch is None and not self._workflow.dryrun and not self._workflow.touch:
+            self._watch = ImageWatch(self._workflow.dag)
         for url, image in known.items():
             if url in pins and not isinstance(image, ProvenImage):
-                known[url] = ProvenImage.of(image, pins[url], options=options, found=self._found)
+                known[url] = ProvenImage.of(image, pins[url], options=options, hashes=self.hashes, found=self._found)
                 self.guarded.add(url)
 
-    def _found(self, url: str, fact: DiskFact) -> None:
+    def _found(self, url: str, fact: DiskFact, key: StatKey | None) -> None:
+        if self._watch is not None and key is not None and fact.state is DiskState.VERIFIED:
+            self._watch.looked(url, Path(fact.path), key)
         if self.watcher is not None:
             self.watcher(url, fact)
 
@@ -147,7 +167,7 @@ class Images:
 
     def _provide(self, pins: list[Pin]) -> None:
         prefix = Path(self._workflow.persistence.container_img_path)
-        self.facts |= check(pins, prefix)
+        self._look(pins, prefix)
         repairable = Repairable.ANYTHING if self._main else Repairable.ABSENT
         frozen = self._options.mode is Mode.FROZEN
         unproven = [pin for pin in pins if self._decide(pin, repairable) in (Action.WARN, Action.REFUSE)]
@@ -162,6 +182,21 @@ class Images:
 
             fetched = fetch_images(missing, prefix, bars=wants_progress(self._workflow))
             self.facts |= {result.pin.url: result.fact for result in fetched}
+        if self._main and LOCAL_EXECUTION.is_in(self._workflow) and not self._workflow.local_exec:
+            self.facts |= check_settled([pin for pin in pins if self._is_unsettled(pin)], prefix)
+        self.hashes |= {pin.url: known for pin in pins if (known := self.facts[pin.url].known) is not None}
+
+    def _look(self, pins: list[Pin], prefix: Path) -> None:
+        """Look at the images of `pins`: each is held to its hash where that is known, any other is checked."""
+        handed = {
+            url: held(image_path(prefix, url), self.hashes[url]) for pin in pins if (url := pin.url) in self.hashes
+        }
+        self.facts |= handed | check([pin for pin in pins if pin.url not in handed], prefix)
+
+    def _is_unsettled(self, pin: Pin) -> bool:
+        """Return whether the image of `pin` is proven, and each look at it would hash it."""
+        fact = self.facts[pin.url]
+        return fact.state is DiskState.VERIFIED and (fact.known is None or fact.known.stat is None)
 
     def _decide(self, pin: Pin, repairable: Repairable) -> Action:
         return decide_disk(self.facts[pin.url].state, self._options, repairable=repairable).action

@@ -96,6 +96,7 @@ class MainSession(Session):
 
     def pulled(self) -> None:
         """Give the images their tags' names too; conclude a dry run, in which registries answered meanwhile."""
+        self._hand_over()
         if self._aliases is not None:
             table = self._main_pins.table()
             self._aliases.make({text: table[text].url for text in self.needed if text in table})
@@ -121,16 +122,26 @@ class MainSession(Session):
         pins = self._main_pins
         if self._options.mode in (Mode.LOCK, Mode.LOCKED):
             self._drift.ask(entry for text in references if (entry := pins.lock.get(text)) is not None)
-        run, options = "", self._options
         if self._recorder is not None:
-            run = self._recorder.run
             self._recorder.met(pins.table())
-        luggage = handover.Handover(pins=pins.table(), mode=options.mode, on_unverified=options.on_unverified, run=run)
-        if self._pins_file is not None:
-            handover.hand_over(self.workflow.config_settings, self._pins_file.word(luggage))
+        self._hand_over()
         self._untold += references
         if self._built and references:
             self._conclude()
+
+    def _hand_over(self) -> None:
+        """Hand the pins, and what the images that are proven hashed to, to the jobs that start from now on."""
+        if self._pins_file is None:
+            return
+        options = self._options
+        luggage = handover.Handover(
+            pins=self._main_pins.table(),
+            mode=options.mode,
+            on_unverified=options.on_unverified,
+            hashes=self._images.hashes,
+            run=self._recorder.run if self._recorder is not None else "",
+        )
+        handover.hand_over(self.workflow.config_settings, self._pins_file.word(luggage))
 
     def _conclude(self) -> None:
         """Write down what was agreed, then tell the user what was not told yet: nothing is told as added before."""

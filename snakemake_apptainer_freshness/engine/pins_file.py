@@ -14,18 +14,16 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.common.files import NotAFile, read_small, replace_own
-from snakemake_apptainer_freshness.engine.handover import Handover, content_of, encode
+from snakemake_apptainer_freshness.engine.handover import Handover, Row, content_of, encode, rows_of
 from snakemake_apptainer_freshness.engine.seams import SOURCES, when_released
 from snakemake_apptainer_freshness.errors import LocalIOError
-from snakemake_apptainer_freshness.lockfile import Pinned
 
 LONGEST: Final = 16 * 1024
-"""Characters of a command that pins may take: some 250 images. It leaves room for quotes, and for small queues."""
+"""Characters of a command that pins may take: some 95 images. It leaves room for quotes, and for small queues."""
 _SUFFIX: Final = ".pins"
 _SIZE: Final = 64 * 1024 * 1024
 _KEPT: Final = 30 * 86400.0  # seconds
@@ -66,7 +64,8 @@ class PinsFile:
         self._workflow = workflow
         self._folder = FOLDER.absolute()
         self._names: list[str] = []
-        self._held: Mapping[str, Pinned] = {}
+        self._held: Mapping[str, Row] = {}
+        """What the newest file has."""
 
     def attach(self) -> None:
         """Have the file travel with the sources of the workflow, and go when the run is over."""
@@ -88,15 +87,15 @@ class PinsFile:
         LocalIOError
             where it takes a file, which cannot be written.
         """
-        more = {reference: pin for reference, pin in luggage.pins.items() if self._held.get(reference) != pin}
-        word = encode(replace(luggage, pins=more), file=self._names[-1] if self._names else "")
+        word = encode(luggage, file=self._names[-1] if self._names else "", held=self._held)
         if len(word) <= LONGEST:
             return word
-        return encode(replace(luggage, pins={}), file=self._write(luggage.pins))
+        rows = rows_of(luggage)
+        return encode(luggage, file=self._write(rows), held=rows)
 
-    def _write(self, pins: Mapping[str, Pinned]) -> str:
-        """Write `pins` to a new file; gives its name. Jobs that have started may still read the one before."""
-        content = content_of(pins)
+    def _write(self, rows: Mapping[str, Row]) -> str:
+        """Write `rows` to a new file; gives its name. Jobs that have started may still read the one before."""
+        content = content_of(rows)
         name = hashlib.sha256(content).hexdigest()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +107,7 @@ class PinsFile:
                 hint="make the working directory writable, or make room there",
             ) from error
         self._names.append(name)
-        self._held = dict(pins)
+        self._held = rows
         return name
 
     def _path(self, name: str) -> Path:

@@ -129,6 +129,19 @@ JOB_ENDS: Final = Seam(
     why="says which job ended well, for the record",
     without=_STOPS,
 )
+CHECK_OUTPUT: Final = Seam(
+    name="DAG.check_and_touch_output",
+    use=SeamUse.WRAPPED,
+    why="comes after a job and before its outputs are taken: a job whose image was touched while it ran fails here",
+    without="an image is looked at before its job alone",
+)
+LOCAL_EXECUTION: Final = Seam(
+    name="Workflow.local_exec",
+    use=SeamUse.READ,
+    why="whether this process starts the jobs itself. Where others do, it hashes an image that it has just fetched "
+    "once more, for all of them",
+    without="each job hashes an image that was fetched less than two seconds before the first",
+)
 HOLD_LOCK: Final = Seam(
     name="Persistence.lock",
     use=SeamUse.WRAPPED,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.common.files import StatKey, writable_by_all
 from snakemake_apptainer_freshness.errors import redact
-from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, FileHash
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store.facts import ContentFact, proving
@@ -92,7 +92,8 @@ def classify(evidence: Evidence, pin: Pin) -> DiskFact:
     store = fact.store if fact is not None and state in (DiskState.VERIFIED, DiskState.STALE) else ""
     if store:
         detail += f", says the fact store {store}"
-    return DiskFact(state=state, path=evidence.path, detail=_one_line(detail), store=store)
+    known = _hash_of(evidence, pin) if state is DiskState.VERIFIED else None
+    return DiskFact(state=state, path=evidence.path, detail=_one_line(detail), store=store, known=known)
 
 
 def _decisive(evidence: Evidence, pin: Pin) -> ContentFact | None:
@@ -108,6 +109,15 @@ def _about_hash(evidence: Evidence, pin: Pin) -> ContentFact | None:
     """Return what is known of the hash that the file has now."""
     before = recorded(evidence, pin)
     return proving([*([before] if before else []), *evidence.candidates], evidence.sha256 or "")
+
+
+def _hash_of(evidence: Evidence, pin: Pin) -> FileHash:
+    """Return what a verified file hashed to, with the stat key that stood for the hash, if one did."""
+    place = evidence.place
+    exposed = place is not None and place.writable_by_all
+    if place is not None and known_by_stat(evidence, pin):
+        return FileHash(sha256=place.sha256, stat=place.stat, writable_by_all=exposed)
+    return FileHash(sha256=evidence.sha256 or "", writable_by_all=exposed)
 
 
 def _one_line(text: str) -> str:

@@ -10,26 +10,29 @@ old. It lies in the user's state folder (:mod:`.store.state`). Folders with fewe
 import contextlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.common.files import HOST, writable_by_all
+from snakemake_apptainer_freshness.common.files import HOST, StatKey, writable_by_all
+from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import places, state
 from snakemake_apptainer_freshness.store.prefix import image_name
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _INDEXES: Final = "indexes"
+_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def vouched(prefix: Path, pins: Iterable[Pin]) -> Iterator[Pin]:
+def vouched(prefix: Path, pins: Iterable[Pin]) -> Iterator[tuple[Pin, FileHash]]:
     """Yield those of `pins` whose images are what their facts say, as far as the index of `prefix` knows.
 
-    Opens none.
+    Each with what its image hashed to; opens none.
     """
     rows = _load(prefix)
     if not rows:
@@ -42,16 +45,17 @@ def vouched(prefix: Path, pins: Iterable[Pin]) -> Iterator[Pin]:
             continue
         with contextlib.suppress(OSError, ValueError, TypeError):
             if _fits(values, pin, os.lstat(folder + name)):
-                yield pin
+                yield pin, _hash_of(values)
 
 
 def _fits(row: Any, pin: Pin, image: os.stat_result) -> bool:
     """Return whether `row`, which may be anything, vouches for `pin`."""
-    digest, platform, writable, key = row
+    digest, platform, sha256, writable, key = row
     return (
         stat.S_ISREG(image.st_mode)
         and digest == str(pin.digest)
         and platform == str(pin.platform)
+        and _HEX.fullmatch(sha256) is not None
         and _is(key, image)
         and (writable is True or not writable_by_all(image.st_mode))
     )
@@ -62,6 +66,13 @@ def _is(key: Any, status: os.stat_result) -> bool:
     host, device, *rest = key
     same: bool = rest == [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return same and (host != HOST or device == status.st_dev)
+
+
+def _hash_of(row: Any) -> FileHash:
+    """Return what the image of a `row` that fits hashed to."""
+    _, _, sha256, writable, key = row
+    stat_key = StatKey(**dict(zip(StatKey.__slots__, key, strict=True)))
+    return FileHash(sha256=sha256, stat=stat_key, writable_by_all=writable is True)
 
 
 def build(prefix: Path, pins: Iterable[Pin]) -> None:
@@ -101,7 +112,7 @@ def _row(image: Path, pin: Pin) -> list[Any] | None:
         return None
     if fact.store:  # a copy would outlive what a site takes back
         return None
-    return [str(pin.digest), str(pin.platform), place.writable_by_all, astuple(place.stat)]
+    return [str(pin.digest), str(pin.platform), place.sha256, place.writable_by_all, astuple(place.stat)]
 
 
 def _load(prefix: Path) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ the clock of the file system itself; until then every check hashes anew.
 import contextlib
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -25,6 +26,7 @@ from snakemake_apptainer_freshness.store.facts import ContentFact
 
 VERSION: Final = 1
 _PLACES: Final = "places"
+_NANOSECONDS: Final = 1_000_000_000
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -127,6 +129,18 @@ def forget(image: Path) -> None:
     """Forget what the file `image` was."""
     with contextlib.suppress(OSError):
         path_of(image).unlink()
+
+
+def clock_for(folder: Path) -> int:
+    """Return the time of the file system of `folder` or, where it cannot be written, a time that is past there.
+
+    That is our own clock, set back by more than two clocks of one network differ. So an old image in a folder of a site
+    is not hashed by each check.
+    """
+    try:
+        return clock_of(folder)
+    except OSError:
+        return time.time_ns() - int(DISK.clock_doubt * _NANOSECONDS)
 
 
 def clock_of(folder: Path) -> int:

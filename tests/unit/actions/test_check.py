@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 from snakemake_apptainer_freshness.actions import check as module
-from snakemake_apptainer_freshness.actions.check import check, check_one
+from snakemake_apptainer_freshness.actions.check import check, check_one, check_settled
 from snakemake_apptainer_freshness.common import files
+from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.store import places
 from snakemake_apptainer_freshness.store.prefix import image_path
@@ -94,6 +95,47 @@ def test_after_two_seconds_it_is(tmp_path):
     known = places.load(image)
     assert known is not None
     assert known.stat is not None
+
+
+def test_an_image_that_was_just_fetched_is_hashed_once_for_all_looks_that_follow(tmp_path, monkeypatch):
+    image = put(tmp_path, pin())
+    record(image, pin())
+    [fact] = check_settled([pin()], tmp_path).values()
+    assert fact.known is not None
+    assert fact.known.stat == StatKey.of(image.lstat())
+
+    monkeypatch.setattr(module, "opened", lambda path: pytest.fail(f"{path} was opened"))
+    assert state(image) == "verified"
+
+
+def test_only_what_is_verified_then_is_told(tmp_path):
+    image = put(tmp_path, pin())
+    record(image, pin())
+    flip_seven_bytes(image)
+    assert check_settled([pin()], tmp_path) == {}
+    assert check_settled([], tmp_path / "absent") == {}
+
+
+def test_an_old_image_in_a_folder_that_cannot_be_written_is_hashed_once(tmp_path, monkeypatch):
+    image = put(tmp_path, pin())
+    record(image, pin())
+
+    def refuse(_folder):
+        raise PermissionError
+
+    monkeypatch.setattr(places, "clock_of", refuse)
+    assert state(image) == "verified"
+    assert known_key(image) is None  # its times may be of this very moment
+    monkeypatch.setattr(places.time, "time_ns", lambda: time.clock_gettime_ns(time.CLOCK_REALTIME) + 3700 * 10**9)
+    assert state(image) == "verified"
+    assert known_key(image) == StatKey.of(image.lstat())
+
+
+def known_key(image):
+    """The stat key by which `image` is known."""
+    known = places.load(image)
+    assert known is not None
+    return known.stat
 
 
 def test_a_check_that_must_not_write_does_not(tmp_path, old):

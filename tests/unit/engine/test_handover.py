@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snakemake_apptainer_freshness.common.files import StatKey
+from snakemake_apptainer_freshness.engine import handover
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
-from snakemake_apptainer_freshness.engine.handover import Handover, content_of, decode, encode, hand_over
+from snakemake_apptainer_freshness.engine.handover import Handover, decode, encode, hand_over
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
+from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 from tests.support.pins import run_as
 
@@ -26,7 +29,12 @@ PINS = {
 }
 
 
-LUGGAGE = Handover(pins=PINS, mode=Mode.FROZEN, on_unverified=OnUnverified.WARN)
+KEY = StatKey(host="node", device=7, inode=8, size=9, mtime_ns=10**18, ctime_ns=10**18 + 1)
+HASHES = {
+    f"docker://quay.io/a/b@{D}": FileHash(sha256="5" * 64, stat=KEY),
+    "https://q.io/x.sif": FileHash(sha256="d" * 64, writable_by_all=True),
+}
+LUGGAGE = Handover(pins=PINS, mode=Mode.FROZEN, on_unverified=OnUnverified.WARN, hashes=HASHES)
 
 
 def packed(pins, file=""):
@@ -37,8 +45,13 @@ def no_file(name):
     raise AssertionError(f"no file was named, and {name} is read")
 
 
+def content_of(pins):
+    luggage = Handover(pins=pins, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR, hashes=HASHES)
+    return handover.content_of(handover.rows_of(luggage))
+
+
 def word(pins):
-    table = {"mode": "lock", "on_unverified": "repair", "pins": pins}
+    table = {"mode": "lock", "on_unverified": "repair", "run": "", "pins": pins}
     return "v1." + base64.urlsafe_b64encode(zlib.compress(json.dumps(table).encode())).decode()
 
 
@@ -56,7 +69,9 @@ def test_pins_of_a_file_and_those_beside_it_are_one_table():
     content = content_of(PINS)
     name = hashlib.sha256(content).hexdigest()
 
-    assert decode(packed(beside, name), {name: content}.__getitem__).pins == PINS | beside
+    decoded = decode(packed(beside, name), {name: content}.__getitem__)
+    assert decoded.pins == PINS | beside
+    assert decoded.hashes == HASHES
 
 
 @pytest.mark.parametrize("content", [content_of({}), content_of(PINS)[:-1], b"", zlib.compress(b"[" * 100_000)])
@@ -90,6 +105,12 @@ def test_what_is_no_hash_names_no_file(name):
         word({"docker://q.io/a": 1}),
         word({"docker://q.io/a": [f"docker://evil.io/a@{D}", D]}),
         word({"docker://q.io/a:1": ["docker://q.io/a:2", ""]}),
+        word({"docker://q.io/a:1": [f"docker://q.io/a@{D}", D, "5" * 63, False]}),
+        word({"docker://q.io/a:1": [f"docker://q.io/a@{D}", D, "5" * 64, 0]}),
+        word({"docker://q.io/a:1": [f"docker://q.io/a@{D}", D, "5" * 64]}),
+        word({"docker://q.io/a:1": [f"docker://q.io/a@{D}", D, "5" * 64, False, "node", 1, 2, 3, 4]}),
+        word({"docker://q.io/a:1": [f"docker://q.io/a@{D}", D, "5" * 64, False, "node", 1, 2, 3, 4, "5"]}),
+        word({"docker://q.io/a:1": [f"docker://q.io/a@{D}", D, None]}),
         word({"docker://q.io/a:1": [f"docker://q.io/a@{D}", ""]}),
         word({"docker://q.io/a:1": ["x;touch /tmp/y", D]}),
         word({"a": ["b", D]}),

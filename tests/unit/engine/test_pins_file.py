@@ -5,12 +5,14 @@ import hashlib
 import os
 import time
 import types
+from dataclasses import replace
 
 import pytest
 
 from snakemake_apptainer_freshness.engine.handover import Handover, decode
 from snakemake_apptainer_freshness.engine.pins_file import FOLDER, LONGEST, PinsFile, read
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
+from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 from tests.support.pins import run_as
 
@@ -61,6 +63,20 @@ def test_three_thousand_images_take_a_short_word_and_one_file(workflow):
     assert len(word) < 500
     assert in_job(word) == many(3000)
     assert len(files()) == 1
+
+
+def test_a_hash_that_is_known_later_stands_beside_the_file(workflow):
+    file = PinsFile(workflow)
+    pins = many(3000)
+    file.word(luggage(pins))
+    url = next(iter(pins.values())).url
+    hashes = {url: FileHash(sha256="5" * 64)}
+    word = file.word(replace(luggage(pins), hashes=hashes))
+
+    assert len(word) < 700
+    assert len(files()) == 1
+    assert decode(word, read).hashes == hashes
+    assert in_job(word) == pins
 
 
 def test_what_is_met_later_stands_beside_the_file_while_it_is_little(workflow):

@@ -36,7 +36,7 @@ def prefix(tmp_path, monkeypatch):
 
 
 def vouched(prefix, pins=PINS) -> list[str]:
-    return [each.url for each in index.vouched(prefix, pins)]
+    return [each.url for each, _ in index.vouched(prefix, pins)]
 
 
 def test_a_check_with_an_index_opens_nothing_else(prefix, monkeypatch):

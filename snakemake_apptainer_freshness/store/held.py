@@ -1,0 +1,67 @@
+"""Holds an image file to the hash that the main process of a run proved, by the file alone: no store is looked into.
+
+A container of one job can write what the user can: the images of other jobs, all that lies beside them, the work
+directory. So what the main process proved of each image stays in its memory, and travels to the processes of jobs in
+their command (:mod:`.engine.handover`). A stat key that came along stands for the hash while the file has it; any other
+file is hashed.
+"""
+
+import contextlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from snakemake_apptainer_freshness.common.files import (
+    NotAFile,
+    StatKey,
+    opened,
+    sha256_of,
+    status_of,
+    writable_by_all,
+)
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, FileHash
+from snakemake_apptainer_freshness.store import places
+
+
+def held(image: Path, known: FileHash) -> DiskFact:
+    """Return what the file `image` is, of which it is `known` what it hashed to when it was proven.
+
+    The fact of a verified file has the stat key by which the next look knows it, where that is to be trusted.
+    """
+    try:
+        status = status_of(image)
+        if writable_by_all(status.st_mode) and not known.writable_by_all:
+            return _fact(image, DiskState.UNBOUND, f"anyone may write to it (mode {status.st_mode & 0o7777:04o})")
+        if known.stat is not None and known.stat.same_file(StatKey.of(status)):
+            return _fact(image, DiskState.VERIFIED, "untouched since this run proved it", known)
+        return _hashed(image, known)
+    except FileNotFoundError:
+        return _fact(image, DiskState.ABSENT, "no such file")
+    except NotAFile as error:
+        return _fact(image, DiskState.CORRUPT, f"not a file but {error}")
+    except OSError as error:
+        return _fact(image, DiskState.CORRUPT, f"it cannot be read: {error.strerror}")
+
+
+def key_of(image: Path) -> StatKey | None:
+    """Return the stat key of the file `image`; None where there is none, or no regular file."""
+    with contextlib.suppress(OSError, NotAFile):
+        return StatKey.of(status_of(image))
+    return None
+
+
+def _hashed(image: Path, known: FileHash) -> DiskFact:
+    with opened(image) as file:
+        before = StatKey.of(os.fstat(file.fileno()))
+        hashed_at = places.clock_for(image.parent)
+        sha256 = sha256_of(file)
+    if not before.same_file(StatKey.of(status_of(image))):
+        return _fact(image, DiskState.ALTERED, "it changes while it is read")
+    if sha256 != known.sha256:
+        return _fact(image, DiskState.ALTERED, "its SHA-256 is not the one that this run proved")
+    stat = before if before.settled(hashed_at) else None
+    return _fact(image, DiskState.VERIFIED, "its SHA-256 is the one that this run proved", replace(known, stat=stat))
+
+
+def _fact(image: Path, state: DiskState, detail: str, known: FileHash | None = None) -> DiskFact:
+    return DiskFact(state=state, path=str(image), detail=detail, known=known)
