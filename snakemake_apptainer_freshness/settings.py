@@ -251,6 +251,11 @@ class Limits(NamedTuple):
     """Caps a manifest (distribution specification: registries should accept at least 4 MiB)."""
     tag_pages: int = 20
     """Of the tags of one repository, with 1000 tags each."""
+    referrer_pages: int = 5
+    """Of what refers to one image."""
+    signatures: int = 32
+    """Of one image at one place, that are looked at."""
+    signature_size: int = 1024 * 1024
     token_size: int = 64 * 1024
     error_size: int = 64 * 1024
     redirects: int = 5
@@ -339,6 +344,8 @@ class DiskLimits(NamedTuple):
     """So many more images than are fetched at once may be under way, while so many others are past their download."""
     program_timeout: float = 60.0
     """For a program that only says its version."""
+    verify_timeout: float = 3600.0
+    """For Apptainer to check the signatures inside one image."""
     output_size: int = 64 * 1024
     """The end of a program's output, which is kept for the error message."""
     grace: float = 5.0

@@ -20,11 +20,13 @@ import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol
 
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, writer
 from snakemake_apptainer_freshness.actions.pinning import Pins, TagResolver
 from snakemake_apptainer_freshness.actions.policies import Policies, asking
+from snakemake_apptainer_freshness.actions.signatures import Held, SignatureSource
 from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Workflow
 from snakemake_apptainer_freshness.errors import FreshnessError, NotLocked, PinningFailed, UsageError
@@ -32,7 +34,8 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.lockfile import Change, Entry, Lock, changes, pinned_form
-from snakemake_apptainer_freshness.policy import Level, Violation
+from snakemake_apptainer_freshness.policy import Violation
+from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Mode
 
 
@@ -119,6 +122,10 @@ def made_with(entry: Entry, outputs: Iterable[ExistingOutput]) -> Iterable[Exist
     return (output for output in outputs if output.recorded_url in pins)
 
 
+class ContentSource(BlobSource, SignatureSource, Protocol):
+    """Who has what images say of themselves, and their signatures."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockRequest:
     """What a person wants of the lock.
@@ -174,7 +181,7 @@ def lock(
     wish: LockRequest,
     *,
     registries: Callable[[], TagResolver],
-    contents: Callable[[], BlobSource] | None = None,
+    contents: Callable[[], ContentSource] | None = None,
     waiting: Callable[[str], None] | None = None,
 ) -> LockPlan:
     """Make the lock of `workflow` what it should be; what was done. `contents` is as for :func:`plan`.
@@ -186,7 +193,8 @@ def lock(
     FreshnessError
         as :func:`plan` does; LocalIOError where the lock cannot be written. It is then as it was.
     """
-    planned = plan(workflow, read_lock(workflow.lockfile), wish, registries=registries, contents=contents)
+    before = read_lock(workflow.lockfile)
+    planned = plan(workflow, before, wish, registries=registries, contents=contents, remember=True)
     if planned.is_forbidden or planned.after == planned.before:
         return planned
     with writer(workflow.lockfile, waiting=waiting) as write:
@@ -204,12 +212,13 @@ def plan(
     wish: LockRequest,
     *,
     registries: Callable[[], TagResolver],
-    contents: Callable[[], BlobSource] | None = None,
+    contents: Callable[[], ContentSource] | None = None,
+    remember: bool = False,
 ) -> LockPlan:
     """Return what the lock of `workflow`, which says `before`, should say.
 
-    No registry is asked for anything where a policy forbids a name. `contents` gives what images say of themselves,
-    where a policy has to know that.
+    No registry is asked for anything where a policy forbids a name. `contents` gives what images say of themselves and
+    their signatures, where a policy has to know that; good signatures are kept for later runs where `remember` is on.
 
     Raises
     ------
@@ -218,7 +227,8 @@ def plan(
     InvalidPolicy
         where a policy is not sound.
     """
-    policies = Policies.of(workflow.options, site_files(workflow.lockfile, workflow.snakefile))
+    files = site_files(workflow.lockfile, workflow.snakefile)
+    policies = Policies.of(workflow.options, files, folder=workflow.lockfile.parent)
     named = policies.of_names(workflow.uses)
     if any(one.level is Level.ERROR for one in named):
         return LockPlan(
@@ -233,11 +243,16 @@ def plan(
     after = before.with_entries(settled)
     if wish.prune:
         after = Lock.of(entry for text, entry in after.entries.items() if text not in orphans)
-    if contents is not None and not wish.offline:
-        ask = asking(contents, platform=pins.platform)
-        after = after.with_entries(policies.informed([after.entries[text] for text in pins.entries], ask))
+    ask = None if wish.offline else contents
+    if ask is not None:
+        entries = [after.entries[text] for text in pins.entries]
+        after = after.with_entries(policies.informed(entries, asking(ask, platform=pins.platform)))
     pinned = {text: after.get(text) for text in workflow.uses if text in after.entries or text in pins.unpinnable}
     missing = {text for text, error in failures.items() if isinstance(error, NotLocked)}
+    unsigned: tuple[Violation, ...] = ()
+    if ask is not None and policies.want_signatures:  # a plan that asks nobody leaves them to the run
+        held = Held(kind=workflow.options.pin, platform=pins.platform)
+        unsigned = policies.of_signatures(pinned, held, ask=ask, remember=remember).violations
     return LockPlan(
         before=before,
         after=after,
@@ -248,7 +263,7 @@ def plan(
         missing=tuple(sorted(missing)),
         unpinnable=pins.unpinnable,
         failures={text: error for text, error in failures.items() if text not in missing},
-        violations=(*named, *policies.of_pins(pinned)),
+        violations=(*named, *policies.of_pins(pinned), *unsigned),
         unseen=() if wish.allow_unseen else unseen,
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.labels import Details, details
@@ -21,7 +21,6 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.policy import (
-    Level,
     Policy,
     Violation,
     check_name,
@@ -29,11 +28,19 @@ from snakemake_apptainer_freshness.policy import (
     load_site_policy,
     parse_policy,
 )
+from snakemake_apptainer_freshness.policy.signed_by import files_of
+from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Options
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
+    from snakemake_apptainer_freshness.actions.signatures import Held, SignatureCheck, SignatureSource
+
+    Sources = Callable[[], SignatureSource]
 
 _LARGEST_FILE: Final = 1024 * 1024
 _MEND: Final = "put a TOML file with the policy there, or ask who runs this machine"
-
+_PUT_KEY: Final = "put the public key or the trusted root there; a relative path begins beside the policy"
 
 Configurations = Callable[[Iterable[Entry]], Mapping[str, Details]]
 """Asks what the image of each entry says of itself; the answers by reference, without those that failed."""
@@ -46,8 +53,10 @@ class Policies:
     policies: tuple[Policy, ...] = ()
 
     @classmethod
-    def of(cls, options: Options, files: Iterable[Path]) -> Self:
+    def of(cls, options: Options, files: Iterable[Path], *, folder: Path = Path()) -> Self:
         """Return the policy that `options` have, and those of the site in `files` (:func:`.site.site_files`).
+
+        What a policy names by a relative path lies beside its own file; for the options that is `folder`.
 
         Raises
         ------
@@ -58,11 +67,21 @@ class Policies:
         """
         found = [_of_site(path) for path in files]
         if options.policy:
-            found.append(parse_policy(options.policy, source="the workflow's configuration"))
+            found.append(_complete(parse_policy(options.policy, source="the workflow's configuration"), folder))
         return cls(policies=tuple(policy for policy in found if policy is not None))
 
     def __bool__(self) -> bool:
         return bool(self.policies)
+
+    @property
+    def want_signed_files(self) -> bool:
+        """Whether any image has to be signed inside of its SIF file."""
+        return any(demand.is_inside for policy in self.policies for demand in policy.signed_by)
+
+    @property
+    def want_signatures(self) -> bool:
+        """Whether any image has to be signed."""
+        return any(policy.signed_by for policy in self.policies)
 
     def of_names(self, references: Iterable[str]) -> list[Violation]:
         """Return how the names `references` break the policies; what is no reference is left to whoever pins it."""
@@ -82,6 +101,30 @@ class Policies:
             for policy in self.policies
             for one in check_pin(policy, text, entry, today=today)
         ]
+
+    def of_signatures(
+        self,
+        pins: Mapping[str, Entry | None],
+        held: "Held",
+        *,
+        ask: "Sources | None",
+        remember: bool = True,
+        sees_files: bool = True,
+    ) -> "SignatureCheck":
+        """Return how the signatures of what references are pinned to break the policies, and which are good.
+
+        Without `ask` no registry is asked; good signatures are kept for later runs, unless `remember` is off. Where no
+        file of an image will be seen (`sees_files`), what has to be signed inside is a violation.
+        """
+        from snakemake_apptainer_freshness.actions.signatures import check_signatures
+
+        return check_signatures(self.policies, pins, held, ask=ask, remember=remember, sees_files=sees_files)
+
+    def of_files(self, files: "Mapping[str, SifFile]") -> "SignatureCheck":
+        """Return how the signatures inside of SIF files break the policies, and which are good."""
+        from snakemake_apptainer_freshness.actions.sif_signatures import check_files
+
+        return check_files(self.policies, files)
 
     def informed(self, entries: Iterable[Entry], ask: Configurations) -> list[Entry]:
         """Return `entries` with what the policies have to know of them, as far as `ask` can say it.
@@ -135,7 +178,39 @@ def _of_site(path: Path) -> Policy | None:
         raise LocalIOError(
             f"cannot read the site's policy {path}: {error.strerror}", hint="check its permissions"
         ) from error
-    return load_site_policy(text, source=str(path))
+    policy = load_site_policy(text, source=str(path))
+    return None if policy is None else _complete(policy, path.parent)
+
+
+def _complete(policy: Policy, folder: Path) -> Policy:
+    """Return `policy` with the keys and trusted roots that it names by files, which have to be good for a check.
+
+    Raises
+    ------
+    UsageError
+        where the libraries that check signatures are not installed.
+    """
+    if not any(not demand.is_inside for demand in policy.signed_by):
+        return policy
+    from snakemake_apptainer_freshness.policy.verification import check_signer, require
+
+    require()
+    material = {name: _material(folder / name, policy.source) for name in files_of(policy.signed_by)}
+    demands = tuple(demand.with_material(material) for demand in policy.signed_by)
+    for signer in dict.fromkeys(signer for demand in demands for signer in demand.signers):
+        check_signer(signer, policy.source)
+    return replace(policy, signed_by=demands)
+
+
+def _material(path: Path, source: str) -> bytes:
+    try:
+        return read_target(path, _LARGEST_FILE)
+    except NotAFile as reason:
+        raise InvalidPolicy(f"{source}: signed_by names {path}, which is {reason}", hint=_PUT_KEY) from None
+    except ValueError:
+        raise InvalidPolicy(f"{source}: signed_by names {path}, which is larger than {_LARGEST_FILE} bytes") from None
+    except OSError as error:
+        raise InvalidPolicy(f"{source}: signed_by names {path}: {error.strerror}", hint=_PUT_KEY) from error
 
 
 def asking(registry: Callable[[], BlobSource], *, platform: Platform) -> Configurations:

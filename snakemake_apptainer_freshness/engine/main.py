@@ -16,6 +16,7 @@ from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.actions.lock_claims import claimed_and_proven, hold
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, write_lock
 from snakemake_apptainer_freshness.actions.pinning import DriftCheck, LazyResolver, Pins, TagResolver
+from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
 from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.engine import cleanup, config, handover, images, messages, seams
 from snakemake_apptainer_freshness.engine.messages import errors_told, tell, wants_progress
@@ -68,11 +69,20 @@ class MainSession(Session):
         self._aliases = cleanup.aliases_of(workflow) if self._recorder is not None else None
         self._pins_file = PinsFile(workflow) if self._recorder is not None else None
         self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs, documents=self._documents)
+        self._provider = provider
         super().__init__(workflow, self._main_pins, provider)
         self._policing: PolicyCheck | None = None
         if self._runs_jobs:
             files = site_files(self._path, Path(workflow.main_snakefile))
-            self._policing = PolicyCheck(options, files, place=self.place_of, registry=asking.resolver)
+            self._policing = PolicyCheck(
+                options,
+                files,
+                folder=self._path.parent,
+                place=self.place_of,
+                registry=asking.resolver,
+                dryrun=workflow.dryrun,
+                sees_images=self._sees_images(),
+            )
         if not self._runs_jobs:
             cleanup.protect(workflow, self._main_pins.lock)
 
@@ -95,8 +105,12 @@ class MainSession(Session):
         return built
 
     def pulled(self) -> None:
-        """Give the images their tags' names too; conclude a dry run, in which registries answered meanwhile."""
+        """Hold images to the policies, give them their tags' names too; conclude a dry run, which waited for this."""
         self._hand_over()
+        if self._policing is not None and not self.workflow.dryrun:
+            self._policing.files(self._files())
+            for line in self._policing.lines():
+                tell(line)
         if self._aliases is not None:
             table = self._main_pins.table()
             self._aliases.make({text: table[text].url for text in self.needed if text in table})
@@ -109,8 +123,17 @@ class MainSession(Session):
 
         It starts no job after that.
         """
-        shared = seams.names(self.workflow.storage_settings.shared_fs_usage)
-        return self.workflow.dryrun and self._runs_jobs and "SOFTWARE_DEPLOYMENT" in shared
+        return self.workflow.dryrun and self._runs_jobs and self._sees_images()
+
+    def _sees_images(self) -> bool:
+        """Return whether images are fetched here, and not by each job for itself."""
+        return "SOFTWARE_DEPLOYMENT" in seams.names(self.workflow.storage_settings.shared_fs_usage)
+
+    def _files(self) -> dict[str, SifFile]:
+        """Return the file of each image that a job needs, as the disk was found to have it."""
+        pins, facts = self._main_pins.images(), self._provider.facts
+        urls = {text: pinned.url for text, pinned in self._main_pins.table().items() if text in self.needed}
+        return {text: SifFile(pin=pins[url], fact=facts[url]) for text, url in urls.items() if url in facts}
 
     def named(self, references: list[str]) -> None:
         """Hold the names to the policies, before any registry hears of them."""

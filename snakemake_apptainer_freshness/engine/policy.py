@@ -3,25 +3,29 @@
 A workflow and a site without a policy pay for a look at some file names.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_apptainer_freshness.actions.pinning import Pins
 from snakemake_apptainer_freshness.engine.messages import Line
+from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import Options
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.policies import Policies
+    from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
     from snakemake_apptainer_freshness.policy import Violation
+    from snakemake_apptainer_freshness.policy.verification import Signed
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 
 class PolicyCheck:
     """Holds what a run names and pins to the policies that hold for it.
 
-    `files` have the site's policies; `place` gives the rule of a reference and its line in the Snakefile, `registry`
-    whoever asks registries.
+    `files` have the site's policies, `folder` what the workflow's own names by relative paths. `place` gives the rule
+    of a reference and its line in the Snakefile, `registry` whoever asks registries. A `dryrun` remembers nothing.
+    Where the main process does not see its images (`sees_images`), no signature inside of one can be checked.
     """
 
     def __init__(
@@ -29,13 +33,22 @@ class PolicyCheck:
         options: Options,
         files: Sequence[Path],
         *,
+        folder: Path,
         place: Callable[[str], str],
         registry: "Callable[[], Resolver]",
+        dryrun: bool,
+        sees_images: bool,
     ) -> None:
         self._options = options
         self._place = place
         self._registry = registry
-        self._policies = _policies(options, files)
+        self._policies = _policies(options, files, folder)
+        self._dryrun = dryrun
+        self._sees_images = sees_images
+        self.signed: dict[str, tuple[Signed, ...]] = {}
+        """The signatures that satisfied a policy, by reference."""
+        self._seen: set[str] = set()
+        """The images whose files were held to the policies."""
         self._untold: list[Violation] = []
 
     def names(self, references: Iterable[str]) -> None:
@@ -64,6 +77,35 @@ class PolicyCheck:
         met = list(references)
         known = {text: pins.entries.get(text) for text in met if text in pins.entries or text in pins.unpinnable}
         self._judge(self._policies.of_pins(known))
+        self._judge(self._signatures(self._policies, known, pins))
+
+    def _signatures(self, policies: "Policies", known: Mapping[str, Entry | None], pins: Pins) -> "list[Violation]":
+        """Return how the signatures of what is `known` break the policies; a dry run remembers none."""
+        if not policies.want_signatures:
+            return []
+        from snakemake_apptainer_freshness.actions.signatures import Held
+
+        held = Held(kind=self._options.pin, platform=pins.platform)
+        ask = self._registry if self._options.mode.asks_registries else None
+        check = policies.of_signatures(known, held, ask=ask, remember=not self._dryrun, sees_files=self._sees_images)
+        self.signed |= check.signed
+        return list(check.violations)
+
+    def files(self, files: "Mapping[str, SifFile]") -> None:
+        """Once the `files` of images, by reference, are there and proven, before a job runs one.
+
+        Raises
+        ------
+        PolicyViolated
+            where one has to be signed inside, and is not.
+        """
+        new = {text: file for text, file in files.items() if text not in self._seen}
+        self._seen |= set(new)
+        if self._policies is None or not self._policies.want_signed_files or not new:
+            return
+        check = self._policies.of_files(new)
+        self.signed |= {text: (*self.signed.get(text, ()), *signed) for text, signed in check.signed.items()}
+        self._judge(list(check.violations))
 
     def lines(self) -> list[Line]:
         """Return a line for each warning of a policy that was not told yet."""
@@ -82,15 +124,15 @@ class PolicyCheck:
 
     def _judge(self, violations: "list[Violation]") -> None:
         from snakemake_apptainer_freshness.actions.policies import refuse
-        from snakemake_apptainer_freshness.policy import Level
+        from snakemake_apptainer_freshness.policy.tables import Level
 
         refuse(violations, lambda reference: f"{reference} ({self._place(reference)})")
         self._untold += [one for one in violations if one.level is Level.WARN]
 
 
-def _policies(options: Options, files: Sequence[Path]) -> "Policies | None":
+def _policies(options: Options, files: Sequence[Path], folder: Path) -> "Policies | None":
     if not options.policy and not files:
         return None
     from snakemake_apptainer_freshness.actions.policies import Policies
 
-    return Policies.of(options, files) or None
+    return Policies.of(options, files, folder=folder) or None

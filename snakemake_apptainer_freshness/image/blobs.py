@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from snakemake_apptainer_freshness.errors import DamagedAnswer
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import MAX_SIZE
 from snakemake_apptainer_freshness.image.tree import NotComparable
@@ -98,3 +99,21 @@ def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise NotComparable(f"a layer is not sound gzip: {error}") from None
     if member is not None:
         raise NotComparable("a layer's gzip stream breaks off")
+
+
+class Bounded:
+    """Keeps a blob that is no longer than `size`, the bytes that its descriptor says; takes it in pieces."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.content = bytearray()
+
+    def restart(self) -> None:
+        """Begin anew: what comes next is the first piece, perhaps once more."""
+        self.content.clear()
+
+    def __call__(self, piece: bytes) -> None:
+        """Take the next piece; raises DamagedAnswer where that is too much."""
+        self.content += piece
+        if len(self.content) > self._size:
+            raise DamagedAnswer(f"a blob is longer than the {self._size} bytes that its manifest says")

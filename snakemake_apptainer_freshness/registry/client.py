@@ -48,7 +48,7 @@ from snakemake_apptainer_freshness.settings import Limits
 
 TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _TAGS: Final = 1000
-_NEXT: Final = re.compile(r'<(?:https?://[^/>]*)?(/v2/[A-Za-z0-9%&=?._~+/-]*)>\s*;\s*rel="?next"?')
+_NEXT: Final = re.compile(r'<(?:https?://[^/>]*)?(/v2/[A-Za-z0-9%&=?._~+/:-]*)>\s*;\s*rel="?next"?')
 """The address of the next page (distribution specification, listing tags); its host is left aside: it is this one."""
 
 _PUBLIC_ONLY: Final = frozenset({Zone.PUBLIC})
@@ -94,7 +94,7 @@ class Client:
     ) -> None:
         self._transport = transport
         self._patience = patience
-        self._limits = limits
+        self.limits = limits
         self._authorizations = authorizations
         self._schemes: dict[str, str] = {}
         self._scheme_locks: dict[str, threading.Lock] = {}
@@ -148,7 +148,7 @@ class Client:
             for whatever else went wrong.
         """
         path = f"/v2/{place.repository}/blobs/{digest}"
-        limit = self._limits.error_size
+        limit = self.limits.error_size
         answer = self._with_scheme(place, lambda origin: self._authorized(place, origin, "GET", path, limit, sink=sink))
         if answer.status != OK:
             raise self._failure(place, str(digest), answer)
@@ -167,7 +167,7 @@ class Client:
         """
         start = f"/v2/{place.repository}/tags/list?"
         path, found = f"{start}n={_TAGS}", dict[str, None]()
-        for _ in range(self._limits.tag_pages):
+        for _ in range(self.limits.tag_pages):
             answer = self._tag_page(place, path)
             found |= dict.fromkeys(_tag_names(place, answer.body))
             following = _NEXT.search(answer.headers.get("link", ""))
@@ -176,9 +176,35 @@ class Client:
             path = following[1]
         return TagList(tags=tuple(found), is_whole=False)
 
+    def referrers(self, place: Repository, digest: Digest) -> tuple[bytes, ...] | None:
+        """Return the lists of what refers to `digest`, page after page; None where the registry keeps none.
+
+        Raises
+        ------
+        RegistryError
+            where it cannot be asked.
+        """
+        start = f"/v2/{place.repository}/referrers/"
+        path, found = f"{start}{digest}", list[bytes]()
+        for _ in range(self.limits.referrer_pages):
+            answer = self._listing(place, path)
+            if answer.status in (UNAUTHORIZED, FORBIDDEN):
+                raise self._authorizations.refused(place, f"what refers to {place}@{digest}", answer)
+            if answer.status != OK:
+                return None  # a registry without this request answers it in many ways, mostly with 404
+            found.append(answer.body)
+            following = _NEXT.search(answer.headers.get("link", ""))
+            if following is None or not following[1].startswith(start):
+                break
+            path = following[1]
+        return tuple(found)
+
+    def _listing(self, place: Repository, path: str) -> HttpResponse:
+        limit = self.limits.manifest_size
+        return self._with_scheme(place, lambda at: self._authorized(place, at, "GET", path, limit))
+
     def _tag_page(self, place: Repository, path: str) -> HttpResponse:
-        limit = self._limits.manifest_size
-        answer = self._with_scheme(place, lambda at: self._authorized(place, at, "GET", path, limit))
+        answer = self._listing(place, path)
         if answer.status == NOT_FOUND:
             raise NotFound(f"{place}: the registry has no repository of this name, or lists no tags")
         if answer.status in (UNAUTHORIZED, FORBIDDEN):
@@ -189,7 +215,7 @@ class Client:
 
     def _ask(self, place: Repository, method: str, name: str) -> HttpResponse:
         path = f"/v2/{place.repository}/manifests/{name}"
-        limit = self._limits.manifest_size
+        limit = self.limits.manifest_size
         return self._with_scheme(place, lambda origin: self._authorized(place, origin, method, path, limit))
 
     # --- https or http ---------------------------------------------------------------------------------------------
@@ -253,17 +279,17 @@ class Client:
             },
             limit=limit,
             sink=sink,
-            timeout=self._limits.download_timeout if sink else None,
+            timeout=self.limits.download_timeout if sink else None,
         )
         is_counted = method == "GET" and sink is None
         patiently = self._patience.ask_counted if is_counted else self._patience.ask
-        for _ in range(self._limits.redirects + 1):
+        for _ in range(self.limits.redirects + 1):
             answer = patiently(ask.url.origin, lambda ask=ask: self._send(ask, sink))  # type: ignore[misc]
             location = answer.headers.get("location", "")
             if answer.status not in REDIRECTS or not location:
                 return answer
             ask = self._redirected(ask, urls.join(ask.url, location), origin)
-        raise PolicyRefused(f"{origin} redirects more than {self._limits.redirects} times")
+        raise PolicyRefused(f"{origin} redirects more than {self.limits.redirects} times")
 
     def _send(self, ask: HttpRequest, sink: Sink | None) -> HttpResponse:
         if sink is not None:
@@ -309,7 +335,7 @@ class Client:
         path = f"/v2/{place.repository}/tags/list?n={_TAGS}"
         try:
             answer = self._with_scheme(
-                place, lambda at: self._authorized(place, at, "GET", path, self._limits.error_size)
+                place, lambda at: self._authorized(place, at, "GET", path, self.limits.error_size)
             )
             if answer.status == NOT_FOUND:
                 return None

@@ -35,6 +35,7 @@ from snakemake_apptainer_freshness.settings import LIMITS, TREE, Limits
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.registry.client import Sink, TagList
+    from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
 
 _POLL: Final = 0.1  # seconds between two looks at whether anybody still reads
 
@@ -189,6 +190,13 @@ class Resolver:
         """Return the tags of the repository of each reference, as they complete. Asking starts at once."""
         by_meaning = {reference: reference for reference in references}
         return self._each(by_meaning, lambda reference: self._network.registry(reference).tags(reference))
+
+    def signatures(
+        self, images: Iterable[tuple[Reference, Digest]]
+    ) -> "Iterator[tuple[tuple[Reference, Digest], FoundSignatures | FreshnessError]]":
+        """Return what lies beside each image of a registry as its signatures, as it comes in; none of it is checked."""
+        wanted = dict.fromkeys(images)
+        return self._each(wanted, lambda image: self._network.registry(image[0]).signatures(*image))
 
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
         """Return the manifest or index `digest`, in the repository of the ``docker://`` `reference`.

@@ -32,14 +32,17 @@ from snakemake_apptainer_freshness.errors import (
 )
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image import manifest
+from snakemake_apptainer_freshness.image.blobs import Bounded
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import Index, Manifest, ManifestKind
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.registry import referrers
 from snakemake_apptainer_freshness.registry.client import Client, Document, Sink, TagList
 from snakemake_apptainer_freshness.registry.containers_conf import Repository
+from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
 from snakemake_apptainer_freshness.settings import LIMITS
 
 _WRONG_KIND: Final = {
@@ -89,7 +92,7 @@ def platform(document: Document, fetch: Callable[[Digest, Sink], None]) -> Platf
     config = parsed.config if isinstance(parsed, Manifest) else None
     if config is None or config.size > LIMITS.manifest_size:
         return None
-    body = _Bounded(config.size)
+    body = Bounded(config.size)
     fetch(config.digest, body)
     if not config.digest.matches(bytes(body.content)):
         raise DamagedAnswer(f"the configuration of {document.digest} is not what its manifest says")
@@ -99,23 +102,6 @@ def platform(document: Document, fetch: Callable[[Digest, Sink], None]) -> Platf
         return Platform.parse("/".join(map(str, names)))
     except InvalidReference:
         return None
-
-
-class _Bounded:
-    """Keeps a blob that is no longer than it should be."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self.content = bytearray()
-
-    def restart(self) -> None:
-        """Begin anew: what comes next is the first piece, perhaps once more."""
-        self.content.clear()
-
-    def __call__(self, piece: bytes) -> None:
-        self.content += piece
-        if len(self.content) > self._size:
-            raise DamagedAnswer(f"a configuration is longer than the {self._size} bytes that its manifest says")
 
 
 def platforms(document: Document) -> Mapping[Platform, Digest]:
@@ -211,6 +197,27 @@ class RegistrySource:
     def blob(self, reference: Reference, digest: Digest, sink: Sink) -> None:
         """Give `sink` the blob `digest` of the repository of `reference`, as :meth:`Client.blob` does."""
         self._first(reference, lambda place: self._client.blob(place, digest, sink))
+
+    def signatures(self, reference: Reference, digest: Digest) -> FoundSignatures:
+        """Return what lies beside the image `digest` of `reference` as its signatures, from every place that has it.
+
+        A mirror that has the image may lack its signatures, or have others: no place speaks for another.
+
+        Raises
+        ------
+        RegistryError
+            where no place could be asked.
+        """
+        found: list[FoundSignatures] = []
+        failures: list[RegistryError] = []
+        for place in self._places(reference):
+            try:
+                found.append(referrers.signatures(self._client, place, digest))
+            except RegistryError as error:
+                failures.append(error)
+        if not found:
+            raise failures[-1] if len(failures) == 1 else _all_failed(failures)
+        return referrers.together(found, [error.message for error in failures])
 
     def _first(self, reference: Reference, ask: Callable[[Repository], T]) -> T:
         failures: list[RegistryError] = []

@@ -13,7 +13,7 @@ from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.engine import config
 from snakemake_apptainer_freshness.engine.config import CommandLineFlag
 from snakemake_apptainer_freshness.errors import InvalidLock, InvalidPolicy, InvalidSettings
-from snakemake_apptainer_freshness.policy import Level
+from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Options
 
 FORBIDDEN = "docker://evil.example/tool:1"

@@ -23,10 +23,12 @@ ONLY = {  # what may be imported in one place alone
     "tomli_w": ("lockfile.py",),
     "jinja2": ("audit/render/",),
     "rocrate": ("audit/render/",),
+    "sigstore": ("policy/verification.py",),
+    "cryptography": ("policy/verification.py",),
     "click": ("cli/",),
     "rich": ("cli/", "common/progress.py"),
 }
-HEAVY = {"httpx", "pydantic", "jinja2", "rich"}
+HEAVY = {"httpx", "pydantic", "jinja2", "rich", "sigstore", "cryptography"}
 """What no start of Snakemake may load because of this package."""
 SHORTEST = 40
 SHORT = {  # modules of fewer lines, with the reason why it has a file of its own

@@ -16,6 +16,20 @@ from snakemake_apptainer_freshness.settings import Options, parse_options
 from tests.support.pins import lock_entry
 
 DIGEST = "sha256:" + "a" * 64
+SIGNERS = [
+    ("", '"quay.io" = {key = "cosign.pub"}'),
+    ("level = 'warn'", '"quay.io/lab/*" = [{key = "a.pub"}, {key = "b.pub"}]'),
+    ("trusted_root = 'root.json'", '"quay.io" = {identity = "a@lab.example", issuer = "https://lab.example"}'),
+    ("", '"library" = {fingerprint = "0123456789abcdef0123 456789ABCDEF01234567"}'),
+    ("", ""),
+    ("roots = 'root.json'", '"quay.io" = {key = "cosign.pub"}'),
+    ("", '"quay.io" = {}'),
+    ("", '"quay.io" = []'),
+    ("", '"quay.io" = "cosign.pub"'),
+    ("", '"quay.io" = {identity = "a@lab.example"}'),
+    ("", '"quay.io" = {key = "cosign.pub", fingerprint = "0123456789ABCDEF0123456789ABCDEF01234567"}'),
+    ("", '"library" = {fingerprint = "01234567"}'),
+]
 ENTRY = {
     "reference": "docker://quay.io/a/b:1",
     "pinned": f"docker://quay.io/a/b@{DIGEST}",
@@ -136,6 +150,7 @@ def test_every_source_and_every_hint_stands_in_a_schema():
         "[policy.age]\nat_most = 30\nlevel = 'warn'",
         "[policy.age]\nat_most = 0",
         "[policy.age]\nat_most = true",
+        *(f"[policy.signed_by]\n{more}\n[policy.signed_by.images]\n{rule}" for more, rule in SIGNERS),
     ],
 )
 def test_a_sites_policy_fits_where_it_is_understood(text):

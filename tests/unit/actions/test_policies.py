@@ -8,7 +8,8 @@ from snakemake_apptainer_freshness.actions.labels import Details
 from snakemake_apptainer_freshness.actions.policies import Policies, refuse
 from snakemake_apptainer_freshness.errors import InvalidPolicy, PolicyViolated
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.policy import Level, Rule, Violation
+from snakemake_apptainer_freshness.policy import Rule, Violation
+from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Options
 from tests.support.pins import DIGEST, lock_entry
 

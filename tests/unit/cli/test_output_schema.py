@@ -23,7 +23,8 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import HINTS, Lock, dumps
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.policy import Level, Rule
+from snakemake_apptainer_freshness.policy import Rule
+from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Options
 from snakemake_apptainer_freshness.store import claims, facts
 from snakemake_apptainer_freshness.store.prefix import image_path

@@ -13,7 +13,7 @@ cannot be about: ``registries`` nothing of a file, ``platforms`` nothing of what
 to know and nobody could find out is a violation of its own, since a policy that is silent about it would be believed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -25,13 +25,14 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.policy.signed_by import Demand, parse_signed_by
+from snakemake_apptainer_freshness.policy.tables import Level, level_of, nearest, table_of, texts_of
 from snakemake_apptainer_freshness.settings import SITE_FILE
 
 UNPINNABLE: Final = "unpinnable"
 """Stands among refused sources for all that have no digest."""
 
 _DAYS: Final = 365_000
-_LONGEST_TEXT: Final = 300
 
 
 class Rule(StrEnum):
@@ -43,13 +44,7 @@ class Rule(StrEnum):
     SOURCES = "sources"
     PLATFORMS = "platforms"
     AGE = "age"
-
-
-class Level(StrEnum):
-    """What a violation does."""
-
-    WARN = "warn"
-    ERROR = "error"
+    SIGNED_BY = "signed_by"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +53,7 @@ class Policy:
 
     `registries` and `repositories` are patterns of what is allowed, `tags` of what is refused; `tag_needed` refuses a
     reference that names neither tag nor digest. `sources` are refused schemes, or :data:`UNPINNABLE`; `platforms` are
-    required (``os/architecture``); `age` is in days.
+    required (``os/architecture``); `age` is in days. `signed_by` says who has to have signed (:mod:`.signed_by`).
     """
 
     source: str
@@ -69,6 +64,7 @@ class Policy:
     sources: tuple[str, ...] = ()
     platforms: tuple[Platform, ...] = ()
     age: int | None = None
+    signed_by: tuple[Demand, ...] = ()
     levels: Mapping[Rule, Level] = field(default_factory=dict)
 
     @property
@@ -215,7 +211,7 @@ def parse_policy(value: object, *, source: str) -> Policy:
     InvalidPolicy
         for an unknown key, a value of the wrong kind, and rules that contradict each other.
     """
-    table = _table(value, "policy", source, allowed=[rule.value for rule in Rule])
+    table = table_of(value, "policy", source, allowed=[rule.value for rule in Rule])
     found: dict[str, Any] = {}
     levels: dict[Rule, Level] = {}
     for key, rule_table in table.items():
@@ -246,7 +242,7 @@ def load_site_policy(text: str, *, source: str = SITE_FILE) -> Policy | None:
         raise InvalidPolicy(f"{source} is not valid TOML: {error}", hint="mend it, or remove the file") from None
     except RecursionError:
         raise InvalidPolicy(f"{source} is nested too deeply", hint="mend it, or remove the file") from None
-    table = _table(document, "the file", source, allowed=["policy"])
+    table = table_of(document, "the file", source, allowed=["policy"])
     return parse_policy(table["policy"], source=source) if "policy" in table else None
 
 
@@ -271,21 +267,21 @@ def _listed(key: str, name: str) -> Callable[[object, str], tuple[dict[str, Any]
     """Return a parser for a rule that is one list of patterns, under `key`."""
 
     def parse_rule(value: object, source: str) -> tuple[dict[str, Any], Level]:
-        table = _table(value, f"policy.{name}", source, allowed=[key, "level"])
-        return {name: _texts(table.get(key), f"policy.{name}.{key}", source)}, _level(table, name, source)
+        table = table_of(value, f"policy.{name}", source, allowed=[key, "level"])
+        return {name: texts_of(table.get(key), f"policy.{name}.{key}", source)}, level_of(table, name, source)
 
     return parse_rule
 
 
 def _tags(value: object, source: str) -> tuple[dict[str, Any], Level]:
-    table = _table(value, "policy.tags", source, allowed=["refuse", "required", "level"])
+    table = table_of(value, "policy.tags", source, allowed=["refuse", "required", "level"])
     needed = table.get("required", False)
     if not isinstance(needed, bool):
         raise InvalidPolicy(f"{source}: policy.tags.required must be true or false, not {needed!r}")
     if "refuse" not in table and not needed:
         raise InvalidPolicy(f"{source}: policy.tags needs refuse, a list of patterns, or required = true")
-    patterns = _texts(table["refuse"], "policy.tags.refuse", source) if "refuse" in table else ()
-    return {"tags": patterns, "tag_needed": needed}, _level(table, "tags", source)
+    patterns = texts_of(table["refuse"], "policy.tags.refuse", source) if "refuse" in table else ()
+    return {"tags": patterns, "tag_needed": needed}, level_of(table, "tags", source)
 
 
 def _sources(value: object, source: str) -> tuple[dict[str, Any], Level]:
@@ -294,7 +290,7 @@ def _sources(value: object, source: str) -> tuple[dict[str, Any], Level]:
     for word in values["sources"]:
         if word not in known:
             raise InvalidPolicy(
-                f"{source}: policy.sources.refuse knows no source {word!r}{_nearest(word, known)}",
+                f"{source}: policy.sources.refuse knows no source {word!r}{nearest(word, known)}",
                 hint=f"sources are {', '.join(known)}",
             )
     return values, level
@@ -309,11 +305,11 @@ def _platforms(value: object, source: str) -> tuple[dict[str, Any], Level]:
 
 
 def _age(value: object, source: str) -> tuple[dict[str, Any], Level]:
-    table = _table(value, "policy.age", source, allowed=["at_most", "level"])
+    table = table_of(value, "policy.age", source, allowed=["at_most", "level"])
     days = table.get("at_most")
     if isinstance(days, bool) or not isinstance(days, int) or not 0 < days <= _DAYS:
         raise InvalidPolicy(f"{source}: policy.age.at_most must be a number of days, not {days!r}")
-    return {"age": days}, _level(table, "age", source)
+    return {"age": days}, level_of(table, "age", source)
 
 
 _PARSERS: Final[Mapping[Rule, Callable[[object, str], tuple[dict[str, Any], Level]]]] = {
@@ -323,39 +319,5 @@ _PARSERS: Final[Mapping[Rule, Callable[[object, str], tuple[dict[str, Any], Leve
     Rule.SOURCES: _sources,
     Rule.PLATFORMS: _platforms,
     Rule.AGE: _age,
+    Rule.SIGNED_BY: parse_signed_by,
 }
-
-
-def _level(table: Mapping[str, Any], name: str, source: str) -> Level:
-    level = table.get("level", Level.ERROR.value)
-    if level not in (Level.WARN.value, Level.ERROR.value):
-        raise InvalidPolicy(f"{source}: policy.{name}.level cannot be {level!r}", hint="level is one of warn, error")
-    return Level(level)
-
-
-def _table(value: object, name: str, source: str, *, allowed: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidPolicy(f"{source}: {name} must be a table, not {type(value).__name__}")
-    for key in value:
-        if key not in allowed:
-            raise InvalidPolicy(
-                f"{source}: {name} has no key {str(key)!r}{_nearest(str(key), allowed)}",
-                hint=f"its keys are {', '.join(allowed)}",
-            )
-    return value
-
-
-def _texts(value: object, name: str, source: str) -> tuple[str, ...]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise InvalidPolicy(f"{source}: {name} must be a list of one text or more")
-    for item in value:
-        if not isinstance(item, str) or not item or len(item) > _LONGEST_TEXT or not item.isprintable():
-            raise InvalidPolicy(f"{source}: {name} has {item!r}, which is no short printable text")
-    return tuple(value)
-
-
-def _nearest(text: str, choices: Sequence[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(text, choices, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
