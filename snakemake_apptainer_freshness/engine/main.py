@@ -69,7 +69,6 @@ class MainSession(Session):
         self._aliases = cleanup.aliases_of(workflow) if self._recorder is not None else None
         self._pins_file = PinsFile(workflow) if self._recorder is not None else None
         self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs, documents=self._documents)
-        self._provider = provider
         super().__init__(workflow, self._main_pins, provider)
         self._policing: PolicyCheck | None = None
         if self._runs_jobs:
@@ -131,7 +130,7 @@ class MainSession(Session):
 
     def _files(self) -> dict[str, SifFile]:
         """Return the file of each image that a job needs, as the disk was found to have it."""
-        pins, facts = self._main_pins.images(), self._provider.facts
+        pins, facts = self._main_pins.images(), self._images.facts
         urls = {text: pinned.url for text, pinned in self._main_pins.table().items() if text in self.needed}
         return {text: SifFile(pin=pins[url], fact=facts[url]) for text, url in urls.items() if url in facts}
 
