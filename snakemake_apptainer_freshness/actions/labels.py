@@ -43,10 +43,10 @@ class Details:
     """Bytes of its layers as they are fetched; 0 where that is not known."""
 
 
-def details(entries: Iterable[Entry], registry: BlobSource, *, platform: Platform) -> dict[str, Details]:
+def details(entries: Iterable[Entry], registry: BlobSource | None, *, platform: Platform) -> dict[str, Details]:
     """Return what the images of `entries` for `platform` say of themselves, by the ``pinned`` of each.
 
-    Not all can be had.
+    Not all can be had; without a `registry` Apptainer's cache must have it.
     """
     wanted = {entry.pinned.text: entry for entry in entries if entry.reference.scheme is Scheme.DOCKER}
     if not wanted:
@@ -58,7 +58,7 @@ def details(entries: Iterable[Entry], registry: BlobSource, *, platform: Platfor
     return {pinned: answer for pinned, answer in zip(wanted, answers, strict=True) if answer is not None}
 
 
-def _of(entry: Entry, registry: BlobSource, cache: CacheFolder | None, platform: Platform) -> Details | None:
+def _of(entry: Entry, registry: BlobSource | None, cache: CacheFolder | None, platform: Platform) -> Details | None:
     try:
         pin = Pin.of(entry, platform=platform)
         blobs = Blobs(pin=pin, registry=registry, cache=cache)

@@ -244,11 +244,12 @@ def plan(
     if wish.prune:
         after = Lock.of(entry for text, entry in after.entries.items() if text not in orphans)
     ask = None if wish.offline else contents
+    configurations = asking(ask, platform=pins.platform)
     if ask is not None:
-        entries = [after.entries[text] for text in pins.entries]
-        after = after.with_entries(policies.informed(entries, asking(ask, platform=pins.platform)))
+        after = after.with_entries(policies.informed([after.entries[text] for text in pins.entries], configurations))
     pinned = {text: after.get(text) for text in workflow.uses if text in after.entries or text in pins.unpinnable}
     missing = {text for text, error in failures.items() if isinstance(error, NotLocked)}
+    days = policies.days(pinned, configurations, platform=pins.platform)
     unsigned: tuple[Violation, ...] = ()
     if ask is not None and policies.want_signatures:  # a plan that asks nobody leaves them to the run
         held = Held(kind=workflow.options.pin, platform=pins.platform)
@@ -263,7 +264,7 @@ def plan(
         missing=tuple(sorted(missing)),
         unpinnable=pins.unpinnable,
         failures={text: error for text, error in failures.items() if text not in missing},
-        violations=(*named, *policies.of_pins(pinned), *unsigned),
+        violations=(*named, *policies.of_pins(pinned, days), *unsigned),
         unseen=() if wish.allow_unseen else unseen,
     )
 

@@ -8,6 +8,7 @@ kept as a fact of content (:mod:`.store.facts`). A table that says something els
 
 import contextlib
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Protocol
 
@@ -107,7 +108,8 @@ def hold(entry: Entry, platform: Platform, source: Callable[[], ManifestSource] 
     proven = proven_manifest(entry, platform, source)
     if proven == claimed:
         return
-    where = f"{lockfile}{_line(Path(lockfile), entry, platform)}"
+    line = _line(Path(lockfile), entry, f'"{platform}"')
+    where = f"{lockfile}{line}"
     if proven is None and source is None:
         raise NotLocked(
             f"{where} says that {entry.reference.text} is {claimed.short} on {platform}, which was not proven here yet",
@@ -120,8 +122,28 @@ def hold(entry: Entry, platform: Platform, source: Callable[[], ManifestSource] 
     )
 
 
-def _line(path: Path, entry: Entry, platform: Platform) -> str:
-    """Name the line of the lock at `path` that has the claim; empty where it cannot be read."""
+def hold_created(entry: Entry, day: date, platform: Platform, *, lockfile: str) -> None:
+    """Hold what the lock says of when the image of `entry` was made to the `day` that its configuration proves.
+
+    Of an image for several platforms the lock may mean another one's: its word is then let be, and decides nothing.
+
+    Raises
+    ------
+    InvalidLock
+        where it says another day; the line of the lock is named.
+    """
+    claimed = entry.hints.get("created")
+    if claimed is None or claimed == day.isoformat() or set(entry.platforms) - {platform}:
+        return
+    raise InvalidLock(
+        f"{lockfile}{_line(Path(lockfile), entry, 'created')} says that {entry.reference.text} was made on {claimed}, "
+        f"but its own configuration says {day}",
+        hint="do not use this lock before you know who wrote that line; without it the lock is completed anew",
+    )
+
+
+def _line(path: Path, entry: Entry, key: str) -> str:
+    """Name the line of the lock at `path` that has the claim `key`; empty where it cannot be read."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -130,6 +152,6 @@ def _line(path: Path, entry: Entry, platform: Platform) -> str:
     for number, line in enumerate(lines, start=1):
         if line.startswith("reference"):
             within = entry.reference.text in line
-        elif within and f'"{platform}"' in line:
+        elif within and line.startswith(key):
             return f", line {number},"
     return ""

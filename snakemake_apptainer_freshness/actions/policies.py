@@ -3,12 +3,14 @@
 A policy stands in the workflow's own configuration, and for a whole site in files (:mod:`.site`). Names are checked
 before any registry is asked, so that a registry which is not allowed never hears of us; what names are pinned to is
 checked once that is known. When an image was made, and for which machine, its configuration says: that is asked for
-only where a rule needs it, and kept in the lock as a hint, so that later runs need not ask.
+only where a rule needs it. It is kept in the lock as a hint, for those who read it. What decides is the configuration
+that was hashed here, once, and kept as a fact (:mod:`.store.made`): a lock may come with a pull request.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -31,6 +33,7 @@ from snakemake_apptainer_freshness.policy import (
 from snakemake_apptainer_freshness.policy.signed_by import files_of
 from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Options
+from snakemake_apptainer_freshness.store import made
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
@@ -92,14 +95,33 @@ class Policies:
             found += [one for policy in self.policies for one in check_name(policy, text)]
         return found
 
-    def of_pins(self, pins: Mapping[str, Entry | None]) -> list[Violation]:
-        """Return how what references are pinned to breaks the policies; None stands for what cannot be pinned."""
+    def days(self, pins: Mapping[str, Entry | None], ask: Configurations, *, platform: Platform) -> dict[str, date]:
+        """Return the day on which each image of `pins` was made, as its configuration for `platform` proves.
+
+        `ask` is asked for those that were not proven here yet. Empty where no rule needs it.
+        """
+        if all(policy.age is None for policy in self.policies):
+            return {}
+        entries = {
+            text: entry for text, entry in pins.items() if entry is not None and entry.reference.scheme is Scheme.DOCKER
+        }
+        known = {text: made.day_of(entry.digest, platform) for text, entry in entries.items()}
+        unknown = [entries[text] for text, day in known.items() if day is None]
+        told = ask(unknown) if unknown else {}
+        days = {text: _day(told[text]) if text in told else day for text, day in known.items()}
+        return {text: date.fromisoformat(day) for text, day in days.items() if day}
+
+    def of_pins(self, pins: Mapping[str, Entry | None], days: Mapping[str, date]) -> list[Violation]:
+        """Return how what references are pinned to breaks the policies; None stands for what cannot be pinned.
+
+        `days` are those of :meth:`days`.
+        """
         today = datetime.now(UTC).date()
         return [
             one
             for text, entry in pins.items()
             for policy in self.policies
-            for one in check_pin(policy, text, entry, today=today)
+            for one in check_pin(policy, text, entry, today=today, made=days.get(text))
         ]
 
     def of_signatures(
@@ -213,21 +235,36 @@ def _material(path: Path, source: str) -> bytes:
         raise InvalidPolicy(f"{source}: signed_by names {path}: {error.strerror}", hint=_PUT_KEY) from error
 
 
-def asking(registry: Callable[[], BlobSource], *, platform: Platform) -> Configurations:
-    """Asks registries, for the image of `platform`."""
+def asking(registry: Callable[[], BlobSource] | None, *, platform: Platform) -> Configurations:
+    """Asks registries, for the image of `platform`, or without any `registry` Apptainer's cache.
+
+    What each says was hashed, and is kept.
+    """
 
     def ask(entries: Iterable[Entry]) -> Mapping[str, Details]:
         wanted = list(entries)
-        found = details(wanted, registry(), platform=platform)
+        found = details(wanted, registry() if registry is not None else None, platform=platform)
+        with contextlib.suppress(OSError):
+            for entry in wanted:
+                if entry.pinned.text in found:
+                    made.keep(entry.digest, platform, _day(found[entry.pinned.text]))
         return {entry.reference.text: found[entry.pinned.text] for entry in wanted if entry.pinned.text in found}
 
     return ask
 
 
+def _day(said: Details) -> str:
+    """Return the day on which an image says that it was made; empty where it does not, or names no day."""
+    try:
+        return date.fromisoformat(said.created[: len("2026-01-01")]).isoformat()
+    except ValueError:
+        return ""
+
+
 def _with_configuration(entry: Entry, configured: Details) -> Entry:
     hints = dict(entry.hints)
-    if configured.created:
-        hints["created"] = configured.created[: len("2026-01-01")]
+    if day := _day(configured):
+        hints["created"] = day
     platforms = entry.platforms
     if not platforms and configured.platform is not None:
         platforms = {configured.platform: entry.digest}

@@ -1,5 +1,6 @@
 """``apptainer-freshness status``: what lock, registry and disk say of each reference, worst first."""
 
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,7 +67,7 @@ def command(
 
         path, folder = workflow.lockfile, workflow.prefix
         lock = read_lock(path)
-    violations = _violations(lock, path, workflow)
+    violations = _violations(lock, path, workflow, offline=offline)
     rows, warnings = _gather(lock, folder, workflow, offline=offline)
     if as_json:
         output.document(
@@ -108,19 +109,25 @@ def _read(arguments: tuple[str, ...], lockfile: Path | None, prefix: str | None)
     return workflow if chosen is None else replace(workflow, lockfile=chosen.absolute())
 
 
-def _violations(lock: "Lock", path: Path, workflow: "Workflow | None") -> "list[Violation]":
+def _violations(lock: "Lock", path: Path, workflow: "Workflow | None", *, offline: bool) -> "list[Violation]":
     """Return what policies say of what is locked; without Snakemake, the site's alone."""
     from snakemake_apptainer_freshness.actions.site import site_files
 
     files = site_files(path, workflow.snakefile if workflow else None)
     if not (files or (workflow and workflow.options.policy)):
         return []
-    from snakemake_apptainer_freshness.actions.policies import Policies
+    from snakemake_apptainer_freshness.actions.attest import LazyRegistries
+    from snakemake_apptainer_freshness.actions.policies import Policies, asking
+    from snakemake_apptainer_freshness.image.platform import Platform
     from snakemake_apptainer_freshness.settings import Options
 
     policies = Policies.of(workflow.options if workflow else Options(), files)
     names = dict.fromkeys([*lock.entries, *(workflow.uses if workflow else ())])
-    return [*policies.of_names(names), *policies.of_pins(dict(lock.entries))]
+    pins = dict(lock.entries)
+    with contextlib.closing(LazyRegistries()) as registries:
+        ask = asking(None if offline else lambda: registries, platform=Platform.here())
+        days = policies.days(pins, ask, platform=Platform.here())
+    return [*policies.of_names(names), *policies.of_pins(pins, days)]
 
 
 def _gather(

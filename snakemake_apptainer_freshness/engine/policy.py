@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from snakemake_apptainer_freshness.actions.lock_claims import hold_created
 from snakemake_apptainer_freshness.actions.pinning import Pins
 from snakemake_apptainer_freshness.engine.messages import Line
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import Options
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.policies import Policies
+    from snakemake_apptainer_freshness.actions.policies import Configurations, Policies
     from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
     from snakemake_apptainer_freshness.policy import Violation
     from snakemake_apptainer_freshness.policy.verification import Signed
@@ -69,6 +70,8 @@ class PolicyCheck:
         ------
         PolicyViolated
             where what one of them is pinned to is forbidden.
+        InvalidLock
+            where a rule needs to know when an image was made, and the lock says something else than the image.
         """
         if self._policies is None:
             return
@@ -76,7 +79,11 @@ class PolicyCheck:
             self._inform(pins)
         met = list(references)
         known = {text: pins.entries.get(text) for text in met if text in pins.entries or text in pins.unpinnable}
-        self._judge(self._policies.of_pins(known))
+        days = self._policies.days(known, self._asking(pins), platform=pins.platform)
+        for text, day in days.items():
+            if (entry := known[text]) is not None:
+                hold_created(entry, day, pins.platform, lockfile=pins.lockfile)
+        self._judge(self._policies.of_pins(known, days))
         self._judge(self._signatures(self._policies, known, pins))
 
     def _signatures(self, policies: "Policies", known: Mapping[str, Entry | None], pins: Pins) -> "list[Violation]":
@@ -115,12 +122,15 @@ class PolicyCheck:
 
     def _inform(self, pins: Pins) -> None:
         """Find out what the policies have to know; the lock keeps it."""
+        if self._policies is not None:
+            for entry in self._policies.informed(list(pins.entries.values()), self._asking(pins)):
+                pins.entries[entry.reference.text] = entry
+
+    def _asking(self, pins: Pins) -> "Configurations":
+        """Give who says what an image's configuration has: no registry in a mode that asks none."""
         from snakemake_apptainer_freshness.actions.policies import asking
 
-        if self._policies is not None:
-            ask = asking(self._registry, platform=pins.platform)
-            for entry in self._policies.informed(list(pins.entries.values()), ask):
-                pins.entries[entry.reference.text] = entry
+        return asking(self._registry if self._options.mode.asks_registries else None, platform=pins.platform)
 
     def _judge(self, violations: "list[Violation]") -> None:
         from snakemake_apptainer_freshness.actions.policies import refuse

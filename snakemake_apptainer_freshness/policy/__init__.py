@@ -102,10 +102,13 @@ def check_name(policy: Policy, text: str) -> list[Violation]:
     return _violations(policy, text, problems)
 
 
-def check_pin(policy: Policy, text: str, entry: Entry | None, *, today: date) -> list[Violation]:
+def check_pin(
+    policy: Policy, text: str, entry: Entry | None, *, today: date, made: date | None = None
+) -> list[Violation]:
     """Return how what the reference `text` is pinned to breaks `policy`; `entry` is None where it cannot be pinned.
 
-    An image's age is that of its ``created`` hint: what its own configuration says.
+    `made` is the day that the image's own configuration says, where that was hashed. What the lock says of it, in a
+    hint, is a claim, and decides nothing.
 
     Raises
     ------
@@ -118,7 +121,7 @@ def check_pin(policy: Policy, text: str, entry: Entry | None, *, today: date) ->
         problems[Rule.SOURCES] = "sources that cannot be pinned are refused" if UNPINNABLE in policy.sources else None
     else:
         problems[Rule.PLATFORMS] = _platform_problem(policy, reference, entry)
-        problems[Rule.AGE] = _age_problem(policy, reference, entry, today)
+        problems[Rule.AGE] = _age_problem(policy, reference, made, today)
     return _violations(policy, text, problems)
 
 
@@ -176,22 +179,13 @@ def _listed_platforms(platforms: Iterable[Platform]) -> str:
     return ", ".join(map(str, platforms))
 
 
-def _age_problem(policy: Policy, reference: Reference, entry: Entry, today: date) -> str | None:
+def _age_problem(policy: Policy, reference: Reference, made: date | None, today: date) -> str | None:
     if policy.age is None or reference.scheme is not Scheme.DOCKER:
         return None
-    made = created(entry)
     if made is None:
-        return f"its age is not known, and {policy.age} days are allowed"
+        return f"its age is not proven, and {policy.age} days are allowed"
     days = (today - made).days
     return f"it was made on {made}, {days} days ago; {policy.age} are allowed" if days > policy.age else None
-
-
-def created(entry: Entry) -> date | None:
-    """Return the day that the image says it was made on, where that is known."""
-    try:
-        return date.fromisoformat(entry.hints.get("created", ""))
-    except ValueError:
-        return None
 
 
 def _host(reference: Reference) -> str:

@@ -1,6 +1,7 @@
 """A lock in a pull request: its digests are honest, and what it says of them is not. Real Snakemake and registry."""
 
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
@@ -8,6 +9,14 @@ from tests.support import images
 from tests.support.workflow import READS_MESSAGE
 
 CLI = [sys.executable, "-c", "from snakemake_apptainer_freshness.cli import main; main()"]
+
+
+def aged(workspace, created):
+    """Give the site of `workspace` a policy about ages; the lock then says that its image was made when `created`."""
+    workspace.write("apptainer-freshness.toml", "[policy.age]\nat_most = 365\n")
+    text = workspace.read("containers.lock")
+    workspace.write("containers.lock", f'{text}[image.hints]\ncreated = "{created}"\n')
+    return len(text.splitlines()) + 2
 
 
 def index_of(repository, message, tag):
@@ -71,3 +80,35 @@ def test_a_true_table_is_proven_and_runs(tool, workspace):
     workspace.snakemake("--forceall", flag="{mode: frozen, pin: platform}")
 
     assert workspace.read("message.txt") == "agreed\n"
+
+
+@pytest.mark.parametrize("mode", ["lock", "locked"])
+def test_forged_created_of_an_image_that_is_too_old_for_the_policy(repository, workspace, mode):
+    """The image was made in 2024; the lock of the pull request says that it is new."""
+    found = repository()
+    found.push("old")
+    workspace.write("Snakefile", READS_MESSAGE.format(image=found.reference))
+    workspace.run(*CLI, "lock", environment={"XDG_STATE_HOME": str(workspace.home / "state of who made the lock")})
+    line = aged(workspace, str(datetime.now(UTC).date()))
+    result = workspace.snakemake(flag=mode, fails=True)
+
+    assert f"containers.lock, line {line}, says that" in result.output
+    assert "its own configuration says 2024-01-01" in result.output
+    assert not workspace.exists("message.txt")
+
+
+def test_forged_created_where_the_lock_may_mean_another_platform(tool, workspace):
+    """An index has an image for each platform, each with its day: what decides is this machine's, as it was hashed."""
+    aged(workspace, str(datetime.now(UTC).date()))
+    result = workspace.snakemake(flag="lock", fails=True)
+
+    assert "it was made on 2024-01-01" in result.output
+    assert not workspace.exists("message.txt")
+
+
+def test_forged_created_where_nothing_was_proven_and_nothing_may_be_asked(tool, workspace):
+    aged(workspace, str(datetime.now(UTC).date()))
+    result = workspace.snakemake(flag="frozen", fails=True)
+
+    assert "its age is not proven, and 365 days are allowed" in result.output
+    assert not workspace.exists("message.txt")

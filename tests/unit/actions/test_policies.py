@@ -1,6 +1,6 @@
 """The policies of a workflow and of its site, asked in the right order."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -11,6 +11,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.policy import Rule, Violation
 from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Options
+from snakemake_apptainer_freshness.store import made
 from tests.support.pins import DIGEST, lock_entry
 
 QUAY, HUB = "docker://quay.io/team/tool:1.0", "docker://alpine:3"
@@ -34,7 +35,7 @@ def test_without_a_policy_everything_is_allowed():
     policies = of()
     assert not policies
     assert policies.of_names([HUB]) == []
-    assert policies.of_pins({HUB: None}) == []
+    assert policies.of_pins({HUB: None}, {}) == []
 
 
 def test_the_sites_policy_holds_beside_the_workflows(site):
@@ -74,11 +75,34 @@ def test_an_answer_that_did_not_come_changes_nothing():
 
 
 def test_an_image_that_is_too_old_is_a_violation():
-    old = lock_entry(QUAY, hints={"created": "2001-01-01"})
-    [violation] = of(AGE).of_pins({QUAY: old})
+    [violation] = of(AGE).of_pins({QUAY: ENTRY}, {QUAY: date(2001, 1, 1)})
     assert violation.reference == QUAY
-    new = lock_entry(QUAY, hints={"created": str(datetime.now(UTC).date())})
-    assert of(AGE).of_pins({QUAY: new}) == []
+    assert of(AGE).of_pins({QUAY: ENTRY}, {QUAY: datetime.now(UTC).date()}) == []
+
+
+def days_of(entry, ask):
+    """What is proven of when the image of `entry` was made, where `ask` says what its configuration has."""
+    return of(AGE).days({QUAY: entry}, ask, platform=AMD)
+
+
+def test_when_an_image_was_made_its_configuration_says_and_not_the_lock():
+    forged = lock_entry(QUAY, hints={"created": "2026-01-01"})
+    assert days_of(forged, lambda _: {QUAY: Details(created="2001-02-03T04:05:06Z")}) == {QUAY: date(2001, 2, 3)}
+
+
+@pytest.mark.parametrize("told", [{}, {QUAY: Details()}, {QUAY: Details(created="2001-13-01T00:00:00Z")}])
+def test_where_no_configuration_says_it_no_lock_does(told):
+    forged = lock_entry(QUAY, hints={"created": "2026-01-01"})
+    assert days_of(forged, lambda _: told) == {}
+
+
+def test_what_was_proven_once_is_not_asked_for_again():
+    made.keep(ENTRY.digest, AMD, "2001-02-03")
+    assert days_of(ENTRY, lambda _: pytest.fail("it is known")) == {QUAY: date(2001, 2, 3)}
+
+
+def test_no_rule_about_ages_asks_nothing():
+    assert of({}).days({QUAY: ENTRY}, lambda _: pytest.fail("no rule needs it"), platform=AMD) == {}
 
 
 def test_all_violations_are_refused_at_once_and_warnings_are_not():
