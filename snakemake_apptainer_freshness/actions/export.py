@@ -5,6 +5,8 @@
 * ``regsync``: what regclient's ``regsync`` keeps in another registry; it needs one to copy to.
 * ``cyclonedx``: a bill of materials, CycloneDX 1.6, with a component a container and its digest (ECMA-424).
 * ``nextflow``: a ``nextflow.config`` with a map from what the workflow says to what it is pinned to.
+* ``galaxy``: a container resolver of the type ``mapping`` (Galaxy's docs, admin/container_resolvers). It goes by the
+  identifiers of tools, which no lock has: the name of the repository stands there, for a person to correct.
 
 The same lock gives the same bytes: nothing has a time or a random number. What a tool has no word for is left out of
 its text and named in the answer, never left out in silence.
@@ -138,6 +140,30 @@ def _nextflow_name(text: str) -> str:
     return text.removeprefix(f"{Scheme.DOCKER}://")
 
 
+def _galaxy(lock: Lock, _target: str) -> Export:
+    """Return one mapping for each name of a tool: of two Galaxy would take the first, whatever the other says."""
+    lines, left_out, known = [], {}, set()
+    for entry in lock:
+        tool = entry.pinned.repository.rpartition("/")[2]
+        if not entry.reference.scheme.is_registry:
+            left_out[entry.reference.text] = "it lies in no repository that could be named as a tool"
+        elif tool in known:
+            left_out[entry.reference.text] = f"another image is mapped to a tool {tool} already"
+        else:
+            known.add(tool)
+            lines += [
+                f"    - tool_id: {json.dumps(tool)}  # {entry.reference.text}",
+                "      container_type: singularity",
+                f"      identifier: {json.dumps(entry.pinned.text)}",
+            ]
+    head = [
+        "# Each tool_id is the name of a repository: write there what your Galaxy calls the tool.",
+        "- type: mapping",
+        "  mappings:" if lines else "  mappings: []",
+    ]
+    return Export(text="\n".join([*head, *lines, ""]), left_out=left_out)
+
+
 def _of_registries(lock: Lock) -> Iterable[Entry]:
     return (entry for entry in lock if entry.reference.scheme.is_registry)
 
@@ -152,5 +178,6 @@ FORMS: Final[Mapping[str, Callable[[Lock, str], Export]]] = {
     "regsync": _regsync,
     "cyclonedx": _cyclonedx,
     "nextflow": _nextflow,
+    "galaxy": _galaxy,
 }
 """The forms by their names."""

@@ -10,7 +10,7 @@ from snakemake_apptainer_freshness.cli import output
 from snakemake_apptainer_freshness.cli.common import lockfile_option, need_lock
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 
-_FORMS: Final = ("list", "skopeo", "regsync", "cyclonedx", "nextflow")
+_FORMS: Final = ("list", "skopeo", "regsync", "cyclonedx", "nextflow", "galaxy")
 _TARGET: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9._-]+)*/?")
 _HELP: Final = """\
 Write the pinned references of the lock in the words of another tool.
@@ -21,6 +21,7 @@ Write the pinned references of the lock in the words of another tool.
   regsync    a file for: regsync once --config FILE   (with --to)
   cyclonedx  a bill of materials, CycloneDX 1.6: each container with its digest
   nextflow   a nextflow.config with a map from the workflow's references to the pinned ones
+  galaxy     a container resolver of type mapping; the tools' identifiers in it are yours to correct
 
 No registry is asked. What the other tool has no word for is left out, and named on standard error.
 

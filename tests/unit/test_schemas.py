@@ -1,5 +1,6 @@
 """The schemas that editors use say what the programs say: what one takes the other takes, too."""
 
+import datetime as dt
 import json
 import tomllib
 from importlib import resources
@@ -8,6 +9,8 @@ import jsonschema
 import pytest
 
 from snakemake_apptainer_freshness import lockfile, schemas
+from snakemake_apptainer_freshness.audit import acknowledge
+from snakemake_apptainer_freshness.audit.results import FindingKind
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import HINTS, Lock
@@ -54,7 +57,7 @@ def parses(parse, value):
     return True
 
 
-@pytest.mark.parametrize("name", ["lock", "config", "site"])
+@pytest.mark.parametrize("name", ["lock", "config", "site", "acknowledged"])
 def test_each_is_a_schema(name):
     jsonschema.Draft202012Validator.check_schema(schema(name))
 
@@ -159,3 +162,51 @@ def test_a_sites_policy_fits_where_it_is_understood(text):
 
 def test_the_workflows_policy_is_the_sites():
     assert schema("config")["$defs"]["policy"] == schema("site")["$defs"]["policy"]
+
+
+ACKNOWLEDGED = {
+    "finding": '"mixed-digests"',
+    "subject": '"results/*.txt"',
+    "reason": '"looked at"',
+    "who": '"ada@site.org"',
+    "until": "2027-03-01",
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"finding": '"no-such"'},
+        {"finding": "3"},
+        {"subject": '""'},
+        {"reason": '"  "'},
+        {"who": "true"},
+        {"until": "3"},
+        {"until": '"soon"'},
+        {"who": None},
+        {"until": None},
+        {"other": '"x"'},
+    ],
+)
+def test_an_acknowledgement_fits_where_it_is_understood(change):
+    lines = [f"{key} = {value}" for key, value in (ACKNOWLEDGED | change).items() if value is not None]
+    text = "\n".join(["version = 1", "[[acknowledged]]", *lines])
+    understood = parses(lambda one: acknowledge.parse(one.encode(), "audit.toml"), text)
+    as_editors_see_it = json.loads(json.dumps(tomllib.loads(text), default=dt.date.isoformat))
+    validator = jsonschema.Draft202012Validator(schema("acknowledged"), format_checker=jsonschema.FormatChecker())
+
+    assert validator.is_valid(as_editors_see_it) is understood is (change == {})
+
+
+@pytest.mark.parametrize(
+    "text", ["version = 1", "version = 2\nacknowledged = []", "acknowledged = []", "version = 1\nx = 1"]
+)
+def test_a_file_of_acknowledgements_that_we_refuse_does_not_fit(text):
+    assert not takes("acknowledged", tomllib.loads(text))
+    assert not parses(lambda one: acknowledge.parse(one.encode(), "audit.toml"), text)
+
+
+def test_every_finding_can_be_acknowledged_by_the_schema():
+    entry = schema("acknowledged")["properties"]["acknowledged"]["items"]["properties"]
+    assert set(entry["finding"]["enum"]) == set(FindingKind.__members__.values())

@@ -92,3 +92,17 @@ def test_nextflow_gets_a_map_whose_names_are_those_of_the_workflow_without_docke
     assert f"'quay.io/team/tool:1.0': 'quay.io/team/tool@{ONE}'" in text
     assert f"'{WEB}': '{WEB}'" in text
     assert "containers = [\n        :\n    ]" in export(Lock(), "nextflow").text  # an empty map in Groovy
+
+
+def test_galaxy_gets_a_resolver_that_maps_each_tool_once():
+    other = lock_entry("docker://quay.io/other/tool:2", TWO)
+    made = export(Lock.of([*MIXED, other]), "galaxy")
+    [resolver] = yaml.safe_load(made.text)
+
+    assert resolver["type"] == "mapping"
+    assert {(one["tool_id"], one["container_type"], one["identifier"]) for one in resolver["mappings"]} == {
+        ("tool", "singularity", other.pinned.text),
+        ("ubuntu", "singularity", f"docker://docker.io/library/ubuntu@{TWO}"),
+    }
+    assert sorted(made.left_out) == sorted([FILE, WEB, TOOL])
+    assert yaml.safe_load(export(Lock(), "galaxy").text) == [{"type": "mapping", "mappings": []}]
