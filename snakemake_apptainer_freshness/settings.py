@@ -441,3 +441,17 @@ class RecordLimits(NamedTuple):
 
 
 RECORDS: Final = RecordLimits()
+
+
+class ScanLimits(NamedTuple):
+    """What a scanner of vulnerabilities may spend, and what is read of it. Sizes in bytes, times in seconds."""
+
+    report_size: int = 256 * 1024 * 1024
+    """Large images have some tens of megabytes."""
+    timeout: float = 1800.0
+    """For one image, and the first time for the database."""
+    message: int = 4096
+    """The end of what it says where it fails."""
+
+
+SCANS: Final = ScanLimits()

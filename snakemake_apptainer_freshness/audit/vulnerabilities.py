@@ -146,6 +146,13 @@ def joined(
     return tuple(found), list(unknown)
 
 
+def images_of(audit: Audit) -> list[tuple[str, str]]:
+    """Return the reference and the digest of each image that ran; the digest is empty where it has none."""
+    named = [(image.reference, one.digest) for image in audit.images for one in image.sightings]
+    named += [(output.reference, output.digest) for output in audit.outputs if output.reference]
+    return sorted(set(named))
+
+
 def _images(audit: Audit) -> Iterator[tuple[tuple[str, str, str], frozenset[str]]]:
     """Return each image that ran, with the digests that name it: of its index, and of its manifest."""
     seen = [(image.workdir, image.reference, one.digest) for image in audit.images for one in image.sightings]

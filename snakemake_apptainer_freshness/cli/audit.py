@@ -11,7 +11,7 @@ import click
 
 from snakemake_apptainer_freshness.audit.render import Format, FormatOption, More, formats
 from snakemake_apptainer_freshness.cli import archive, output
-from snakemake_apptainer_freshness.cli.vulnerabilities import read_scans, with_vulnerabilities
+from snakemake_apptainer_freshness.cli.vulnerabilities import read_scans, with_scans, with_vulnerabilities
 from snakemake_apptainer_freshness.cli.vulnerabilities import show as show_vulnerabilities
 from snakemake_apptainer_freshness.errors import LocalIOError, SourceError, UsageError
 
@@ -30,7 +30,7 @@ Say which image made each output, whether that is proven, and what changed since
 
 A WORKDIR is where Snakemake ran, with its .snakemake folder; without one it is the current folder. Several together
 make one answer. Run records, Snakemake's own metadata and the files on this disk are put together; nothing is
-written there but a seal with --seal, and without --replay no registry is asked.
+written there but a seal with --seal, and without --replay or --scan no registry is asked.
 
 \b
   bad image       made by an image that was bad then, or is known bad now
@@ -43,7 +43,7 @@ written there but a seal with --seal, and without --replay no registry is asked.
 
 Exit status: 0 where there is nothing to report, 1 where there is a finding that is at least a warning (--fail-on says
 from which on), 2 where no run was recorded or a record cannot be understood, 3 where --replay could not ask a
-registry that it needed.
+registry that it needed, or --scan could not scan an image.
 """
 
 
@@ -116,6 +116,7 @@ def _parameter(option: FormatOption) -> str:
     type=click.Path(path_type=Path),
     help="Join what trivy, grype or osv-scanner found (their JSON) to the images that ran; changes no verdict.",
 )
+@click.option("--scan", is_flag=True, help="Run trivy, which must be on PATH, on each image that ran, by its digest.")
 @click.option(
     "--ignore-file",
     metavar="FILE",
@@ -146,6 +147,7 @@ def command(
     seal_key: Path | None,
     allowed_signers: Path | None,
     scans: tuple[Path, ...],
+    scan: bool,
     ignore_file: Path | None,
     **asked: Path | bool | None,
 ) -> int:
@@ -158,7 +160,7 @@ def command(
     if any(archive.is_archive(path) for path in workdirs) and wanted is None:
         return _replay_archive(workdirs, orders, allowed_signers, replay=replay)
     fails = _failing(fail_on)
-    scanned = read_scans(scans, ignore_file)
+    scanned = read_scans(scans, ignore_file, now=scan)
     folders = [_folder(path) for path in workdirs or (Path(),)]
     if wanted is not None and (run_id or files or since is not None):
         raise UsageError("an archive holds all runs of a work directory", hint="leave out --run, --output and --since")
@@ -166,6 +168,7 @@ def command(
     sealing = _sealing(wanted=seal, key=seal_key, allowed=allowed_signers)
     entries = _acknowledgements(acknowledged)
     audit = _with_difference(_audit(folders, selection, sealing, entries, replay=replay), diff)
+    scanned = with_scans(audit, scanned)
     audit = with_vulnerabilities(audit, scanned)
     for order in orders:
         order.format.check(audit, order.target, order.more)
@@ -182,7 +185,7 @@ def command(
         show_vulnerabilities(audit)
     for text in audit.notes:
         output.note(f"note: {text}")
-    unreachable = audit.replay is not None and audit.replay.unreachable
+    unreachable = scanned.failed or (audit.replay is not None and audit.replay.unreachable)
     return max(int(fails(audit)), SourceError.exit_status if unreachable else 0)
 
 

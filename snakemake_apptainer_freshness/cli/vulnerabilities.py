@@ -1,6 +1,7 @@
-"""``audit --vulnerabilities``: the reports of scanners that are read, and how what they found is shown."""
+"""``audit --vulnerabilities`` and ``--scan``: reports of scanners that are read or made, and how they are shown."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -10,44 +11,79 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.cli import output
-from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
+from snakemake_apptainer_freshness.errors import LocalIOError, SourceError, UsageError
+from snakemake_apptainer_freshness.settings import SCANS
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.audit.results import Audit, ImageVulnerabilities
     from snakemake_apptainer_freshness.audit.vulnerabilities import IgnoredVulnerability, ScanReport
 
-_LARGEST: Final = 256 * 1024 * 1024
-"""Bytes of a report: large images have some tens of megabytes."""
 _SHOWN: Final = 10
 """Vulnerabilities of an image that a terminal is shown; a pipe gets all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scanned:
-    """What scanners wrote, and what of it is accepted."""
+    """What scanners wrote, and what of it is accepted; `scanner` is the one to run now, None where none is.
+
+    `failed` says that some image could not be scanned.
+    """
 
     scans: "Sequence[ScanReport]" = ()
     accepted: "Sequence[IgnoredVulnerability]" = ()
+    scanner: Path | None = None
+    failed: bool = False
 
 
-def read_scans(files: Sequence[Path], accepted: Path | None) -> Scanned:
-    """Return the reports in `files`, and what the file `accepted` says of them.
+def read_scans(files: Sequence[Path], accepted: Path | None, *, now: bool) -> Scanned:
+    """Return the reports in `files`, what the file `accepted` says of them, and the scanner to run `now`.
 
     Raises
     ------
     UsageError
-        where a file is no report, or `accepted` is given alone or wrong; LocalIOError where one cannot be read.
+        where a file is no report, `accepted` is given alone or wrong, or there is no scanner; LocalIOError where a file
+        cannot be read.
     """
-    if not files:
+    if not files and not now:
         if accepted is not None:
             raise UsageError("--ignore-file says what of --vulnerabilities is accepted", hint="add a scanner's report")
         return Scanned()
+    from snakemake_apptainer_freshness.actions.scan import find_scanner
     from snakemake_apptainer_freshness.audit.vulnerabilities import ignored, reports
 
     return Scanned(
+        scanner=find_scanner(os.environ) if now else None,
         scans=[scan for file in files for scan in reports(_json(file), source=str(file))],
         accepted=[] if accepted is None else ignored(_text(accepted), source=str(accepted)),
     )
+
+
+def with_scans(audit: "Audit", scanned: Scanned) -> Scanned:
+    """Return `scanned` with what its scanner finds in each image that ran; what it cannot scan is told."""
+    if scanned.scanner is None:
+        return scanned
+    from snakemake_apptainer_freshness.actions.scan import name_to_scan, scan
+    from snakemake_apptainer_freshness.audit.vulnerabilities import images_of, reports
+    from snakemake_apptainer_freshness.common.progress import ProgressBars
+    from snakemake_apptainer_freshness.image.platform import Platform
+
+    made, failed, names = [*scanned.scans], False, dict.fromkeys(images_of(audit))
+    for name in dict.fromkeys(name for one in names if (name := name_to_scan(*one)) is not None):
+        with ProgressBars() as bars:
+            bars.begin(f"scanning {name}")
+            try:
+                content = scan(scanned.scanner, name, Platform.here(), os.environ)
+                made += reports(_parsed(content.decode(errors="replace"), f"the report on {name}"), source=name)
+            except (SourceError, UsageError) as error:
+                failed = True
+                problem = error.message
+            else:
+                continue
+        output.note(f"note: {problem}")
+    for reference, digest in names:
+        if name_to_scan(reference, digest) is None:
+            output.note(f"note: {reference} is not scanned: trivy can be given no digest of it")
+    return replace(scanned, scans=made, failed=failed)
 
 
 def with_vulnerabilities(audit: "Audit", scanned: Scanned) -> "Audit":
@@ -64,10 +100,16 @@ def with_vulnerabilities(audit: "Audit", scanned: Scanned) -> "Audit":
 
 
 def _json(file: Path) -> object:
+    return _parsed(_text(file), str(file))
+
+
+def _parsed(text: str, source: str) -> object:
     try:
-        document: object = json.loads(_text(file))
+        document: object = json.loads(text)
     except (ValueError, RecursionError):
-        raise UsageError(f"cannot use {file}: it is not JSON", hint="write it with the scanner's JSON format") from None
+        raise UsageError(
+            f"cannot use {source}: it is not JSON", hint="write it with the scanner's JSON format"
+        ) from None
     return document
 
 
@@ -75,8 +117,10 @@ def _text(file: Path) -> str:
     try:
         if not file.is_file():
             raise UsageError(f"there is no file {file}", hint="check its path")
-        if file.stat().st_size > _LARGEST:
-            raise UsageError(f"cannot use {file}: larger than {_LARGEST} bytes", hint="scan fewer images at once")
+        if file.stat().st_size > SCANS.report_size:
+            raise UsageError(
+                f"cannot use {file}: larger than {SCANS.report_size} bytes", hint="scan fewer images at once"
+            )
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UsageError(f"cannot use {file}: it is not UTF-8", hint="write it anew with the scanner") from None
