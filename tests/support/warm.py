@@ -45,9 +45,11 @@ def run(
         selector = stack.enter_context(selectors.DefaultSelector())
         for name, file in files.items():
             selector.register(file, selectors.EVENT_READ, name)
-        end = time.monotonic() + timeout
+        end = None
         while selector.get_map():
-            ready = selector.select(max(end - time.monotonic(), 0))
+            if end is None and said["status"]:
+                end = time.monotonic() + timeout  # from when it began: the libraries may have been loaded before that
+            ready = selector.select(None if end is None else max(end - time.monotonic(), 0))
             if not ready:
                 os.kill(int(said["status"].split()[0]), signal.SIGKILL)
                 raise subprocess.TimeoutExpired(command, timeout, said["stdout"], said["stderr"])

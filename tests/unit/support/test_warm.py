@@ -82,7 +82,7 @@ def test_several_run_at_once(tmp_path):
 def test_one_that_lasts_too_long_is_killed(tmp_path):
     program = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     with pytest.raises(subprocess.TimeoutExpired) as stopped:
-        warm.run([sys.executable, "-c", program], cwd=tmp_path, env=ENVIRONMENT, timeout=2)
+        warm.run([sys.executable, "-c", program], cwd=tmp_path, env=ENVIRONMENT, timeout=5)
 
     status = Path(f"/proc/{int(stopped.value.stdout)}/stat")
     while status.exists() and status.read_text().split()[2] != "Z":
