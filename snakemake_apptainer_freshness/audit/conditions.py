@@ -156,4 +156,5 @@ def _sighting(run: Run, image: ImageRecord, jobs: int) -> ImageSighting:
         proof=image.proof,
         sha256=image.sha256,
         jobs=jobs,
+        signatures=image.signatures,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from snakemake_apptainer_freshness.audit.seals import SealAudit
-from snakemake_apptainer_freshness.record.run import JobRecord, Run
+from snakemake_apptainer_freshness.record.run import JobRecord, Run, SignatureRecord
 
 
 class OutputVerdict(StrEnum):
@@ -164,6 +164,8 @@ class ImageSighting:
     sha256: str
     jobs: int
     """How many jobs of the run ran it."""
+    signatures: tuple[SignatureRecord, ...] = ()
+    """Those that a policy of the run asked for, and that were good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from snakemake_apptainer_freshness.audit.results import (
     SENTENCES,
     Audit,
     AuditFinding,
+    ImageAudit,
     OutputAudit,
     OutputVerdict,
     RunChange,
@@ -85,9 +86,13 @@ def _print_at_terminal(audit: Audit) -> None:
             output.line(f"… and {len(bad) - _SHOWN:,} more: a pipe, --json and --html have them all")
     if audit.images:
         output.line()
-        output.table(
-            ("disk", "image"), [(one.now or "-", f"{one.reference}\n  {one.now_detail}") for one in audit.images]
-        )
+        output.table(("disk", "image"), [(one.now or "-", _image_text(one)) for one in audit.images])
+
+
+def _image_text(image: ImageAudit) -> str:
+    last = image.sightings[-1] if image.sightings else None
+    signed = [f"signed by {one.by}, as the last run checked" for one in last.signatures] if last else []
+    return "\n  ".join([image.reference, image.now_detail, *signed])
 
 
 def _print_difference(found: RunDifference) -> None:

@@ -33,6 +33,7 @@ from snakemake_apptainer_freshness.settings import LIMITS, Mode, Options, PinKin
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.engine.recording import Recorder
+    from snakemake_apptainer_freshness.policy.verification import Signed
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 
@@ -210,12 +211,17 @@ class MainSession(Session):
             workflow,
             options=self._options,
             lock=self._path,
-            witnesses=Witnesses(pins=self._main_pins, remote=self._drift.facts, disk=provider.facts),
+            witnesses=Witnesses(
+                pins=self._main_pins, remote=self._drift.facts, disk=provider.facts, signed=self._signed
+            ),
             original=lambda rule, wildcards: self.original(rule, wildcards) if self.original else None,
         )
         self._registries = recorder.witnesses.listening(self._registries)
         provider.watcher = recorder.found
         return recorder
+
+    def _signed(self, reference: str) -> "tuple[Signed, ...]":
+        return () if self._policing is None else self._policing.signed.get(reference, ())
 
     def _new_warnings(self) -> list[messages.Line]:
         """Return a line for each thing that was not told yet: what registries' client noticed, what is over images."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snakemake_apptainer_freshness.actions.lock_claims import proven_manifest
 from snakemake_apptainer_freshness.actions.pinning import Pins, TagResolver
@@ -15,8 +16,11 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry, Pinned
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.record.run import ImageRecord
+from snakemake_apptainer_freshness.record.run import ImageRecord, SignatureRecord
 from snakemake_apptainer_freshness.store import places
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.policy.verification import Signed
 
 
 class TimedResolver:
@@ -60,6 +64,8 @@ class Witnesses:
     remote: Callable[[], Mapping[str, RemoteFact]]
     disk: Mapping[str, DiskFact]
     heard: TimedResolver | None = None
+    signed: "Callable[[str], Iterable[Signed]]" = lambda _: ()
+    """Gives the signatures of a reference that satisfied a policy."""
 
     def listening(self, registries: TagResolver) -> TagResolver:
         """Return `registries`, whose answers are heard from now on."""
@@ -70,7 +76,11 @@ class Witnesses:
         """Return all of it about `reference`, for which rules run `pinned`."""
         entry = self.pins.entries.get(reference)
         digest = str(pinned.digest or "")
-        record = ImageRecord(reference=reference, pinned=pinned.url, digest=digest)
+        signatures = tuple(
+            SignatureRecord(by=one.by, digest=str(one.digest), signature=one.signature)
+            for one in self.signed(reference)
+        )
+        record = ImageRecord(reference=reference, pinned=pinned.url, digest=digest, signatures=signatures)
         if entry is None:
             return replace(record, proof=self.pins.unpinnable.get(reference, ""))
         manifest = str(proven_manifest(entry, self.pins.platform, None) or "")

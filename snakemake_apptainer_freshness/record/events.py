@@ -33,10 +33,11 @@ from snakemake_apptainer_freshness.record.run import (
     OverrideKind,
     Run,
     RuntimeSettings,
+    SignatureRecord,
     Versions,
     WorkflowSource,
 )
-from snakemake_apptainer_freshness.settings import RECORDS
+from snakemake_apptainer_freshness.settings import LIMITS, RECORDS
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
 
@@ -88,7 +89,11 @@ def _runtime_table(runtime: RuntimeSettings) -> Table:
 
 def image(record: ImageRecord) -> Table:
     """Return the event that `record` is one of the run's images."""
-    return {"event": "image"} | {key: value for key, value in asdict(record).items() if value}
+    table = {key: value for key, value in asdict(record).items() if value and key != "signatures"}
+    if record.signatures:
+        signatures = [{key: value for key, value in asdict(one).items() if value} for one in record.signatures]
+        table["signatures"] = signatures
+    return {"event": "image"} | table
 
 
 def repository(source: WorkflowSource, *, lock_committed: bool | None) -> Table:
@@ -211,7 +216,7 @@ class RecordReader:
 
     def _image(self, table: object) -> None:
         event = Checked(table, _IMAGE, optional=_IMAGE - {"reference", "pinned"})
-        texts = {key: event.text(key) for key in event.table if key not in ("event", "size")}
+        texts = {key: event.text(key) for key in event.table if key not in ("event", "size", "signatures")}
         event.hex("sha256")
         event.state("remote", RemoteState)
         event.state("disk", DiskState)
@@ -219,7 +224,8 @@ class RecordReader:
             event.time("asked_at")
         for key in ("digest", "manifest", "points_at"):
             event.digest(key)
-        self._images.append(ImageRecord(**texts, size=event.number("size")))
+        signatures = tuple(_signatures(event.table.get("signatures", [])))
+        self._images.append(ImageRecord(**texts, size=event.number("size"), signatures=signatures))
 
     def _repository(self, table: object) -> None:
         event = Checked(table, _REPOSITORY)
@@ -299,6 +305,15 @@ def _override(table: Checked) -> Override:
     return Override(kind=kind, path=table.text("path"), source=table.text("source"), by=table.text("by"))
 
 
+def _signatures(tables: object) -> Iterable[SignatureRecord]:
+    if not isinstance(tables, list) or len(tables) > LIMITS.signatures:
+        raise Damaged(f"signatures must be a list of at most {LIMITS.signatures}")
+    for table in tables:
+        checked = Checked(table, _SIGNATURE, optional=frozenset({"signature"}))
+        digest = checked.digest("digest")
+        yield SignatureRecord(by=checked.text("by"), digest=digest, signature=checked.hex("signature"))
+
+
 def _outputs(started: tuple[OutputRecord, ...], ended: Checked) -> Iterable[OutputRecord]:
     tables = ended.table.get("outputs")
     if not isinstance(tables, list) or len(tables) != len(started):
@@ -326,6 +341,7 @@ _OVERRIDE: Final = frozenset(entry.name for entry in fields(Override))
 _OVERRIDE_KINDS: Final = {str(kind): kind for kind in OverrideKind}
 _PROCESS: Final = frozenset({"pid", "ticks"})
 _IMAGE: Final = frozenset({"event", *(entry.name for entry in fields(ImageRecord))})
+_SIGNATURE: Final = frozenset(entry.name for entry in fields(SignatureRecord))
 _REPOSITORY: Final = frozenset({"event", "commit", "dirty", "lock_committed"})
 _STARTED_OPTIONAL: Final = frozenset({"wildcards", "reference", "image"})
 _STARTED: Final = frozenset({"event", "at", "id", "attempt", "rule", "outputs"}) | _STARTED_OPTIONAL

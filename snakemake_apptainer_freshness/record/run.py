@@ -118,6 +118,19 @@ class LockUsed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureRecord:
+    """A signature that satisfied a policy: that `by` signed `digest`.
+
+    `signature` is the SHA-256 of the signature, as the user's state folder names it; empty for one inside of a SIF
+    file, whose SHA-256 `digest` then is.
+    """
+
+    by: str
+    digest: str
+    signature: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
     """One image as the three witnesses had it when the run started.
 
@@ -142,6 +155,8 @@ class ImageRecord:
     sha256: str = ""
     size: int = 0
     path: str = ""
+    signatures: tuple[SignatureRecord, ...] = ()
+    """Those that a policy asked for; one that no policy asked for was not looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """A signed image runs, later without a network too; one that is not signed, or wrongly, never starts."""
 
+import json
+
 import pytest
 
 from tests.support.signatures import IDENTITY, ISSUER, Key, Sigstore, push
@@ -43,6 +45,9 @@ def test_an_image_that_is_signed_with_the_key_runs_and_later_without_a_network(w
     demand(workspace, named)
     workspace.snakemake(flag="true")
     assert workspace.read("message.txt") == "hello\n"
+    [image] = json.loads(workspace.freshness("audit", "--json").stdout)["image"]
+    [signature] = image["sighting"][0]["signature"]
+    assert (signature["digest"], signature["by"][:11]) == (digest, "key sha256:")
 
     (workspace.folder / "message.txt").unlink()
     named.registry.clear()

@@ -32,6 +32,7 @@ from snakemake_apptainer_freshness.record.run import (
     LockUsed,
     OutputRecord,
     Run,
+    SignatureRecord,
     Versions,
     WorkflowSource,
 )
@@ -171,6 +172,7 @@ def sighting(made: Run, ran: ImageRecord) -> ImageSighting:
         proof=ran.proof,
         sha256=ran.sha256,
         jobs=sum(one.image == ran.pinned for one in made.jobs),
+        signatures=ran.signatures,
     )
 
 
@@ -184,7 +186,10 @@ def sample() -> Audit:
     bound = image(disk="bound", proof="its label says that it was pulled by its digest")
     moved = image(remote="moved", points_at=digest("salmon new"))
     newer = image(SALMON, "salmon new", proof="untouched since its SHA-256 was checked")
-    hostile = image(HOSTILE, "<script>", proof="<img src=x onerror=alert(2)>", remote_detail="\u202e\"'&<")
+    signed = SignatureRecord(by="<img src=x onerror=alert(4)>", digest=digest("<script>"), signature=sha256("signed"))
+    hostile = image(
+        HOSTILE, "<script>", proof="<img src=x onerror=alert(2)>", remote_detail="\u202e\"'&<", signatures=(signed,)
+    )
 
     first = run(
         1,

@@ -21,6 +21,7 @@ from snakemake_apptainer_freshness.record.run import (
     OverrideKind,
     Run,
     RuntimeSettings,
+    SignatureRecord,
     Versions,
     WorkflowSource,
 )
@@ -41,6 +42,10 @@ IMAGE = ImageRecord(
     sha256=HEX,
     size=1,
     path="/images/x.simg",
+    signatures=(
+        SignatureRecord(by=f"key sha256:{'5' * 64}", digest=f"sha256:{'6' * 64}", signature="7" * 64),
+        SignatureRecord(by=f"PGP key {'A' * 40}", digest=f"sha256:{'8' * 64}"),
+    ),
 )
 JOB = JobRecord(
     id=1,

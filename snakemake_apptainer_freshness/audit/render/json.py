@@ -18,6 +18,7 @@ from snakemake_apptainer_freshness.audit.results import (
     Audit,
     AuditFinding,
     ImageAudit,
+    ImageSighting,
     ImageVulnerabilities,
     OutputAudit,
     OutputVerdict,
@@ -122,8 +123,14 @@ def _image(image: ImageAudit) -> dict[str, Any]:
         "disk": image.now or None,
         "detail": image.now_detail or None,
         "replay": {**asdict(replay), "possible": replay.possible} if replay else None,
-        "sighting": [{key: _known(value) for key, value in asdict(one).items()} for one in image.sightings],
+        "sighting": [_sighting(one) for one in image.sightings],
     }
+
+
+def _sighting(seen: ImageSighting) -> dict[str, Any]:
+    table = {key: _known(value) for key, value in asdict(seen).items()}
+    signatures = table.pop("signatures")
+    return table | {"signature": [{key: _known(value) for key, value in one.items()} for one in signatures]}
 
 
 def _vulnerabilities(one: ImageVulnerabilities) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 
 from snakemake_apptainer_freshness.audit.render.json import SCHEMA
 from snakemake_apptainer_freshness.record import journal
+from snakemake_apptainer_freshness.record.run import SignatureRecord
 from tests.support import audits, pins, records, ssh
 from tests.support.lab import Lab
 
@@ -127,6 +128,16 @@ def test_a_person_sees_the_answer_first_and_proven_outputs_only_as_a_count(audit
     assert text.startswith("1 of 2 outputs made by a proven image; to look at: 1 changed since.\n")
     assert "b.txt" in text
     assert "a.txt" not in text
+
+
+def test_a_person_is_told_by_whom_an_image_was_signed(place, terminal):
+    signature = SignatureRecord(by="key sha256:abc", digest=f"sha256:{'d' * 64}", signature="5" * 64)
+    image = records.image(place.folder, signatures=(signature,))
+    job = records.job(1, "count", records.output(place.folder, "a.txt"), ran=image)
+    records.write(place.folder, records.run(place.folder, 1, job, images=(image,)))
+    terminal()
+
+    assert "signed by key sha256:abc, as the last run checked" in place.run("audit").out
 
 
 def test_a_proven_output_that_a_bad_image_affects_is_shown_with_the_file_between(place, terminal):

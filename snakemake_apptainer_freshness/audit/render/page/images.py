@@ -95,7 +95,15 @@ def _rank(shown: ShownImage) -> int:
 
 def _spells(image: ImageAudit, names: RunNames) -> Iterable[RunSpan]:
     def seen(one: ImageSighting) -> tuple[str, ...]:
-        return (one.digest, one.remote, one.points_at, one.disk, one.proof, one.sha256)
+        return (
+            one.digest,
+            one.remote,
+            one.points_at,
+            one.disk,
+            one.proof,
+            one.sha256,
+            *(signature.signature for signature in one.signatures),
+        )
 
     def name(one: ImageSighting) -> str:
         return names.get((image.workdir, one.run), one.run)

@@ -35,6 +35,13 @@ def test_every_document_fits_the_schema(audit):
     VALIDATOR.validate(document(audit))
 
 
+def test_it_says_by_whom_an_image_was_signed():
+    images = {image["reference"]: image for image in document(audits.sample())["image"]}
+    [signature] = images[audits.HOSTILE]["sighting"][0]["signature"]
+    assert signature["by"] == "<img src=x onerror=alert(4)>"
+    assert images[audits.SALMON]["sighting"][0]["signature"] == []
+
+
 def test_the_schema_knows_every_word():
     definitions = VALIDATOR.schema["$defs"]
     assert set(definitions["output"]["properties"]["verdict"]["enum"]) == {str(word) for word in OutputVerdict}

@@ -97,6 +97,8 @@ def test_markup_from_outside_is_text():
     assert SCRIPT not in PAGE
     assert SCRIPT.replace("<", "&lt;").replace(">", "&gt;") in PAGE
     assert "onerror=alert(2)&gt;" in PAGE
+    assert "onerror=alert(4)&gt;" in PAGE
+    assert ", as the last run checked" in PAGE
 
 
 def test_what_cannot_be_seen_becomes_visible_and_the_page_can_be_written():
