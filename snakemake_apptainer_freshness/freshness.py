@@ -65,13 +65,15 @@ class RemoteFact:
     """What a registry answered about one reference.
 
     `digest` is what the tag points at now, where it exists; `platforms` the platform manifests of what it points at
-    now, where they were looked at; `detail` the error or the warning in one line.
+    now, where they were looked at; `detail` the error or the warning in one line. `asked_at` is when that was asked
+    (UTC, ISO 8601), where it is remembered and not asked just now.
     """
 
     state: RemoteState
     digest: Digest | None = None
     platforms: Mapping[Platform, Digest] = field(default_factory=dict)
     detail: str = ""
+    asked_at: str = ""
 
 
 UNCHECKED = RemoteFact(state=RemoteState.UNCHECKED)

@@ -18,6 +18,8 @@ from snakemake_apptainer_freshness.errors import InvalidSettings
 
 LONGEST_TIMEOUT: Final = 3600.0
 """Seconds that a user may give a registry to answer."""
+LONGEST_CHECK_EVERY: Final = 24 * 3600.0
+"""Seconds for which an answer about a tag may be remembered: no configuration can hide for longer that one moved."""
 SITE_FILE: Final = "apptainer-freshness.toml"
 """The policy of a site, beside the main Snakefile or the lock; :mod:`.actions.site` has the other places."""
 
@@ -99,6 +101,8 @@ class Options:
     rerun: Rerun = Rerun.CONTENT
     timeout: float | None = None
     """Seconds without a word after which a registry is given up; None: as :data:`LIMITS` has it."""
+    check_every: float = 300.0
+    """Seconds for which an answer about a tag is not asked for again (:mod:`.store.answers`); 0: asked in every run."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """Which images may be named, as it was written; :mod:`.policy` understands it."""
 
@@ -111,6 +115,8 @@ _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "pin": PinKind,
     "rerun": Rerun,
 }
+_PERIOD: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smh]?)", re.ASCII)
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _NO_PATH: Final = re.compile(r"[-+]?[0-9.]+|(?i:true|false|yes|no|on|off|null|none|~)")
 _KEYS: Final = tuple(one.name for one in fields(Options))
 
@@ -175,6 +181,8 @@ def _parse_mapping(value: Mapping[Any, Any], *, source: str, base: Options) -> O
             changes[key] = _table(key, item, source)
         elif key == "timeout":
             changes[key] = seconds(item, source=f"{source}: {CONFIG_KEY}.{key}")
+        elif key == "check_every":
+            changes[key] = period(item, source=f"{source}: {CONFIG_KEY}.{key}")
         elif _is_path(item):
             changes[key] = item
         else:
@@ -200,6 +208,24 @@ def seconds(value: object, *, source: str) -> float:
     if not 0 < number <= LONGEST_TIMEOUT:
         raise InvalidSettings(
             f"{source} cannot be {value!r}", hint=f"give the seconds, more than 0 and at most {LONGEST_TIMEOUT:.0f}"
+        )
+    return number
+
+
+def period(value: object, *, source: str) -> float:
+    """Return the seconds that `value` spells: a number, or a text such as ``15m``; `source` names it for the error.
+
+    Raises
+    ------
+    InvalidSettings
+        where it is none between 0 and :data:`LONGEST_CHECK_EVERY`.
+    """
+    text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
+    found = _PERIOD.fullmatch(text)
+    number = float(found[1]) * _UNITS[found[2]] if found else -1.0
+    if not 0 <= number <= LONGEST_CHECK_EVERY:
+        raise InvalidSettings(
+            f"{source} cannot be {value!r}", hint="give a time such as 90s, 15m or 2h, at most 24h; 0 asks in every run"
         )
     return number
 
@@ -432,6 +458,8 @@ class RecordLimits(NamedTuple):
     repository_timeout: float = 10.0
     """For each question to git, and for its answers when the run ends."""
     lock_size: int = 16 * 1024 * 1024
+    removal: int = 16 * 1024 * 1024
+    """Of what says which records were removed: some 60,000 runs that went on at once."""
     seal: int = 64 * 1024
     """Of the signature of a record."""
     seal_timeout: float = 60.0

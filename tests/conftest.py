@@ -2,6 +2,7 @@
 
 import pytest
 
+from snakemake_apptainer_freshness.common.environment import CHECK_EVERY
 from tests.support.workflow import Workspace
 
 
@@ -11,6 +12,7 @@ def _no_state_of_the_developer_and_warm_starts(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("shared-state")))
         patched.setattr(Workspace, "warm", True)
+        patched.setenv(CHECK_EVERY, "0")  # tests move tags within seconds; what is remembered has tests of its own
         yield
 
 

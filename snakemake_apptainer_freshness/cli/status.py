@@ -1,6 +1,7 @@
 """``apptainer-freshness status``: what lock, registry and disk say of each reference, worst first."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from snakemake_apptainer_freshness.cli.common import (
     sarif_option,
     snakemake_arguments,
 )
+from snakemake_apptainer_freshness.common.times import age, ago
 from snakemake_apptainer_freshness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ _ASKING = "asking registries"
 @lockfile_option
 @prefix_option
 @click.option("--offline", is_flag=True, help="Ask no registry.")
+@click.option("--ask-anew", is_flag=True, help="Ask registries also what they answered a short while ago.")
 @click.option("--rules", is_flag=True, help="Ask Snakemake which rules name each image; arguments for it imply this.")
 @sarif_option
 @json_option
@@ -45,6 +48,7 @@ def command(
     prefix: str | None,
     *,
     offline: bool,
+    ask_anew: bool,
     rules: bool,
     sarif: Path | None,
     as_json: bool,
@@ -53,6 +57,8 @@ def command(
 
     The lock alone is enough. With --rules, or with Snakemake's own arguments after two dashes, the workflow is read as
     well: what it names and the lock lacks, and what no rule names any more, are then told, too.
+
+    What a registry answered a short while ago, to a run or here, is not asked for again, and shown with its age.
 
     Exit status: 0 where all is as agreed, 1 where it is not (a tag moved or is gone, a digest is no longer served, an
     image file may not run, lock and workflow differ, a policy forbids an image), 2 wrong use or bad input, 3 where
@@ -68,7 +74,7 @@ def command(
         path, folder = workflow.lockfile, workflow.prefix
         lock = read_lock(path)
     violations = _violations(lock, path, workflow, offline=offline)
-    rows, warnings = _gather(lock, folder, workflow, offline=offline)
+    rows, warnings = _gather(lock, folder, workflow, offline=offline, every=0.0 if ask_anew else _every(workflow))
     if as_json:
         output.document(
             lockfile=str(path),
@@ -130,14 +136,25 @@ def _violations(lock: "Lock", path: Path, workflow: "Workflow | None", *, offlin
     return [*policies.of_names(names), *policies.of_pins(pins, days)]
 
 
+def _every(workflow: "Workflow | None") -> float:
+    """Return the seconds for which answers are remembered: as the environment says, else as the workflow does."""
+    from snakemake_apptainer_freshness.common import environment
+    from snakemake_apptainer_freshness.settings import Options
+
+    chosen = environment.check_every(os.environ)
+    options = Options() if workflow is None else workflow.options
+    return options.check_every if chosen is None else chosen
+
+
 def _gather(
-    lock: "Lock", folder: Path, workflow: "Workflow | None", *, offline: bool
+    lock: "Lock", folder: Path, workflow: "Workflow | None", *, offline: bool, every: float
 ) -> "tuple[list[StatusRow], tuple[str, ...]]":
     from snakemake_apptainer_freshness.actions.status import status
 
     if offline:
         return status(lock, folder, workflow=workflow), ()
     from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
+    from snakemake_apptainer_freshness.actions.remembered import RememberedAnswers
     from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
@@ -147,7 +164,7 @@ def _gather(
         rows = status(
             lock,
             folder,
-            registries=lambda: resolver,
+            registries=lambda: RememberedAnswers(resolver, every=every),
             documents=lambda: resolver,
             workflow=workflow,
             asked=asked,
@@ -197,6 +214,8 @@ def _how(row: "StatusRow") -> str:
         told.append(f"the tag points at {verdict.remote.digest.short}{same}")
     elif verdict.remote.detail:
         told.append(verdict.remote.detail)
+    if verdict.remote.asked_at:
+        told.append(f"asked {ago(age(verdict.remote.asked_at))}")
     if verdict.disk is not None and verdict.disk.detail and not verdict.disk.state.may_run:
         told.append(verdict.disk.detail)
     if row.elsewhere:
@@ -220,6 +239,7 @@ def _as_json(row: "StatusRow") -> dict[str, Any]:
             "digest": str(verdict.remote.digest) if verdict.remote.digest else None,
             "same_platform": verdict.same_platform,
             "detail": output.clean(verdict.remote.detail),
+            "asked_at": verdict.remote.asked_at or None,
         },
         "disk": None
         if disk is None

@@ -1,4 +1,4 @@
-"""Environment variables: Apptainer's, read as Apptainer reads them, and two of our own.
+"""Environment variables: Apptainer's, read as Apptainer reads them, and some of our own.
 
 Apptainer is written in Go: a switch is what Go's ``strconv.ParseBool`` takes, and anything else is an error there. What
 would be an error for Apptainer turns nothing on here; ``doctor`` names it.
@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.errors import InvalidSettings
-from snakemake_apptainer_freshness.settings import seconds
+from snakemake_apptainer_freshness.settings import period, seconds
 
 OFFLINE: Final = "SNAKEMAKE_APPTAINER_FRESHNESS_OFFLINE"
 """A switch: ask no registry and fetch nothing, whatever is run."""
 TIMEOUT: Final = "SNAKEMAKE_APPTAINER_FRESHNESS_TIMEOUT"
 """Seconds without a word after which a registry is given up."""
+CHECK_EVERY: Final = "SNAKEMAKE_APPTAINER_FRESHNESS_CHECK_EVERY"
+"""For how long an answer about a tag is not asked for again, such as ``15m``."""
 
 SWITCHES: Final = ("NOHTTPS", "DISABLE_CACHE", "UNSQUASH", "USERNS", "FAKEROOT", "NV", "ROCM")
 """The switches of Apptainer that ``doctor`` looks at, without the family in front."""
@@ -83,3 +85,15 @@ def timeout(environ: Mapping[str, str]) -> float | None:
     """
     text = environ.get(TIMEOUT)
     return None if not text else seconds(text, source=f"the environment variable {TIMEOUT}")
+
+
+def check_every(environ: Mapping[str, str]) -> float | None:
+    """Return the seconds for which the environment has answers about tags remembered, None where it says nothing.
+
+    Raises
+    ------
+    InvalidSettings
+        where it is no time between 0 and :data:`~.settings.LONGEST_CHECK_EVERY`.
+    """
+    text = environ.get(CHECK_EVERY)
+    return None if not text else period(text, source=f"the environment variable {CHECK_EVERY}")

@@ -143,6 +143,8 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
         found = parse_options(value, source=f"the environment variable {ENVIRONMENT_VARIABLE}", base=found)
     if (seconds := environment.timeout(os.environ)) is not None:
         found = replace(found, timeout=seconds)
+    if (every := environment.check_every(os.environ)) is not None:
+        found = replace(found, check_every=every)
     if asked.flag is not None:
         found = parse_options(asked.flag, source="--config", base=found)
     is_off = found.mode is Mode.OFF and (asked.flag is not None or CONFIG_KEY in workflow.config)

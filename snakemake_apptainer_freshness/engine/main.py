@@ -16,6 +16,7 @@ from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.actions.lock_claims import claimed_and_proven, hold
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, write_lock
 from snakemake_apptainer_freshness.actions.pinning import DriftCheck, LazyResolver, Pins, TagResolver
+from snakemake_apptainer_freshness.actions.remembered import RememberedAnswers
 from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
 from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.engine import cleanup, config, handover, images, messages, seams
@@ -50,7 +51,9 @@ class MainSession(Session):
         asking = LazyResolver(lambda: _resolver(options))
         self._documents = None if options.mode is Mode.FROZEN else asking.resolver
         """Gives who has the indexes that the lock's digests name; None where no registry may be asked."""
-        self._registries: TagResolver = asking
+        self._registries: TagResolver = RememberedAnswers(
+            asking, every=options.check_every, remembers=not workflow.dryrun
+        )
         self._drift = DriftCheck(lambda: self._registries)
         self._untold: list[str] = []
         self._warned: set[str] = set()

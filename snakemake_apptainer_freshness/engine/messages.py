@@ -16,6 +16,7 @@ from typing import Any, Final
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_apptainer_freshness import CONFIG_KEY
+from snakemake_apptainer_freshness.common.times import age, ago
 from snakemake_apptainer_freshness.errors import FreshnessError, redact
 from snakemake_apptainer_freshness.freshness import RemoteState, Verdict
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -109,6 +110,7 @@ def _moved(facts: Facts, options: Options) -> Iterator[Line]:
         text = (
             f"  {RemoteState.MOVED}: {verdict.reference.text}: {verdict.pinned.short} → {_short(verdict.remote.digest)}"
         )
+        text += f" (asked {ago(age(verdict.remote.asked_at))})" if verdict.remote.asked_at else ""
         if verdict.same_platform:
             text += "; the image for this platform is the same"
         elif verdict.reference.text in facts.refused:
@@ -131,7 +133,17 @@ def _summary(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> 
     counts["not pinned"] = len(facts.unneeded)
     images = "1 image" if len(facts.verdicts) == 1 else f"{len(facts.verdicts)} images"
     parts = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to pin"
-    return Line(text=f"apptainer-freshness: {images} pinned by {lockfile} (mode {options.mode}): {parts}")
+    text = f"apptainer-freshness: {images} pinned by {lockfile} (mode {options.mode}): {parts}"
+    return Line(text=text + _remembered(facts.verdicts))
+
+
+def _remembered(verdicts: Sequence[Verdict]) -> str:
+    """Return how long ago registries were asked, where they were not asked just now; of several the longest."""
+    ages = [age(verdict.remote.asked_at) for verdict in verdicts if verdict.remote.asked_at]
+    if not ages:
+        return ""
+    some_of = "" if len(ages) == len(verdicts) else f"{len(ages)} of them "
+    return f" ({some_of}asked {ago(max(ages))})"
 
 
 def _change(change: Change, *, dryrun: bool) -> Line:

@@ -49,7 +49,7 @@ class TimedResolver:
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
         """As :class:`~.actions.pinning.TagResolver` has it."""
         for entry, fact in self._registries.check(entries):
-            self.at[entry.reference] = now()
+            self.at[entry.reference] = fact.asked_at or now()
             yield entry, fact
 
 

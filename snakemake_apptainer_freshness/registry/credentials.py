@@ -329,6 +329,11 @@ def from_environment(environ: Mapping[str, str]) -> Login | None:
     return Login(username=username, password=password, source="the environment (DOCKER_USERNAME)")
 
 
+def variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the values, in the order in which they count, of the variables that a login may stand in."""
+    return [environ.get(f"{prefix}_{what}", "") for what in ("USERNAME", "PASSWORD") for prefix in _PREFIXES]
+
+
 def ignored_files(environ: Mapping[str, str]) -> list[tuple[str, Path]]:
     """Return where other tools keep logins, which Apptainer does not read; each with what a person calls it."""
     home = environ.get("HOME", "")

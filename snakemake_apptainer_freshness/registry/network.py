@@ -30,6 +30,35 @@ TOKEN_HOSTS: Final = "APPTAINER_FRESHNESS_TOKEN_HOSTS"  # noqa: S105  a variable
 """Environment variable: hosts of token services that may see logins, with commas between them. It is not an option of
 the workflow's configuration, which may come from anybody."""
 
+_ASKED_WITH: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "HOME")
+"""By which hosts are reached and trusted; those of proxies in small letters, too."""
+
+
+def asked_with(environ: Mapping[str, str]) -> bytes:
+    """Return what answers depend on here beside what is asked for: logins, mirrors, proxies.
+
+    What was answered to one login is not given to another, who may see other repositories. There are secrets in it: it
+    is to be hashed with a key. A helper that keeps logins is not run for that: a login that changes in it is noticed
+    where the answer is next asked for.
+
+    Raises
+    ------
+    InvalidRegistriesConf
+        where registries.conf cannot be understood.
+    OSError
+        where the logins cannot be read.
+    """
+    from snakemake_apptainer_freshness.registry import credentials
+
+    names = [*_ASKED_WITH, *(name.lower() for name in _ASKED_WITH)]
+    parts = [*(environ.get(name, "") for name in names), *credentials.variables(environ)]
+    parts.append(repr(containers_conf.load(environ)))
+    path = credentials.login_file(environ)
+    if path is not None and path.exists():
+        with path.open("rb") as file:
+            parts += [str(path), file.read(credentials.MAX_SIZE).hex()]
+    return "\0".join(parts).encode(errors="surrogateescape")
+
 
 class Network:
     """Answers for any reference. Thread-safe."""

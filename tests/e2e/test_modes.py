@@ -1,12 +1,16 @@
 """A tag moves between two runs: what each mode asks, runs, says and writes. Real Snakemake, Apptainer and registry."""
 
+import json
 import socket
+import sys
 
 import pytest
 
 from snakemake_apptainer_freshness import lockfile
 from snakemake_apptainer_freshness.actions.lock_io import write_lock
+from snakemake_apptainer_freshness.common.environment import CHECK_EVERY
 from snakemake_apptainer_freshness.lockfile import Lock
+from snakemake_apptainer_freshness.record.journal import FOLDER
 from tests.support.pins import lock_entry
 from tests.support.workflow import READS_MESSAGE
 
@@ -281,3 +285,47 @@ def test_a_registry_that_never_answers_costs_a_few_seconds_and_one_line(workspac
         f"{host} did not answer in time"
     )
     assert forbidden.ours == ["apptainer-freshness: 40 images pinned by containers.lock (mode frozen): 40 unchecked"]
+
+
+def test_runs_in_a_loop_ask_once_whether_tags_moved(tool, workspace):
+    remembering = {CHECK_EVERY: "15m"}
+    tool.push("original")
+    workspace.snakemake(flag="lock", environment=remembering)
+    tool.registry.clear()
+    told = [workspace.snakemake("--forceall", flag="lock", environment=remembering).ours[0] for _ in range(3)]
+    workspace.snakemake("--forceall", "--dry-run", flag="locked", environment=remembering)
+
+    assert tool.our_questions() == []
+    assert all(": 1 current (asked " in line for line in told)
+    images = [json.loads(path.read_text()) for path in sorted((workspace.folder / FOLDER).glob("*.json"))]
+    asked = [event["asked_at"] for run in images for event in run["events"] if event["event"] == "image"]
+    assert len(asked) == 4
+    assert len(set(asked[1:])) == 1  # the record has the time of the answer, not that of the run
+    program = (sys.executable, "-c", "from snakemake_apptainer_freshness.cli import main; main()")
+    assert "asked " in workspace.run(*program, "status", environment=remembering).stdout
+    assert tool.our_questions() == []
+
+
+def test_a_move_that_is_not_asked_about_is_told_when_the_time_is_over_or_the_user_asks(tool, workspace):
+    tool.push("original")
+    workspace.snakemake(flag="lock", environment={CHECK_EVERY: "15m"})
+    tool.push("updated")
+
+    kept = workspace.snakemake("--forceall", flag="lock", environment={CHECK_EVERY: "15m"})
+    asked = workspace.snakemake("--forceall", flag="{check_every: 0}", environment={CHECK_EVERY: "15m"})
+    assert ": 1 current (asked " in kept.ours[0]
+    assert ": 1 moved" in asked.ours[0]
+    assert workspace.read("message.txt") == "original\n"
+
+
+def test_mode_update_asks_whatever_is_remembered(tool, workspace):
+    tool.push("original")
+    workspace.snakemake(flag="lock", environment={CHECK_EVERY: "15m"})
+    tool.push("updated")
+    workspace.snakemake("--forceall", flag="update", environment={CHECK_EVERY: "15m"})
+
+    assert workspace.read("message.txt") == "updated\n"
+    tool.registry.clear()
+    kept = workspace.snakemake("--forceall", flag="lock", environment={CHECK_EVERY: "15m"})
+    assert ": 1 current (asked " in kept.ours[0]
+    assert tool.our_questions() == []

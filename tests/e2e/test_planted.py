@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from snakemake_apptainer_freshness.common.environment import CHECK_EVERY
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
@@ -92,3 +93,17 @@ def test_an_honest_image_of_another_user_is_proven_once_and_then_known(clone):
     assert "Pulling singularity image" not in result.output
     assert "comparing" not in again.output
     assert clone.workspace.read("message.txt") == "original\n"
+
+
+def test_answers_that_come_with_a_work_directory_are_not_read(repository, workspace):
+    tool = repository()
+    tool.push("original")
+    workspace.write("Snakefile", READS_MESSAGE.format(image=tool.reference))
+    remembering = {CHECK_EVERY: "15m"}
+    workspace.snakemake(flag="lock", environment=remembering)
+    honest = workspace.home / ".local/state/apptainer-freshness/answers"
+    for place in (".snakemake/apptainer-freshness", ".local/state/apptainer-freshness", "apptainer-freshness"):
+        shutil.copytree(honest, workspace.folder / place / "answers", dirs_exist_ok=True)
+    shutil.rmtree(honest)
+    tool.push("updated")
+    assert ": 1 moved" in workspace.snakemake("--forceall", flag="lock", environment=remembering).ours[0]

@@ -15,6 +15,8 @@ import shutil
 import stat
 from pathlib import Path
 
+from snakemake_apptainer_freshness.common.environment import CHECK_EVERY
+
 TOOLS = Path(__file__).resolve().parents[2] / ".tools"
 FUSE = Path("/dev/fuse")
 
@@ -58,6 +60,7 @@ def environment(home: Path | None = None) -> dict[str, str]:
     """
     variables = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN_SETTINGS)}
     variables["PATH"] = _search_path()
+    variables[CHECK_EVERY] = "0"  # tests move tags within seconds; what is remembered has tests of its own
     if os.geteuid() == 0:
         variables["APPTAINER_USERNS"] = "1"
     if not _can_mount():

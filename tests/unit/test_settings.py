@@ -103,3 +103,20 @@ def test_the_hint_lists_what_is_allowed():
         parse_options({"on_moved": "x"}, source="config", base=OFF)
 
     assert caught.value.hint == "on_moved is one of ignore, warn, error"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(0, 0.0), ("0", 0.0), (90, 90.0), ("90s", 90.0), ("1.5 m", 90.0), ("15m", 900.0), ("24h", 86400.0)],
+)
+def test_for_how_long_answers_are_remembered_is_a_time(value, seconds):
+    assert parse_options({"check_every": value}, source="config", base=OFF).check_every == seconds
+
+
+@pytest.mark.parametrize(
+    "value", [True, None, -1, "", "-1m", "1d", "15 minutes", "25h", "1e3", "nan", "inf", "٣m", ["5m"]]
+)
+def test_what_is_no_time_or_longer_than_a_day_is_refused(value):
+    with pytest.raises(InvalidSettings, match="check_every cannot be") as caught:
+        parse_options({"check_every": value}, source="config", base=OFF)
+    assert "15m" in caught.value.hint

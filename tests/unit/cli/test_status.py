@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from snakemake_apptainer_freshness.common import environment
 from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.registry import resolver
@@ -77,3 +78,20 @@ def test_on_a_narrow_terminal_no_witness_is_left_out(place, world, terminal):
 
     for said in ("moved", "absent", f"{name}:1.10.2--hecfa306_0", "the tag points at sha256:ffffffffffff"):
         assert said in out
+
+
+def test_what_was_asked_a_short_while_ago_is_shown_with_its_age_and_asked_anew_on_demand(place, world, monkeypatch):
+    monkeypatch.delenv(environment.CHECK_EVERY)
+    place.lock(pins.pin())
+
+    def check(_self, entries):
+        yield from ((entry, pins.remote_fact(RemoteState.CURRENT, pins.DIGEST)) for entry in entries)
+
+    monkeypatch.setattr(resolver.Resolver, "check", check)
+    assert place.run("status", "--json").json["image"][0]["remote"]["asked_at"] is None
+    monkeypatch.setattr(resolver.Resolver, "check", lambda *_: pytest.fail("a registry was asked"))
+    assert "asked 0 s ago" in place.run("status").out
+    assert place.run("status", "--json").json["image"][0]["remote"]["asked_at"].endswith("Z")
+    world(RemoteState.MOVED, "sha256:" + "f" * 64)
+    assert place.run("status").status == 0
+    assert place.run("status", "--ask-anew").status == 1

@@ -56,3 +56,11 @@ def test_a_timeout_is_a_number_of_seconds(text):
     assert environment.timeout({}) is None
     with pytest.raises(InvalidSettings, match="give the seconds"):
         environment.timeout({environment.TIMEOUT: text})
+
+
+def test_the_environment_says_for_how_long_answers_are_remembered():
+    assert environment.check_every({}) is None
+    assert environment.check_every({environment.CHECK_EVERY: "15m"}) == 900.0
+    assert environment.check_every({environment.CHECK_EVERY: "0"}) == 0.0
+    with pytest.raises(InvalidSettings, match=environment.CHECK_EVERY):
+        environment.check_every({environment.CHECK_EVERY: "often"})

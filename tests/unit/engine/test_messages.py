@@ -1,5 +1,8 @@
 """What a user sees at the start of a run."""
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from snakemake_apptainer_freshness.engine.messages import Facts, headed, lines
@@ -169,3 +172,24 @@ def test_what_no_job_needs_and_could_not_be_pinned_takes_one_line_a_reason():
     assert gone.text == "  not pinned, no job needs it: a: no such tag"
     assert missing.text == "  not pinned, no job needs them: b, c, d and 2 more: not in the lock"
     assert missing.problem
+
+
+def remembered(name, minutes, state=RemoteState.CURRENT):
+    at = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    found = verdict(name, state)
+    return replace(found, remote=replace(found.remote, asked_at=at))
+
+
+def test_where_nobody_was_asked_just_now_the_longest_age_is_told():
+    [line] = told(remembered("a", 2), remembered("b", 3))
+    assert line.text.endswith(": 2 current (asked 3 min ago)")
+
+
+def test_of_answers_of_which_some_are_remembered_it_is_told_how_many():
+    [line] = told(remembered("a", 2), verdict("b"))
+    assert line.text.endswith(": 2 current (1 of them asked 2 min ago)")
+
+
+def test_a_tag_that_had_moved_a_while_ago_is_told_with_the_age_of_the_answer():
+    line = told(remembered("a", 2, RemoteState.MOVED))[1]
+    assert line.text == "  moved: a: sha256:aaaaaaaaaaaa → sha256:bbbbbbbbbbbb (asked 2 min ago)"
