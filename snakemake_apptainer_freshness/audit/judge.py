@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from snakemake_apptainer_freshness.actions.run_records import believed
 from snakemake_apptainer_freshness.audit import conditions, findings, verdicts
 from snakemake_apptainer_freshness.audit.acknowledge import AcknowledgedFinding, acknowledged
 from snakemake_apptainer_freshness.audit.affected import owner
@@ -45,6 +46,7 @@ from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.record import journal, seal
 from snakemake_apptainer_freshness.record.git import committed_content
 from snakemake_apptainer_freshness.record.metadata import Metadata
+from snakemake_apptainer_freshness.record.removal import told
 from snakemake_apptainer_freshness.record.run import Run
 from snakemake_apptainer_freshness.record.seal import SealState
 
@@ -270,9 +272,15 @@ class _Work:
             notes.append(f"{folder} was moved or copied: its newest run was recorded in {made_in}")
         sealed = _sealed(str(folder), own, sealing)
         disowned = frozenset(one.run for one in sealed.seals if one.state is SealState.BROKEN)
+        removal, why = believed(folder, own, sealing.allowed)
+        if removal is not None:
+            notes.append(f"{told(removal, by=why)}: what they said is not known any more")
+        elif why:
+            notes.append(why)
         judging = OutputJudge(
             folder=folder,
             runs=own,
+            removal=removal,
             metadata=metadata,
             selection=selection,
             disowned=disowned,

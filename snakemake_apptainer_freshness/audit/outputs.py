@@ -18,8 +18,8 @@ from snakemake_apptainer_freshness.audit.results import OutputAudit, OutputVerdi
 from snakemake_apptainer_freshness.audit.selection import Selection
 from snakemake_apptainer_freshness.audit.verdicts import ImageCondition, Maker, VerdictWithReason
 from snakemake_apptainer_freshness.errors import redact
-from snakemake_apptainer_freshness.record import journal
 from snakemake_apptainer_freshness.record.metadata import MadeBy, Metadata
+from snakemake_apptainer_freshness.record.removal import Break, Removal, chain
 from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, JobRecord, JobResult, OutputRecord, Run
 
 
@@ -31,7 +31,9 @@ class OutputJudge:
     runs: Sequence[Run]
     metadata: Metadata
     selection: Selection
-    broken: Sequence[journal.Break] = ()
+    removal: Removal | None = None
+    """Which records of this folder were removed, as far as that is believed."""
+    broken: Sequence[Break] = ()
     disowned: frozenset[str] = frozenset()
     """Runs whose record has a seal that is not its own."""
     sealed: frozenset[str] = frozenset()
@@ -52,7 +54,7 @@ class OutputJudge:
         self.conditions = conditions.conditions(self.folder, self.runs)
         self._proven = conditions.proven(self.runs)
         self._covered = covered(self.runs, self.conditions)
-        self.broken = journal.chain(self.runs)
+        self.broken = chain(self.runs, self.removal)
         self._doubted = doubted(self.runs, self.broken) | self.disowned
         self._images = {run.id: {image.pinned: image for image in run.images} for run in self.runs}
         makers, open_jobs = makers_of(self.runs)
@@ -214,7 +216,7 @@ def makers_of(runs: Sequence[Run]) -> tuple[dict[str, Maker], dict[str, tuple[Ru
     return makers, open_jobs
 
 
-def doubted(runs: Sequence[Run], broken: Sequence[journal.Break]) -> frozenset[str]:
+def doubted(runs: Sequence[Run], broken: Sequence[Break]) -> frozenset[str]:
     """Return the runs whose record is not the one that the next run knew; the newest is not doubted."""
     vouched = {run.previous for run in runs}
     before = dict(zip((run.id for run in runs[1:]), runs, strict=False))

@@ -1,5 +1,6 @@
 """``apptainer-freshness gc``: what nobody needs any more, shown, and deleted where that is asked for."""
 
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from snakemake_apptainer_freshness.settings import DISK
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.gc import Freed, GcPlan, Waste
+    from snakemake_apptainer_freshness.actions.run_records import RecordsPlan
     from snakemake_apptainer_freshness.store.claims import Registered
 
 
@@ -34,14 +36,49 @@ if TYPE_CHECKING:
     help="How long a lock that is gone keeps its images.",
 )
 @click.option("--foreign", is_flag=True, help="Free images that were not fetched by us, too.")
+@click.option(
+    "--keep-runs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Free old records of runs in this folder, but of the last N runs.",
+)
+@click.option(
+    "--keep-days",
+    type=click.IntRange(min=0, max=36500),
+    metavar="DAYS",
+    help="Free old records of runs in this folder, but those of so many days.",
+)
+@click.option("--seal", is_flag=True, help="Sign which records were removed with your SSH key.")
+@click.option(
+    "--seal-key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The SSH key for --seal; else the first that lies in ~/.ssh.",
+)
 @click.option("--yes", is_flag=True, help="Delete what is shown.")
 @json_option
-def command(lockfile: Path | None, prefix: str | None, grace: int, *, foreign: bool, yes: bool, as_json: bool) -> int:
+def command(
+    lockfile: Path | None,
+    prefix: str | None,
+    grace: int,
+    *,
+    foreign: bool,
+    keep_runs: int | None,
+    keep_days: int | None,
+    seal: bool,
+    seal_key: Path | None,
+    yes: bool,
+    as_json: bool,
+) -> int:
     """Show what no known lock needs in Snakemake's image folder, and what killed pulls left there and in the caches.
 
     Known are the lock here and every lock that is registered in the folder: a run with the flag, 'pull' and 'bundle
     load' do that. So the images of other workflows on a shared folder stay. An image that was not fetched by us may
     belong to a plain run of Snakemake: it is listed as 'foreign' and stays, unless --foreign is given.
+
+    With --keep-runs or --keep-days the oldest records of the runs in this folder go as well; with both, what either
+    keeps stays. What was made in these runs is then without a record. The chain of the records that stay can still be
+    proven: by you, and by others where you seal (--seal) what was removed.
 
     Nothing is deleted without --yes.
 
@@ -53,25 +90,95 @@ def command(lockfile: Path | None, prefix: str | None, grace: int, *, foreign: b
     from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
     from snakemake_apptainer_freshness.lockfile import Lock
 
+    records = _records(keep_runs, keep_days, seal=seal, seal_key=seal_key)
     path, folder = find_lock(lockfile), image_folder(prefix)
     known = NeededImages(prefix=folder, lock=Lock() if path is None else read_lock(path), grace=grace)
     caches = {cache.root: cache for family in ("apptainer", "singularity") if (cache := CacheFolder.of(family=family))}
     found = plan(known, caches.values())
-    if path is None and not found.registered:
+    if path is None and not found.registered and records is None:
         raise UsageError(
             f"no lock is known: there is none here, and none is registered in {folder}",
             hint="go to the workflow's folder, or give --lockfile; without a lock every image would look unneeded",
         )
+    if path is None and not found.registered:
+        found = replace(found, waste=[], foreign=[])  # without a lock every image would look unneeded
     waste = [*found.waste, *(found.foreign if foreign else [])]
     done = list(free(waste, known)) if yes else []
+    removed = records is not None and records.is_freed(deleted=yes)
     if as_json:
-        _print_json(found, done, waste=waste, lockfile=path, prefix=folder, grace=grace)
+        told = None if records is None else records.as_json(removed=removed)
+        _print_json(found, done, waste=waste, lockfile=path, prefix=folder, grace=grace, records=told)
     else:
         _print(found, done, waste=waste, deleted=yes, grace=grace)
+        if records is not None:
+            output.note(records.told(removed=removed))
     errors = [one.error for one in done if one.error is not None]
     for error in errors:
         print_error(error)
-    return max((error.exit_status for error in errors), default=int(bool(waste) and not yes))
+    is_left = bool(waste or (records is not None and records.planned.gone)) and not yes
+    return max((error.exit_status for error in errors), default=int(is_left))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Records:
+    """What is done about the records of runs in this folder."""
+
+    planned: "RecordsPlan"
+    key: Path | None
+
+    def is_freed(self, *, deleted: bool) -> bool:
+        """Remove the records where they are to be `deleted`; return whether there were any."""
+        from snakemake_apptainer_freshness.actions.run_records import remove
+
+        if not deleted or not self.planned.gone:
+            return False
+        remove(self.planned, self.key)
+        return True
+
+    def told(self, *, removed: bool) -> str:
+        """Return what a person is told."""
+        gone = self.planned.gone
+        left = output.counted(len(self.planned.left), "record")
+        if not gone:
+            return f"no record of a run is older than what is kept: {left}"
+        outputs = self.planned.outputs
+        which = (
+            f"{output.counted(len(gone), 'record')} up to that of run {gone[-1].id}, {output.size(self.planned.size)}"
+        )
+        lost = (
+            f"; {output.counted(outputs, 'output')} that only they tell of will be without a record" if outputs else ""
+        )
+        if removed:
+            sealed = "sealed" if self.key else "not sealed: only you can prove that it was no tampering"
+            return f"removed {which}; {left} stay; {sealed}"
+        return f"records of runs: {which}; {left} stay{lost}"
+
+    def as_json(self, *, removed: bool) -> dict[str, Any]:
+        """Return the same for a program."""
+        return {
+            "gone": [run.id for run in self.planned.gone],
+            "left": len(self.planned.left),
+            "outputs": self.planned.outputs,
+            "size": self.planned.size,
+            "removed": removed,
+        }
+
+
+def _records(keep_runs: int | None, keep_days: int | None, *, seal: bool, seal_key: Path | None) -> _Records | None:
+    """Return which records of runs may go; None where nothing was said of them."""
+    if (seal or seal_key is not None) and keep_runs is None and keep_days is None:
+        raise UsageError(
+            "--seal signs which records were removed", hint="add --keep-runs or --keep-days, or leave it out"
+        )
+    if seal_key is not None and not seal:
+        raise UsageError("--seal-key says what --seal signs with", hint="add --seal, or leave it out")
+    if keep_runs is None and keep_days is None:
+        return None
+    from snakemake_apptainer_freshness.actions.run_records import Keeping, plan
+    from snakemake_apptainer_freshness.record.seal import default_key
+
+    key = (seal_key or default_key()) if seal else None
+    return _Records(planned=plan(Path.cwd(), Keeping(runs=keep_runs, days=keep_days)), key=key)
 
 
 def _print(found: "GcPlan", done: "list[Freed]", *, waste: "list[Waste]", deleted: bool, grace: int) -> None:
@@ -132,6 +239,7 @@ def _print_json(
     lockfile: Path | None,
     prefix: Path,
     grace: int,
+    records: dict[str, Any] | None,
 ) -> None:
     outcome = {one.waste.file.path: one for one in done}
     output.document(
@@ -151,6 +259,7 @@ def _print_json(
             }
             for one in found.registered
         ],
+        records=records,
         error=[output.error_of(one.error, str(one.waste.file.path)) for one in done if one.error is not None],
     )
 

@@ -1,11 +1,11 @@
 """The journal: the record of one run in one file, as it lies in its work directory and as it is read.
 
 ``.snakemake/apptainer-freshness/runs/<id>.json``, where the identifiers sort by time. The file is JSON at every
-moment of the run that writes it (:mod:`.writing`): its first line has the head (:mod:`.events`), each line after it one
+moment of the run that writes it (:mod:`.writer`): its first line has the head (:mod:`.events`), each line after it one
 event, and the last line closes what is open. A run that is killed leaves a file that is whole, and has no end.
 
 * A record is never changed after its run. The next run writes the SHA-256 of its bytes into its own head, so that the
-  records make a chain (:func:`chain`); a killed run's record is hashed as it lies.
+  records make a chain (:func:`.removal.chain`); a killed run's record is hashed as it lies.
 * Who reads believes nothing. A record whose head cannot be read is named, and has no more than a name; lines that are
   damaged or cut short are left out, and :attr:`.Run.problem` says so. A record of a newer version is refused.
 * A run whose record has no end still goes on where its process lives on this host. On another host nobody can tell.
@@ -15,8 +15,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
@@ -249,46 +249,3 @@ def _ticks(pid: int) -> int | None:
         return int(content.rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Break:
-    """Where the chain does not hold: the record of `run` does not go with what lies before it; `text` says why."""
-
-    run: str
-    text: str
-
-
-def chain(runs: Sequence[Run]) -> list[Break]:
-    """Return where the chain of the records of one work directory is broken; `runs` are all of them, oldest first.
-
-    The newest record is vouched for by nothing. A run that began while others were under way names the newest record
-    that had ended by then.
-    """
-    breaks = []
-    for number, run in enumerate(runs):
-        if run.started and (text := _broken(run, runs[:number])):
-            breaks.append(Break(run=run.id, text=text))
-    return breaks
-
-
-def _broken(run: Run, earlier: Sequence[Run]) -> str:
-    """Return what is wrong with the link from `run` to those before it; empty where it holds."""
-    if not earlier:
-        return f"the record before it, of SHA-256 {run.previous}, is gone" if run.previous else ""
-    for other in reversed(earlier):
-        if run.previous == other.sha256:
-            return ""
-        if other.ended and other.ended <= run.started:
-            break
-    else:
-        if not run.previous:
-            return ""
-    if not run.previous:
-        return f"it says that there was no record before it, and there is that of {earlier[-1].id}"
-    if any(run.previous == other.sha256 for other in earlier):
-        return f"the record of {earlier[-1].id} was put in before it later"
-    return (
-        f"the record before it had the SHA-256 {run.previous}, and that of {earlier[-1].id} has {earlier[-1].sha256}: "
-        "it was changed, or one in between was removed"
-    )

@@ -29,6 +29,8 @@ from snakemake_apptainer_freshness.settings import DISK, RECORDS
 
 NAMESPACE: Final = "snakemake-apptainer-freshness-record"
 """Of the signature (``PROTOCOL.sshsig`` of OpenSSH)."""
+REMOVAL: Final = "snakemake-apptainer-freshness-removal"
+"""The same, of what says which records were removed: no seal of a record can stand for one of these."""
 SUFFIX: Final = ".sig"
 _KEYS: Final = ("id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk", "id_rsa")
 """The names that ssh-keygen gives to keys, in ``~/.ssh``."""
@@ -99,10 +101,14 @@ def sign(run: Run, key: Path) -> Path:
         raise UsageError(f"run {run.id} is under way: its record cannot be sealed yet", hint="seal when it has ended")
     if not run.started:
         raise UsageError(f"the record of run {run.id} cannot be sealed: {run.problem}", hint="restore it from a backup")
+    return sign_file(Path(run.file), run.sha256, key)
+
+
+def sign_file(record: Path, sha256: str, key: Path, *, namespace: str = NAMESPACE) -> Path:
+    """Seal the file `record`, whose bytes have this `sha256`, in `namespace`; raises as :func:`sign` does."""
     if not key.is_file():
         raise UsageError(f"the SSH key {key} is not a file", hint="name a private key, or a public key of your agent")
-    record = Path(run.file)
-    answer = _answer(["sign", "-f", str(key), "-n", NAMESPACE], record, run.sha256, patient=True)
+    answer = _answer(["sign", "-f", str(key), "-n", namespace], record, sha256, patient=True)
     if answer is None or not answer.agreed:
         why = "it changed meanwhile" if answer is None else answer.why_not
         raise LocalIOError(
@@ -128,26 +134,32 @@ def check(run: Run, allowed: Path | None) -> Seal | None:
     MissingProgram
         where ssh-keygen is not there.
     """
-    record = Path(run.file)
+    return check_file(Path(run.file), run.sha256, run.id, allowed)
+
+
+def check_file(
+    record: Path, sha256: str, name: str, allowed: Path | None, *, namespace: str = NAMESPACE
+) -> Seal | None:
+    """As :func:`check`, for the file `record` of this `sha256`, which the seal calls `name`."""
     try:
         content = read_small(seal_of(record), RECORDS.seal)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, NotAFile) as error:
-        return Seal(run=run.id, state=SealState.BROKEN, detail=f"its seal cannot be read: {one_line(error)}")
+        return Seal(run=name, state=SealState.BROKEN, detail=f"its seal cannot be read: {one_line(error)}")
     with _file_of_our_own(content) as signature:
         if allowed is not None:
             for signer in _signers(signature, allowed):
-                arguments = ["verify", "-f", str(allowed), "-I", signer, "-n", NAMESPACE, "-s", str(signature)]
-                answer = _answer(arguments, record, run.sha256)
+                arguments = ["verify", "-f", str(allowed), "-I", signer, "-n", namespace, "-s", str(signature)]
+                answer = _answer(arguments, record, sha256)
                 if answer is not None and answer.agreed:
-                    return Seal(run=run.id, state=SealState.GOOD, signer=one_line(signer), key=answer.key)
-        answer = _answer(["check-novalidate", "-n", NAMESPACE, "-s", str(signature)], record, run.sha256)
+                    return Seal(run=name, state=SealState.GOOD, signer=one_line(signer), key=answer.key)
+        answer = _answer(["check-novalidate", "-n", namespace, "-s", str(signature)], record, sha256)
     if answer is None or not answer.agreed:
         why = "it changed while it was read" if answer is None else answer.why_not
-        return Seal(run=run.id, state=SealState.BROKEN, detail=why)
+        return Seal(run=name, state=SealState.BROKEN, detail=why)
     state = SealState.UNCHECKED if allowed is None else SealState.STRANGER
-    return Seal(run=run.id, state=state, key=answer.key)
+    return Seal(run=name, state=state, key=answer.key)
 
 
 def _signers(signature: Path, allowed: Path) -> Sequence[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
+from snakemake_apptainer_freshness.record import journal
 from snakemake_apptainer_freshness.store import claims
-from tests.support import pins
+from tests.support import journals, pins
 from tests.support.pins import OTHER
 from tests.unit.cli.conftest import entry_of
 
@@ -149,3 +150,37 @@ def test_a_table_at_a_terminal(untidy, terminal, monkeypatch):
 
     assert answer.out.splitlines()[0].split() == ["what", "size", "file", "why"]
     assert all(len(line) <= 80 for line in answer.out.splitlines())
+
+
+def test_old_records_of_runs_are_shown_and_removed_on_demand(place):
+    journals.write_chain(place.folder, 5)
+    (place.folder / "a.txt").write_text("made")
+    shown = place.run("gc", "--keep-runs", "2")
+    assert shown.status == 1
+    assert "3 records up to that of run 20260101T000002.000000Z" in shown.err
+    assert len(journal.read_all(place.folder)) == 5
+
+    done = place.run("gc", "--keep-runs", "2", "--yes", "--json")
+    assert done.status == 0
+    assert (len(done.json["records"]["gone"]), done.json["records"]["left"], done.json["records"]["removed"]) == (
+        3,
+        2,
+        True,
+    )
+    assert len(journal.read_all(place.folder)) == 2
+    again = place.run("gc", "--keep-runs", "2", "--yes")
+    assert again.status == 0
+    assert "no record of a run is older than what is kept: 2 records" in again.err
+
+
+def test_without_a_lock_only_records_are_removed(place):
+    journals.write_chain(place.folder, 2)
+    image = pins.put(place.prefix, pins.pin())
+    assert place.run("gc", "--keep-days", "0", "--foreign", "--yes").status == 0
+    assert image.exists()
+    assert len(journal.read_all(place.folder)) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--seal"], ["--seal-key", "x"], ["--keep-runs", "1", "--seal-key", "x"]])
+def test_what_is_to_be_sealed_must_be_asked_for(place, arguments):
+    assert place.run("gc", *arguments).status == 2
