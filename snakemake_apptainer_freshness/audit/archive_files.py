@@ -18,6 +18,7 @@ from snakemake_apptainer_freshness.common.files import opened, sha256_of
 from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.record import journal, seal
 from snakemake_apptainer_freshness.record.git import top_of, tracked_files
+from snakemake_apptainer_freshness.record.removal import path_in
 from snakemake_apptainer_freshness.record.run import Run
 from snakemake_apptainer_freshness.settings import RECORDS
 from snakemake_apptainer_freshness.store import bag
@@ -134,7 +135,7 @@ class FilePicking:
             self._add(f"{PROJECT}/{within}/{one.relative_to(path)}", one)
 
     def records(self, runs: Iterable[Run]) -> None:
-        """Take the record of each run, as it was judged, and its seal."""
+        """Take the record of each run, as it was judged, and its seal; and what says which older ones were removed."""
         for run in runs:
             source = Path(run.file)
             name = f"{PROJECT}/{journal.FOLDER}/{run.id}{journal.SUFFIX}"
@@ -142,6 +143,10 @@ class FilePicking:
             sealed = source.with_name(source.name + seal.SUFFIX)
             if is_file(sealed) and (size := size_of(sealed)) <= RECORDS.seal:
                 self.taken.append(TakenFile(name=name + seal.SUFFIX, source=sealed, size=size))
+        removed = path_in(journal.folder_of(self._workdir))
+        for source in (removed, seal.seal_of(removed)):
+            if is_file(source) and size_of(source) <= RECORDS.removal:
+                self._add(f"{PROJECT}/{journal.FOLDER}/{source.name}", source)
 
     def _tracked(self, folder: Path, where: str) -> bool:
         names = tracked_files(folder)

@@ -30,6 +30,7 @@ from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.record import journal, seal
+from snakemake_apptainer_freshness.record.removal import chain
 from snakemake_apptainer_freshness.record.run import ImageRecord, Run
 from snakemake_apptainer_freshness.record.seal import SealState
 from snakemake_apptainer_freshness.settings import DISK
@@ -197,7 +198,7 @@ class _Judge:
         broken = [one.state for one in self.sealed.seals if one.run == run.id]
         if run.problem:
             return f"the record of run {run.id} is damaged: {run.problem}"
-        if SealState.BROKEN in broken or run.id in doubted(self.runs, journal.chain(self.runs)):
+        if SealState.BROKEN in broken or run.id in doubted(self.runs, chain(self.runs)):
             return f"the record of run {run.id} was altered"
         if self.sealed.is_checked and run.id not in self.sealed.vouched:
             return f"no seal of an allowed signer vouches for the record of run {run.id}"
