@@ -29,7 +29,8 @@ from typing import Final
 
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
-from snakemake_apptainer_freshness.apptainer.program import Again, Apptainer, AttemptFailed
+from snakemake_apptainer_freshness.apptainer.failures import Again, AttemptFailed
+from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import (
     NotAFile,
     exclusive,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from snakemake_apptainer_freshness.apptainer import program
-from snakemake_apptainer_freshness.apptainer.program import Apptainer, AttemptFailed
+from snakemake_apptainer_freshness.apptainer.failures import AttemptFailed
+from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.errors import MissingProgram
 from snakemake_apptainer_freshness.settings import DISK
 from tests.support.fake_apptainer import FakeApptainer

@@ -2,7 +2,7 @@
 
 import pytest
 
-from snakemake_apptainer_freshness.apptainer.program import Again, explain
+from snakemake_apptainer_freshness.apptainer.failures import Again, explain
 
 
 @pytest.mark.parametrize(
