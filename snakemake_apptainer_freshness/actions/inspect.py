@@ -13,7 +13,7 @@ from snakemake_apptainer_freshness.actions.check import look
 from snakemake_apptainer_freshness.actions.survey import Candidate, ImageLocation, LockedPins, SurveyedImage, examine
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.sif import Sif
-from snakemake_apptainer_freshness.common.files import NotAFile, opened
+from snakemake_apptainer_freshness.common.files import NotAFile, opened, sha256_of
 from snakemake_apptainer_freshness.errors import CorruptImage
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.pin import Pin
@@ -45,11 +45,13 @@ class Inspection:
     """What is known of one file; `content` is None where it is not a sound SIF.
 
     `locked` is the pin of the lock that the file belongs to, if one is its. `proven` and `unproven` are sentences.
+    `sha256` is the file's own, in hex: others can compare theirs with it. It is empty where it could not be read.
     """
 
     found: SurveyedImage
     content: Sif | None
     record: ContentFact | None
+    sha256: str
     locked: Pin | None
     proven: tuple[str, ...]
     unproven: tuple[str, ...]
@@ -77,10 +79,22 @@ def inspect(path: Path, locked: LockedPins) -> Inspection:
         found=found,
         content=content,
         record=record,
+        sha256=_sha256(path, found, record),
         locked=found.pin if found.pin in locked.pins else None,
         proven=tuple(proven),
         unproven=tuple(unproven),
     )
+
+
+def _sha256(path: Path, found: SurveyedImage, record: ContentFact | None) -> str:
+    """Return the SHA-256 of the file; it is not read where it is known to be what it was when it was hashed."""
+    if record is not None and found.fact.state is DiskState.VERIFIED:
+        return record.sha256
+    try:
+        with opened(path) as file:
+            return sha256_of(file)
+    except (NotAFile, OSError):
+        return ""
 
 
 def _read(path: Path) -> Sif | None:
@@ -115,6 +129,11 @@ def _conclude(found: SurveyedImage, content: Sif | None, record: ContentFact | N
             unproven.append(f"Which digest it is: {found.fact.detail}.")
     if found.fact.state not in (DiskState.VERIFIED, DiskState.ALTERED):
         unproven.append("That it has not changed since it was built: nobody recorded its SHA-256.")
+    if content.is_reproducible:
+        unproven.append(
+            "That others get the same file. It says that it was written so: then the same version of Apptainer makes "
+            "of the same digest a file of the same SHA-256 elsewhere, which can be compared."
+        )
     if any(one.type == sif.SIGNATURE for one in content.descriptors):
         unproven.append("Who signed it: signatures are not looked at here (apptainer verify does that).")
     return proven, unproven

@@ -58,11 +58,16 @@ _HELPER: Final = "docker-credential-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramVersion:
-    """A package or a program; `version` is empty where it is not there, and `path` then says nothing."""
+    """A package or a program; `version` is empty where it is not there, and `path` then says nothing.
+
+    `is_reproducible` says of Apptainer whether it writes the same file each time that it pulls an image, of others
+    None.
+    """
 
     name: str
     version: str
     path: str = ""
+    is_reproducible: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +107,11 @@ def versions(environment: Mapping[str, str]) -> list[ProgramVersion]:
     try:
         apptainer = Apptainer.find(environment)
         family, _, number = apptainer.version.partition(" ")
-        found.append(ProgramVersion(name=family, version=number, path=apptainer.program))
+        found.append(
+            ProgramVersion(
+                name=family, version=number, path=apptainer.program, is_reproducible=apptainer.is_reproducible
+            )
+        )
     except FreshnessError:
         found.append(ProgramVersion(name="apptainer", version=""))
     return [*found, *(_program(name, environment) for name in _PROGRAMS)]

@@ -5,6 +5,9 @@
   Ctrl-C, SIGTERM) ends the group and removes the folder, so that nothing half-written stays.
 * It pulls into a folder of its own beside the destination: Apptainer 1.4 copies an image out of its cache under a
   temporary name there, which it does not remove when it is ended, and which says nothing of whose it is.
+* From 1.5 on it can write the same file each time, if it is told to (``APPTAINER_REPRODUCIBLE``): times are clamped to
+  the one at which the image was created, and the file has no identifier of its own. An image that does not say when,
+  or says what mksquashfs takes for no time, cannot be written so; then it is pulled as earlier versions do.
 * Only the end of its output is kept. It is shown where a pull fails, with what the failure means (:mod:`.failures`).
 """
 
@@ -36,6 +39,11 @@ _VERSION: Final = re.compile(
 )
 _OLDEST: Final = {"apptainer": (1, 0), "singularity": (3, 8)}
 _KEEPS_MANIFESTS: Final = (1, 4)
+_REPRODUCIBLE_SINCE: Final = (1, 5)
+REPRODUCIBLE: Final = "APPTAINER_REPRODUCIBLE"
+"""The variable that makes it write the same file each time (``cmd/internal/cli/pull.go``)."""
+_EPOCH: Final = "SOURCE_DATE_EPOCH"
+"""What it hands to mksquashfs then; a person's own would be another time."""
 _REUSED: Final = "Using cached SIF image"
 _UNPACKS: Final = re.compile(rb"INFO: +(?:Extracting OCI image|Inserting \w+ configuration|Creating SIF file)")
 """What Apptainer says once it has all that it needs of the registry; earliest first, as versions differ."""
@@ -91,6 +99,11 @@ class Apptainer:
         """Whether its cache holds the registry's own manifests, so that a build from it can be proven."""
         return self.family == "apptainer" and self.release >= _KEEPS_MANIFESTS
 
+    @property
+    def is_reproducible(self) -> bool:
+        """Whether it can write the same file each time that it pulls the same image."""
+        return self.family == "apptainer" and self.release >= _REPRODUCIBLE_SINCE
+
     def pull(
         self, url: str, destination: Path, *, use_cache: bool, stop: threading.Event, downloaded: Callable[[], None]
     ) -> bool:
@@ -145,12 +158,22 @@ class Apptainer:
             arguments = [self.program, "pull", *([] if use_cache else ["--disable-cache"]), str(pulled), url]
             environment = {key: value for key, value in self.environment.items() if not _SPEAKS.fullmatch(key)}
             environment[f"{self.family.upper()}_TMPDIR"] = str(temporary)
-            status, output = _run(arguments, environment, stop=stop, downloaded=downloaded, folder=folder)
+            wanted = self._reproducibly(environment)
+            status, output = _run(arguments, wanted, stop=stop, downloaded=downloaded, folder=folder)
+            if status != 0 and _EPOCH in output and wanted != environment:
+                pulled.unlink(missing_ok=True)
+                status, output = _run(arguments, environment, stop=stop, downloaded=downloaded, folder=folder)
             if status != 0:
                 raise explain(url, status, output)
             with contextlib.suppress(FileNotFoundError):
                 pulled.rename(destination)
         return output
+
+    def _reproducibly(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return `environment` with the wish for the same file each time, unless a person has wished otherwise."""
+        if not self.is_reproducible or REPRODUCIBLE in environment:
+            return dict(environment)
+        return {key: value for key, value in environment.items() if key != _EPOCH} | {REPRODUCIBLE: "true"}
 
 
 def _version_text(program: str, environment: Mapping[str, str]) -> str:

@@ -96,6 +96,8 @@ class Sif:
     `architecture` is Go's word, or empty where the file does not say; `labels` come from ``inspect-metadata.json``;
     `definition` is the text that it was built from; `root_index` the digest of an OCI-SIF's own index.
     `squashfs_size` is what the file system's superblock says, `launch` the line that starts the file as a script.
+    `is_reproducible` says that it has no identifier of its own, as what Apptainer writes reproducibly
+    (``OptCreateDeterministic`` of github.com/apptainer/sif): a claim.
     """
 
     architecture: str
@@ -107,6 +109,7 @@ class Sif:
     squashfs_size: int | None
     root_index: Digest | None
     launch: bytes = LAUNCH
+    is_reproducible: bool = False
 
     @property
     def unlike_a_pull(self) -> str:
@@ -249,6 +252,7 @@ def _read(window: _Window) -> Sif:
         squashfs_size=_squashfs_size(window, partition),
         root_index=root_index,
         launch=header.launch.rstrip(b"\0"),
+        is_reproducible=not any(header.uuid),
     )
 
 

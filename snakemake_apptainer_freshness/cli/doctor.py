@@ -1,5 +1,6 @@
 """``apptainer-freshness doctor``: how this machine is set up for containers, and what is wrong with it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,12 @@ from snakemake_apptainer_freshness.cli.common import (
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.doctor import Diagnosis, DoctorFinding
     from snakemake_apptainer_freshness.actions.folders import Folder
+
+_REPRODUCIBLE = {
+    True: "image files: the same for each pull of a digest, so that their SHA-256 can be compared between machines",
+    False: "image files: another one for each pull of a digest; Apptainer from 1.5 on can write the same one each time",
+}
+"""By whether this machine's Apptainer can write them reproducibly."""
 
 
 @click.command("doctor", short_help="Look over programs, folders, logins and caches.")
@@ -50,6 +57,7 @@ def _print(diagnosis: "Diagnosis") -> None:
         "Programs",
         ("name", "version", "where"),
         [(v.name, v.version or "not found", v.path) for v in diagnosis.versions],
+        notes=[_REPRODUCIBLE[v.is_reproducible] for v in diagnosis.versions if v.is_reproducible is not None],
     )
     _part("Folders", ("what for", "path", "state"), [(f.name, f.path or "-", _state(f)) for f in diagnosis.folders])
     _part(
@@ -73,12 +81,14 @@ def _print(diagnosis: "Diagnosis") -> None:
         _tell(ailment)
 
 
-def _part(title: str, titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _part(title: str, titles: tuple[str, ...], rows: list[tuple[str, ...]], *, notes: Sequence[str] = ()) -> None:
     output.heading(title)
     if rows:
         output.table(titles, rows)
     else:
         output.line("none")
+    for note in notes:
+        output.line(note)
     output.line()
 
 
@@ -110,7 +120,13 @@ def _tell(ailment: "DoctorFinding") -> None:
 def _as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
     return {
         "versions": [
-            {"name": one.name, "version": one.version or None, "path": one.path or None} for one in diagnosis.versions
+            {
+                "name": one.name,
+                "version": one.version or None,
+                "path": one.path or None,
+                "reproducible": one.is_reproducible,
+            }
+            for one in diagnosis.versions
         ],
         "folders": [
             {

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.store.facts import ContentFact
 
 _WIDTH = 14
+_REPRODUCIBLE = {
+    True: "it says so: the same version of Apptainer makes the same file of the same digest",
+    False: "no: it has times and an identifier of its own, so other machines have other files",
+}
 
 
 @click.command("inspect", short_help="Tell what one image file is, and what is proven.")
@@ -63,6 +67,9 @@ def _print(inspection: "Inspection") -> None:
         _field("platform", f"linux/{content.architecture}" if content.architecture else "it does not say")
         if content.root_index is not None:
             _field("OCI index", str(content.root_index))
+        _field("reproducible", _REPRODUCIBLE[content.is_reproducible])
+    if inspection.sha256:
+        _field("SHA-256", inspection.sha256)
     _field("size", f"{output.size(found.size)} ({found.size} bytes)")
     _field("lock", f"the entry {inspection.locked.reference.text}" if inspection.locked else "no entry is this image's")
     _field("record", _recorded(record) if record else "nothing is known of it")
@@ -104,6 +111,8 @@ def _as_json(inspection: "Inspection") -> dict[str, Any]:
         "platform": f"linux/{content.architecture}" if content and content.architecture else None,
         "root_index": str(content.root_index) if content and content.root_index else None,
         "signed": inspection.signed,
+        "sha256": inspection.sha256 or None,
+        "reproducible": content.is_reproducible if content else None,
         "labels": dict(inspection.labels),
         "record": None
         if record is None

@@ -17,6 +17,8 @@ TABLE_OFFSET = 4096
 DATA_OFFSET = 32768
 CAPACITY = 48
 
+IDENTIFIER = bytes(range(16))
+"""Every image has one of its own, unless it was written reproducibly."""
 AMD64, ARM64, I386 = b"02\0", b"04\0", b"01\0"
 DEFINITION, PARTITION, JSON, ROOT_INDEX = 0x4001, 0x4004, 0x4006, 0x400A
 
@@ -80,7 +82,7 @@ def pulled(
     architecture: bytes = AMD64,
     content: bytes | None = None,
     version: str = "1.4.5",
-    image_id: bytes = bytes(16),
+    image_id: bytes = IDENTIFIER,
 ) -> bytes:
     """A sound SIF as a pull of ``docker://<reference>`` makes it."""
     text = f"bootstrap: docker\nfrom: {reference}\n\n" if definition is None else definition

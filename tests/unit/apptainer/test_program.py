@@ -14,7 +14,7 @@ from snakemake_apptainer_freshness.apptainer.failures import AttemptFailed
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.errors import MissingProgram
 from snakemake_apptainer_freshness.settings import DISK
-from tests.support.fake_apptainer import FakeApptainer
+from tests.support.fake_apptainer import COPY, FakeApptainer
 from tests.support.pins import pin
 
 
@@ -57,6 +57,54 @@ def test_the_program_is_the_one_that_snakemake_would_run(tmp_path):
 def test_versions_are_read_as_they_are_said(tmp_path, said, version, keeps_manifests):
     found = Apptainer.find(FakeApptainer(tmp_path / "fake", version=said).environment)
     assert (found.version, found.keeps_manifests) == (version, keeps_manifests)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_reproducible"),
+    [
+        ("apptainer version 1.4.5", False),
+        ("apptainer version 1.5.0", True),
+        ("apptainer version 1.6.0-rc.1", True),
+        ("singularity-ce version 4.3.0", False),
+    ],
+)
+def test_a_program_that_can_write_the_same_file_each_time_is_told_to(tmp_path, said, is_reproducible):
+    name = said.partition(" ")[0].removesuffix("-ce")
+    fake = FakeApptainer(tmp_path / "fake", version=said, name=name)
+    fake.serve(pin())
+    fake.behave(f'{COPY}\necho "$APPTAINER_REPRODUCIBLE,$SOURCE_DATE_EPOCH" > {tmp_path}/told')
+    fake.environment |= {"SOURCE_DATE_EPOCH": "1"}
+    assert Apptainer.find(fake.environment).is_reproducible is is_reproducible
+    attempt(fake, tmp_path / "image")
+    assert (tmp_path / "told").read_text() == ("true,\n" if is_reproducible else ",1\n")
+
+
+def test_a_person_can_wish_otherwise(tmp_path):
+    fake = FakeApptainer(tmp_path / "fake", version="apptainer version 1.5.3")
+    fake.serve(pin())
+    fake.behave(f'{COPY}\necho "$APPTAINER_REPRODUCIBLE,$SOURCE_DATE_EPOCH" > {tmp_path}/told')
+    fake.environment |= {"SOURCE_DATE_EPOCH": "1", "APPTAINER_REPRODUCIBLE": "false"}
+    attempt(fake, tmp_path / "image")
+    assert (tmp_path / "told").read_text() == "false,1\n"
+
+
+def test_an_image_that_cannot_be_written_so_is_pulled_all_the_same(tmp_path):
+    """What mksquashfs says of an image that has no time of its creation."""
+    fake = FakeApptainer(tmp_path / "fake", version="apptainer version 1.5.3")
+    content = fake.serve(pin())
+    failing = 'echo "mksquashfs command failed: exit status 1: Env Var SOURCE_DATE_EPOCH has invalid time value"'
+    fake.behave(f'if [ "$APPTAINER_REPRODUCIBLE" ]; then echo half > "$destination"; {failing}; exit 255; fi\n{COPY}')
+    attempt(fake, tmp_path / "image")
+    assert (tmp_path / "image").read_bytes() == content
+    assert fake.pulls == [pin().url] * 2
+
+
+def test_another_failure_is_not_tried_in_another_way(tmp_path):
+    fake = FakeApptainer(tmp_path / "fake", version="apptainer version 1.5.3")
+    fake.behave("echo no space left on device; exit 255")
+    with pytest.raises(AttemptFailed, match="the disk is full"):
+        attempt(fake, tmp_path / "image")
+    assert fake.pulls == [pin().url]
 
 
 def test_a_missing_program_is_said_with_what_to_do(tmp_path):

@@ -54,6 +54,11 @@ def test_an_image_pulled_by_digest_says_so():
     assert image.root_index is None
 
 
+def test_an_image_without_an_identifier_of_its_own_was_written_reproducibly():
+    assert sif.read(io.BytesIO(sifs.pulled(PINNED, image_id=bytes(16)))).is_reproducible
+    assert not sif.read(io.BytesIO(sifs.pulled(PINNED))).is_reproducible
+
+
 def test_an_image_pulled_by_tag_has_no_digest():
     image = sif.read(io.BytesIO(sifs.pulled("quay.io/team/tool:1.0")))
     assert image.pulled_reference == "quay.io/team/tool:1.0"

@@ -21,6 +21,22 @@ def kinds(answer, weight):
     return {one["kind"] for one in answer.json["findings"] if one["weight"] == weight}
 
 
+@pytest.mark.parametrize(
+    ("version", "reproducible", "said"),
+    [
+        ("1.4.5", False, "Apptainer from 1.5 on can write the same one"),
+        ("1.5.3", True, "can be compared between machines"),
+    ],
+)
+def test_whether_image_files_are_the_same_on_every_machine_is_said_and_no_problem(place, version, reproducible, said):
+    place.fake._version = f"apptainer version {version}"
+    place.fake.behave("true")
+    [found] = [one for one in place.run("doctor", "--json").json["versions"] if one["name"] == "apptainer"]
+    assert found["reproducible"] is reproducible
+    answer = place.run("doctor")
+    assert (answer.status, said in answer.out) == (0, True)
+
+
 def test_a_healthy_place_has_no_problem(good):
     answer = good.run("doctor", "--json")
 

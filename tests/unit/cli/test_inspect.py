@@ -1,5 +1,6 @@
 """``apptainer-freshness inspect``."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def test_a_recorded_image_is_proven_and_nothing_is_left_open(good):
     assert answer.json["record"]["digest"] == answer.json["digest"] == str(pins.DIGEST)
     assert len(answer.json["proven"]) == 3
     assert answer.json["unproven"] == []
+    assert answer.json["sha256"] == answer.json["record"]["sha256"]
 
 
 def test_a_bound_image_is_a_finding_and_its_label_is_called_a_claim(place):
@@ -29,6 +31,20 @@ def test_a_bound_image_is_a_finding_and_its_label_is_called_a_claim(place):
     assert f"pulled as     {pins.REPOSITORY}@{pins.DIGEST}" in answer.out
     assert "built by      apptainer 1.4.5" in answer.out
     assert "record        nothing is known of it" in answer.out
+
+
+def test_the_sha256_is_told_and_whether_others_can_compare_theirs_which_is_a_claim(place):
+    for name, identifier in (("own.sif", sifs.IDENTIFIER), ("same.sif", bytes(16))):
+        Path(name).write_bytes(sifs.pulled(f"{pins.REPOSITORY}@{pins.DIGEST}", image_id=identifier))
+    own, same = (place.run("inspect", name, "--json").json for name in ("own.sif", "same.sif"))
+
+    assert (own["reproducible"], same["reproducible"]) == (False, True)
+    assert own["sha256"] == hashlib.sha256(Path("own.sif").read_bytes()).hexdigest()
+    assert any("That others get the same file" in sentence for sentence in same["unproven"])
+    assert same["state"] == "bound"
+    text = place.run("inspect", "own.sif").out
+    assert f"SHA-256       {own['sha256']}" in text
+    assert "reproducible  no: it has times and an identifier of its own" in text
 
 
 def test_labels_that_tell_what_it_is_are_shown_and_apptainers_own_are_not(place):

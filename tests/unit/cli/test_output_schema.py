@@ -28,10 +28,12 @@ from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Options
 from snakemake_apptainer_freshness.store import claims, facts
 from snakemake_apptainer_freshness.store.prefix import image_path
-from tests.support import pins, sifs
+from tests.support import archives, pins, sifs
 from tests.support.attacks import REPOSITORY
+from tests.support.images import Image
 from tests.support.lab import manifest
 from tests.support.pins import lock_entry
+from tests.support.proofs import file, layer
 from tests.support.replies import Reply
 from tests.support.simulator import Simulator, sha256
 from tests.unit.cli.conftest import entry_of
@@ -39,8 +41,8 @@ from tests.unit.cli.test_lock import RULE, SAID, TOOL, everything, workflow
 
 SCHEMA = json.loads(resources.files(schemas).joinpath("output.schema.json").read_text())
 VERBS = [one["$ref"].rpartition("/")[2] for one in SCHEMA["anyOf"]]
-OPTIONS = {"outdated"}
-"""An option of lock that answers another question, in a document of its own."""
+OPTIONS = {"outdated", "audit-replay"}
+"""Options of lock and of audit that answer another question, in a document of its own."""
 ELSEWHERE = {"audit"}
 """Its document has a schema of its own."""
 
@@ -274,6 +276,15 @@ def test_inspect(good):
     assert printed(good, "inspect", image)["record"]
     image.write_bytes(b"")
     assert printed(good, "inspect", image)["state"] == "corrupt"
+
+
+def test_the_replay_of_an_archive(place, tmp_path):
+    content = Image(layers=(layer(file("data")),))
+    archive = archives.archived(tmp_path / "archived", content)
+    document = fits("audit-replay", place.run("audit", "--replay", archive, "--json").json)
+
+    assert {one["possible"] for one in document["output"]} == {True}
+    assert document["note"]
 
 
 def test_adopt(place, monkeypatch):
