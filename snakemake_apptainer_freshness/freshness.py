@@ -85,12 +85,14 @@ class FileHash:
     """What a file hashed to: `sha256`, in hex.
 
     `stat` is the key under which it was hashed, where that is to be trusted. `writable_by_all` says that the file's
-    folder gives every file that mode, so that the mode says nothing.
+    folder gives every file that mode, so that the mode says nothing. Of a sandbox folder `sha256` is that of its tree,
+    and `survey`, where that is to be trusted, the key of all its files.
     """
 
     sha256: str
     stat: StatKey | None = None
     writable_by_all: bool = False
+    survey: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

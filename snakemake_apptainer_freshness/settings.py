@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from snakemake_apptainer_freshness import CONFIG_KEY
@@ -103,6 +104,8 @@ class Options:
     """Seconds without a word after which a registry is given up; None: as :data:`LIMITS` has it."""
     check_every: float = 300.0
     """Seconds for which an answer about a tag is not asked for again (:mod:`.store.answers`); 0: asked in every run."""
+    images: tuple[Path, ...] = ()
+    """Absolute paths of image libraries (:mod:`.store.library`), beside those of the machine."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """Which images may be named, as it was written; :mod:`.policy` understands it."""
 
@@ -118,6 +121,7 @@ _CHOICES: Final[dict[str, type[StrEnum]]] = {
 _PERIOD: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smh]?)", re.ASCII)
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _NO_PATH: Final = re.compile(r"[-+]?[0-9.]+|(?i:true|false|yes|no|on|off|null|none|~)")
+_PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9._/+:@%=,-]*", re.ASCII)
 _KEYS: Final = tuple(one.name for one in fields(Options))
 
 
@@ -179,6 +183,8 @@ def _parse_mapping(value: Mapping[Any, Any], *, source: str, base: Options) -> O
             changes[key] = _CHOICES[key](_choice(key, item, source))
         elif key == "policy":
             changes[key] = _table(key, item, source)
+        elif key == "images":
+            changes[key] = _folders(item, source)
         elif key == "timeout":
             changes[key] = seconds(item, source=f"{source}: {CONFIG_KEY}.{key}")
         elif key == "check_every":
@@ -241,6 +247,23 @@ def _table(key: str, value: object, source: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise InvalidSettings(f"{source}: {CONFIG_KEY}.{key} must be a mapping, not {type(value).__name__}")
     return dict(value)
+
+
+def is_plain_path(item: object) -> bool:
+    """Return whether `item` is an absolute path in which no shell reads anything."""
+    return isinstance(item, str) and _PLAIN_PATH.fullmatch(item) is not None
+
+
+def _folders(value: object, source: str) -> tuple[Path, ...]:
+    """Return the absolute paths that `value` spells: a list, or a text with ``:`` between several."""
+    items = value.split(":") if isinstance(value, str) else value
+    if not isinstance(items, list) or not items or not all(is_plain_path(item) for item in items):
+        raise InvalidSettings(
+            f"{source}: {CONFIG_KEY}.images cannot be {value!r}",
+            hint="give a list of folders by their absolute paths; Snakemake puts them into commands without quotes, so "
+            "they may have letters, digits and ._/+:@%=,- in them",
+        )
+    return tuple(Path(item) for item in items)
 
 
 def _choice(key: str, value: object, source: str) -> str:
@@ -393,6 +416,28 @@ class DiskLimits(NamedTuple):
 
 
 DISK: Final = DiskLimits()
+
+
+class LibraryLimits(NamedTuple):
+    """What looking for an image in a site's library may spend. Sizes in bytes, times in seconds."""
+
+    depth: int = 6
+    """Of folders below the library: a registry, a host, a namespace, ..."""
+    entries: int = 200_000
+    """Files and folders that are listed of one library; the largest that are known have 110,000."""
+    heads: int = 2000
+    """Images that one search looks into, of those that no search has looked into before."""
+    smallest: int = 8192
+    """No SIF with a file system in it is as small."""
+    settle: float = 600.0
+    """What was touched less than this before, by our clock, is not trusted by its times: a library is not written to,
+    so the clock of its file system is not known.
+    """
+    patience: float = 1.0
+    """After so long a search is shown."""
+
+
+LIBRARY: Final = LibraryLimits()
 
 
 class TreeLimits(NamedTuple):

@@ -100,10 +100,11 @@ class Attestor:
     environment: Mapping[str, str] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def attest(self, pin: Pin, image: Path, fact: DiskFact) -> DiskFact:
+    def attest(self, pin: Pin, image: Path, fact: DiskFact, *, whole: bool = False) -> DiskFact:
         """Return what the file `image` is to `pin` after a comparison; `fact` is what was known of it before.
 
-        `fact` comes back, with the reason, where the comparison says nothing.
+        `fact` comes back, with the reason, where the comparison says nothing. `whole` has the layers fetched even where
+        nothing binds the image to the pin.
 
         Raises
         ------
@@ -115,7 +116,7 @@ class Attestor:
         if not may_be_attested(pin, fact):
             return fact
         source = self.source
-        if source is not None and fact.state is not DiskState.BOUND:
+        if source is not None and fact.state is not DiskState.BOUND and not whole:
             source = _ManifestsOf(source)
         started = time.monotonic()
         try:

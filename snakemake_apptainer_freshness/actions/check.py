@@ -85,12 +85,15 @@ def _untouched(prefix: Path, pin: Pin, known_as: FileHash) -> DiskFact:
     return DiskFact(state=DiskState.VERIFIED, path=path, detail=UNTOUCHED, known=known_as)
 
 
-def check_one(pin: Pin, image: Path, *, full: bool = False, remember: bool = True) -> DiskFact:
-    """Return what the file `image` is to `pin`."""
+def check_one(pin: Pin, image: Path, *, full: bool = False, remember: bool = True, read_only: bool = False) -> DiskFact:
+    """Return what the file `image` is to `pin`; in a folder that is `read_only` to us, nothing is written to tell time.
+
+    What is known of a place in such a folder is kept, even where its times cannot be trusted yet.
+    """
     evidence = look(image)
     if not full and _answered(evidence, pin):
         return classify(evidence, pin)
-    return _read(pin, evidence, remember=remember)
+    return _read(pin, evidence, remember=remember, read_only=read_only)
 
 
 def check_settled(pins: Iterable[Pin], prefix: Path) -> dict[str, DiskFact]:
@@ -136,7 +139,7 @@ def _answered(evidence: Evidence, pin: Pin) -> bool:
     return evidence.stat is None or known_by_stat(evidence, pin)
 
 
-def _read(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact:
+def _read(pin: Pin, evidence: Evidence, *, remember: bool, read_only: bool = False) -> DiskFact:
     """Return what the file says when it is opened.
 
     Asked again where it is replaced meanwhile, as another run may do.
@@ -144,14 +147,14 @@ def _read(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact:
     for _ in range(_PATIENCE):
         if evidence.stat is None:
             return classify(evidence, pin)
-        fact = _read_once(pin, evidence, remember=remember)
+        fact = _read_once(pin, evidence, remember=remember, read_only=read_only)
         if fact is not None:
             return fact
         evidence = look(Path(evidence.path))
     return classify(replace(evidence, stat=None, problem="it changes while it is read"), pin)
 
 
-def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | None:
+def _read_once(pin: Pin, evidence: Evidence, *, remember: bool, read_only: bool) -> DiskFact | None:
     """Return what the file says when it is opened; None where it changed while it was read."""
     from snakemake_apptainer_freshness.apptainer import sif
 
@@ -163,7 +166,7 @@ def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | No
             before = StatKey.of(os.fstat(file.fileno()))
             evidence = replace(evidence, sif=sif.read(file), size=before.size)
             if needs_hash(evidence, pin):
-                hashed_at = places.clock_for(image.parent) if remember else 0
+                hashed_at = places.clock_for(image.parent, read_only=read_only) if remember else 0
                 evidence = replace(evidence, sha256=sha256_of(file))
             if not before.same_file(StatKey.of(os.fstat(file.fileno()))):
                 return None
@@ -176,14 +179,16 @@ def _read_once(pin: Pin, evidence: Evidence, *, remember: bool) -> DiskFact | No
     except OSError as error:
         return classify(replace(evidence, sif=None, problem=f"it cannot be read: {error.strerror}"), pin)
     fact = classify(evidence, pin)
-    if fact.known is None or not hashed_at or not before.settled(hashed_at):
+    if fact.known is None or not hashed_at:
         return fact
-    _remember(image, evidence, before)
-    return replace(fact, known=replace(fact.known, stat=before))
+    settled = before.settled(hashed_at)
+    if settled or read_only:
+        _remember(image, evidence, before if settled else None)
+    return replace(fact, known=replace(fact.known, stat=before)) if settled else fact
 
 
-def _remember(image: Path, evidence: Evidence, stat: StatKey) -> None:
-    """Make the next check a ``stat``, where that can be written."""
+def _remember(image: Path, evidence: Evidence, stat: StatKey | None) -> None:
+    """Make the next check a ``stat``, where that can be trusted and written."""
     fact = proving([*([evidence.fact] if evidence.fact else []), *evidence.candidates], evidence.sha256 or "")
     if fact is None:
         return

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from snakemake_apptainer_freshness.actions import library
 from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, may_be_attested
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
@@ -64,7 +65,7 @@ from snakemake_apptainer_freshness.store import facts, places, state
 from snakemake_apptainer_freshness.store.facts import ProvenBy
 from snakemake_apptainer_freshness.store.places import PlaceFact
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
-from snakemake_apptainer_freshness.store.pull import Obtained, PullSource, Watch, fact_of, obtain
+from snakemake_apptainer_freshness.store.pull import Obtained, PullSource, Watch, copy_image, fact_of, obtain
 
 
 class Stage(StrEnum):
@@ -90,7 +91,9 @@ class Action(StrEnum):
     """What was there was compared with its layers, and is what its pin names."""
     PULLED = "pulled"
     COPIED = "copied"
-    """From Apptainer's cache, where we had pulled it before."""
+    """From Apptainer's cache, where we had pulled it before; or from a site's library, where that was asked for."""
+    IN_LIBRARY = "in_library"
+    """Nothing: a site's library has it, where it is proven and used in place."""
     FAILED = "failed"
 
 
@@ -126,8 +129,13 @@ def fetch(
     report: Report | None = None,
     environment: Mapping[str, str] | None = None,
     source: BlobSource | None = None,
+    libraries: Iterable[Path] | None = (),
+    copy: bool = False,
 ) -> list[Result]:
     """Get a proven image into `prefix` for each of `pins`, in their order; an error stands in its result.
+
+    What a library has is used where it lies (:mod:`.actions.library`), or copied where `copy` says so; `libraries` are
+    further ones beside those of the machine, None searches none.
 
     `jobs` images are fetched at once (default: :func:`default_jobs`, and :data:`~.settings.DiskLimits.pulls_beside`
     more while so many are past their download: to build an image takes processors, to download one mostly patience).
@@ -150,7 +158,6 @@ def fetch(
     }
     missing = [pin for pin in wanted if pin.url not in results]
     if missing:
-        _make(prefix)
         with contextlib.closing(LazyRegistries(environment)) as registries, Elsewhere(environment) as elsewhere:
             fetcher = _Fetcher(
                 prefix=prefix,
@@ -159,7 +166,15 @@ def fetch(
                 elsewhere=elsewhere,
                 report=report,
             )
-            results.update({result.pin.url: result for result in fetcher.run(missing, jobs)})
+            served = {} if libraries is None else fetcher.look_in(tuple(libraries), missing)
+            if not copy:
+                results.update(
+                    {pin.url: fetcher.in_place(pin, served[pin.url]) for pin in missing if pin.url in served}
+                )
+            missing = [pin for pin in missing if pin.url not in results]
+            if missing:
+                _make(prefix)
+                results.update({result.pin.url: result for result in fetcher.run(missing, jobs)})
     return [results[pin.url] for pin in wanted]
 
 
@@ -186,12 +201,30 @@ class _Fetcher:
         self._telling = threading.Lock()
         self._stop = threading.Event()
         self._downloads = threading.Semaphore()
+        self._served: dict[str, DiskFact] = {}
         program = made_once(lambda: Apptainer.find(environment))
         self._documents = source
         self._source = PullSource(
             program=program, cache=CacheFolder.of(environment), stop=self._stop, manifest=self._manifest
         )
         self._attestor = Attestor(source=source, environment=environment, stop=self._stop)
+
+    def look_in(self, libraries: tuple[Path, ...], pins: list[Pin]) -> dict[str, DiskFact]:
+        """Return, by url, which images of `pins` a library has, proven; they are what is copied from now on."""
+
+        def begin(pin: Pin, fact: DiskFact) -> None:
+            self._tell(pin, Stage.PROVING, f"{fact.path} is {fact.state}: {fact.detail}")
+
+        with stopping_cleanly(self._stop):
+            self._served = library.known(pins, libraries)
+            others = [pin for pin in pins if pin.url not in self._served]
+            self._served |= library.find(others, libraries, attestor=self._attestor, begin=begin)
+        return self._served
+
+    def in_place(self, pin: Pin, fact: DiskFact) -> Result:
+        """Return the result for an image that is used where it lies, in a library."""
+        self._tell(pin, Stage.DONE, f"{fact.path}: {fact.detail}", Action.IN_LIBRARY)
+        return Result(pin=pin, action=Action.IN_LIBRARY, fact=fact)
 
     def run(self, pins: list[Pin], jobs: int | None) -> list[Result]:
         """Return the result of each pin; stops all where it is interrupted."""
@@ -270,6 +303,8 @@ class _Fetcher:
         with contextlib.ExitStack() as turn:
             turn.enter_context(self._downloads)
             self._refuse_if_stopped()
+            if pin.url in self._served and (copied := copy_image(pin, Path(self._served[pin.url].path), temporary)):
+                return copied
             if (mirrored := self._mirrored(pin, temporary, local=True)) is not None:
                 return mirrored
             watch = Watch(note=lambda line: self._tell(pin, Stage.NOTE, line), downloaded=turn.close)

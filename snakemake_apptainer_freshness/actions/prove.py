@@ -20,6 +20,7 @@ not what Apptainer pulls, whatever is in its file system.
 """
 
 import os
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -28,7 +29,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from snakemake_apptainer_freshness.actions.image_content import Blobs, BlobSource, configuration, image_manifest, merged
-from snakemake_apptainer_freshness.apptainer import base_files, sif, squashfs
+from snakemake_apptainer_freshness.actions.sandboxes import keep_place
+from snakemake_apptainer_freshness.apptainer import base_files, sandbox, sif, squashfs
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.compare import TreeDifference, differences
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
@@ -103,9 +105,11 @@ def prove(
         where `stop` was set.
     """
     environment = os.environ if environment is None else environment
+    comparison = _Comparison(pin=pin, image=image, registry=registry, environment=environment, stop=stop)
     try:
+        if stat.S_ISDIR(image.lstat().st_mode) and sandbox.is_sandbox(image):
+            return comparison.of_sandbox(remember=remember)
         with opened(image) as file:
-            comparison = _Comparison(pin=pin, image=image, registry=registry, environment=environment, stop=stop)
             return comparison.of(file, remember=remember)
     except FileNotFoundError:
         return Proof(state=DiskState.ABSENT, path=str(image), detail="no such file")
@@ -119,6 +123,16 @@ def prove(
         raise
     except OSError as error:
         raise LocalIOError(f"cannot compare {image} with its layers: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """What a pin names: the manifest, the tree of its layers, and what the `program` inserts into it."""
+
+    manifest: Digest
+    layers: Node
+    own: Node
+    program: Apptainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,21 +158,47 @@ class _Comparison:
             return proof
         if found.partition is None or found.partition.filesystem != sif.SQUASHFS:
             raise NotComparable("its file system is encrypted, or no squashfs")
-        cache = CacheFolder.of(self.environment)
-        blobs = Blobs(pin=self.pin, registry=self.registry, cache=cache, stop=self.stop)
-        digest, content = image_manifest(self.pin, blobs)
-        wanted = merged(content, blobs)
-        program = Apptainer.find(self.environment)
-        own = base_files.read(configuration(content, blobs), program)
+        named = self._named()
         tree = squashfs.read(file, found.partition.offset, found.partition.size)
-        proof = self._judged(list(islice(_sorted(wanted, own, tree), TREE.entries)), tree, found, program)
+        proof = self._judged(named, tree, found.builder)
+        digest = named.manifest
         if proof.state is DiskState.VERIFIED:
             return replace(proof, sha256=self._finish(file, before, found, digest, remember=remember))
         if proof.state is DiskState.STALE:
             self._finish(file, before, found, digest, refuted=proof.detail, remember=remember)
         return proof
 
-    def _judged(self, found: list[TreeDifference], tree: Node, image: Sif, program: Apptainer) -> Proof:
+    def of_sandbox(self, *, remember: bool) -> Proof:
+        """Return what the comparison of a sandbox folder says."""
+        if self.pin.pinned.scheme is not Scheme.DOCKER:
+            raise NotComparable(f"no layers are known of {self.pin.pinned.scheme}:// images")
+        named = self._named()
+        builder = sif.builder_of(sandbox.labels(self.image))
+        read = sandbox.read(self.image, stop=self.stop)
+        proof = replace(self._judged(named, read.tree, builder), sha256=read.sha256)
+        if remember and proof.state in (DiskState.VERIFIED, DiskState.STALE):
+            refuted = proof.detail if proof.state is DiskState.STALE else ""
+            fact = self._fact(read.sha256, read.survey.size, named.manifest, builder, refuted=refuted)
+            try:
+                facts.keep(fact)
+            except OSError as error:
+                raise state.cannot_write(error) from error
+            if proof.state is DiskState.VERIFIED:
+                keep_place(self.image, fact, read.survey)
+        return proof
+
+    def _named(self) -> "_Named":
+        """Return what the pin names: the tree of its layers, and what Apptainer inserts."""
+        blobs = Blobs(pin=self.pin, registry=self.registry, cache=CacheFolder.of(self.environment), stop=self.stop)
+        digest, content = image_manifest(self.pin, blobs)
+        wanted = merged(content, blobs)
+        program = Apptainer.find(self.environment)
+        own = base_files.read(configuration(content, blobs), program)
+        return _Named(manifest=digest, layers=wanted, own=own, program=program)
+
+    def _judged(self, named: "_Named", tree: Node, builder: str) -> Proof:
+        found = list(islice(_sorted(named.layers, named.own, tree), TREE.entries))
+        program = named.program
         nodes = [node for _, node in tree.walk()]
         compared = Proof(
             state=DiskState.VERIFIED,
@@ -167,18 +207,18 @@ class _Comparison:
             files=len(nodes),
             bytes=sum(node.size for node in nodes),
         )
-        named = tuple(str(difference) for difference in found[: TREE.shown])
+        shown = tuple(str(difference) for difference in found[: TREE.shown])
         if not found:
             return compared
-        if all(difference.of_apptainer for difference in found) and image.builder != program.version:
+        if all(difference.of_apptainer for difference in found) and builder != program.version:
             detail = (
-                f"only what Apptainer inserts differs; it was built by {image.builder or 'an unknown program'}, "
+                f"only what Apptainer inserts differs; it was built by {builder or 'an unknown program'}, "
                 f"and {program.version} cannot say what that inserts"
             )
-            return replace(compared, state=DiskState.UNBOUND, detail=detail, differences=named)
+            return replace(compared, state=DiskState.UNBOUND, detail=detail, differences=shown)
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        detail = f"it is not what {self.pin.digest.short} names: {named[0]}{more}"
-        return replace(compared, state=DiskState.STALE, detail=detail, differences=named)
+        detail = f"it is not what {self.pin.digest.short} names: {shown[0]}{more}"
+        return replace(compared, state=DiskState.STALE, detail=detail, differences=shown)
 
     def _finish(
         self, file: BinaryIO, before: StatKey, found: Sif, manifest: Digest | None, *, refuted: str = "", remember: bool
@@ -189,9 +229,17 @@ class _Comparison:
             raise NotComparable("it changes while it is read")
         if not remember:
             return sha256
-        fact = ContentFact(
+        fact = self._fact(sha256, before.size, manifest, found.builder, refuted=refuted)
+        try:
+            self._keep(fact)
+        except OSError as error:
+            raise state.cannot_write(error) from error
+        return sha256
+
+    def _fact(self, sha256: str, size: int, manifest: Digest | None, builder: str, *, refuted: str) -> ContentFact:
+        return ContentFact(
             sha256=sha256,
-            size=before.size,
+            size=size,
             digest=self.pin.digest,
             platform=self.pin.platform,
             manifest=manifest,
@@ -199,14 +247,9 @@ class _Comparison:
             reference=self.pin.reference.text,
             proven_by=ProvenBy.COMPARED,
             proven_at=facts.now(),
-            apptainer=found.builder,
+            apptainer=builder,
             refuted=refuted[:_LONGEST_REASON],
         )
-        try:
-            self._keep(fact)
-        except OSError as error:
-            raise state.cannot_write(error) from error
-        return sha256
 
     def _keep(self, fact: ContentFact) -> None:
         facts.keep(fact)

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from snakemake_apptainer_freshness.actions.check import check_one, look
-from snakemake_apptainer_freshness.apptainer import sif
+from snakemake_apptainer_freshness.actions.library import is_folder, judge, known
+from snakemake_apptainer_freshness.apptainer import sandbox, sif
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys, named_hash
 from snakemake_apptainer_freshness.apptainer.sif import Sif
 from snakemake_apptainer_freshness.common.files import NotAFile, opened
@@ -35,8 +36,8 @@ from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin, pins_of
+from snakemake_apptainer_freshness.store import places, records
 from snakemake_apptainer_freshness.store import prefix as image_folder
-from snakemake_apptainer_freshness.store import records
 from snakemake_apptainer_freshness.store.records import DamagedRecord
 
 _WORST_FIRST: Final = (
@@ -183,14 +184,16 @@ def examine(candidate: Candidate, locked: LockedPins, *, full: bool = False) -> 
     path = candidate.path
     pin = candidate.pin or attribute(candidate, locked)
     if pin is not None:
-        fact = check_one(pin, path, full=full)
+        fact = judge(pin, path, full=full) if is_folder(path) else check_one(pin, path, full=full)
+        if candidate.place is ImageLocation.LOCK and fact.state is not DiskState.VERIFIED:
+            fact = known([pin]).get(pin.url, fact)
         if candidate.pin is not None and not pin.reference.scheme.is_provable and fact.state is DiskState.UNBOUND:
             fact = DiskFact(state=fact.state, path=fact.path, detail="what is built of such a source does not name it")
     else:
         fact = unattributed(path)
         if candidate.place is ImageLocation.CACHE and fact.state is not DiskState.CORRUPT:
             return None
-    return SurveyedImage(place=candidate.place, fact=fact, pin=pin, size=size_of(path))
+    return SurveyedImage(place=candidate.place, fact=fact, pin=pin, size=size_of(Path(fact.path)))
 
 
 def size_of(path: Path) -> int:
@@ -204,6 +207,8 @@ def size_of(path: Path) -> int:
 def unattributed(path: Path) -> DiskFact:
     """Return what can be said of a file that belongs to no pin."""
     evidence = look(path)
+    if sandbox.is_sandbox(path) and is_folder(path):
+        return DiskFact(state=DiskState.UNBOUND, path=str(path), detail="a sandbox folder that no digest is known of")
     state, detail = DiskState.CORRUPT, evidence.problem
     if not evidence.exists:
         state, detail = DiskState.ABSENT, "no such file"
@@ -248,18 +253,35 @@ def attribute(candidate: Candidate, locked: LockedPins) -> Pin | None:
 
 
 def _attribute_given(path: Path, locked: LockedPins) -> Pin | None:
-    known = locked.by_name.get(path.name) or locked.by_path.get(path.absolute())
-    if known is not None:
-        return known
+    named = locked.by_name.get(path.name) or locked.by_path.get(path.absolute())
+    if named is not None:
+        return named
+    if is_folder(path):
+        return _attribute_sandbox(path, locked)
     content, _ = _contents(path)
     digest = (content.pulled_digest or content.base_digest) if content else None
-    if digest is not None and (named := locked.naming(digest)):
-        return named
+    if digest is not None and (naming := locked.naming(digest)):
+        return naming
     if recorded := _as_noted(path):
         return recorded
     if content is not None and (meant := locked.meaning(content.pulled_reference)):
         return meant
     return _of_label(path)
+
+
+def _attribute_sandbox(path: Path, locked: LockedPins) -> Pin | None:
+    """Return the pin of a sandbox folder: by what is known of its place, or by its label, for this machine."""
+    with contextlib.suppress(FreshnessError):
+        place = places.load(path)
+        if place is not None and (fact := place.content) is not None:
+            return fact.pin()
+        said = sandbox.pulled_reference(sandbox.labels(path))
+        reference = parse(f"docker://{said}") if said else None
+        if reference is None or reference.digest is None:
+            return locked.meaning(said)
+        pin = Pin.held_to(pinned=reference, reference=reference, digest=reference.digest)
+        return locked.naming(reference.digest) or pin
+    return None
 
 
 def _attribute_entry(path: Path, locked: LockedPins) -> Pin | None:

@@ -155,11 +155,16 @@ class Sif:
     @property
     def builder(self) -> str:
         """The program and version that built this image, as it says; empty where it does not."""
-        if version := self.labels.get(APPTAINER_VERSION):
-            return f"apptainer {version}"
-        if version := self.labels.get(SINGULARITY_VERSION):
-            return f"singularity {version}"
-        return ""
+        return builder_of(self.labels)
+
+
+def builder_of(labels: Mapping[str, str]) -> str:
+    """Return the program and version that an image with these `labels` says built it; empty where it does not."""
+    if version := labels.get(APPTAINER_VERSION):
+        return f"apptainer {version}"
+    if version := labels.get(SINGULARITY_VERSION):
+        return f"singularity {version}"
+    return ""
 
 
 def read(source: str | os.PathLike[str] | BinaryIO) -> Sif:

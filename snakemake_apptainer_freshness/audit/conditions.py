@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.actions.check import check_one, look
+from snakemake_apptainer_freshness.actions.library import is_folder, judge
 from snakemake_apptainer_freshness.audit.disk import place
 from snakemake_apptainer_freshness.audit.results import ImageAudit, ImageSighting, OutputAudit
 from snakemake_apptainer_freshness.audit.verdicts import ImageCondition
@@ -25,7 +26,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.record.run import ImageRecord, Run
-from snakemake_apptainer_freshness.store import facts
+from snakemake_apptainer_freshness.store import facts, places
 
 _UNRECORDED: Final = frozenset({DiskState.BOUND, DiskState.UNBOUND})
 
@@ -51,14 +52,19 @@ def _condition(image: ImageRecord, path: Path) -> ImageCondition:
         )
         if image.platform:
             pin = replace(pin, platform=Platform.parse(image.platform), manifest=_manifest(image))
-        fact = check_one(pin, path, remember=False)
+        fact = judge(pin, path, remember=False) if _is_our_sandbox(path) else check_one(pin, path, remember=False)
     except FreshnessError as error:
         return replace(now, detail=f"its record is wrong: {error.message}")
     now = replace(now, state=fact.state.value, detail=fact.detail)
     if fact.state is DiskState.VERIFIED:
-        known = look(path).fact
+        known = places.load(path) if _is_our_sandbox(path) else look(path).fact
         return replace(now, sha256=known.sha256 if known else image.sha256)
     return _by_record(image, path, now) if fact.state in _UNRECORDED else now
+
+
+def _is_our_sandbox(path: Path) -> bool:
+    """Return whether a sandbox folder that this user has proven is at `path`: no record has another one walked."""
+    return is_folder(path) and places.load(path) is not None
 
 
 def proven(runs: Sequence[Run]) -> frozenset[tuple[str, str]]:

@@ -38,9 +38,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which digest the workflow pins to: its option 'pin'.",
 )
+@click.option("--copy", is_flag=True, help="Copy what a site's image library has, instead of using it in place.")
 @json_option
 def command(
-    references: tuple[str, ...], lockfile: Path | None, prefix: str | None, jobs: int | None, pin: str, *, as_json: bool
+    references: tuple[str, ...],
+    lockfile: Path | None,
+    prefix: str | None,
+    jobs: int | None,
+    pin: str,
+    *,
+    copy: bool,
+    as_json: bool,
 ) -> int:
     """Fetch every image that the lock names, or each REFERENCE of it, into Snakemake's image folder.
 
@@ -78,7 +86,7 @@ def command(
         lines = _Lines(silent=as_json or bars_are_drawn())
         if pins:
             bars.begin(f"fetching {output.counted(len(pins), 'image')}", measure=transfer.measure)
-        results = fetch(pins, folder, jobs=jobs, report=Steps(bars, lines.done, transfer))
+        results = fetch(pins, folder, jobs=jobs, report=Steps(bars, lines.done, transfer), copy=copy)
     errors += [(result.pin.reference.text, result.error) for result in results if result.error is not None]
     if as_json:
         output.document(

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.lockfile import Lock
 
 _SUFFIXES = (".sif", ".simg", ".img")
+_SANDBOX = ".singularity.d"
+"""What Apptainer has in each sandbox folder."""
 _HELP = """\
 Say of each image file on this disk whether it is what its digest names.
 
 Without a PATH: everything that the lock names, every image in Snakemake's image folder, and every entry of
-Apptainer's own cache that can be attributed to a digest. A PATH is a SIF file, or a folder of them; then nothing
-else is looked at.
+Apptainer's own cache that can be attributed to a digest. A PATH is a SIF file, a sandbox folder, or a folder
+of SIFs; then nothing else is looked at.
 
 \b
   verified  its SHA-256 is one that you have proven to be this digest's image, or the one that its reference names
@@ -135,7 +137,8 @@ def _given(paths: tuple[Path, ...]) -> "list[Candidate]":
     found: dict[Path, None] = {}
     for path in paths:
         try:
-            files = sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES) if path.is_dir() else [path]
+            is_folder = path.is_dir() and not (path / _SANDBOX).is_dir()
+            files = sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES) if is_folder else [path]
             for file in files:
                 if file.is_file():
                     file.open("rb").close()

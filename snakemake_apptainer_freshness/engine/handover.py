@@ -19,6 +19,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.common.files import StatKey
@@ -52,6 +53,8 @@ class Handover:
     """What the images hashed to that the main process has proven, by the url that rules run."""
     run: str = ""
     """What the main process calls its run in its record; empty where it keeps none."""
+    images: tuple[Path, ...] = ()
+    """The image libraries of the main process."""
 
 
 def encode(luggage: Handover, *, file: str = "", held: Mapping[str, Row] | None = None) -> str:
@@ -61,6 +64,8 @@ def encode(luggage: Handover, *, file: str = "", held: Mapping[str, Row] | None 
     """
     rows = {reference: row for reference, row in rows_of(luggage).items() if (held or {}).get(reference) != row}
     table = {"mode": luggage.mode, "on_unverified": luggage.on_unverified, "run": luggage.run, "pins": rows}
+    if luggage.images:
+        table |= {"images": [str(path) for path in luggage.images]}
     return _PREFIX + base64.urlsafe_b64encode(_packed(table | ({"file": file} if file else {}))).decode()
 
 
@@ -75,7 +80,8 @@ def rows_of(luggage: Handover) -> dict[str, Row]:
     for reference, pin in sorted(luggage.pins.items()):
         row: Row = [pin.url, str(pin.digest or "")]
         if (known := luggage.hashes.get(pin.url)) is not None:
-            row += [known.sha256, known.writable_by_all, *(astuple(known.stat) if known.stat is not None else ())]
+            key = astuple(known.stat) if known.stat is not None else ((known.survey,) if known.survey else ())
+            row += [known.sha256, known.writable_by_all, *key]
         rows[reference] = row
     return rows
 
@@ -100,6 +106,7 @@ def decode(text: str, read: Callable[[str], bytes]) -> Handover:
             mode=Mode(table["mode"]),
             on_unverified=OnUnverified(table["on_unverified"]),
             run=_run(table["run"]),
+            images=tuple(Path(path) for path in table.get("images", [])),
         )
     except LocalIOError:
         raise
@@ -164,6 +171,10 @@ def _hash(values: Sequence[Any]) -> FileHash:
     sha256, writable_by_all, *key = values
     if _HEX.fullmatch(sha256) is None or type(writable_by_all) is not bool:
         raise ValueError(f"{sha256!r} is no SHA-256")
+    if len(key) == 1:
+        if _HEX.fullmatch(key[0]) is None:
+            raise ValueError(f"{key[0]!r} is no SHA-256")
+        return FileHash(sha256=sha256, survey=key[0])
     stat = StatKey.from_dict(dict(zip(StatKey.__slots__, key, strict=True))) if key else None
     return FileHash(sha256=sha256, stat=stat, writable_by_all=writable_by_all)
 

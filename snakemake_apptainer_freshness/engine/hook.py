@@ -55,7 +55,7 @@ def _for_job(workflow: Any, asked: config.CommandLineFlag) -> Session | None:
 
         luggage = handover.decode(asked.pins, pins_file.read)
         keep_what_main_keeps(workflow)
-        options = Options(mode=luggage.mode, on_unverified=luggage.on_unverified)
+        options = Options(mode=luggage.mode, on_unverified=luggage.on_unverified, images=luggage.images)
         images = Images(workflow, options, main=False, hashes=luggage.hashes)
         if luggage.run:
             from snakemake_apptainer_freshness.engine import notes

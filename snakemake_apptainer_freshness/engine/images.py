@@ -16,6 +16,7 @@ from snakemake.deployment.singularity import Image, Singularity
 
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.actions.check import check, check_one, check_settled
+from snakemake_apptainer_freshness.actions.library import found_before
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.engine.messages import Line, tell, wants_progress, workflow_error
 from snakemake_apptainer_freshness.engine.seams import LOCAL_EXECUTION
@@ -32,6 +33,7 @@ from snakemake_apptainer_freshness.freshness import (
 )
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, Options
+from snakemake_apptainer_freshness.store import library
 from snakemake_apptainer_freshness.store.held import held, key_of
 from snakemake_apptainer_freshness.store.prefix import image_path
 
@@ -85,19 +87,27 @@ class ProvenImage(Image):
         """
         before = key_of(self.place)
         fact = self.fact(self.place)
+        if fact.state is not DiskState.VERIFIED and not self.is_local:
+            served = found_before(self.pin, self.options.images, hashed=self.hashes.get(self.url))
+            if served is not None and (served.state is DiskState.VERIFIED or fact.state is DiskState.ABSENT):
+                fact, before = served, key_of(Path(served.path))
+                self._keep(fact)
         self.found(self.url, fact, before)
         decision = decide_disk(fact.state, self.options, repairable=Repairable.NOTHING)
         if decision.action is Action.REFUSE and decision.reason is not Reason.MISSING:  # then the job says so itself
             raise workflow_error(f"will not run the image of {self.pin.reference.text}: {_told(fact)}\n{_what_next()}")
-        return str(self.place)
+        return fact.path if fact.state is DiskState.VERIFIED else str(self.place)
 
     def fact(self, path: Path) -> DiskFact:
         """Return what the file at `path` is to the pin; what it hashes to once it is proven is kept in memory."""
         known = self.hashes.get(self.url)
         fact = check_one(self.pin, path) if known is None else held(path, known)
+        self._keep(fact)
+        return fact
+
+    def _keep(self, fact: DiskFact) -> None:
         if fact.known is not None:
             self.hashes[self.url] = fact.known
-        return fact
 
 
 class Images:
@@ -168,6 +178,7 @@ class Images:
     def _provide(self, pins: list[Pin]) -> None:
         prefix = Path(self._workflow.persistence.container_img_path)
         self._look(pins, prefix)
+        self._look_in_libraries(pins)
         repairable = Repairable.ANYTHING if self._main else Repairable.ABSENT
         frozen = self._options.mode is Mode.FROZEN
         unproven = [pin for pin in pins if self._decide(pin, repairable) in (Action.WARN, Action.REFUSE)]
@@ -196,7 +207,27 @@ class Images:
     def _is_unsettled(self, pin: Pin) -> bool:
         """Return whether the image of `pin` is proven, and each look at it would hash it."""
         fact = self.facts[pin.url]
+        if Path(fact.path).parent != Path(self._workflow.persistence.container_img_path):
+            return False  # in a library: its clock is not known
         return fact.state is DiskState.VERIFIED and (fact.known is None or fact.known.stat is None)
+
+    def _look_in_libraries(self, pins: list[Pin]) -> None:
+        """Use what a site's library has of those `pins` whose images are not proven: what was found there before.
+
+        The main process searches it where fetching, or refusing, would be next.
+        """
+        wanted = [pin for pin in pins if self.facts[pin.url].state is not DiskState.VERIFIED]
+        for pin in wanted if library.folders(self._options.images) else ():
+            served = found_before(pin, self._options.images, hashed=self.hashes.get(pin.url))
+            if served is not None and served.state is DiskState.VERIFIED:
+                self.facts[pin.url] = served
+        wanted = [pin for pin in wanted if self.facts[pin.url].state is not DiskState.VERIFIED]
+        if wanted and self._main and library.folders(self._options.images):
+            from snakemake_apptainer_freshness.engine.pulling import search_libraries
+
+            online = self._options.mode is not Mode.FROZEN
+            bars = wants_progress(self._workflow)
+            self.facts |= search_libraries(wanted, self._options.images, bars=bars, online=online)
 
     def _decide(self, pin: Pin, repairable: Repairable) -> Action:
         return decide_disk(self.facts[pin.url].state, self._options, repairable=repairable).action

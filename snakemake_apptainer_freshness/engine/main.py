@@ -31,6 +31,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry, changes
 from snakemake_apptainer_freshness.record.overrides import over_programs, settings_of
 from snakemake_apptainer_freshness.settings import LIMITS, Mode, Options, PinKind
+from snakemake_apptainer_freshness.store import library
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.engine.recording import Recorder
@@ -166,6 +167,7 @@ class MainSession(Session):
             on_unverified=options.on_unverified,
             hashes=self._images.hashes,
             run=self._recorder.run if self._recorder is not None else "",
+            images=library.folders(options.images),
         )
         handover.hand_over(self.workflow.config_settings, self._pins_file.word(luggage))
 

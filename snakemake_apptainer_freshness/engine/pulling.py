@@ -6,9 +6,10 @@ Loaded only where an image is missing or unproven, which most processes of a run
 import contextlib
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from snakemake_apptainer_freshness.actions import library
 from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, attest_all
 from snakemake_apptainer_freshness.actions.fetch import Action, Progress, Result, Stage, default_jobs, fetch
 from snakemake_apptainer_freshness.actions.transfer import Transfer
@@ -24,6 +25,8 @@ from snakemake_apptainer_freshness.pin import Pin
 def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> list[Result]:
     """Have a proven image in `prefix` for each of `pins`, with `bars` on a terminal; gives what was done for each.
 
+    A library is not searched here.
+
     Raises
     ------
     FreshnessError
@@ -32,7 +35,7 @@ def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> list[Result]:
     started = time.monotonic()
     with Transfer(prefix, CacheFolder.of()) as transfer, ProgressBars(enabled=bars, say=say) as drawn:
         drawn.begin(f"fetching {counted(len(pins), 'image')}", measure=transfer.measure)
-        results = fetch(pins, prefix, report=functools.partial(_report, bars=drawn, transfer=transfer))
+        results = fetch(pins, prefix, report=functools.partial(_report, bars=drawn, transfer=transfer), libraries=None)
     _tell_cost(results, time.monotonic() - started)
     failed = [(result.pin, result.error) for result in results if result.error is not None]
     if failed:
@@ -59,6 +62,21 @@ def attest_images(
             _report(Progress(pin=pin, stage=Stage.DONE, detail=fact.detail, action=action), drawn)
 
         return attest_all(pins, prefix, facts, attestor=attestor, jobs=default_jobs(), begin=begin, end=end)
+
+
+def search_libraries(pins: list[Pin], libraries: Iterable[Path], *, bars: bool, online: bool) -> dict[str, DiskFact]:
+    """Return, by url, the images of `pins` that a site's library has, proven: `online` by asking registries, too."""
+    with ProgressBars(enabled=bars, say=say) as drawn, contextlib.closing(LazyRegistries()) as registries:
+
+        def begin(pin: Pin, fact: DiskFact) -> None:
+            _report(Progress(pin=pin, stage=Stage.PROVING, detail=f"{fact.path} is {fact.state}: {fact.detail}"), drawn)
+
+        attestor = Attestor(source=registries if online else None)
+        found = library.find(pins, libraries, attestor=attestor, begin=begin, bars=drawn)
+    for pin in pins:
+        if (fact := found.get(pin.url)) is not None:
+            tell(Line(text=f"apptainer-freshness: {pin.reference.text}: used in place, {fact.path}: {fact.detail}"))
+    return found
 
 
 def _tell_cost(results: list[Result], seconds: float) -> None:

@@ -23,8 +23,10 @@ from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, FileHas
 from snakemake_apptainer_freshness.store import places
 
 
-def held(image: Path, known: FileHash) -> DiskFact:
+def held(image: Path, known: FileHash, *, read_only: bool = False) -> DiskFact:
     """Return what the file `image` is, of which it is `known` what it hashed to when it was proven.
+
+    Nothing is written beside an image that is `read_only` to us.
 
     The fact of a verified file has the stat key by which the next look knows it, where that is to be trusted.
     """
@@ -34,7 +36,7 @@ def held(image: Path, known: FileHash) -> DiskFact:
             return _fact(image, DiskState.UNBOUND, f"anyone may write to it (mode {status.st_mode & 0o7777:04o})")
         if known.stat is not None and known.stat.same_file(StatKey.of(status)):
             return _fact(image, DiskState.VERIFIED, "untouched since this run proved it", known)
-        return _hashed(image, known)
+        return _hashed(image, known, read_only=read_only)
     except FileNotFoundError:
         return _fact(image, DiskState.ABSENT, "no such file")
     except NotAFile as error:
@@ -50,10 +52,10 @@ def key_of(image: Path) -> StatKey | None:
     return None
 
 
-def _hashed(image: Path, known: FileHash) -> DiskFact:
+def _hashed(image: Path, known: FileHash, *, read_only: bool) -> DiskFact:
     with opened(image) as file:
         before = StatKey.of(os.fstat(file.fileno()))
-        hashed_at = places.clock_for(image.parent)
+        hashed_at = places.clock_for(image.parent, read_only=read_only)
         sha256 = sha256_of(file)
     if not before.same_file(StatKey.of(status_of(image))):
         return _fact(image, DiskState.ALTERED, "it changes while it is read")

@@ -35,7 +35,8 @@ class PlaceFact:
     """That a file hashed to `sha256`, of which a fact says what it is to `digest` on `platform`.
 
     `stat` is the key under which it was hashed, where that is to be trusted. `writable_by_all` says that the folder's
-    file system gives every file that mode, so that the mode says nothing.
+    file system gives every file that mode, so that the mode says nothing. Of a sandbox folder `survey` is the key of
+    all its files (:func:`.apptainer.sandbox.survey`), in place of `stat`.
     """
 
     sha256: str
@@ -43,9 +44,12 @@ class PlaceFact:
     platform: Platform
     stat: StatKey | None = None
     writable_by_all: bool = False
+    survey: str = ""
 
     @classmethod
-    def of(cls, fact: ContentFact, *, stat: StatKey | None = None, writable_by_all: bool = False) -> Self:
+    def of(
+        cls, fact: ContentFact, *, stat: StatKey | None = None, writable_by_all: bool = False, survey: str = ""
+    ) -> Self:
         """Return the fact of the place where the SIF of `fact` lies."""
         return cls(
             sha256=fact.sha256,
@@ -53,6 +57,7 @@ class PlaceFact:
             platform=fact.platform,
             stat=stat,
             writable_by_all=writable_by_all,
+            survey=survey,
         )
 
     @property
@@ -69,6 +74,7 @@ class PlaceFact:
             "platform": str(self.platform),
             "stat": self.stat.to_dict() if self.stat else None,
             "writable_by_all": self.writable_by_all,
+            "survey": self.survey,
         }
         return (json.dumps(table, indent=1) + "\n").encode()
 
@@ -88,7 +94,7 @@ def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(table)
     if set(values) != {field.name for field in fields(PlaceFact)} or type(values["writable_by_all"]) is not bool:
         raise ValueError("not the keys of a fact")
-    if _HEX.fullmatch(values["sha256"]) is None:
+    if _HEX.fullmatch(values["sha256"]) is None or _HEX.fullmatch(values["survey"] or "0" * 64) is None:
         raise ValueError("not a SHA-256")
     values["digest"] = Digest.parse(values["digest"])
     values["platform"] = Platform.parse(values["platform"])
@@ -131,16 +137,18 @@ def forget(image: Path) -> None:
         path_of(image).unlink()
 
 
-def clock_for(folder: Path) -> int:
+def clock_for(folder: Path, *, read_only: bool = False) -> int:
     """Return the time of the file system of `folder` or, where it cannot be written, a time that is past there.
+
+    In a folder that is `read_only` to us, nothing is written to tell the time.
 
     That is our own clock, set back by more than two clocks of one network differ. So an old image in a folder of a site
     is not hashed by each check.
     """
-    try:
-        return clock_of(folder)
-    except OSError:
-        return time.time_ns() - int(DISK.clock_doubt * _NANOSECONDS)
+    if not read_only:
+        with contextlib.suppress(OSError):
+            return clock_of(folder)
+    return time.time_ns() - int(DISK.clock_doubt * _NANOSECONDS)
 
 
 def clock_of(folder: Path) -> int:

@@ -25,7 +25,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
@@ -39,6 +39,7 @@ from snakemake_apptainer_freshness.common.files import (
     sha256_of,
     status_of,
 )
+from snakemake_apptainer_freshness.common.sharing import link, replace_by_same, share
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.scheme import Scheme
@@ -188,6 +189,7 @@ def _pull_through_cache(pin: Pin, temporary: Path, cache: CacheFolder, source: P
             obtained = _examine(pin, temporary, program)
             _prove_blobs(pin, cache, source, note)
             _remember_entry(pin, cache, obtained)
+            _store_once(pin, cache, temporary)
             return obtained
     except (PermissionError, LocalIOError) as error:
         raise _Unproven(f"it is not ours to write ({error})") from None
@@ -227,47 +229,83 @@ def _remember_entry(pin: Pin, cache: CacheFolder, obtained: Obtained) -> None:
             places.keep(path, PlaceFact.of(fact))
 
 
-def _copy_proven(pin: Pin, temporary: Path, cache: CacheFolder) -> Obtained | None:
-    """Return a copy of an entry of the cache that is provably what `pin` names; None where there is none."""
-    proven = [fact for fact in facts.about(pin) if not fact.refuted]
-    if not proven:
-        return None
+def _store_once(pin: Pin, cache: CacheFolder, temporary: Path) -> None:
+    """Let the cache's entry and the image, which are the same bytes, take their room once, where that can be done.
+
+    The entry is given the image's bytes, which were hashed, and not the other way round: what was put into the cache
+    meanwhile by another program could be something else.
+    """
     for path in cache.candidates(pin):
         with contextlib.suppress(OSError, NotAFile):
-            size = status_of(path).st_size
-            if not any(fact.size == size for fact in proven):
-                continue
-            fact = facts.proving(proven, _copy(path, temporary))
-            if fact is None:
-                _remove(temporary)
-                continue
-            return Obtained(
-                sha256=fact.sha256,
-                size=fact.size,
-                apptainer=fact.apptainer,
-                proven_by=ProvenBy.COPIED,
-                proven_at=facts.now(),
-                manifest=fact.manifest,
-                known=fact if fact.store else None,
-            )
+            if status_of(path).st_size == temporary.lstat().st_size:
+                replace_by_same(path, temporary)
+
+
+def _copy_proven(pin: Pin, temporary: Path, cache: CacheFolder) -> Obtained | None:
+    """Return a copy of an entry of the cache that is provably what `pin` names; None where there is none."""
+    for path in cache.candidates(pin):
+        if (copied := copy_image(pin, path, temporary, may_link=True)) is not None:
+            return copied
     return None
 
 
-def _copy(path: Path, temporary: Path) -> str:
-    """Copy the entry at `path`; the SHA-256 of what was copied, empty where it cannot be read."""
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(DISK.chunk))
+def copy_image(pin: Pin, path: Path, temporary: Path, *, may_link: bool = False) -> Obtained | None:
+    """Return a copy, named `temporary`, of the SIF at `path` where it is known to be what `pin` names; else None.
+
+    `may_link` says that a hard link will do, which changes the times of the file at `path`.
+    """
+    proven = [fact for fact in facts.about(pin) if not fact.refuted]
+    with contextlib.suppress(OSError, NotAFile):
+        size = status_of(path).st_size
+        if not any(fact.size == size for fact in proven):
+            return None
+        fact = facts.proving(proven, _copy(path, temporary, may_link=may_link))
+        if fact is None:
+            _remove(temporary)
+            return None
+        return Obtained(
+            sha256=fact.sha256,
+            size=fact.size,
+            apptainer=fact.apptainer,
+            proven_by=ProvenBy.COPIED,
+            proven_at=facts.now(),
+            manifest=fact.manifest,
+            known=fact if fact.store else None,
+        )
+    return None
+
+
+def _copy(path: Path, temporary: Path, *, may_link: bool) -> str:
+    """Copy the file at `path`; the SHA-256 of what was copied, empty where it cannot be read."""
     try:
+        if may_link and link(path, temporary):
+            return _hashed_copy(temporary)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o777)  # an image can be executed
         with open(descriptor, "wb", buffering=0) as copy, opened(path) as file:  # noqa: PTH123  a descriptor
-            while count := file.readinto(buffer):  # type: ignore[attr-defined]  # an unbuffered file
-                digest.update(buffer[:count])
-                _write_all(copy.fileno(), buffer[:count])
-    except (NotAFile, FileNotFoundError, PermissionError):
+            if share(file.fileno(), descriptor):
+                return _hashed_copy(temporary)
+            sha256 = _copy_bytes(file, copy.fileno())
+    except (NotAFile, CorruptImage, FileNotFoundError, PermissionError):
         _remove(temporary)
         return ""
     _close_to_others(temporary)
+    return sha256
+
+
+def _copy_bytes(file: BinaryIO, copy: int) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(DISK.chunk))
+    while count := file.readinto(buffer):  # type: ignore[attr-defined]  # an unbuffered file
+        digest.update(buffer[:count])
+        _write_all(copy, buffer[:count])
     return digest.hexdigest()
+
+
+def _hashed_copy(temporary: Path) -> str:
+    """Return the SHA-256 of a copy that shares its bytes with what it was made of, and is read only now."""
+    _close_to_others(temporary)
+    with opened(temporary) as file:
+        return sha256_of(file)
 
 
 def _write_all(descriptor: int, content: memoryview) -> None:

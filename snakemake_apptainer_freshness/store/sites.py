@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 from snakemake_apptainer_freshness.common.files import NotAFile, opened_target, read_descriptor
 from snakemake_apptainer_freshness.common.trusted import Untrusted, list_in, read_in, trusted_folder
 from snakemake_apptainer_freshness.errors import InvalidSettings, LocalIOError, UsageError
-from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.settings import DISK, is_plain_path
 
 T = TypeVar("T")
 
@@ -185,6 +185,8 @@ def _refuse_foreign(path: Path, file: os.stat_result) -> None:
 def _path(item: object, key: str, source: str) -> Path:
     if not isinstance(item, str) or "\0" in item or not Path(item).is_absolute():
         raise _invalid(source, f"{key} has {item!r}, which is no absolute path")
+    if key == "images" and not is_plain_path(item):
+        raise _invalid(source, f"images has {item!r}, whose characters Snakemake cannot put into a command")
     return Path(item)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys
+from snakemake_apptainer_freshness.common.sharing import share
 from snakemake_apptainer_freshness.image.platform import Platform
 from tests.e2e.conftest import Repository
 from tests.support import images
@@ -76,3 +77,31 @@ def test_a_real_image_says_all_that_we_read(home, repository):
     assert image.builder == f"apptainer {home.apptainer('--version').split()[-1]}"
     assert image.squashfs_size is not None
     assert keys(pin)
+
+
+def test_an_image_takes_its_room_once_beside_apptainers_cache(home, repository):
+    pin = repository("once").pin(bare_image("once"))
+    image = home.fetched(pin)
+    [entry] = [path for path in home.cache.candidates(pin) if path.exists()]
+    assert takes_room_once(entry, image)
+    image.unlink()
+    again = home.fetched(pin)
+    assert takes_room_once(entry, again)
+    entry.unlink()
+    assert home.message(again) == "once"
+
+
+def takes_room_once(one, other):
+    """Whether two files are one, or share their bytes, which only file systems with reflinks can."""
+    return one.samefile(other) or can_share(one.parent)
+
+
+def can_share(folder):
+    """Whether the file system of `folder` makes reflinks."""
+    (folder / "source").write_bytes(b"x")
+    try:
+        with (folder / "source").open("rb") as source, (folder / "target").open("wb") as target:
+            return share(source.fileno(), target.fileno())
+    finally:
+        (folder / "source").unlink()
+        (folder / "target").unlink()

@@ -17,7 +17,7 @@ from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.e2e.conftest import Repository
-from tests.support.pins import flip_seven_bytes, lock_entry
+from tests.support.pins import flip_seven_bytes, lock_entry, part
 from tests.support.workflow import Workspace
 
 WORDS = ("verified", "bound", "unbound", "stale", "altered", "corrupt", "absent")
@@ -90,8 +90,8 @@ def every_word(shared_registry, tmp_path_factory):
         "stale": repositories["stale"].pinned(other),
     }.items():
         scene.workspace.run("apptainer", "pull", scene.image(word), url)
-    flip_seven_bytes(scene.image("altered"))
-    scene.image("corrupt").write_bytes(scene.image("corrupt").read_bytes()[:-4096])
+    flip_seven_bytes(part(scene.image("altered")))
+    part(scene.image("corrupt")).write_bytes(scene.image("corrupt").read_bytes()[:-4096])
     return scene
 
 
@@ -201,7 +201,7 @@ def test_a_poisoned_entry_of_apptainers_cache_is_found_and_moved_aside(repositor
     scene.program("pull")
     scene.workspace.run("apptainer", "pull", "other.sif", tool.pinned(tool.push("poison", tag="other")))
     [entry_there] = [scene.cache.root / key for key in keys(scene.pins["tool"]) if (scene.cache.root / key).exists()]
-    shutil.copyfile(workspace.folder / "other.sif", entry_there)
+    shutil.copyfile(workspace.folder / "other.sif", part(entry_there))
     found = [one for one in scene.json("verify", status=1)["image"] if one["path"] == str(entry_there)]
     scene.program("verify", "--repair")
 

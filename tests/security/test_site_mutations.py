@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from unittest import mock
 
 import pytest
 
+from snakemake_apptainer_freshness.actions.prove import prove
+from snakemake_apptainer_freshness.actions.sandboxes import check_sandbox
+from snakemake_apptainer_freshness.apptainer import sandbox
 from snakemake_apptainer_freshness.common import trusted
+from snakemake_apptainer_freshness.store import facts, library, places
+from snakemake_apptainer_freshness.store.library import Catalog
+from snakemake_apptainer_freshness.store.places import PlaceFact
 from tests.security.test_fact_store_attacks import SITE, believes, filled, image, nothing_else_named, shared
-from tests.support import accounts
+from tests.support import accounts, pins, proofs, sifs
 from tests.support.accounts import ALICE, MALLORY
+from tests.support.pins import pin
+from tests.support.proofs import Served, environment
+from tests.unit.actions.test_sandboxes import CONTENT, PIN
 
 __all__ = ["image", "nothing_else_named", "shared"]  # fixtures
 
@@ -45,3 +55,63 @@ def test_a_way_that_anybody_may_lead_elsewhere_counts_where_links_are_followed(s
     follows = trusted._FOLDER & ~os.O_NOFOLLOW
     with mock.patch.object(trusted, "_FOLDER", follows), mock.patch.object(trusted.stat, "S_ISLNK", return_value=False):
         assert answers(link, image) == "verified"
+
+
+@pytest.fixture
+def box(tmp_path):
+    """A sandbox folder that was proven, with a file that changes afterwards; what it is then."""
+    made = proofs.sandbox(CONTENT, tmp_path)
+    content = Served(content=CONTENT)
+    assert prove(PIN, made, registry=content, environment=environment(tmp_path / "home")).state == "verified"
+    [fact] = facts.about(PIN)
+    places.keep(made, PlaceFact.of(fact, survey=sandbox.survey(made).key))
+    assert check_sandbox(PIN, made).state == "verified"
+    (made / "bin" / "tool").write_text("two")
+    return made
+
+
+def test_a_sandbox_that_was_changed_runs_where_its_files_are_not_looked_at(box):
+    assert check_sandbox(PIN, box).state == "altered"
+    survey = sandbox.Survey(key=places.load(box).survey, size=0, newest_ns=0)
+    with mock.patch.object(sandbox, "survey", return_value=survey):
+        assert check_sandbox(PIN, box).state == "verified"
+
+
+def test_a_sandbox_of_other_files_is_proven_where_contents_are_not_hashed(box, tmp_path):
+    pretended = Path(tmp_path / "pretended")
+    pretended.write_text("one")
+    real = sandbox.sha256_of
+
+    def first_content(file):
+        if os.fstat(file.fileno()).st_ino != (box / "bin" / "tool").stat().st_ino:
+            return real(file)
+        with pretended.open("rb", buffering=0) as other:
+            return real(other)
+
+    assert (
+        prove(PIN, box, registry=Served(content=CONTENT), environment=environment(tmp_path / "home")).state == "stale"
+    )
+    with mock.patch.object(sandbox, "sha256_of", first_content):
+        proof = prove(PIN, box, registry=Served(content=CONTENT), environment=environment(tmp_path / "home"))
+    assert proof.state == "verified"
+
+
+def test_a_name_with_a_command_in_it_is_used_where_characters_are_not_looked_at(tmp_path):
+    root = tmp_path / "library"
+    root.mkdir()
+    (root / "$(touch x).sif").write_bytes(sifs.pulled(f"{pins.REPOSITORY}@{pins.DIGEST}"))
+    assert library.search(pin(), [Catalog.of(root)]) == []
+    with mock.patch.object(library, "is_plain_path", return_value=True):
+        [item] = library.search(pin(), [Catalog.of(root)])
+    assert item.path.name == "$(touch x).sif"
+
+
+def test_an_image_out_of_the_library_is_used_where_links_are_not_looked_at(tmp_path):
+    root, outside = tmp_path / "library", tmp_path / "outside.sif"
+    root.mkdir()
+    outside.write_bytes(sifs.pulled(f"{pins.REPOSITORY}@{pins.DIGEST}"))
+    (root / "link.sif").symlink_to(outside)
+    assert library.search(pin(), [Catalog.of(root)]) == []
+    with mock.patch.object(Path, "is_relative_to", return_value=True):
+        [item] = library.search(pin(), [Catalog.of(root)])
+    assert item.path == outside

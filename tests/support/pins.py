@@ -165,6 +165,17 @@ def plant_record(image: Path, wanted: Pin, **changes: Any) -> Path:
     return path
 
 
+def part(path: Path) -> Path:
+    """Let an image be a file of its own, which may be one with its entry in Apptainer's cache: as other programs do.
+
+    What is done to it then is done to it alone.
+    """
+    copy = path.with_name(f"{path.name}.copy")
+    shutil.copy2(path, copy)
+    copy.replace(path)
+    return path
+
+
 def flip_seven_bytes(path: Path) -> None:
     """Change seven bytes in the file system of an image, and nothing else: neither its size nor its times."""
     before = path.stat()

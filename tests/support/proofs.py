@@ -144,8 +144,19 @@ def built_as(user: int, image: Image, place: Path) -> Path:
         return Path(shutil.copy(_build(image, Path(reachable), identity), place))
 
 
-def _build(image: Image, place: Path, identity: dict[str, Any]) -> Path:
-    layout, result = place / "layout", place / "built.sif"
+def sandbox(image: Image, place: Path) -> Path:
+    """The sandbox folder that the real Apptainer makes of `image`, in the folder `place`."""
+    result = place / "box"
+    layout = _layout(image, place)
+    _run(
+        programs.find("apptainer"), "build", "--disable-cache", "--sandbox", result, f"oci:{layout}",
+        env=environment(place / "home"), cwd=place,
+    )  # fmt: skip
+    return result
+
+
+def _layout(image: Image, place: Path) -> Path:
+    layout = place / "layout"
     blobs = layout / "blobs/sha256"
     blobs.mkdir(parents=True)
     for content in (image.manifest, *image.blobs):
@@ -153,6 +164,11 @@ def _build(image: Image, place: Path, identity: dict[str, Any]) -> Path:
     entry = {"mediaType": image.media_type, "digest": image.digest, "size": len(image.manifest)}
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return layout
+
+
+def _build(image: Image, place: Path, identity: dict[str, Any]) -> Path:
+    layout, result = _layout(image, place), place / "built.sif"
     _run(
         programs.find("apptainer"), "pull", "--disable-cache", result, f"oci:{layout}",
         env=environment(place / "home"), cwd=place, **identity,

@@ -1,0 +1,250 @@
+"""Image libraries: folders of SIFs and sandbox folders, under any name, that are only read and that nobody need trust.
+
+What a library has for a digest is found by a catalog of it, which lies in the user's state folder:
+
+* Files and sandboxes by their names and sizes, from listing the folders. A folder that has not changed since is not
+  listed again. Symbolic links to images within the library are followed; names that begin with a dot are left out.
+* What each says of itself: the digest or the tag that its label says it was pulled by. That takes a look into each
+  file, so names that are like the image's come first, and one search looks into :data:`~.settings.LIBRARY` ``heads`` at
+  most; the next goes on.
+
+Snakemake puts the path of an image into a shell command without quotes. So an image whose path has characters in which
+a shell could read something (:func:`.settings.is_plain_path`) is not there for us.
+
+A catalog decides nothing but where is looked: it may be old, incomplete or wrong. Where an image was found and proven
+is remembered by its digest, so that the process of a job need not search.
+"""
+
+import contextlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from snakemake_apptainer_freshness.apptainer import sandbox, sif
+from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError
+from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import Reference, parse
+from snakemake_apptainer_freshness.image.scheme import Scheme
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.settings import DISK, LIBRARY, is_plain_path
+from snakemake_apptainer_freshness.store import facts, sites, state
+
+VERSION: Final = 1
+_CATALOGS: Final = "catalogs"
+_FOUND: Final = "library"
+_NANOSECONDS: Final = 1_000_000_000
+
+
+def folders(more: Iterable[Path] = ()) -> tuple[Path, ...]:
+    """Return the libraries of this machine and the environment, and `more` that a workflow names; each once."""
+    return tuple(dict.fromkeys([*sites.site().libraries, *more]))
+
+
+@dataclass(slots=True, kw_only=True)
+class LibraryItem:
+    """One image of a library: its real `path`, its `size` in bytes (of a sandbox folder none is known: -1).
+
+    `said` is the reference, without its scheme, by which it says that it was pulled; None while it was not looked at.
+    """
+
+    path: Path
+    size: int
+    said: str | None = None
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether it is a sandbox folder."""
+        return self.size < 0
+
+    def look(self) -> None:
+        """Read what the image says of itself."""
+        self.said = ""
+        with contextlib.suppress(CorruptImage, OSError):
+            if self.is_sandbox:
+                self.said = sandbox.pulled_reference(sandbox.labels(self.path))
+                return
+            found = sif.read(self.path)
+            digest = found.base_digest
+            self.said = f"{_without_tag(found.pulled_reference)}@{digest}" if digest else found.pulled_reference
+
+
+def _without_tag(reference: str) -> str:
+    head, slash, last = reference.rpartition("/")
+    return head + slash + last.partition("@")[0].partition(":")[0]
+
+
+@dataclass(slots=True, kw_only=True)
+class Catalog:
+    """What lies in the library `root`."""
+
+    root: Path
+    _folders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _seen: int = 0
+    _changed: bool = False
+
+    @classmethod
+    def of(cls, root: Path) -> "Catalog":
+        """Return the catalog of `root`, brought up to date and kept, as far as it can be."""
+        catalog = cls(root=Path(os.path.realpath(root)))
+        known = catalog._load()
+        catalog._walk(catalog.root, 0, known)
+        if catalog._changed or known.keys() != catalog._folders.keys():
+            catalog.keep()
+        return catalog
+
+    def items(self) -> Iterator[LibraryItem]:
+        """Yield each image, in the order of paths."""
+        for folder, table in sorted(self._folders.items()):
+            for name, (link, size, said) in sorted(table["images"].items()):
+                path = link or f"{folder}/{name}"
+                if is_plain_path(path):
+                    yield LibraryItem(path=Path(path), size=size, said=said)
+
+    def learn(self, items: Iterable[LibraryItem]) -> None:
+        """Note what `items` say of themselves, and keep it."""
+        said = {str(item.path): item.said for item in items}
+        for folder, table in self._folders.items():
+            for name, row in table["images"].items():
+                row[2] = said.get(row[0] or f"{folder}/{name}", row[2])
+        self.keep()
+
+    def keep(self) -> None:
+        """Write the catalog, where that can be done."""
+        with contextlib.suppress(OSError):
+            content = json.dumps({"version": VERSION, "root": str(self.root), "folders": self._folders})
+            state.write(self._path(), content.encode())
+
+    def _path(self) -> Path:
+        return state.folder() / _CATALOGS / f"{state.key_of(self.root)}.json"
+
+    def _load(self) -> dict[str, dict[str, Any]]:
+        with contextlib.suppress(ValueError, RecursionError):
+            table = json.loads(state.read(self._path(), DISK.index_size) or b"{}")
+            if isinstance(table, dict) and (table.get("version"), table.get("root")) == (VERSION, str(self.root)):
+                found = table.get("folders")
+                return found if isinstance(found, dict) else {}
+        return {}
+
+    def _walk(self, folder: Path, depth: int, known: dict[str, dict[str, Any]]) -> None:
+        """List `folder` and what lies below it, unless it is as it is `known`."""
+        try:
+            changed = folder.stat().st_mtime_ns
+            before = known.get(str(folder))
+            if before is None or before["changed"] != changed:
+                # A folder that changed a moment ago may change again and keep its time: it is listed again then.
+                settled = changed < time.time_ns() - int(LIBRARY.settle * _NANOSECONDS)
+                before = self._listed(folder, before, changed if settled else -1)
+                self._changed = True
+        except (OSError, KeyError, TypeError):
+            return
+        self._folders[str(folder)] = before
+        self._seen += len(before["images"]) + len(before["folders"])
+        for name in before["folders"]:
+            if depth < LIBRARY.depth and self._seen < LIBRARY.entries:
+                self._walk(folder / name, depth + 1, known)
+
+    def _listed(self, folder: Path, before: dict[str, Any] | None, changed: int) -> dict[str, Any]:
+        images: dict[str, list[Any]] = {}
+        inner: list[str] = []
+        old = before["images"] if before else {}
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if self._seen + len(images) + len(inner) >= LIBRARY.entries:
+                    break
+                if not entry.name.startswith("."):
+                    self._list(entry, images, inner, old)
+        return {"changed": changed, "images": images, "folders": inner}
+
+    def _list(
+        self, entry: "os.DirEntry[str]", images: dict[str, list[Any]], inner: list[str], old: dict[str, Any]
+    ) -> None:
+        """Note what `entry` is: an image, a folder to look into, or nothing of interest."""
+        try:
+            status = entry.stat()
+        except OSError:
+            return
+        path = os.path.realpath(entry.path) if entry.is_symlink() else ""
+        if path and not Path(path).is_relative_to(self.root):
+            return
+        is_folder = stat.S_ISDIR(status.st_mode)
+        size = -1 if is_folder else status.st_size
+        if is_folder and not sandbox.is_sandbox(Path(entry.path)):
+            if not path:
+                inner.append(entry.name)
+        elif is_folder or (stat.S_ISREG(status.st_mode) and size > LIBRARY.smallest):
+            row = old.get(entry.name)
+            images[entry.name] = row if row and row[:2] == [path, size] else [path, size, None]
+
+
+def search(pin: Pin, catalogs: Iterable[Catalog]) -> list[LibraryItem]:
+    """Return the images of `catalogs` that may be what `pin` names, the likeliest first.
+
+    First those of the size of a SIF that is known to be it, then those that say that they were pulled by its digest,
+    then those that say so of its tag.
+    """
+    proven = {fact.size for fact in facts.about(pin) if not fact.refuted}
+    first: list[LibraryItem] = []
+    bound: list[LibraryItem] = []
+    named: list[LibraryItem] = []
+    for catalog in catalogs:
+        items = list(catalog.items())
+        looked = _look_into(pin, items)
+        if looked:
+            catalog.learn(looked)
+        for item in items:
+            says = _says(item, pin)
+            if item.size in proven or (item.is_sandbox and proven and says):
+                first.append(item)
+            elif says is not None:
+                (bound if says else named).append(item)
+    return first + bound + named
+
+
+def _look_into(pin: Pin, items: list[LibraryItem]) -> list[LibraryItem]:
+    """Have images looked at that were not yet, those first whose names are like the image's; gives these."""
+    name = pin.reference.name.rpartition("/")[2].lower()
+    unknown = [item for item in items if item.said is None]
+    unknown.sort(key=lambda item: name not in item.path.name.lower())
+    looked = unknown[: LIBRARY.heads]
+    for item in looked:
+        item.look()
+    return looked
+
+
+def _says(item: LibraryItem, pin: Pin) -> bool | None:
+    """Return True where `item` says that it was pulled by the digest of `pin`, False: by its tag; else None."""
+    if not item.said or pin.pinned.scheme is not Scheme.DOCKER:
+        return None
+    try:
+        reference: Reference = parse(f"docker://{item.said}")
+    except FreshnessError:
+        return None
+    if reference.digest is not None:
+        return True if pin.names(reference.digest) else None
+    return False if reference == pin.reference else None
+
+
+def remember(pin: Pin, path: Path) -> None:
+    """Note that the image at `path` was proven to be what `pin` names, as far as that can be written."""
+    with contextlib.suppress(OSError):
+        state.write(_note_of(pin.digest, pin), json.dumps({"version": VERSION, "path": str(path)}).encode())
+
+
+def remembered(pin: Pin, libraries: Iterable[Path]) -> Path | None:
+    """Return where in `libraries` the image of `pin` was found before, whatever lies there now."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        table = json.loads(state.read(_note_of(pin.digest, pin), DISK.record_size) or b"{}")
+        path = Path(table["path"]) if table.get("version") == VERSION and is_plain_path(table["path"]) else None
+        if path is not None and any(path.is_relative_to(os.path.realpath(root)) for root in libraries):
+            return path
+    return None
+
+
+def _note_of(digest: Digest, pin: Pin) -> Path:
+    platform = str(pin.platform).replace("/", "-")
+    return state.folder() / _FOUND / digest.hex[:2] / f"{digest.algorithm}-{digest.hex}.{platform}.json"
