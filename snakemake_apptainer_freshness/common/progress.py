@@ -188,7 +188,8 @@ class _BottomLine:
             return
         if now.lines < _FEWEST_ROWS:
             return
-        take = "" if now == self._size else f"\n\x1b[A\x1b7\x1b[1;{now.lines - 1}r\x1b8"
+        # a line down and up again makes room: by IND, since a line feed would lose the column of a half printed line
+        take = "" if now == self._size else f"\x1bD\x1b[A\x1b7\x1b[1;{now.lines - 1}r\x1b8"
         self._size = now
         shown = text if len(text) < now.columns else text[: max(0, now.columns - 2)] + "…"
         self._write(f"{take}\x1b7\x1b[{now.lines};1H\x1b[2K{shown}\x1b8")

@@ -59,9 +59,10 @@ def _for_job(workflow: Any, asked: config.CommandLineFlag) -> Session | None:
         images = Images(workflow, options, main=False, hashes=luggage.hashes)
         if luggage.run:
             from snakemake_apptainer_freshness.engine import notes
+            from snakemake_apptainer_freshness.engine.far_notes import far_notes
 
-            folder = notes.folder_for(workflow, luggage.run)
-            images.watcher = notes.NoteWriter(workflow, folder, images.guarded).found
+            folder, far = notes.folder_for(workflow, luggage.run), far_notes(workflow, luggage.run)
+            images.watcher = notes.NoteWriter(workflow, folder, images.guarded, far).found
         return Session(workflow, JobPins(luggage.pins), images)
     if config.options(workflow, asked).mode is Mode.OFF:
         return None

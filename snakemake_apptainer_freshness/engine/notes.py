@@ -1,8 +1,9 @@
 """Notes: what the process of a job leaves for the record that the main process writes.
 
 One small file a job in ``<run>.jobs`` beside the record: on which host it began, when, and what it found at its image's
-path. The main process makes that folder and takes the notes as jobs end; where the two share no file system there is no
-such folder, and a job leaves nothing. A note that cannot be written or read is no reason for a job to fail.
+path. The main process makes that folder and takes the notes as jobs end. Where the two share no file system there is no
+such folder, and the note goes through their storage (:mod:`.far_notes`). A note that cannot be written or read is no
+reason for a job to fail.
 """
 
 import contextlib
@@ -11,12 +12,15 @@ import json
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small, unique
 from snakemake_apptainer_freshness.common.times import TIME, now
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.settings import RECORDS
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.engine.far_notes import FarNotes
 
 _LONGEST_HOST: Final = 253
 
@@ -52,27 +56,41 @@ def single(jobs: Iterable[Any]) -> Iterator[Any]:
 class NoteWriter:
     """Has the jobs of this process leave their notes in `folder`."""
 
-    def __init__(self, workflow: Any, folder: Path, guarded: Container[str]) -> None:
-        """Begin; `guarded` are the urls of which :meth:`found` will be told, as far as they are known by then."""
+    def __init__(self, workflow: Any, folder: Path, guarded: Container[str], far: "FarNotes | None" = None) -> None:
+        """Begin; `guarded` are the urls of which :meth:`found` will be told, as far as they are known by then.
+
+        `far` takes the notes where there is no such `folder`.
+        """
         self._folder = folder
+        self._far = None if folder.is_dir() else far
         self._guarded = guarded
-        self._waiting: dict[str, list[tuple[Path, str]]] = {}
-        if folder.is_dir():
+        self._waiting: dict[str, list[tuple[str, str]]] = {}
+        if self._far is not None or folder.is_dir():
             on_running(workflow.dag, self._started)
 
     def found(self, url: str, fact: DiskFact) -> None:
         """Note that the image of `url` is about to be run; `fact` is what its file is."""
-        for place, began in self._waiting.pop(url, ()):
-            _leave(place, began, fact.state)
+        for name, began in self._waiting.pop(url, ()):
+            self._leave(name, began, fact.state)
 
     def _started(self, jobs: Iterable[Any]) -> None:
         began = now()
         for job in single(jobs):
-            place, url = self._folder / _name(job, job.attempt), job.container_img_url
+            name, url = _name(job, job.attempt), job.container_img_url
             if url in self._guarded:
-                self._waiting.setdefault(url, []).append((place, began))
+                self._waiting.setdefault(url, []).append((name, began))
             else:
-                _leave(place, began, "")
+                self._leave(name, began, "")
+
+    def _leave(self, name: str, began: str, disk: str) -> None:
+        content = json.dumps({"host": HOST, "began": began, "disk": disk}).encode()
+        if self._far is not None:
+            self._far.leave(name, content)
+            return
+        temporary = self._folder / f".{unique()}"
+        with contextlib.suppress(OSError):
+            temporary.write_bytes(content)
+            temporary.replace(self._folder / name)
 
 
 def on_running(dag: Any, tell: Callable[[Iterable[Any]], None]) -> None:
@@ -86,12 +104,17 @@ def on_running(dag: Any, tell: Callable[[Iterable[Any]], None]) -> None:
     dag.register_running = register_and_tell
 
 
-def take(folder: Path, job: Any, attempt: int) -> Note:
-    """Return what the process of an `attempt` of `job` left in `folder`, and remove it.
+def take(folder: Path, job: Any, attempt: int, far: "FarNotes | None" = None) -> Note:
+    """Return what the process of an `attempt` of `job` left in `folder`, or with `far`, and remove it.
 
     An empty note where it left none.
     """
-    place = folder / _name(job, attempt)
+    name = _name(job, attempt)
+    if far is not None:
+        with contextlib.suppress(ValueError, RecursionError):
+            return _parse(far.take(name) or b"")
+        return Note()
+    place = folder / name
     try:
         note = _parse(read_small(place, RECORDS.note))
     except FileNotFoundError:
@@ -113,14 +136,6 @@ def _parse(content: bytes) -> Note:
     if TIME.fullmatch(began) is None or (disk and disk not in set(DiskState)):
         raise ValueError("no time, or no state")
     return Note(host=host, began=began, disk=disk)
-
-
-def _leave(place: Path, began: str, disk: str) -> None:
-    content = json.dumps({"host": HOST, "began": began, "disk": disk}).encode()
-    temporary = place.with_name(f".{unique()}")
-    with contextlib.suppress(OSError):
-        temporary.write_bytes(content)
-        temporary.replace(place)
 
 
 def _name(job: Any, attempt: int) -> str:

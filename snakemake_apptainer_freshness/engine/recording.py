@@ -25,6 +25,7 @@ from typing import Any, Final
 from snakemake_apptainer_freshness.common.files import HOST
 from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.engine import notes
+from snakemake_apptainer_freshness.engine.far_notes import far_notes
 from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
 from snakemake_apptainer_freshness.engine.origin import lock_used, run_of
 from snakemake_apptainer_freshness.engine.seams import (
@@ -79,6 +80,7 @@ class Recorder:
         with errors_told():
             self.run = new_id(self._folder)
         self._notes = notes.folder_for(workflow, self.run)
+        self._far = far_notes(workflow, self.run)
         self._started_at = now()
         self._journal: Journal | None = None
         self._pins: Mapping[str, Pinned] = {}
@@ -235,7 +237,7 @@ class Recorder:
         if record.image:
             self._waiting.get(record.image, {}).pop((record.id, record.attempt), None)
         if not record.host or (record.image and not record.disk):  # else nothing is left to be said
-            note = notes.take(self._notes, job, record.attempt)
+            note = notes.take(self._notes, job, record.attempt, None if record.host else self._far)
         ran = note.began if record.started < note.began <= ended else ""
         host, disk = note.host or record.host, note.disk or record.disk
         done = replace(record, ended=ended, host=host, disk=disk, outputs=outputs, result=result)

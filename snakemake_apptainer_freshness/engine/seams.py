@@ -257,6 +257,13 @@ SHARED: Final = Seam(
     "Snakemake 9.0, their names",
     without=_STOPS,
 )
+DEFAULT_STORAGE: Final = Seam(
+    name="StorageRegistry.default_storage_provider",
+    use=SeamUse.READ,
+    why="where jobs share no file system with the main process, their word for the record travels through it, as the "
+    "sources of the workflow do",
+    without="the record does not say where such a job ran, nor what its process found of its image",
+)
 PARSE: Final = Seam(
     name="snakemake.cli.parse_args",
     use=SeamUse.CALLED,

@@ -179,7 +179,7 @@ class OutputRecord:
 class JobRecord:
     """One attempt of one job. `image` is the `pinned` of an :class:`ImageRecord`, empty without a container.
 
-    `host` is where the job's own process ran; empty where it left no word, as on machines that share no file system.
+    `host` is where the job's own process ran; empty where it left no word, as where no storage is shared.
     `started` is when it began there, as far as that is known, else when it was handed to its executor.
     """
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_apptainer_freshness.common.files import HOST
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
+from snakemake_apptainer_freshness.record.journal import read_all
 from tests.support.pins import lock_entry
 from tests.support.workflow import READS_MESSAGE
 
@@ -81,6 +83,9 @@ def test_a_job_that_shares_nothing_fetches_by_the_digest_and_proves_for_itself(r
     assert (far.storage / "message.txt").read_text() == "original\n"
     assert workspace.metadata(str(far.storage / "message.txt"))["container_img_url"] == tool.pinned(digest)
     assert tool.our_questions() == ["GET"]
+    [job] = read_all(workspace.folder)[-1].jobs
+    assert (job.host, job.disk) == (HOST, "verified")
+    assert [path.name for path in far.storage.iterdir()] == ["message.txt"]  # the note was read, and removed
     assert list((workspace.folder / ".snakemake" / "singularity").glob("*.simg")) == []
 
 

@@ -24,6 +24,7 @@ PLACES: Final = {
     "JobScheduler": ("snakemake.scheduler", "snakemake.scheduling.job_scheduler"),
     "ConfigSettings": ("snakemake.settings.types",),
     "StorageSettings": ("snakemake.settings.types",),
+    "StorageRegistry": ("snakemake.storage",),
 }
 """Where a class is: of several modules, which differ by version, the first that has it."""
 

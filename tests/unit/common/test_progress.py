@@ -10,6 +10,7 @@ import termios
 import threading
 import time
 
+import pyte
 import pytest
 
 from snakemake_apptainer_freshness.common import progress
@@ -87,10 +88,25 @@ def test_what_is_printed_meanwhile_scrolls_above_and_is_not_touched():
             time.sleep(0.01)
     rest = DRAWN.sub("", terminal.everything())
 
-    for sequence in ("\r\n\x1b[A" + TAKE, GIVE_BACK):
+    for sequence in ("\x1bD\x1b[A" + TAKE, GIVE_BACK):
         assert rest.count(sequence) == 1
         rest = rest.replace(sequence, "")
     assert rest.split() == "".join(f"a line of somebody else {number} " for number in range(20)).split()
+
+
+def test_a_line_that_is_half_printed_when_the_last_line_is_taken_stays_whole():
+    terminal = Terminal(80)
+    bars = ProgressBars(stream=terminal.stream)
+    terminal.stream.write("half a line")
+    terminal.stream.flush()
+    with bars:
+        bars.begin("waiting")
+        until(lambda: bars._line._size is not None)
+        terminal.stream.write(" and its other half\n")
+        terminal.stream.flush()
+    screen = pyte.Screen(80, 24)
+    pyte.Stream(screen).feed(terminal.everything())
+    assert [line.rstrip() for line in screen.display if line.strip()] == ["half a line and its other half"]
 
 
 def test_no_line_is_wider_than_the_terminal():
