@@ -326,6 +326,8 @@ class Limits(NamedTuple):
     """Of waiting, over all requests of a run; what is missing then is `unreachable`."""
     concurrency: int = 32
     """Requests under way at once, over all hosts."""
+    resume_from: int = 4 * 1024 * 1024
+    """A download of fewer bytes that breaks off begins anew."""
     download_timeout: float = 1800.0
     """For a file that has to be read whole to be hashed (https:// images); Apptainer's own limit."""
     helper_timeout: float = 10.0

@@ -50,10 +50,20 @@ class LazyRegistries:
         self._environment = environment
         self._lock = threading.Lock()
         self._resolver: Resolver | None = None
+        self._documents: dict[Digest, bytes] = {}
+        self._asking: dict[Digest, threading.Lock] = {}
 
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """As :class:`BlobSource` has it."""
-        return self._ask().manifest(reference, digest)
+        """As :class:`BlobSource` has it; what hashes to its digest is asked for once."""
+        with self._lock:
+            asking = self._asking.setdefault(digest, threading.Lock())
+        with asking:
+            if digest in self._documents:
+                return self._documents[digest]
+            body = self._ask().manifest(reference, digest)
+            if digest.matches(body):
+                self._documents[digest] = body
+            return body
 
     def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
         """As :class:`BlobSource` has it."""

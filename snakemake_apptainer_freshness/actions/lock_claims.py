@@ -64,13 +64,15 @@ def _proven(
     if not digest.matches(body):
         raise DamagedAnswer(f"something else is served as {digest.short} of {pinned.name}")
     document = manifest.parse(body, None)
-    if not isinstance(document, Index):
-        return digest
-    chosen = manifest.choose(document, platform)
-    found = {**manifest.platforms(document), **({platform: chosen.digest} if chosen is not None else {})}
+    if isinstance(document, Index):
+        chosen = manifest.choose(document, platform)
+        same = chosen.digest if chosen is not None else None
+        found = {**manifest.platforms(document), **({platform: same} if same is not None else {})}
+    else:
+        same, found = digest, {platform: digest}  # a single image, whatever it is for, names itself
     with contextlib.suppress(OSError):
         facts.keep_index(digest, found)
-    return chosen.digest if chosen is not None else None
+    return same
 
 
 def claimed_and_proven(

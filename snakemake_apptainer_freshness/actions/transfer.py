@@ -3,8 +3,8 @@
 Apptainer does not say it unless it talks to a terminal itself. But it puts each layer into its cache, or, where it
 pulls past that, into its temporary folder, under the name of its digest, with digits behind it while it is not whole.
 How large the layers are stands in the manifest, which Apptainer keeps only once it has all of them: it is asked for
-once more, but for Docker Hub, which counts that. What has no layers is measured by the image file that grows. All of
-this is only shown; nothing depends on it.
+unless we have it, but for Docker Hub, which counts that. What has no layers is measured by the image file that grows.
+All of this is only shown; nothing depends on it.
 """
 
 import contextlib
@@ -13,9 +13,9 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final
 
+from snakemake_apptainer_freshness.actions.lock_claims import ManifestSource
 from snakemake_apptainer_freshness.apptainer.cache import BLOB, CacheFolder
 from snakemake_apptainer_freshness.apptainer.program import SCRATCH
 from snakemake_apptainer_freshness.common.environment import temporary_folder
@@ -26,9 +26,6 @@ from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_name
 
-if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.registry.resolver import Resolver
-
 _COUNTS_QUESTIONS: Final = "docker.io"
 _BLOBS: Final = "blobs/sha256"
 _DIGITS: Final = 64  # of SHA-256 in hex
@@ -37,31 +34,19 @@ Sizes = Mapping[Digest, int]
 
 
 class Transfer:
-    """Measures the download of images into the folder `prefix`, by way of Apptainer's `cache`, in a ``with`` block.
+    """Measures the download of images into the folder `prefix`, by way of Apptainer's `cache`, from any thread.
 
-    `ask` gives the sizes of an image's layers; by default the registry is asked, in a thread of its own.
+    `ask` gives the sizes of an image's layers (:func:`sizes_of`), in a thread of its own.
     """
 
-    def __init__(self, prefix: Path, cache: CacheFolder | None, *, ask: Callable[[Pin], Sizes] | None = None) -> None:
+    def __init__(self, prefix: Path, cache: CacheFolder | None, *, ask: Callable[[Pin], Sizes]) -> None:
         self._prefix = prefix
         self._cache = cache
-        self._ask = ask or self._ask_registry
-        self._registry: Resolver | None = None
-        self._lock = threading.Lock()
+        self._ask = ask
         self._pins: dict[str, Pin] = {}
         self._sizes: dict[str, Sizes] = {}
         self._there: dict[str, int] = {}
         """The most that was seen of each layer: Apptainer removes what it unpacked."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            if self._registry is not None:
-                self._registry.close()
 
     def begin(self, pin: Pin) -> None:
         """Measure the image of `pin` as well from now on."""
@@ -101,16 +86,13 @@ class Transfer:
         with contextlib.suppress(FreshnessError, ValueError, TypeError, LookupError, RecursionError):
             self._sizes[pin.url] = self._ask(pin)
 
-    def _ask_registry(self, pin: Pin) -> Sizes:
-        if pin.pinned.scheme is not Scheme.DOCKER or pin.pinned.host == _COUNTS_QUESTIONS:
-            return {}
-        from snakemake_apptainer_freshness.registry.resolver import Resolver
 
-        with self._lock:
-            if self._registry is None:
-                self._registry = Resolver()
-        manifest = json.loads(self._registry.manifest(pin.pinned, pin.manifest or pin.digest))
-        return {Digest.parse(layer["digest"]): int(layer["size"]) for layer in manifest["layers"]}
+def sizes_of(documents: ManifestSource, pin: Pin) -> Sizes:
+    """Return the sizes of the layers of `pin`, whose manifest `documents` has; none where asking for it counts."""
+    if pin.pinned.scheme is not Scheme.DOCKER or pin.pinned.host == _COUNTS_QUESTIONS:
+        return {}
+    manifest = json.loads(documents.manifest(pin.pinned, pin.manifest or pin.digest))
+    return {Digest.parse(layer["digest"]): int(layer["size"]) for layer in manifest["layers"]}
 
 
 def _growing(prefix: Path, pin: Pin) -> Iterable[int]:

@@ -1,5 +1,7 @@
 """``apptainer-freshness pull``: the images of the lock, fetched as a run would fetch them."""
 
+import contextlib
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +61,9 @@ def command(
     Exit status: 0 where all are there, else that of the worst error: 1 what came is not what the lock names, 2
     wrong use or bad input, 3 a registry or file could not be reached.
     """
+    from snakemake_apptainer_freshness.actions.attest import LazyRegistries
     from snakemake_apptainer_freshness.actions.fetch import fetch
-    from snakemake_apptainer_freshness.actions.transfer import Transfer
+    from snakemake_apptainer_freshness.actions.transfer import Transfer, sizes_of
     from snakemake_apptainer_freshness.actions.verify import is_fetchable
     from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
     from snakemake_apptainer_freshness.common.progress import ProgressBars
@@ -82,11 +85,12 @@ def command(
             pins.append(wanted)
         else:
             output.note(f"{entry.reference.text}: left to the run, which takes it from this machine")
-    with Transfer(folder, CacheFolder.of()) as transfer, ProgressBars() as bars:
+    with contextlib.closing(LazyRegistries()) as registries, ProgressBars() as bars:
+        transfer = Transfer(folder, CacheFolder.of(), ask=functools.partial(sizes_of, registries))
         lines = _Lines(silent=as_json or bars_are_drawn())
         if pins:
             bars.begin(f"fetching {output.counted(len(pins), 'image')}", measure=transfer.measure)
-        results = fetch(pins, folder, jobs=jobs, report=Steps(bars, lines.done, transfer), copy=copy)
+        results = fetch(pins, folder, jobs=jobs, report=Steps(bars, lines.done, transfer), copy=copy, source=registries)
     errors += [(result.pin.reference.text, result.error) for result in results if result.error is not None]
     if as_json:
         output.document(

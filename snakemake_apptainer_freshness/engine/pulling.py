@@ -12,7 +12,7 @@ from pathlib import Path
 from snakemake_apptainer_freshness.actions import library
 from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, attest_all
 from snakemake_apptainer_freshness.actions.fetch import Action, Progress, Result, Stage, default_jobs, fetch
-from snakemake_apptainer_freshness.actions.transfer import Transfer
+from snakemake_apptainer_freshness.actions.transfer import Transfer, sizes_of
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.common.text import counted, duration, size
@@ -33,9 +33,11 @@ def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> list[Result]:
         where one cannot be had; the others are there.
     """
     started = time.monotonic()
-    with Transfer(prefix, CacheFolder.of()) as transfer, ProgressBars(enabled=bars, say=say) as drawn:
+    with contextlib.closing(LazyRegistries()) as registries, ProgressBars(enabled=bars, say=say) as drawn:
+        transfer = Transfer(prefix, CacheFolder.of(), ask=functools.partial(sizes_of, registries))
         drawn.begin(f"fetching {counted(len(pins), 'image')}", measure=transfer.measure)
-        results = fetch(pins, prefix, report=functools.partial(_report, bars=drawn, transfer=transfer), libraries=None)
+        report = functools.partial(_report, bars=drawn, transfer=transfer)
+        results = fetch(pins, prefix, report=report, source=registries, libraries=None)
     _tell_cost(results, time.monotonic() - started)
     failed = [(result.pin, result.error) for result in results if result.error is not None]
     if failed:

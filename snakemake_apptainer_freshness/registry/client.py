@@ -15,7 +15,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final
 
 from snakemake_apptainer_freshness.errors import (
     ConnectionFailed,
@@ -37,10 +37,12 @@ from snakemake_apptainer_freshness.registry.transport import (
     FORBIDDEN,
     NOT_FOUND,
     OK,
+    PARTIAL,
     REDIRECTS,
     UNAUTHORIZED,
     HttpRequest,
     HttpResponse,
+    Sink,
     Transport,
 )
 from snakemake_apptainer_freshness.registry.urls import Origin, Url
@@ -48,6 +50,7 @@ from snakemake_apptainer_freshness.settings import Limits
 
 TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _TAGS: Final = 1000
+_NO_SUCH_PART: Final = 416
 _NEXT: Final = re.compile(r'<(?:https?://[^/>]*)?(/v2/[A-Za-z0-9%&=?._~+/:-]*)>\s*;\s*rel="?next"?')
 """The address of the next page (distribution specification, listing tags); its host is left aside: it is this one."""
 
@@ -71,14 +74,20 @@ class TagList:
     is_whole: bool
 
 
-class Sink(Protocol):
-    """Takes a blob in pieces."""
+class _Resumable:
+    """A `sink`, and how many bytes of a blob it has: a download that breaks off goes on there."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.taken = 0
 
     def restart(self) -> None:
-        """Begin anew: what comes next is the blob's first piece, perhaps once more."""
+        self._sink.restart()
+        self.taken = 0
 
     def __call__(self, piece: bytes) -> None:
-        """Take the next piece."""
+        self._sink(piece)
+        self.taken += len(piece)
 
 
 class Client:
@@ -140,6 +149,8 @@ class Client:
     def blob(self, place: Repository, digest: Digest, sink: Sink) -> None:
         """Give `sink` the bytes of a blob, piece by piece. They are not checked: whoever takes them hashes them.
 
+        What breaks off behind some megabytes goes on where it broke off, if the registry can do that.
+
         Raises
         ------
         NotFound
@@ -149,8 +160,9 @@ class Client:
         """
         path = f"/v2/{place.repository}/blobs/{digest}"
         limit = self.limits.error_size
-        answer = self._with_scheme(place, lambda origin: self._authorized(place, origin, "GET", path, limit, sink=sink))
-        if answer.status != OK:
+        taker = _Resumable(sink)
+        answer = self._with_scheme(place, lambda at: self._authorized(place, at, "GET", path, limit, sink=taker))
+        if answer.status not in (OK, PARTIAL):
             raise self._failure(place, str(digest), answer)
 
     def tags(self, place: Repository) -> TagList:
@@ -247,7 +259,7 @@ class Client:
         path: str,
         limit: int,
         *,
-        sink: Sink | None = None,
+        sink: _Resumable | None = None,
     ) -> HttpResponse:
         said = self._authorizations.current(place, origin)
         answer = self._follow(origin, method, path, said, limit, sink=sink)
@@ -268,7 +280,7 @@ class Client:
         authorization: str,
         limit: int,
         *,
-        sink: Sink | None = None,
+        sink: _Resumable | None = None,
     ) -> HttpResponse:
         ask = HttpRequest(
             method=method,
@@ -291,7 +303,11 @@ class Client:
             ask = self._redirected(ask, urls.join(ask.url, location), origin)
         raise PolicyRefused(f"{origin} redirects more than {self.limits.redirects} times")
 
-    def _send(self, ask: HttpRequest, sink: Sink | None) -> HttpResponse:
+    def _send(self, ask: HttpRequest, sink: _Resumable | None) -> HttpResponse:
+        if sink is not None and sink.taken >= self.limits.resume_from:
+            answer = self._transport.send(replace(ask, offset=sink.taken))
+            if answer.status != _NO_SUCH_PART:
+                return answer
         if sink is not None:
             sink.restart()
         return self._transport.send(ask)

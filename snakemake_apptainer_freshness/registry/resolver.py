@@ -34,8 +34,9 @@ from snakemake_apptainer_freshness.registry.network import Network
 from snakemake_apptainer_freshness.settings import LIMITS, TREE, Limits
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.registry.client import Sink, TagList
+    from snakemake_apptainer_freshness.registry.client import TagList
     from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
+    from snakemake_apptainer_freshness.registry.transport import Sink
 
 _POLL: Final = 0.1  # seconds between two looks at whether anybody still reads
 

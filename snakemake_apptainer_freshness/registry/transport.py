@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Protocol, Self, cast
 
 from snakemake_apptainer_freshness.errors import (
     ConnectionFailed,
@@ -72,6 +72,7 @@ _LOG: Final = logging.getLogger(__name__)
 USER_AGENT: Final = "snakemake-apptainer-freshness"
 
 OK: Final = 200
+PARTIAL: Final = 206
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
@@ -80,6 +81,16 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 _KEEPALIVE: Final = 15.0  # seconds; registries close idle connections after 15 to 60
 _NO_CONTENT: Final = httpx.ByteStream(b"")
+
+
+class Sink(Protocol):
+    """Takes a body in pieces."""
+
+    def restart(self) -> None:
+        """Begin anew: what comes next is the body's first piece, perhaps once more."""
+
+    def __call__(self, piece: bytes) -> None:
+        """Take the next piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +103,10 @@ class HttpRequest:
     content: bytes = field(default=b"", repr=False)
     limit: int
     zones: frozenset[Zone] = addresses.ANYWHERE
-    sink: Callable[[bytes], object] | None = None
+    sink: "Sink | None" = None
     """Takes the body of a 200 piece by piece, instead of `Answer.body`; then `limit` does not matter."""
+    offset: int = 0
+    """Bytes that the sink has already: the rest is asked for. A server that sends all has the sink begin anew."""
     timeout: float | None = None
     """Seconds for the whole answer, where it may take longer than others."""
 
@@ -218,6 +231,7 @@ class Transport:
             "User-Agent": USER_AGENT,
             "Accept-Encoding": "identity",
             **ask.headers,
+            **({"Range": f"bytes={ask.offset}-"} if ask.offset else {}),
         }
         silence = limits.read_timeout if ask.sink is None else limits.stall_timeout
         timeout = {"connect": limits.connect_timeout, "read": silence, "write": silence}
@@ -303,7 +317,8 @@ def _read_head(response: httpx.Response) -> tuple[dict[str, str], tuple[str, ...
 def _read_body(response: httpx.Response, headers: Mapping[str, str], ask: HttpRequest) -> bytes:
     _refuse_compressed(headers, ask)
     pieces = cast("httpx.SyncByteStream", response.stream)
-    if ask.sink is not None and response.status_code == OK:
+    if ask.sink is not None and response.status_code in (OK, PARTIAL):
+        _place(ask.sink, response.status_code, headers, ask)
         for piece in pieces:
             ask.sink(piece)
         return b""
@@ -318,6 +333,20 @@ def _read_body(response: httpx.Response, headers: Mapping[str, str], ask: HttpRe
         if len(body) > ask.limit:
             raise DamagedAnswer(f"{ask.url.origin} sent more than {ask.limit} bytes")
     return bytes(body)
+
+
+def _place(sink: Sink, status: int, headers: Mapping[str, str], ask: HttpRequest) -> None:
+    """Have `sink` begin anew where the server sends all although it was asked for the rest.
+
+    Raises
+    ------
+    DamagedAnswer
+        where it sends another part than the one that was asked for.
+    """
+    if status == OK and ask.offset:
+        sink.restart()
+    if status == PARTIAL and not (ask.offset and headers.get("content-range", "").startswith(f"bytes {ask.offset}-")):
+        raise DamagedAnswer(f"{ask.url.origin} sent another part of a file than the one that was asked for")
 
 
 def _refuse_compressed(headers: Mapping[str, str], ask: HttpRequest) -> None:

@@ -23,7 +23,6 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.addresses import ANYWHERE, Zone
-from snakemake_apptainer_freshness.registry.client import Sink
 from snakemake_apptainer_freshness.registry.retry import RetryPolicy
 from snakemake_apptainer_freshness.registry.transport import (
     FORBIDDEN,
@@ -32,6 +31,7 @@ from snakemake_apptainer_freshness.registry.transport import (
     UNAUTHORIZED,
     HttpRequest,
     HttpResponse,
+    Sink,
     Transport,
 )
 from snakemake_apptainer_freshness.registry.urls import Url

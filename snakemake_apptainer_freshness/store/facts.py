@@ -213,7 +213,10 @@ def _platforms(store: FactStore | None, digest: Digest) -> dict[str, str]:
 
 
 def keep_index(digest: Digest, platforms: Mapping[Platform, Digest]) -> None:
-    """Keep that the index `digest`, which was fetched and hashed, has these manifests; raises OSError."""
+    """Keep that the index `digest`, which was fetched and hashed, has these manifests; raises OSError.
+
+    A single image has itself.
+    """
     known = _platforms(None, digest)
     table = known | {str(platform): str(manifest) for platform, manifest in platforms.items()}
     if table == known:

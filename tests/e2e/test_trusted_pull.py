@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from tests.support import images, pins, sifs
 from tests.support.homes import Home, bare_image
 from tests.support.images import multi_arch, tiny_image
 from tests.support.pins import flip_seven_bytes, forget_all
+from tests.support.workflow import READS_MESSAGE
 
 ELSEWHERE = "arm64" if images.native_architecture() == "amd64" else "amd64"
 
@@ -248,3 +250,19 @@ def test_a_disk_that_is_really_full_in_the_middle_of_a_pull(home, repository, pl
     assert "no space left on device" in said
     assert said.splitlines()[-1] == "[]"
     assert list((home.folder / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("platforms", [1, 2])
+def test_a_pull_asks_for_each_document_by_its_digest_once(repository, workspace, platforms):
+    tool = repository()
+    image = tiny_image("hello")
+    content = multi_arch(image, "arm64") if platforms > 1 else image
+    images.push(content, tool.registry.host, tool.name, "1.0")
+    workspace.write("Snakefile", READS_MESSAGE.format(image=tool.reference))
+    workspace.freshness("lock")
+    shutil.rmtree(workspace.home / ".local", ignore_errors=True)  # whoever pulls has proven nothing yet
+    tool.registry.clear()
+    workspace.freshness("pull")
+
+    asked = [path for method, path, _ in tool.our_requests() if method == "GET" and "/manifests/sha256:" in path]
+    assert len(asked) == len(set(asked)) >= 1

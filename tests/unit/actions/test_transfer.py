@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.transfer import Transfer
+from snakemake_apptainer_freshness.actions.transfer import Transfer, sizes_of
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.progress import Amount
 from snakemake_apptainer_freshness.errors import NotFound
@@ -77,8 +77,12 @@ def test_where_no_size_is_known_the_file_that_grows_is_measured(transfer, tmp_pa
     assert transfer.measure() == Amount(700)
 
 
-def test_docker_hub_is_not_asked_for_sizes(tmp_path):
-    transfer = Transfer(tmp_path, None)
+class Asked:
+    """What has no manifest, and is asked for none."""
 
-    assert transfer._ask_registry(replace(pin(), pinned=parse("docker://busybox:1"))) == {}
-    assert transfer._registry is None
+    def manifest(self, reference, digest):
+        pytest.fail(f"asked for {digest} of {reference}")
+
+
+def test_docker_hub_is_not_asked_for_sizes():
+    assert sizes_of(Asked(), replace(pin(), pinned=parse("docker://busybox:1"))) == {}

@@ -7,11 +7,18 @@ import time
 
 import pytest
 
-from snakemake_apptainer_freshness.errors import ConnectionFailed, NotFound, PolicyRefused, RegistryError, Unauthorized
+from snakemake_apptainer_freshness.errors import (
+    ConnectionFailed,
+    DamagedAnswer,
+    NotFound,
+    PolicyRefused,
+    RegistryError,
+    Unauthorized,
+)
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.registry.resolver import Resolver, pulled
-from tests.support.lab import Lab
+from tests.support.lab import QUICK, Lab
 from tests.support.replies import Reply
 from tests.support.simulator import Simulator
 
@@ -114,6 +121,76 @@ def test_a_blob_that_breaks_off_is_asked_for_again(lab):
     registry.answer(PATH, Reply(body=BLOB, cut=100_000), times=1)
     assert fetch(lab, registry) == BLOB
     assert len(registry.asked(PATH)) == 2
+
+
+def rest_of(request):
+    """The part of the blob that `request` asks for, as a registry with ranges serves it."""
+    asked = request.headers.get("range", "")
+    if not asked:
+        return Reply(body=BLOB)
+    start = int(asked.removeprefix("bytes=").removesuffix("-"))
+    return Reply(
+        status=206, body=BLOB[start:], headers=[("Content-Range", f"bytes {start}-{len(BLOB) - 1}/{len(BLOB)}")]
+    )
+
+
+@pytest.fixture
+def breaking(tmp_path):
+    """A lab that resumes from 50,000 bytes on, and a registry whose first answer breaks off after 100,000."""
+    with Lab(tmp_path, QUICK._replace(resume_from=50_000)) as lab:
+        registry = lab.registry("registry.example")
+        registry.answer(PATH, rest_of)
+        registry.answer(PATH, Reply(body=BLOB, cut=100_000), times=1)
+        yield lab, registry
+
+
+def test_a_blob_that_breaks_off_goes_on_where_it_broke_off(breaking):
+    lab, registry = breaking
+    assert fetch(lab, registry) == BLOB
+    first, second = registry.asked(PATH)
+    assert "range" not in first.headers
+    assert 50_000 <= int(second.headers["range"].removeprefix("bytes=").removesuffix("-")) <= 100_000
+
+
+def test_a_small_part_of_a_blob_is_not_worth_it(lab):
+    registry = lab.registry("registry.example")
+    registry.answer(PATH, rest_of)
+    registry.answer(PATH, Reply(body=BLOB, cut=100_000), times=1)
+    assert fetch(lab, registry) == BLOB
+    assert [request.headers.get("range") for request in registry.asked(PATH)] == [None, None]
+
+
+def test_a_part_behind_a_redirect_is_asked_for_at_the_storage(breaking):
+    lab, registry = breaking
+    storage = lab.registry("thief.example")
+    storage.answer("/bucket/blob", rest_of)
+    storage.answer("/bucket/blob", Reply(body=BLOB, cut=100_000), times=1)
+    registry.answer(PATH, Reply(status=307, headers=[("Location", f"{storage.url}/bucket/blob")]))
+    assert fetch(lab, registry) == BLOB
+    assert "range" in storage.asked("/bucket/blob")[-1].headers
+
+
+@pytest.mark.parametrize("refusal", [Reply(body=BLOB), Reply(status=416)])
+def test_a_registry_without_parts_is_asked_for_all(breaking, refusal):
+    lab, registry = breaking
+    registry.answer(PATH, lambda request: refusal if "range" in request.headers else None)
+    assert fetch(lab, registry) == BLOB
+
+
+@pytest.mark.parametrize("place", ["bytes 0-9/10", "bytes 1000-1/2", "", "100000-"])
+def test_another_part_than_the_one_that_was_asked_for_is_refused(breaking, place):
+    lab, registry = breaking
+    other = Reply(status=206, body=b"evil", headers=[("Content-Range", place)])
+    registry.answer(PATH, lambda request: other if "range" in request.headers else None)
+    with pytest.raises(DamagedAnswer, match="another part"):
+        fetch(lab, registry)
+
+
+def test_a_part_that_was_not_asked_for_is_refused(lab):
+    registry = lab.registry("registry.example")
+    registry.answer(PATH, Reply(status=206, body=b"evil", headers=[("Content-Range", "bytes 0-3/4")]))
+    with pytest.raises(DamagedAnswer, match="another part"):
+        fetch(lab, registry)
 
 
 def test_a_login_is_for_the_registry_and_not_for_its_storage(lab):
