@@ -1,6 +1,5 @@
 """``apptainer-freshness status``: what lock, registry and disk say of each reference, worst first."""
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from snakemake_apptainer_freshness.cli.common import (
     sarif_option,
     snakemake_arguments,
 )
+from snakemake_apptainer_freshness.cli.status_policies import PolicyAnswers, ask_policies
 from snakemake_apptainer_freshness.common.times import age, ago
 from snakemake_apptainer_freshness.errors import UsageError
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.status import StatusRow
     from snakemake_apptainer_freshness.actions.workflow import Workflow
     from snakemake_apptainer_freshness.lockfile import Lock
-    from snakemake_apptainer_freshness.policy import Violation
 
 _ASKING = "asking registries"
 
@@ -39,6 +38,7 @@ _ASKING = "asking registries"
 @click.option("--offline", is_flag=True, help="Ask no registry.")
 @click.option("--ask-anew", is_flag=True, help="Ask registries also what they answered a short while ago.")
 @click.option("--rules", is_flag=True, help="Ask Snakemake which rules name each image; arguments for it imply this.")
+@click.option("--signatures", is_flag=True, help="Look for the signatures of every image, also where no policy asks.")
 @sarif_option
 @json_option
 @snakemake_arguments
@@ -50,6 +50,7 @@ def command(
     offline: bool,
     ask_anew: bool,
     rules: bool,
+    signatures: bool,
     sarif: Path | None,
     as_json: bool,
 ) -> int:
@@ -73,14 +74,15 @@ def command(
 
         path, folder = workflow.lockfile, workflow.prefix
         lock = read_lock(path)
-    violations = _violations(lock, path, workflow, offline=offline)
     rows, warnings = _gather(lock, folder, workflow, offline=offline, every=0.0 if ask_anew else _every(workflow))
+    answers = ask_policies(lock, path, workflow, rows, offline=offline, look=signatures)
+    violations = answers.violations
     if as_json:
         output.document(
             lockfile=str(path),
             prefix=str(folder),
             offline=offline,
-            image=[_as_json(row) for row in rows],
+            image=[_as_json(row) | {"signatures": answers.as_json(row.reference)} for row in rows],
             violation=[
                 {"reference": one.reference, "rule": one.rule.value, "level": one.level.value, "why": one.text}
                 for one in violations
@@ -88,7 +90,7 @@ def command(
             unseen=[] if workflow is None else [{"rule": one.rule or None, "why": one.why} for one in workflow.unseen],
         )
     else:
-        _print(rows, workflow)
+        _print(rows, workflow, answers)
         for one in violations:
             output.note(f"policy {one.level}: {one.reference}: {one.text} ({one.source})")
     for warning in warnings:
@@ -113,27 +115,6 @@ def _read(arguments: tuple[str, ...], lockfile: Path | None, prefix: str | None)
     chosen = find_lock(lockfile) if lockfile is not None else None
     workflow = read(arguments)
     return workflow if chosen is None else replace(workflow, lockfile=chosen.absolute())
-
-
-def _violations(lock: "Lock", path: Path, workflow: "Workflow | None", *, offline: bool) -> "list[Violation]":
-    """Return what policies say of what is locked; without Snakemake, the site's alone."""
-    from snakemake_apptainer_freshness.actions.site import site_files
-
-    files = site_files(path, workflow.snakefile if workflow else None)
-    if not (files or (workflow and workflow.options.policy)):
-        return []
-    from snakemake_apptainer_freshness.actions.attest import LazyRegistries
-    from snakemake_apptainer_freshness.actions.policies import Policies, asking
-    from snakemake_apptainer_freshness.image.platform import Platform
-    from snakemake_apptainer_freshness.settings import Options
-
-    policies = Policies.of(workflow.options if workflow else Options(), files)
-    names = dict.fromkeys([*lock.entries, *(workflow.uses if workflow else ())])
-    pins = dict(lock.entries)
-    with contextlib.closing(LazyRegistries()) as registries:
-        ask = asking(None if offline else lambda: registries, platform=Platform.here())
-        days = policies.days(pins, ask, platform=Platform.here())
-    return [*policies.of_names(names), *policies.of_pins(pins, days)]
 
 
 def _every(workflow: "Workflow | None") -> float:
@@ -173,10 +154,10 @@ def _gather(
         return rows, resolver.warnings
 
 
-def _print(rows: "list[StatusRow]", workflow: "Workflow | None") -> None:
+def _print(rows: "list[StatusRow]", workflow: "Workflow | None", answers: PolicyAnswers) -> None:
     with_rules = workflow is not None
     titles = ("image", "lock", "registry", "disk", *(("rules",) if with_rules else ()), "how")
-    cells = [_cells(row, with_rules=with_rules) for row in rows]
+    cells = [_cells(row, answers.told(row.reference), with_rules=with_rules) for row in rows]
     if output.at_terminal(sys.stdout):  # references are long: what is said of one stands before it and below
         titles = ("registry", "disk", "image")
         cells = [(cell[2], cell[3], "\n  ".join(filter(None, (cell[0], cell[1], *cell[4:])))) for cell in cells]
@@ -192,13 +173,13 @@ def _print(rows: "list[StatusRow]", workflow: "Workflow | None") -> None:
     )
 
 
-def _cells(row: "StatusRow", *, with_rules: bool) -> tuple[str, ...]:
+def _cells(row: "StatusRow", told: list[str], *, with_rules: bool) -> tuple[str, ...]:
     verdict = row.verdict
     locked = "missing" if row.entry is None else "orphan" if row.is_orphan else row.entry.digest.short
     remote = "" if verdict is None else verdict.remote.state.value
     disk = "" if verdict is None or verdict.disk is None else verdict.disk.state.value
     rules = (", ".join(dict.fromkeys(use.rule for use in row.uses or ())),) if with_rules else ()
-    return (row.reference, locked, remote, disk, *rules, _how(row))
+    return (row.reference, locked, remote, disk, *rules, "; ".join(filter(None, [_how(row), *told])))
 
 
 def _how(row: "StatusRow") -> str:
