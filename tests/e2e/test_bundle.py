@@ -1,6 +1,7 @@
 """Carried in a bundle to where there is no registry, a workflow gives the same output; other tools read bundles."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -51,6 +52,15 @@ def test_an_image_that_vanished_from_its_registry_runs_from_its_mirror(tmp_path)
     run = here.snakemake(flag="locked")
     assert f"taken from {tmp_path / 'all.tar'}" in run.output
     assert here.read("message.txt") == "carried\n"
+
+    for known in (".local/state", ".apptainer"):  # and who knows nothing of it proves it by the mirror's layers
+        shutil.rmtree(here.home / known, ignore_errors=True)
+    [image] = [
+        one
+        for one in json.loads(here.run(*CLI, "verify", "--deep", "--json").stdout)["image"]
+        if one["place"] == "lock"
+    ]
+    assert image["state"] == "verified"
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,16 @@
 """``audit --archive`` and ``audit --replay`` of what it wrote: what is printed, and wrong use."""
 
 import json
+import os
+import signal
+import subprocess
 
+import bagit
 import pytest
 
 from snakemake_apptainer_freshness.actions import elsewhere
 from tests.support import archives
+from tests.support.fake_apptainer import python
 from tests.support.images import Image
 from tests.support.proofs import file, layer
 
@@ -77,7 +82,9 @@ def test_what_cannot_be_archived(place, arguments, problem):
     assert problem in answer.err
 
 
-def test_an_archive_is_written_from_a_mirror_where_the_registry_is_gone(place, tmp_path, monkeypatch):
+@pytest.fixture
+def mirrored(place, tmp_path, monkeypatch):
+    """A work directory whose registry is gone, on a machine that has the image in a mirror."""
     archives.project(place.folder, CONTENT)
     layout = tmp_path / "layout/blobs/sha256"
     layout.mkdir(parents=True)
@@ -85,12 +92,49 @@ def test_an_archive_is_written_from_a_mirror_where_the_registry_is_gone(place, t
         (layout / archives.images.sha256(blob)[7:]).write_bytes(blob)
     (tmp_path / "mirrors.toml").write_text(f'[[mirror]]\nprefix = ""\nplaces = ["{layout.parent.parent}"]\n')
     monkeypatch.setenv(elsewhere.VARIABLE, str(tmp_path / "mirrors.toml"))
-    answer = place.run("audit", "--archive", tmp_path / "made", "--archive-with", "text.txt", "--fail-on", "error")
+    return place
+
+
+def test_an_archive_is_written_from_a_mirror_where_the_registry_is_gone(mirrored, tmp_path):
+    answer = mirrored.run("audit", "--archive", tmp_path / "made", "--archive-with", "text.txt", "--fail-on", "error")
 
     assert answer.status == 0, answer.err
     assert answer.err.startswith("archive: 1 image, ")
     assert f"{tmp_path / 'made'} is whole" in answer.err
     assert json.loads((tmp_path / "made/data/archive.json").read_text())["version"] == 1
+
+
+def test_a_bundle_is_saved_from_a_mirror_where_the_registry_is_gone(mirrored):
+    assert mirrored.run("bundle", "save", "all.tar").status == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["INT", "TERM", "KILL"])
+def test_an_archive_that_is_ended_has_no_name_and_is_gone_on_with(mirrored, tmp_path, number):
+    """It is ended in the middle of its files, when all layers are written."""
+    target = tmp_path / "made"
+    code = (
+        "import time; from snakemake_apptainer_freshness import cli\n"
+        "from snakemake_apptainer_freshness.audit import archive\n"
+        "def slow(*_):\n"
+        "    print('going', flush=True); time.sleep(30)\n"
+        "archive._copied = slow\n"
+        f"cli.main(['audit', '--archive', {str(target)!r}])"
+    )
+    process = subprocess.Popen(
+        python(code), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=mirrored.folder, text=True
+    )
+    assert process.stdout.readline() == "going\n"
+    os.kill(process.pid, number)
+    _, said = process.communicate()
+
+    assert ("the same command goes on with it" in said) is (number != signal.SIGKILL)
+    assert not target.exists()
+    assert target.with_name("made.partial").is_dir()
+    answer = mirrored.run("audit", "--archive", target, "--fail-on", "error")
+    assert answer.status == 0, answer.err
+    assert "are there already" in answer.err
+    bagit.Bag(str(target)).validate(processes=1)
+    assert not target.with_name("made.partial").exists()
 
 
 def test_what_was_written_is_named_where_no_layer_can_be_had(place, tmp_path):
