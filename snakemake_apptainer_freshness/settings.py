@@ -257,7 +257,7 @@ def is_plain_path(item: object) -> bool:
 def _folders(value: object, source: str) -> tuple[Path, ...]:
     """Return the absolute paths that `value` spells: a list, or a text with ``:`` between several."""
     items = value.split(":") if isinstance(value, str) else value
-    if not isinstance(items, list) or not items or not all(is_plain_path(item) for item in items):
+    if not isinstance(items, list) or not all(is_plain_path(item) for item in items):
         raise InvalidSettings(
             f"{source}: {CONFIG_KEY}.images cannot be {value!r}",
             hint="give a list of folders by their absolute paths; Snakemake puts them into commands without quotes, so "

@@ -147,7 +147,7 @@ def test_a_library_that_is_not_there_has_nothing(root):
     assert library.search(pin(), [Catalog.of(root / "not-mounted")]) == []
 
 
-@pytest.mark.parametrize("value", ["relative", ["relative"], [], [1], "/a:b", ["/a b"], ["/a;b"], {"/a": 1}])
+@pytest.mark.parametrize("value", ["relative", ["relative"], [1], "/a:b", ["/a b"], ["/a;b"], {"/a": 1}])
 def test_libraries_in_a_configuration_are_absolute_paths(value):
     with pytest.raises(InvalidSettings, match="images cannot be"):
         parse_options({"images": value}, source="--config")
