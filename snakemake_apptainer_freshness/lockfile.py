@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from snakemake_apptainer_freshness.common.tables import Damaged, NewerVersion, Table, read_toml
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidLock, NotLocked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -32,6 +33,7 @@ _HEADER: Final = (
 )
 _REQUIRED: Final = ("reference", "pinned", "digest", "media_type")
 _OPTIONAL: Final = ("platforms", "hints")
+_KEYS: Final = frozenset({*_REQUIRED, *_OPTIONAL})
 _LONGEST_TEXT: Final = 2048
 
 
@@ -201,125 +203,70 @@ def loads(text: str, *, source: str = "containers.lock") -> Lock:
         where the text is not TOML (the line is named), of a newer version, has an unknown key, or an entry that is not
         sound (the entry is named).
     """
-    import tomllib
-
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise _invalid(source, f"not valid TOML: {error}") from None
-    except RecursionError:
-        raise _invalid(source, "nested too deeply to be a lock") from None
-    _check_version(document, source)
-    for key in document:
-        if key not in ("version", "image"):
-            raise _invalid(source, f"unknown key {key!r}; a lock has the keys version and image")
-    tables = document.get("image", [])
-    if not isinstance(tables, list):
-        raise _invalid(source, "image must be an array of tables, written [[image]]")
-    return _collect([_entry(table, position, source) for position, table in enumerate(tables, 1)], source)
-
-
-def _check_version(document: Mapping[str, Any], source: str) -> None:
-    version = document.get("version")
-    if isinstance(version, bool) or not isinstance(version, int):
-        raise _invalid(source, "it has no version = 1")
-    if version > VERSION:
+        document = read_toml(text)
+        table = Table.versioned(document, VERSION, frozenset({"image"}), optional=("image",))
+        return _collect([_entry(row, place) for place, row in table.rows("image")])
+    except NewerVersion:
         raise InvalidLock(
-            f"{source} has version {version}; this program knows version {VERSION}",
+            f"{source} has version {document['version']}; this program knows version {VERSION}",
             hint="upgrade snakemake-apptainer-freshness",
-        )
-    if version != VERSION:
-        raise _invalid(source, f"version {version} never existed")
+        ) from None
+    except Damaged as error:
+        raise InvalidLock(
+            f"cannot use the lock file {source}: {error}",
+            hint="restore it from version control, or delete it and let the next run make a new one",
+        ) from None
 
 
-def _collect(entries: list[Entry], source: str) -> Lock:
+def _collect(entries: list[Entry]) -> Lock:
     by_meaning: dict[Reference, tuple[int, Entry]] = {}
     seen: dict[str, int] = {}
     for position, entry in enumerate(entries, 1):
         text = entry.reference.text
         where = f"image[{position}] ({text})"
         if text in seen:
-            raise _invalid(source, f"{where} stands already as image[{seen[text]}]")
+            raise Damaged(f"{where} stands already as image[{seen[text]}]")
         seen[text] = position
         earlier = by_meaning.setdefault(entry.reference, (position, entry))
         if earlier[1].digest != entry.digest:
-            raise _invalid(
-                source,
-                f"{where} contradicts image[{earlier[0]}] ({earlier[1].reference.text}): same image, other digest",
+            raise Damaged(
+                f"{where} contradicts image[{earlier[0]}] ({earlier[1].reference.text}): same image, other digest"
             )
     return Lock.of(entries)
 
 
-def _entry(table: object, position: int, source: str) -> Entry:
-    where = f"image[{position}]"
-    if not isinstance(table, dict):
-        raise _invalid(source, f"{where} is not a table")
-    if isinstance(table.get("reference"), str):
-        where += f" ({table['reference'][:120]})"
-    for key in table:
-        if key not in _REQUIRED and key not in _OPTIONAL:
-            raise _invalid(
-                source,
-                f"{where} has an unknown key {key!r}; an entry has {', '.join((*_REQUIRED, *_OPTIONAL))}",
-            )
-    texts = {key: _text(table, key, where, source) for key in _REQUIRED}
+def _entry(value: object, place: str) -> Entry:
+    """Return the entry that the table `value` spells; an error names it by its place and by its reference."""
     try:
-        platforms = _platforms(table.get("platforms", {}), f"{where}.platforms")
+        row = Table(value, _KEYS, optional=_OPTIONAL, at=place)
+        texts = {key: row.words(key, longest=_LONGEST_TEXT) for key in _REQUIRED}
         entry = Entry(
-            reference=parse(texts["reference"]),
-            digest=Digest.parse(texts["digest"]),
+            reference=row.parsed("reference", parse),
+            digest=row.parsed("digest", Digest.parse),
             media_type=texts["media_type"],
-            platforms=platforms,
-            hints=_hints(table.get("hints", {}), f"{where}.hints"),
+            platforms=row.pairs("platforms", Platform.parse, Digest.parse),
+            hints=_hints(row),
         )
-        _check_pin(entry, texts["pinned"])
-    except FreshnessError as error:
-        raise _invalid(source, f"{where}: {error.message}") from None
+        _check_pin(row, entry, texts["pinned"])
+    except (Damaged, FreshnessError) as error:
+        named = value.get("reference") if isinstance(value, dict) else None
+        problem = str(error) if isinstance(error, Damaged) else f"{place}: {error.message}"
+        raise Damaged(f"{problem} ({named[:120]})" if isinstance(named, str) else problem) from None
     return entry
 
 
-def _text(table: Mapping[str, Any], key: str, where: str, source: str) -> str:
-    value = table.get(key)
-    if not isinstance(value, str) or not value:
-        raise _invalid(source, f"{where} needs {key}, a text")
-    if len(value) > _LONGEST_TEXT or not value.isprintable():
-        raise _invalid(source, f"{where}: {key} is too long or has control characters")
-    return value
+def _hints(row: Table) -> Mapping[str, str]:
+    if "hints" not in row.values:
+        return {}
+    hints = row.child("hints", HINTS, optional=HINTS)
+    return {key: hints.words(key, longest=_LONGEST_TEXT) for key in hints.values}
 
 
-def _platforms(table: object, where: str) -> Mapping[Platform, Digest]:
-    if not isinstance(table, dict):
-        raise InvalidLock(f"{where} must be a table")
-    platforms = {}
-    for platform, digest in table.items():
-        if not isinstance(digest, str):
-            raise InvalidLock(f"{where}.{platform} must be a digest")
-        platforms[Platform.parse(platform)] = Digest.parse(digest)
-    return platforms
-
-
-def _hints(table: object, where: str) -> Mapping[str, str]:
-    if not isinstance(table, dict):
-        raise InvalidLock(f"{where} must be a table")
-    for key, value in table.items():
-        if key not in HINTS:
-            raise InvalidLock(f"{where} has an unknown key {key!r}; hints are {', '.join(sorted(HINTS))}")
-        if not isinstance(value, str) or not value.isprintable() or len(value) > _LONGEST_TEXT:
-            raise InvalidLock(f"{where}.{key} must be a short printable text")
-    return dict(table)
-
-
-def _check_pin(entry: Entry, pinned: str) -> None:
+def _check_pin(row: Table, entry: Entry, pinned: str) -> None:
     """Check that `pinned` is the reference's own repository at the entry's digest, and nothing else."""
     own = entry.reference.digest
     if own is not None and own != entry.digest:
-        raise InvalidLock(f"the reference itself names {own}, but digest is {entry.digest}")
+        row.refuse("digest", f"is {entry.digest}, but the reference itself names {own}")
     if pinned != entry.pinned.text:
-        raise InvalidLock(f"pinned is {pinned!r}, but its reference and digest make {entry.pinned.text!r}")
-
-
-def _invalid(source: str, problem: str) -> InvalidLock:
-    return InvalidLock(
-        f"cannot use the lock file {source}: {problem}",
-        hint="restore it from version control, or delete it and let the next run make a new one",
-    )
+        row.refuse("pinned", f"is {pinned!r}, but its reference and digest make {entry.pinned.text!r}")

@@ -17,13 +17,13 @@ longest that fits comes first. A place is
 * ``https://…``: one file, for an image that is pinned by the hash of that file
 """
 
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_toml
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidSettings
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
@@ -103,49 +103,39 @@ def loads(text: str, *, source: str) -> tuple[Mirror, ...]:
         where it is not TOML, or has an unknown key or a place that is none.
     """
     try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _refused(source, f"it is not valid TOML: {error}") from None
-    if unknown := document.keys() - {"mirror"}:
-        raise _refused(source, f"it has an unknown key {min(unknown)!r}")
-    tables = document.get("mirror", [])
-    if not isinstance(tables, list) or len(tables) > _MOST:
-        raise _refused(source, f"mirror must be a list of tables, [[mirror]], of at most {_MOST}")
-    return tuple(_mirror(table, f"mirror[{number}]", source) for number, table in enumerate(tables))
+        table = Table(read_toml(text), frozenset({"mirror"}), optional=("mirror",))
+        return tuple(_mirror(row, source) for row in table.children("mirror", _KEYS, most=_MOST))
+    except Damaged as error:
+        raise InvalidSettings(
+            f"cannot use the mirrors in {source}: {error}",
+            hint="mend the file; see docs/mirrors.md for what it can say",
+        ) from None
 
 
-def _mirror(table: object, where: str, source: str) -> Mirror:
-    if not isinstance(table, Mapping) or table.keys() != _KEYS:
-        raise _refused(source, f"{where} must have the keys prefix and places, and no other")
-    prefix, places = table["prefix"], table["places"]
-    if not isinstance(prefix, str) or "\0" in prefix:
-        raise _refused(source, f"{where}.prefix must be a text; an empty one stands for every image")
+def _mirror(row: Table, source: str) -> Mirror:
+    prefix, places = row.text("prefix"), row.texts("places")
+    if "\0" in prefix:
+        row.refuse("prefix", "must be a text without a null character; an empty one stands for every image")
     if prefix.startswith(("docker://", "oras://", "library://")):
-        raise _refused(source, f"{where}.prefix must be a host and a path, without {prefix.partition('//')[0]}//")
-    if not isinstance(places, list) or not places:
-        raise _refused(source, f"{where}.places must be a list of at least one place")
-    return Mirror(prefix=prefix, places=tuple(_place(place, f"{where}.places", source) for place in places))
+        row.refuse("prefix", f"must be a host and a path, without {prefix.partition('//')[0]}//")
+    if not places:
+        row.refuse("places", "must have at least one place")
+    return Mirror(prefix=prefix, places=tuple(_place(place, row, source) for place in places))
 
 
-def _place(text: Any, where: str, source: str) -> Place:
-    if not isinstance(text, str) or not text or not text.isprintable():
-        raise _refused(source, f"{where} has {text!r}, which is no place")
+def _place(text: str, row: Table, source: str) -> Place:
+    if not text or not text.isprintable():
+        row.refuse("places", f"has {text!r}, which is no place")
     scheme, colon, rest = text.partition("://")
     if not colon:
         path = Path(source).parent / Path(text).expanduser()
         return Place(kind=PlaceKind.BUNDLE if path.suffix == ".tar" else PlaceKind.FOLDER, address=str(path))
     if scheme not in ("docker", "https"):
-        raise _refused(source, f"{where} has {text!r}: a place is a path, docker://… or https://…")
+        row.refuse("places", f"has {text!r}: a place is a path, docker://… or https://…")
     try:
         parse(f"docker://{rest.rstrip('/')}/x" if scheme == "docker" else text)
     except FreshnessError as error:
-        raise _refused(source, f"{where} has {text!r}: {error.message}") from None
+        row.refuse("places", f"has {text!r}: {error.message}")
     if scheme == "docker":
         return Place(kind=PlaceKind.REGISTRY, address=rest.rstrip("/"))
     return Place(kind=PlaceKind.LAYOUT if text.endswith("/") else PlaceKind.FILE, address=text)
-
-
-def _refused(source: str, problem: str) -> InvalidSettings:
-    return InvalidSettings(
-        f"cannot use the mirrors in {source}: {problem}", hint="mend the file; see docs/mirrors.md for what it can say"
-    )

@@ -22,7 +22,7 @@ from snakemake_apptainer_freshness.apptainer import sif, squashfs
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.environment import temporary_folder
 from snakemake_apptainer_freshness.common.files import opened
-from snakemake_apptainer_freshness.common.strict_json import once
+from snakemake_apptainer_freshness.common.strict_json import refusing_equal_keys
 from snakemake_apptainer_freshness.errors import CorruptImage, LocalIOError, PullFailed, redact
 from snakemake_apptainer_freshness.image.manifest import OCI_CONFIG, OCI_MANIFEST
 from snakemake_apptainer_freshness.image.tree import Node, NotComparable
@@ -68,7 +68,7 @@ def _settings(config: bytes) -> dict[str, Any]:
         raise NotComparable("its configuration has a key twice")
 
     try:
-        document = json.loads(config, object_pairs_hook=once(refuse_twice))
+        document = json.loads(config, object_pairs_hook=refusing_equal_keys(refuse_twice))
     except (ValueError, RecursionError):
         raise NotComparable("its configuration is not JSON") from None
     if not isinstance(document, dict):

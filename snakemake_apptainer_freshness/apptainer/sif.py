@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 
 from snakemake_apptainer_freshness.common.files import NotAFile, opened
-from snakemake_apptainer_freshness.common.strict_json import once
+from snakemake_apptainer_freshness.common.strict_json import refusing_equal_keys
 from snakemake_apptainer_freshness.errors import CorruptImage, InvalidDigest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.settings import DISK
@@ -361,7 +361,7 @@ def _json(content: bytes) -> Any:
         raise CorruptImage(f"its {_METADATA} has a key twice")
 
     try:
-        return json.loads(content, object_pairs_hook=once(refuse_twice))
+        return json.loads(content, object_pairs_hook=refusing_equal_keys(refuse_twice))
     except (ValueError, RecursionError):
         raise CorruptImage(f"its {_METADATA} is not sound JSON") from None
 

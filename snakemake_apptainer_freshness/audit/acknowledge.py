@@ -18,22 +18,21 @@ A work directory can come from another person, and so can a file in it: the file
 names it. Pure but for reading it.
 """
 
-import datetime as dt
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from snakemake_apptainer_freshness.audit.findings import counted
 from snakemake_apptainer_freshness.audit.results import Acknowledgement, Audit, AuditFinding, FindingKind
 from snakemake_apptainer_freshness.common.files import NotAFile, opened_target
+from snakemake_apptainer_freshness.common.tables import Table, read_toml
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 from snakemake_apptainer_freshness.settings import RECORDS
 
 _VERSION: Final = 1
-_KEYS: Final = ("finding", "subject", "reason", "who", "until")
+_KEYS: Final = frozenset({"finding", "subject", "reason", "who", "until"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,44 +71,20 @@ def load(path: Path) -> tuple[AcknowledgedFinding, ...]:
 def parse(content: bytes, source: str) -> tuple[AcknowledgedFinding, ...]:
     """Parse the bytes of a file that is called `source`; errors as of :func:`load`."""
     try:
-        document = tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, or a number of too many digits
-        raise UsageError(f"{source} is not valid TOML: {error}", hint="mend it") from None
-    _keys(document, ("version", "acknowledged"), source, "")
-    if type(document["version"]) is not int or document["version"] != _VERSION:
-        raise UsageError(f"{source}: version must be {_VERSION}", hint="a newer version of this program may know it")
-    entries = document["acknowledged"]
-    if type(entries) is not list:
-        raise UsageError(f"{source}: acknowledged must be a list", hint="write [[acknowledged]] above each entry")
-    return tuple(_entry(table, source, f"acknowledged[{number}]") for number, table in enumerate(entries))
+        document = Table.versioned(read_toml(content.decode()), _VERSION, frozenset({"acknowledged"}))
+        return tuple(_entry(row) for row in document.children("acknowledged", _KEYS))
+    except ValueError as error:  # Damaged, or not UTF-8
+        raise UsageError(f"{source}: {error}", hint="mend it; docs/audit.md has an example") from None
 
 
-def _entry(table: Any, source: str, where: str) -> AcknowledgedFinding:
-    if type(table) is not dict:
-        raise UsageError(f"{source}: {where} must be a table", hint=f"it has the keys {', '.join(_KEYS)}")
-    _keys(table, _KEYS, source, f"{where}.")
-    for key in ("finding", "subject", "reason", "who"):
-        if type(table[key]) is not str or not table[key].strip():
-            raise UsageError(f"{source}: {where}.{key} must be a text that is not empty", hint="say it in a few words")
-    if table["finding"] not in FindingKind.__members__.values():
-        known = ", ".join(sorted(FindingKind.__members__.values()))
-        raise UsageError(f"{source}: {where}.finding cannot be {table['finding']!r}", hint=f"it is one of {known}")
-    if type(table["until"]) is not dt.date:
-        raise UsageError(f"{source}: {where}.until must be a day", hint="write it without quotes, as in 2027-03-01")
+def _entry(row: Table) -> AcknowledgedFinding:
     return AcknowledgedFinding(
-        finding=FindingKind(table["finding"]),
-        subject=table["subject"],
+        finding=row.member("finding", FindingKind),
+        subject=row.words("subject"),
         acknowledgement=Acknowledgement(
-            reason=table["reason"].strip(), who=table["who"].strip(), until=table["until"].isoformat()
+            reason=row.words("reason").strip(), who=row.words("who").strip(), until=row.day("until").isoformat()
         ),
     )
-
-
-def _keys(table: Mapping[str, Any], keys: Sequence[str], source: str, where: str) -> None:
-    if unknown := sorted(table.keys() - set(keys)):
-        raise UsageError(f"{source}: {where}{unknown[0]} is no key", hint=f"the keys are {', '.join(keys)}")
-    if missing := [key for key in keys if key not in table]:
-        raise UsageError(f"{source}: {where}{missing[0]} is missing", hint=f"the keys are {', '.join(keys)}")
 
 
 def acknowledged(audit: Audit, entries: Sequence[AcknowledgedFinding]) -> Audit:

@@ -13,7 +13,6 @@ What was looked at and accepted stands in a file of TOML, ``[[ignore]]`` with ``
 
 import fnmatch
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -26,6 +25,7 @@ from snakemake_apptainer_freshness.audit.results import (
     Vulnerability,
     VulnerabilitySeverity,
 )
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_toml
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
@@ -40,7 +40,8 @@ _SCORES: Final = (
     (0.1, VulnerabilitySeverity.LOW),
 )
 """From which score on (CVSS 3.1, section 5)."""
-_IGNORE_KEYS: Final = frozenset({"id", "reason", "image", "package", "until"})
+_IGNORE_OPTIONAL: Final = frozenset({"image", "package", "until"})
+_IGNORE_KEYS: Final = frozenset({"id", "reason"}) | _IGNORE_OPTIONAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,28 +104,17 @@ def ignored(text: str, *, source: str) -> list[IgnoredVulnerability]:
         where it is not TOML, or has an entry without an id or a reason, an unknown key, or a value of a wrong type.
     """
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise _unreadable(source, f"it is not TOML: {error}") from None
-    entries = table.get("ignore", [])
-    if table.keys() - {"ignore"} or not isinstance(entries, list):
-        raise _unreadable(source, "it has [[ignore]] entries and nothing else")
-    return [_ignored(entry, f"{source}: ignore[{number}]") for number, entry in enumerate(entries, start=1)]
+        table = Table(read_toml(text), frozenset({"ignore"}), optional=("ignore",))
+        return [_ignored(row) for row in table.children("ignore", _IGNORE_KEYS, optional=_IGNORE_OPTIONAL)]
+    except Damaged as error:
+        raise _unreadable(source, str(error)) from None
 
 
-def _ignored(entry: object, source: str) -> IgnoredVulnerability:
-    if not isinstance(entry, dict) or entry.keys() - _IGNORE_KEYS:
-        raise _unreadable(source, f"its keys are {', '.join(sorted(_IGNORE_KEYS))}")
-    values = dict(entry)
-    until = values.pop("until", None)
-    if until is not None and type(until) is not date:
-        raise _unreadable(source, "until must be a day, as in 2027-03-01, without quotes")
-    if (
-        not all(isinstance(value, str) and value.strip() for value in values.values())
-        or not {"id", "reason"} <= values.keys()
-    ):
-        raise _unreadable(source, "it needs an id and a reason, and every other value is a text, too")
-    return IgnoredVulnerability(until=until, **values)
+def _ignored(row: Table) -> IgnoredVulnerability:
+    return IgnoredVulnerability(
+        until=row.day("until") if "until" in row.values else None,
+        **{key: row.words(key) for key in row.values if key != "until"},
+    )
 
 
 def joined(

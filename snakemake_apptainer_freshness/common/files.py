@@ -21,12 +21,13 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from snakemake_apptainer_freshness.common.removal import open_folder
+from snakemake_apptainer_freshness.common.tables import Table
 from snakemake_apptainer_freshness.errors import LocalIOError, one_line
 from snakemake_apptainer_freshness.settings import DISK
 
@@ -81,19 +82,19 @@ class StatKey:
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> Self:
-        """Return the key that `table` spells.
+    def read(cls, table: Table, key: str) -> Self | None:
+        """Return what `table` has under `key`; None for null.
 
         Raises
         ------
-        ValueError
-            where `table` has other keys, or a value of another type.
+        Damaged
+            where it has other keys, or a value of another type.
         """
-        if set(table) != set(cls.__slots__) or not isinstance(table["host"], str):
-            raise ValueError("not a stat key")
-        if any(type(table[name]) is not int for name in cls.__slots__ if name != "host"):
-            raise ValueError("not a stat key")
-        return cls(**table)
+        if table.values[key] is None:
+            return None
+        row = table.child(key, frozenset(cls.__slots__))
+        numbers = {name: row.integer(name) for name in cls.__slots__ if name != "host"}
+        return cls(host=row.text("host"), **numbers)
 
 
 class NotAFile(Exception):

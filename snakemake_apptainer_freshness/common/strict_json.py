@@ -42,7 +42,7 @@ def load(body: bytes) -> object:
     try:
         value: object = json.loads(
             text,
-            object_pairs_hook=once(lambda: refuse("an object has the same key twice")),
+            object_pairs_hook=refusing_equal_keys(lambda: refuse("an object has the same key twice")),
             parse_int=_integer,
             parse_float=_float,
             parse_constant=_constant,
@@ -73,7 +73,7 @@ def _refuse_unbounded(body: bytes) -> None:
             refuse(f"it is nested more than {MAX_DEPTH} deep")
 
 
-def once(refuse_twice: Callable[[], NoReturn]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+def refusing_equal_keys(refuse_twice: Callable[[], NoReturn]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
     """Return an ``object_pairs_hook`` that calls `refuse_twice`, which raises, where an object has a key twice."""
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

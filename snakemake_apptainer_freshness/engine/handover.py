@@ -17,13 +17,13 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.common.files import StatKey
-from snakemake_apptainer_freshness.common.times import RUN
+from snakemake_apptainer_freshness.common.tables import Table, read_json
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
 from snakemake_apptainer_freshness.freshness import FileHash
@@ -37,9 +37,14 @@ Row = list[Any]
 """What is said of one reference."""
 
 _PREFIX: Final = "v1."
+_KEYS: Final = frozenset({"mode", "on_unverified", "run", "pins", "file", "images"})
+_PIN: Final = ("url", "digest")
+_HASH: Final = ("sha256", "writable_by_all")
+"""What a row may have more, and then perhaps a stat key or the survey of a folder."""
+_KNOWN: Final = len(_PIN) + len(_HASH)
+_LENGTHS: Final = (len(_PIN), _KNOWN, _KNOWN + 1, _KNOWN + len(StatKey.__slots__))
 _LONGEST_JSON: Final = 64 * 1024 * 1024
 _FILE: Final = re.compile(r"(?:[0-9a-f]{64})?", re.ASCII)
-_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,21 +103,22 @@ def decode(text: str, read: Callable[[str], bytes]) -> Handover:
         what `read` raises.
     """
     try:
-        table = json.loads(_unpacked(base64.b64decode(_word(text), altchars=b"-_", validate=True)))
-        rows = {**_from_file(table.get("file", ""), read), **table["pins"]}
+        packed = base64.b64decode(_word(text), altchars=b"-_", validate=True)
+        table = Table(read_json(_unpacked(packed)), _KEYS, optional=("file", "images"))
+        rows = {**dict(_rows(_from_file(table.text("file"), read))), **dict(_rows(table))}
         return Handover(
-            pins={reference: _pinned(reference, url, digest) for reference, (url, digest, *_) in rows.items()},
-            hashes={url: _hash(values) for url, _, *values in rows.values() if values},
-            mode=Mode(table["mode"]),
-            on_unverified=OnUnverified(table["on_unverified"]),
-            run=_run(table["run"]),
-            images=tuple(Path(path) for path in table.get("images", [])),
+            pins={text: _pinned(text, row.text("url"), row.text("digest")) for text, row in rows.items()},
+            hashes={row.text("url"): _hash(row) for row in rows.values() if "sha256" in row.values},
+            mode=table.member("mode", Mode),
+            on_unverified=table.member("on_unverified", OnUnverified),
+            run=table.name("run") if table.text("run") else "",
+            images=tuple(map(Path, table.texts("images"))) if "images" in table.values else (),
         )
     except LocalIOError:
         raise
     except FreshnessError as error:
         raise _damaged(error.message) from None
-    except (ValueError, TypeError, KeyError, AttributeError, zlib.error, binascii.Error, RecursionError) as error:
+    except (ValueError, zlib.error, binascii.Error) as error:
         raise _damaged(str(error)) from None
 
 
@@ -134,24 +140,33 @@ def _unpacked(packed: bytes) -> bytes:
     return data
 
 
-def _from_file(name: str, read: Callable[[str], bytes]) -> dict[str, Any]:
+def _from_file(name: str, read: Callable[[str], bytes]) -> Table:
     """Return the rows in the file whose content has the SHA-256 `name`; none where there is no file."""
     if not _FILE.fullmatch(name):
         raise ValueError(f"{name!r} is no SHA-256")
     if not name:
-        return {}
+        return Table({"pins": {}}, frozenset({"pins"}))
     content = read(name)
     if hashlib.sha256(content).hexdigest() != name:
         raise ValueError("the file of pins is not the one that the main process wrote")
-    table: dict[str, Any] = json.loads(_unpacked(content))
-    return table
+    return Table({"pins": read_json(_unpacked(content))}, frozenset({"pins"}))
 
 
-def _run(name: str) -> str:
-    """Return the run's name, where it is one: it becomes a part of a path."""
-    if name and RUN.fullmatch(name) is None:
-        raise ValueError(f"{name!r} is not the name of a run")
-    return name
+def _rows(table: Table) -> Iterator[tuple[str, Table]]:
+    """Yield each reference with its row, whose values are without their names to be short."""
+    pins = table.values["pins"]
+    if not isinstance(pins, dict):
+        table.refuse("pins", "must be a table")
+    for reference, values in pins.items():
+        if not isinstance(values, list) or len(values) not in _LENGTHS:
+            table.refuse(f"pins.{reference[:80]}", "must be an url, a digest, and perhaps a hash with its stat key")
+        row = dict(zip((*_PIN, *_HASH), values, strict=False))
+        match values[_KNOWN:]:
+            case [survey]:
+                row |= {"stat": None, "survey": survey}
+            case key:
+                row |= {"stat": dict(zip(StatKey.__slots__, key, strict=True)) if key else None, "survey": ""}
+        yield reference, Table(row, frozenset(row), at=f"pins.{reference[:80]}")
 
 
 def _pinned(reference: str, url: str, digest: str) -> Pinned:
@@ -166,17 +181,14 @@ def _pinned(reference: str, url: str, digest: str) -> Pinned:
     return Pinned(reference=named, pinned=pinned, digest=held_to)
 
 
-def _hash(values: Sequence[Any]) -> FileHash:
+def _hash(row: Table) -> FileHash:
     """Return what an image hashed to, and under which stat key, where that is to be trusted."""
-    sha256, writable_by_all, *key = values
-    if _HEX.fullmatch(sha256) is None or type(writable_by_all) is not bool:
-        raise ValueError(f"{sha256!r} is no SHA-256")
-    if len(key) == 1:
-        if _HEX.fullmatch(key[0]) is None:
-            raise ValueError(f"{key[0]!r} is no SHA-256")
-        return FileHash(sha256=sha256, survey=key[0])
-    stat = StatKey.from_dict(dict(zip(StatKey.__slots__, key, strict=True))) if key else None
-    return FileHash(sha256=sha256, stat=stat, writable_by_all=writable_by_all)
+    return FileHash(
+        sha256=row.hex("sha256", may_be_empty=False),
+        stat=StatKey.read(row, "stat"),
+        writable_by_all=row.yes_or_no("writable_by_all"),
+        survey=row.hex("survey"),
+    )
 
 
 def _damaged(problem: str) -> UsageError:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small, unique
-from snakemake_apptainer_freshness.common.times import TIME, now
+from snakemake_apptainer_freshness.common.tables import Table, read_json
+from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.settings import RECORDS
 
@@ -119,7 +120,7 @@ def take(folder: Path, job: Any, attempt: int, far: "FarNotes | None" = None) ->
         note = _parse(read_small(place, RECORDS.note))
     except FileNotFoundError:
         return Note()
-    except (OSError, ValueError, NotAFile, RecursionError):
+    except (OSError, ValueError, NotAFile):
         note = Note()
     with contextlib.suppress(OSError):
         place.unlink()
@@ -127,15 +128,13 @@ def take(folder: Path, job: Any, attempt: int, far: "FarNotes | None" = None) ->
 
 
 def _parse(content: bytes) -> Note:
-    table = json.loads(content)
-    if not isinstance(table, dict) or not all(isinstance(table.get(key), str) for key in ("host", "began", "disk")):
-        raise ValueError("no note")
-    host, began, disk = table["host"], table["began"], table["disk"]
-    if not host.isprintable() or len(host) > _LONGEST_HOST:
-        raise ValueError("no host")
-    if TIME.fullmatch(began) is None or (disk and disk not in set(DiskState)):
-        raise ValueError("no time, or no state")
-    return Note(host=host, began=began, disk=disk)
+    table = Table(read_json(content), _KEYS)
+    host = table.words("host", longest=_LONGEST_HOST)
+    disk = table.text("disk")
+    return Note(host=host, began=table.time("began"), disk=disk and table.state("disk", DiskState))
+
+
+_KEYS: Final = frozenset({"host", "began", "disk"})
 
 
 def _name(job: Any, attempt: int) -> str:

@@ -40,7 +40,7 @@ from snakemake_apptainer_freshness.engine.witnesses import Witnesses
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.lockfile import Pinned
 from snakemake_apptainer_freshness.record import events
-from snakemake_apptainer_freshness.record.events import Table
+from snakemake_apptainer_freshness.record.events import Event
 from snakemake_apptainer_freshness.record.git import commit_of
 from snakemake_apptainer_freshness.record.journal import SUFFIX, this_process
 from snakemake_apptainer_freshness.record.run import Ending, JobRecord, JobResult, OutputRecord, WorkflowSource
@@ -175,7 +175,7 @@ class Recorder:
             self._begin()
             images = list(self._workflow.dag.container_imgs)
         at = now()
-        tables: list[Table] = []
+        tables: list[Event] = []
         for job in notes.single(jobs):
             key, record = _key(job), self._job(job, at)
             tables += self._failed((record.id, record.attempt - 1), job)
@@ -186,7 +186,7 @@ class Recorder:
             tables.append(events.job_started(record))
         self._write([*self._new_images(images), *tables])
 
-    def _new_images(self, urls: Iterable[str]) -> Iterator[Table]:
+    def _new_images(self, urls: Iterable[str]) -> Iterator[Event]:
         for url in urls:
             if url not in self._images:
                 self._images.add(url)
@@ -226,12 +226,12 @@ class Recorder:
                 tables.append(self._ended(record, one, outputs, JobResult.FINISHED))
         self._write(tables)
 
-    def _failed(self, key: Key, job: Any) -> Iterator[Table]:
+    def _failed(self, key: Key, job: Any) -> Iterator[Event]:
         record = self._open.pop(key, None)
         if record is not None:
             yield self._ended(record, job, record.outputs, JobResult.FAILED)
 
-    def _ended(self, record: JobRecord, job: Any, outputs: tuple[OutputRecord, ...], result: JobResult) -> Table:
+    def _ended(self, record: JobRecord, job: Any, outputs: tuple[OutputRecord, ...], result: JobResult) -> Event:
         """Note that `job` ended, with what its own process said of it, as far as that can be true."""
         ended, note = now(), _NO_NOTE
         if record.image:
@@ -243,7 +243,7 @@ class Recorder:
         done = replace(record, ended=ended, host=host, disk=disk, outputs=outputs, result=result)
         return events.job_ended(done, ran=ran)
 
-    def _write(self, tables: Iterable[Table]) -> None:
+    def _write(self, tables: Iterable[Event]) -> None:
         if self._journal is None:
             return
         try:

@@ -20,6 +20,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from snakemake_apptainer_freshness.common.tables import Damaged, read_toml
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidPolicy
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
@@ -228,14 +229,10 @@ def load_site_policy(text: str, *, source: str = SITE_FILE) -> Policy | None:
     InvalidPolicy
         where it is not TOML, has an unknown key, or its policy is not sound.
     """
-    import tomllib
-
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidPolicy(f"{source} is not valid TOML: {error}", hint="mend it, or remove the file") from None
-    except RecursionError:
-        raise InvalidPolicy(f"{source} is nested too deeply", hint="mend it, or remove the file") from None
+        document = read_toml(text)
+    except Damaged as error:
+        raise InvalidPolicy(f"{source}: {error}", hint="mend it, or remove the file") from None
     table = table_of(document, "the file", source, allowed=["policy"])
     return parse_policy(table["policy"], source=source) if "policy" in table else None
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.common.tables import Checked, Damaged
+from snakemake_apptainer_freshness.common.tables import Damaged, Table
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
 from snakemake_apptainer_freshness.record.run import (
     VERSION,
@@ -41,11 +41,7 @@ from snakemake_apptainer_freshness.settings import LIMITS, RECORDS
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
 
-Table = Mapping[str, Any]
-
-
-class NewerVersion(ValueError):
-    """A head of a version that this program does not know; the text is that version."""
+Event = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +52,7 @@ class MainProcess:
     ticks: int
 
 
-def head(run: Run, process: MainProcess) -> Table:
+def head(run: Run, process: MainProcess) -> Event:
     """Return the head of the record of `run`, which `process` makes."""
     table = {
         "id": run.id,
@@ -79,7 +75,7 @@ def head(run: Run, process: MainProcess) -> Table:
     return table | ({"runtime": _runtime_table(run.runtime)} if run.runtime else {})
 
 
-def _runtime_table(runtime: RuntimeSettings) -> Table:
+def _runtime_table(runtime: RuntimeSettings) -> Event:
     return {
         "arguments": list(runtime.arguments),
         "environment": dict(runtime.environment),
@@ -87,7 +83,7 @@ def _runtime_table(runtime: RuntimeSettings) -> Table:
     }
 
 
-def image(record: ImageRecord) -> Table:
+def image(record: ImageRecord) -> Event:
     """Return the event that `record` is one of the run's images."""
     table = {key: value for key, value in asdict(record).items() if value and key != "signatures"}
     if record.signatures:
@@ -96,12 +92,12 @@ def image(record: ImageRecord) -> Table:
     return {"event": "image"} | table
 
 
-def repository(source: WorkflowSource, *, lock_committed: bool | None) -> Table:
+def repository(source: WorkflowSource, *, lock_committed: bool | None) -> Event:
     """Return the event that the workflow is `source`, and whether the lock's bytes are in that commit."""
     return {"event": "repository", "commit": source.commit, "dirty": source.dirty, "lock_committed": lock_committed}
 
 
-def job_started(job: JobRecord) -> Table:
+def job_started(job: JobRecord) -> Event:
     """Return the event that `job` was handed to its executor."""
     table: dict[str, Any] = {
         "event": "job-started",
@@ -120,7 +116,7 @@ def job_started(job: JobRecord) -> Table:
     return table
 
 
-def job_ended(job: JobRecord, *, ran: str = "") -> Table:
+def job_ended(job: JobRecord, *, ran: str = "") -> Event:
     """Return the event that `job` ended; `ran` is when it began on its own host, where that is known."""
     table: dict[str, Any] = {
         "event": "job-ended",
@@ -135,12 +131,12 @@ def job_ended(job: JobRecord, *, ran: str = "") -> Table:
     return table
 
 
-def _output(output: OutputRecord) -> Table:
+def _output(output: OutputRecord) -> Event:
     table = {"size": output.size, "mtime_ns": output.mtime_ns, "sha256": output.sha256}
     return table | {"temporary": True} if output.temporary else table
 
 
-def run_ended(ending: Ending, at: str) -> Table:
+def run_ended(ending: Ending, at: str) -> Event:
     """Return the event that the run ended."""
     return {"event": "run-ended", "at": at, "ending": ending}
 
@@ -161,18 +157,15 @@ class RecordReader:
 
         Raises
         ------
-        Newer
+        NewerVersion
             where it is of a version that this program does not know.
         Damaged
             where it is not the head of a record.
         """
-        if not isinstance(table, dict) or type(version := table.get("version")) is not int:
-            raise Damaged("it has no version")
-        if version != VERSION:
-            raise NewerVersion(str(version)[:20])
-        checked = Checked(table.get("run"), _HEAD, optional=_HEAD_OPTIONAL)
-        versions = Checked(checked.table["versions"], _VERSIONS)
-        process = Checked(checked.table["process"], _PROCESS)
+        document = Table.versioned(table, VERSION, frozenset({"run", "events"}), optional=("events",))
+        checked = document.child("run", _HEAD, optional=_HEAD_OPTIONAL)
+        versions = checked.child("versions", _VERSIONS)
+        process = checked.child("process", _PROCESS)
         run = Run(
             id=checked.name("id"),
             started=checked.time("started"),
@@ -185,9 +178,9 @@ class RecordReader:
             source=WorkflowSource(snakefile=checked.text("snakefile"), sha256=checked.hex("snakefile_sha256")),
             mode=checked.text("mode"),
             options=checked.mapping("options"),
-            lock=_lock(checked.table["lock"]),
-            machine=_machine(checked.table["machine"]) if "machine" in checked.table else None,
-            runtime=_runtime(checked.table["runtime"]) if "runtime" in checked.table else None,
+            lock=_lock(checked),
+            machine=_machine(checked) if "machine" in checked.values else None,
+            runtime=_runtime(checked) if "runtime" in checked.values else None,
             previous=checked.hex("previous"),
         )
         return cls(run, MainProcess(pid=process.number("pid"), ticks=process.number("ticks")))
@@ -215,20 +208,20 @@ class RecordReader:
         )
 
     def _image(self, table: object) -> None:
-        event = Checked(table, _IMAGE, optional=_IMAGE - {"reference", "pinned"})
-        texts = {key: event.text(key) for key in event.table if key not in ("event", "size", "signatures")}
+        event = Table(table, _IMAGE, optional=_IMAGE - {"reference", "pinned"})
+        texts = {key: event.text(key) for key in event.values if key not in ("event", "size", "signatures")}
         event.hex("sha256")
         event.state("remote", RemoteState)
         event.state("disk", DiskState)
-        if "asked_at" in event.table:
+        if "asked_at" in event.values:
             event.time("asked_at")
         for key in ("digest", "manifest", "points_at"):
             event.digest(key)
-        signatures = tuple(_signatures(event.table.get("signatures", [])))
+        signatures = tuple(_signatures(event))
         self._images.append(ImageRecord(**texts, size=event.number("size"), signatures=signatures))
 
     def _repository(self, table: object) -> None:
-        event = Checked(table, _REPOSITORY)
+        event = Table(table, _REPOSITORY)
         commit = event.text("commit")
         if commit and _COMMIT.fullmatch(commit) is None:
             raise Damaged("commit must be the name of a commit")
@@ -238,7 +231,7 @@ class RecordReader:
         self.run = replace(self.run, source=source, lock=lock)
 
     def _job_started(self, table: object) -> None:
-        event = Checked(table, _STARTED, optional=_STARTED_OPTIONAL)
+        event = Table(table, _STARTED, optional=_STARTED_OPTIONAL)
         key = event.number("id"), event.number("attempt")
         job = {
             "id": key[0],
@@ -255,7 +248,7 @@ class RecordReader:
         self._jobs[key] = job
 
     def _job_ended(self, table: object) -> None:
-        event = Checked(table, _ENDED, optional=_ENDED_OPTIONAL)
+        event = Table(table, _ENDED, optional=_ENDED_OPTIONAL)
         key = event.number("id"), event.number("attempt")
         job = self._jobs.get(key)
         if job is None or "result" in job:
@@ -265,61 +258,53 @@ class RecordReader:
             "outputs": tuple(_outputs(job["outputs"], event)) if result is JobResult.FINISHED else job["outputs"],
             "host": event.text("host"),
             "disk": event.state("disk", DiskState),
-            "started": event.time("ran") if "ran" in event.table else job["started"],
+            "started": event.time("ran") if "ran" in event.values else job["started"],
             "ended": event.time("at"),
             "result": result,
         }
         job |= ended
 
     def _run_ended(self, table: object) -> None:
-        event = Checked(table, frozenset({"event", "at", "ending"}))
+        event = Table(table, frozenset({"event", "at", "ending"}))
         self.run = replace(self.run, ended=event.time("at"), ending=event.word("ending", _ENDINGS))
 
 
-def _lock(table: object) -> LockUsed | None:
-    if table is None:
+def _lock(head: Table) -> LockUsed | None:
+    if head.values["lock"] is None:
         return None
-    checked = Checked(table, frozenset({"path", "sha256"}))
-    return LockUsed(path=checked.text("path"), sha256=checked.hex("sha256"))
+    lock = head.child("lock", frozenset({"path", "sha256"}))
+    return LockUsed(path=lock.text("path"), sha256=lock.hex("sha256"))
 
 
-def _machine(table: object) -> Machine:
-    checked = Checked(table, _MACHINE)
-    return Machine(**{key: checked.text(key) for key in _MACHINE})
+def _machine(head: Table) -> Machine:
+    machine = head.child("machine", _MACHINE)
+    return Machine(**{key: machine.text(key) for key in _MACHINE})
 
 
-def _runtime(table: object) -> RuntimeSettings:
-    checked = Checked(table, frozenset({"arguments", "environment", "overrides"}))
-    overrides = checked.table["overrides"]
-    if not isinstance(overrides, list) or len(overrides) > RECORDS.arguments:
-        raise Damaged(f"overrides must be a list of at most {RECORDS.arguments}")
+def _runtime(head: Table) -> RuntimeSettings:
+    runtime = head.child("runtime", frozenset({"arguments", "environment", "overrides"}))
     return RuntimeSettings(
-        arguments=tuple(checked.texts("arguments")),
-        environment=checked.mapping("environment"),
-        overrides=tuple([_override(Checked(one, _OVERRIDE)) for one in overrides]),
+        arguments=tuple(runtime.texts("arguments")),
+        environment=runtime.mapping("environment"),
+        overrides=tuple([_override(one) for one in runtime.children("overrides", _OVERRIDE, most=RECORDS.arguments)]),
     )
 
 
-def _override(table: Checked) -> Override:
+def _override(table: Table) -> Override:
     kind = table.word("kind", _OVERRIDE_KINDS)
     return Override(kind=kind, path=table.text("path"), source=table.text("source"), by=table.text("by"))
 
 
-def _signatures(tables: object) -> Iterable[SignatureRecord]:
-    if not isinstance(tables, list) or len(tables) > LIMITS.signatures:
-        raise Damaged(f"signatures must be a list of at most {LIMITS.signatures}")
-    for table in tables:
-        checked = Checked(table, _SIGNATURE, optional=frozenset({"signature"}))
-        digest = checked.digest("digest")
-        yield SignatureRecord(by=checked.text("by"), digest=digest, signature=checked.hex("signature"))
+def _signatures(event: Table) -> Iterable[SignatureRecord]:
+    for row in event.children("signatures", _SIGNATURE, optional=("signature",), most=LIMITS.signatures):
+        yield SignatureRecord(by=row.text("by"), digest=row.digest("digest"), signature=row.hex("signature"))
 
 
-def _outputs(started: tuple[OutputRecord, ...], ended: Checked) -> Iterable[OutputRecord]:
-    tables = ended.table.get("outputs")
-    if not isinstance(tables, list) or len(tables) != len(started):
+def _outputs(started: tuple[OutputRecord, ...], ended: Table) -> Iterable[OutputRecord]:
+    rows = ended.children("outputs", _OUTPUT, optional=_OUTPUT_OPTIONAL)
+    if len(rows) != len(started):
         raise Damaged("it has not as many outputs as its job")
-    for output, table in zip(started, tables, strict=True):
-        event = Checked(table, _OUTPUT, optional=_OUTPUT_OPTIONAL)
+    for output, event in zip(started, rows, strict=True):
         yield OutputRecord(
             path=output.path,
             size=event.number("size"),

@@ -13,19 +13,18 @@ event, and the last line closes what is open. A run that is killed leaves a file
 
 import hashlib
 import io
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import BinaryIO, Final, cast
 
 from snakemake_apptainer_freshness.common.files import HOST, NotAFile, opened
-from snakemake_apptainer_freshness.common.tables import Damaged
+from snakemake_apptainer_freshness.common.tables import Damaged, NewerVersion, read_json
 from snakemake_apptainer_freshness.common.times import RUN
 from snakemake_apptainer_freshness.errors import InvalidRecord, LocalIOError
-from snakemake_apptainer_freshness.record.events import MainProcess, NewerVersion, RecordReader
-from snakemake_apptainer_freshness.record.run import VERSION, Ending, Run, Versions, WorkflowSource
+from snakemake_apptainer_freshness.record.events import MainProcess, RecordReader
+from snakemake_apptainer_freshness.record.run import Ending, Run, Versions, WorkflowSource
 from snakemake_apptainer_freshness.settings import RECORDS
 
 FOLDER: Final = Path(".snakemake", "apptainer-freshness", "runs")
@@ -115,7 +114,7 @@ def _parse(path: Path, file: BinaryIO) -> Run:
         reading = head_of(next(lines, b""))
     except NewerVersion as error:
         raise InvalidRecord(
-            f"cannot use the run record {path}: it has version {error}, this program knows version {VERSION}",
+            f"cannot use the run record {path}: {error}",
             hint="upgrade snakemake-apptainer-freshness",
         ) from None
     except Damaged as error:
@@ -147,7 +146,7 @@ _CUT: Final = "it is cut short"
 
 def head_of(line: bytes) -> RecordReader:
     """Return what the first line of a record says; raises as :meth:`.Reading.of` does."""
-    return RecordReader.of(_loaded(_whole(line) + b"]}"))
+    return RecordReader.of(read_json(_whole(line) + b"]}"))
 
 
 def _whole(line: bytes) -> bytes:
@@ -170,26 +169,12 @@ def _add_events(reading: RecordReader, lines: Iterator[bytes]) -> list[str]:
             closed = True
             continue
         try:
-            reading.add(_loaded(_whole(line).removesuffix(b",")))
+            reading.add(read_json(_whole(line).removesuffix(b",")))
         except Damaged as error:
             damage.append(_CUT if str(error) == _CUT else f"line {number} is damaged: {error}")
     if not closed and _CUT not in damage:
         damage.append(_CUT)
     return damage
-
-
-def _loaded(content: bytes) -> Any:
-    try:
-        return _DECODER.decode(content.decode("ascii"))
-    except (ValueError, RecursionError):
-        raise Damaged("it is not JSON") from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _told(damage: list[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, sha256_of
 from snakemake_apptainer_freshness.errors import LocalIOError
-from snakemake_apptainer_freshness.record.events import Table
+from snakemake_apptainer_freshness.record.events import Event
 from snakemake_apptainer_freshness.record.journal import SUFFIX, goes_on, identifiers
 from snakemake_apptainer_freshness.record.run import VERSION
 
@@ -28,7 +28,7 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 class Journal:
     """Writes one record, from any thread."""
 
-    def __init__(self, path: Path, head: Table) -> None:
+    def __init__(self, path: Path, head: Event) -> None:
         """Make the file `path`, which must not be there.
 
         Raises
@@ -52,7 +52,7 @@ class Journal:
                 hint="every run with the flag on leaves one: make that folder writable",
             ) from error
 
-    def append(self, events: Iterable[Table]) -> None:
+    def append(self, events: Iterable[Event]) -> None:
         """Add `events`, all or none.
 
         Raises
@@ -102,7 +102,7 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
         raise
 
 
-def _dumped(table: Table) -> bytes:
+def _dumped(table: Event) -> bytes:
     return _ENCODER.encode(table).encode("ascii")
 
 

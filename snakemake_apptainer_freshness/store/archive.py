@@ -17,11 +17,12 @@ whoever made the archive. The table of contents and ``index.json`` say where thi
 import hashlib
 import json
 import tarfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Self
 
-from snakemake_apptainer_freshness.errors import InvalidBundle, InvalidDigest, NotFound
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json, version_of
+from snakemake_apptainer_freshness.errors import InvalidBundle, NotFound
 from snakemake_apptainer_freshness.image import layout
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference
@@ -87,26 +88,22 @@ class Contents:
             where it is none, or of another version.
         """
         try:
-            table = json.loads(content)
-        except (ValueError, RecursionError):
-            raise _refused("its table of contents is not JSON") from None
-        if not isinstance(table, dict):
-            raise _refused("its table of contents is not an object")
-        _refuse_other_version(table.get("version"))
-        if set(table) != {"version", "platform", "file"}:
-            raise _refused("its table of contents is damaged")
-        if not isinstance(table["platform"], str) or not 0 < len(table["platform"]) <= _LONGEST_PLATFORM:
-            raise _refused("its table of contents names no platform")
-        if not isinstance(table["file"], list):
-            raise _refused("its table of contents lists no files")
-        files = tuple(_member(one) for one in table["file"])
+            document = read_json(content)
+            _refuse_other_version(version_of(document))
+            table = Table.versioned(document, VERSION, _KEYS)
+            platform = table.words("platform", longest=_LONGEST_PLATFORM)
+            files = tuple(_member(row) for row in table.children("file", _FILE_KEYS))
+        except Damaged as error:
+            raise _refused(f"its table of contents cannot be used: {error}") from None
         _refuse_other_files(files)
-        return cls(platform=table["platform"], files=files)
+        return cls(platform=platform, files=files)
 
 
-def _refuse_other_version(version: object) -> None:
-    if type(version) is not int or version < 1:
-        raise _refused("its table of contents has no version")
+_KEYS: Final = frozenset({"platform", "file"})
+_FILE_KEYS: Final = frozenset({"name", "size", "digest"})
+
+
+def _refuse_other_version(version: int) -> None:
     if version > VERSION:
         raise InvalidBundle(
             f"the bundle has version {version}; this program knows version {VERSION}",
@@ -119,17 +116,10 @@ def _refuse_other_version(version: object) -> None:
         )
 
 
-def _member(table: object) -> Member:
-    if not isinstance(table, Mapping) or set(table) != {"name", "size", "digest"}:
-        raise _refused("its table of contents is damaged")
-    name, size = table["name"], table["size"]
-    if not isinstance(name, str) or type(size) is not int or not 0 <= size < DISK.bundle_file:
-        raise _refused("its table of contents is damaged")
-    try:
-        digest = Digest.parse(table["digest"])
-    except (InvalidDigest, TypeError):
-        raise _refused(f"its table of contents has no digest of {name[:80]!r}") from None
-    return Member(name=name, size=size, digest=digest)
+def _member(row: Table) -> Member:
+    if row.number("size") >= DISK.bundle_file:
+        row.refuse("size", f"must be less than {DISK.bundle_file}")
+    return Member(name=row.text("name"), size=row.number("size"), digest=row.parsed("digest", Digest.parse))
 
 
 def _refuse_other_files(files: tuple[Member, ...]) -> None:

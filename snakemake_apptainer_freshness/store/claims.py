@@ -17,15 +17,16 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from snakemake_apptainer_freshness import lockfile
 from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small, replace_own
+from snakemake_apptainer_freshness.common.tables import Table, read_json
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.settings import DISK
@@ -63,34 +64,33 @@ class Claim:
 
     @classmethod
     def loads(cls, content: bytes) -> Self:
-        """Return the claim that `content` spells; raises ValueError with the reason where it is none."""
-        try:
-            table = json.loads(content)
-        except (ValueError, RecursionError):
-            raise ValueError("it is not JSON") from None
-        if not isinstance(table, dict):
-            raise ValueError("it is not an object")  # noqa: TRY004  the one error of all that is wrong
-        if type(version := table.pop("version", None)) is not int or version > VERSION:
-            raise ValueError(f"it has version {str(version)[:20]}; this program knows version {VERSION}")
-        try:
-            return cls(**_checked(table))
-        except (ValueError, TypeError):
-            raise ValueError("it is damaged") from None
+        """Return the claim that `content` spells; raises Damaged where it is none."""
+        table = Table.versioned(read_json(content), VERSION, _KEYS)
+        for key in ("lockfile", "host"):
+            if "\0" in table.text(key):
+                table.refuse(key, "must be a text without a null character")
+        return cls(
+            lockfile=table.text("lockfile"),
+            host=table.text("host"),
+            folder=table.integer("folder"),
+            locked=tuple(table.texts("locked")),
+            unpinned=tuple(table.texts("unpinned")),
+            missing_since=_missing_since(table),
+        )
 
 
-def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
-    values = dict(table)
-    if set(values) != {field.name for field in fields(Claim)} or type(values["folder"]) is not int:
-        raise ValueError
-    if not all(isinstance(values[key], str) and "\0" not in values[key] for key in ("lockfile", "host")):
-        raise ValueError
-    for key in ("locked", "unpinned"):
-        if not isinstance(values[key], list) or not all(isinstance(url, str) for url in values[key]):
-            raise ValueError
-        values[key] = tuple(values[key])
-    if values["missing_since"] is not None:
-        _moment(values["missing_since"])
-    return values
+_KEYS: Final = frozenset(field.name for field in fields(Claim))
+
+
+def _missing_since(table: Table) -> str | None:
+    if table.values["missing_since"] is None:
+        return None
+    text = table.text("missing_since")
+    try:
+        _moment(text)
+    except ValueError:
+        table.refuse("missing_since", "must be a time with its offset from UTC")
+    return text
 
 
 def urls_of(lock: Iterable[Entry]) -> set[str]:

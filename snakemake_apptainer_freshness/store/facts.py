@@ -16,7 +16,6 @@ There are two kinds:
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -37,8 +37,6 @@ from snakemake_apptainer_freshness.store.sites import FactStore
 VERSION: Final = 1
 _CONTENTS: Final = "contents"
 _PLATFORMS: Final = "platforms"
-_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_LONGEST_TEXT: Final = 4096
 
 
 class ProvenBy(StrEnum):
@@ -119,33 +117,21 @@ class ContentFact:
 
     @classmethod
     def loads(cls, content: bytes) -> Self:
-        """Return the fact that `content` spells; raises ValueError where it is none, or of a newer version."""
-        try:
-            table = json.loads(content)
-            if type(table) is not dict or table.pop("version", None) != VERSION:
-                raise ValueError("not a fact of this version")
-            return cls(**_checked(table))
-        except (TypeError, KeyError, RecursionError, FreshnessError) as error:
-            raise ValueError("not a fact") from error
+        """Return the fact that `content` spells; raises Damaged where it is none, or of a newer version."""
+        table = Table.versioned(read_json(content), VERSION, _KEYS)
+        return cls(
+            sha256=table.hex("sha256", may_be_empty=False),
+            size=table.number("size"),
+            digest=table.parsed("digest", Digest.parse),
+            platform=table.parsed("platform", Platform.parse),
+            manifest=table.parsed_or_none("manifest", Digest.parse),
+            proven_by=table.member("proven_by", ProvenBy),
+            **{key: table.text(key) for key in ("pinned", "reference", "proven_at", "apptainer", "refuted")},
+        )
 
 
 _WRITTEN: Final = tuple(one.name for one in fields(ContentFact) if one.name != "store")
-
-
-def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
-    values = dict(table)
-    if set(values) != set(_WRITTEN) or type(values["size"]) is not int:
-        raise ValueError("not the keys of a fact")
-    texts = set(values) - {"size", "manifest"}
-    if not all(type(values[key]) is str and len(values[key]) <= _LONGEST_TEXT for key in texts):
-        raise ValueError("not the values of a fact")
-    if _HEX.fullmatch(values["sha256"]) is None:
-        raise ValueError("not a SHA-256")
-    values["digest"] = Digest.parse(values["digest"])
-    values["manifest"] = None if values["manifest"] is None else Digest.parse(values["manifest"])
-    values["platform"] = Platform.parse(values["platform"])
-    values["proven_by"] = ProvenBy(values["proven_by"])
-    return values
+_KEYS: Final = frozenset(_WRITTEN)
 
 
 def keep(fact: ContentFact) -> None:
@@ -204,11 +190,9 @@ def _manifest_in(store: FactStore | None, digest: Digest, platform: Platform) ->
 def _platforms(store: FactStore | None, digest: Digest) -> dict[str, str]:
     """Return what `store` has of the index `digest`: the text of each platform and of its manifest."""
     content = _content(store, _index_of(digest))
-    with contextlib.suppress(ValueError, KeyError, RecursionError):
-        table = json.loads(content or b"{}")
-        platforms = table["platforms"] if isinstance(table, dict) and table.get("version") == VERSION else {}
-        if isinstance(platforms, dict) and all(isinstance(text, str) for text in platforms.values()):
-            return platforms
+    with contextlib.suppress(Damaged):
+        if content is not None:
+            return dict(Table.versioned(read_json(content), VERSION, frozenset({"platforms"})).mapping("platforms"))
     return {}
 
 
@@ -278,7 +262,7 @@ def _content(store: FactStore | None, names: tuple[str, ...]) -> bytes | None:
 
 def _load(store: FactStore | None, names: tuple[str, ...]) -> ContentFact | None:
     content = _content(store, names)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(Damaged):
         fact = ContentFact.loads(content) if content is not None else None
         return replace(fact, store=str(store.path)) if fact is not None and store is not None else fact
     return None

@@ -15,9 +15,8 @@ there were none.
 
 import contextlib
 import json
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -30,7 +29,8 @@ from snakemake_apptainer_freshness.common.files import (
     status_of,
     writable_by_all,
 )
-from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json
+from snakemake_apptainer_freshness.errors import InvalidDigest, LocalIOError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry
@@ -42,8 +42,6 @@ _PROJECTS: Final = "projects"
 """The folder of all memories, in the state folder; each lies under the key of its project."""
 
 _LARGEST: Final = 16 * 1024 * 1024
-_LONGEST_TEXT: Final = 4096
-_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,21 +81,19 @@ class ProvenTag:
         }
 
     @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> Self:
-        """Return the row that `table` spells; raises ValueError, TypeError or InvalidDigest where it is none."""
-        values = dict(table)
-        texts = ("url", "platform", "proven_by", "sha256")
-        if not all(isinstance(values[key], str) and len(values[key]) <= _LONGEST_TEXT for key in texts):
-            raise ValueError
-        if not all(type(values[key]) in (int, float) for key in ("since", "until")):
-            raise ValueError
-        if values["sha256"] and _HEX.fullmatch(values["sha256"]) is None:
-            raise ValueError
-        values["digest"] = Digest.parse(values["digest"])
-        values["manifest"] = None if values["manifest"] is None else Digest.parse(values["manifest"])
-        values["platform"] = Platform.parse(values["platform"])
-        values["stat"] = None if values["stat"] is None else StatKey.from_dict(values["stat"])
-        return cls(**values)
+    def read(cls, row: Table) -> Self:
+        """Return what `row` spells; raises Damaged where it is none."""
+        return cls(
+            url=row.text("url"),
+            digest=row.parsed("digest", Digest.parse),
+            manifest=row.parsed_or_none("manifest", Digest.parse),
+            platform=row.parsed("platform", Platform.parse),
+            since=row.seconds("since"),
+            until=row.seconds("until"),
+            sha256=row.hex("sha256"),
+            stat=StatKey.read(row, "stat"),
+            proven_by=row.text("proven_by"),
+        )
 
     @property
     def key(self) -> tuple[str, Digest, Platform, float]:
@@ -171,25 +167,20 @@ class TagHistory:
     @classmethod
     def loads(cls, content: bytes) -> Self:
         """Return the memory that `content` spells; where it spells none, an empty one with its problem."""
-        try:
-            table = json.loads(content)
-        except (ValueError, RecursionError):
-            return cls(problem="it is not JSON")
-        version = table.get("version") if isinstance(table, dict) else None
-        if type(version) is not int:
-            return cls(problem="it is damaged")
-        if version > VERSION:
-            return cls(problem=f"it has version {version}; this program knows version {VERSION}")
         found = cls()
         try:
-            for digest, platforms in table["manifests"].items():
-                for platform, manifest in platforms.items():
-                    found._manifests[Digest.parse(digest), Platform.parse(platform)] = Digest.parse(manifest)
-            for row in table["images"]:
-                seen = ProvenTag.from_dict(row)
+            table = Table.versioned(read_json(content), VERSION, _KEYS)
+            manifests = table.values["manifests"]
+            digests = table.child("manifests", frozenset(manifests) if isinstance(manifests, dict) else frozenset())
+            for text in digests.values:
+                digest = _digest(digests, text)
+                for platform, manifest in digests.pairs(text, Platform.parse, Digest.parse).items():
+                    found._manifests[digest, platform] = manifest
+            for row in table.children("images", _ROW):
+                seen = ProvenTag.read(row)
                 found._images[seen.key] = seen
-        except (ValueError, TypeError, KeyError, AttributeError, FreshnessError):
-            return cls(problem="it is damaged")
+        except Damaged as error:
+            return cls(problem=str(error))
         return found
 
     def merged_into(self, other: "TagHistory") -> "TagHistory":
@@ -199,6 +190,17 @@ class TagHistory:
         for seen in self._images.values():
             other.learn(seen)
         return other
+
+
+_KEYS: Final = frozenset({"manifests", "images"})
+_ROW: Final = frozenset(field.name for field in fields(ProvenTag))
+
+
+def _digest(table: Table, text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except InvalidDigest as error:
+        table.refuse(text[:80], f"is wrong: {error.message}")
 
 
 def path_in(folder: Path) -> Path:

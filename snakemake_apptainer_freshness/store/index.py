@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.common.files import HOST, StatKey, writable_by_all
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json, version_of
 from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
@@ -118,10 +119,10 @@ def _row(image: Path, pin: Pin) -> list[Any] | None:
 def _load(prefix: Path) -> Mapping[str, Any]:
     """Return the rows of the index by the image's name, not yet checked; none where there is no sound index."""
     try:
-        table = json.loads(state.read(path_of(prefix), DISK.index_size) or b"{}")
-    except (ValueError, RecursionError):
+        content = state.read(path_of(prefix), DISK.index_size)
+        if content is None or version_of(document := read_json(content)) != _VERSION:
+            return {}
+        images = Table.versioned(document, _VERSION, frozenset({"images"})).values["images"]
+    except Damaged:
         return {}
-    if not isinstance(table, dict) or table.get("version") != _VERSION or not isinstance(table.get("images"), dict):
-        return {}
-    images: Mapping[str, Any] = table["images"]
-    return images
+    return images if isinstance(images, dict) else {}

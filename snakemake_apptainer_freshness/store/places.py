@@ -8,16 +8,14 @@ the clock of the file system itself; until then every check hashes anew.
 
 import contextlib
 import json
-import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from snakemake_apptainer_freshness.common.files import StatKey, unique
-from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.settings import DISK
@@ -27,7 +25,6 @@ from snakemake_apptainer_freshness.store.facts import ContentFact
 VERSION: Final = 1
 _PLACES: Final = "places"
 _NANOSECONDS: Final = 1_000_000_000
-_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,26 +77,19 @@ class PlaceFact:
 
     @classmethod
     def loads(cls, content: bytes) -> Self:
-        """Return the fact that `content` spells; raises ValueError where it is none, or of a newer version."""
-        try:
-            table = json.loads(content)
-            if type(table) is not dict or table.pop("version", None) != VERSION:
-                raise ValueError("not a fact of this version")
-            return cls(**_checked(table))
-        except (TypeError, KeyError, RecursionError, FreshnessError) as error:
-            raise ValueError("not a fact") from error
+        """Return the fact that `content` spells; raises Damaged where it is none, or of a newer version."""
+        table = Table.versioned(read_json(content), VERSION, _KEYS)
+        return cls(
+            sha256=table.hex("sha256", may_be_empty=False),
+            digest=table.parsed("digest", Digest.parse),
+            platform=table.parsed("platform", Platform.parse),
+            stat=StatKey.read(table, "stat"),
+            writable_by_all=table.yes_or_no("writable_by_all"),
+            survey=table.hex("survey"),
+        )
 
 
-def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
-    values = dict(table)
-    if set(values) != {field.name for field in fields(PlaceFact)} or type(values["writable_by_all"]) is not bool:
-        raise ValueError("not the keys of a fact")
-    if _HEX.fullmatch(values["sha256"]) is None or _HEX.fullmatch(values["survey"] or "0" * 64) is None:
-        raise ValueError("not a SHA-256")
-    values["digest"] = Digest.parse(values["digest"])
-    values["platform"] = Platform.parse(values["platform"])
-    values["stat"] = None if values["stat"] is None else StatKey.from_dict(values["stat"])
-    return values
+_KEYS: Final = frozenset(field.name for field in fields(PlaceFact))
 
 
 def path_of(image: Path) -> Path:
@@ -121,7 +111,7 @@ def _key_of(folder: str) -> str:
 def load(image: Path) -> PlaceFact | None:
     """Return what is known of the file at `image`; None where nothing is."""
     content = state.read(path_of(image), DISK.record_size)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(Damaged):
         return PlaceFact.loads(content) if content is not None else None
     return None
 

@@ -5,12 +5,9 @@ made a folder that was cloned or copied here. So nothing is concluded from one b
 image lies in the user's own state folder (:mod:`.store.facts`). Nothing writes them any more.
 """
 
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from snakemake_apptainer_freshness.common.files import (
     NotAFile,
@@ -19,7 +16,7 @@ from snakemake_apptainer_freshness.common.files import (
     status_of,
     writable_by_all,
 )
-from snakemake_apptainer_freshness.errors import InvalidDigest
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
@@ -29,9 +26,7 @@ from snakemake_apptainer_freshness.settings import DISK
 VERSION: Final = 1
 SUFFIX: Final = ".freshness.json"
 
-_HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TEXTS: Final = ("image", "reference", "pinned", "platform", "refuted", "apptainer", "obtained_at", "obtained_by")
-_LONGEST_TEXT: Final = 4096
 
 
 class DamagedRecord(ValueError):
@@ -92,33 +87,21 @@ class Record:
             where it is not one, or of a newer version.
         """
         try:
-            table = json.loads(content)
-        except (ValueError, RecursionError):
-            raise DamagedRecord("its record is not JSON") from None
-        if not isinstance(table, dict):
-            raise DamagedRecord("its record is not an object")
-        if type(version := table.pop("version", None)) is not int or version > VERSION:
-            raise DamagedRecord(f"its record has version {str(version)[:20]}; this program knows version {VERSION}")
-        try:
-            return cls(**_checked(table))
-        except (ValueError, TypeError, InvalidDigest):
-            raise DamagedRecord("its record is damaged") from None
+            table = Table.versioned(read_json(content), VERSION, _KEYS)
+            return cls(
+                digest=table.parsed("digest", Digest.parse),
+                manifest=table.parsed_or_none("manifest", Digest.parse),
+                sha256=table.hex("sha256", may_be_empty=False),
+                size=table.number("size"),
+                writable_by_all=table.yes_or_no("writable_by_all"),
+                stat=StatKey.read(table, "stat"),
+                **{key: table.text(key) for key in _TEXTS},
+            )
+        except Damaged as error:
+            raise DamagedRecord(f"its record cannot be used: {error}") from None
 
 
-def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
-    values = dict(table)
-    if set(values) != {field.name for field in fields(Record)}:
-        raise ValueError
-    if not all(isinstance(values[key], str) and len(values[key]) <= _LONGEST_TEXT for key in _TEXTS):
-        raise ValueError
-    if type(values["size"]) is not int or type(values["writable_by_all"]) is not bool:
-        raise ValueError
-    if _HEX.fullmatch(values["sha256"]) is None:
-        raise ValueError
-    values["digest"] = Digest.parse(values["digest"])
-    values["manifest"] = None if values["manifest"] is None else Digest.parse(values["manifest"])
-    values["stat"] = None if values["stat"] is None else StatKey.from_dict(values["stat"])
-    return values
+_KEYS: Final = frozenset(field.name for field in fields(Record))
 
 
 def path_of(image: Path) -> Path:

@@ -38,7 +38,8 @@ def test_any_bytes_are_logins_or_an_error_that_quotes_nothing(content):
     except InvalidLogin as error:
         assert SECRET not in str(error)  # noqa: PT017  no error is as good
         return
-    assert SECRET not in repr(list(file.auths.values()))
+    for login in file.auths.values():
+        assert SECRET not in repr(login).replace(repr(login.username), "")  # a name is shown
 
 
 @given(HOST, st.text(min_size=1, max_size=20), st.text(max_size=20))

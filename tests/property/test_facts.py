@@ -23,7 +23,7 @@ KEY = st.builds(StatKey, host=TEXT, device=NUMBER, inode=NUMBER, size=NUMBER, mt
 CONTENT = st.builds(
     ContentFact,
     sha256=HEX,
-    size=NUMBER,
+    size=st.integers(0, 2**63 - 1),
     digest=DIGEST,
     platform=PLATFORM,
     manifest=st.none() | DIGEST,

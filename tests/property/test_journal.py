@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snakemake_apptainer_freshness
-from snakemake_apptainer_freshness.common.tables import Damaged
+from snakemake_apptainer_freshness.common.tables import Damaged, NewerVersion
 from snakemake_apptainer_freshness.errors import InvalidRecord
 from snakemake_apptainer_freshness.record import events
-from snakemake_apptainer_freshness.record.events import NewerVersion, RecordReader
+from snakemake_apptainer_freshness.record.events import RecordReader
 from snakemake_apptainer_freshness.record.journal import folder_of, read_all
 from snakemake_apptainer_freshness.record.removal import chain
 from snakemake_apptainer_freshness.record.run import JobRecord, JobResult, OutputRecord

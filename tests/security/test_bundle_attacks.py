@@ -251,7 +251,7 @@ def test_a_huge_blob_through_a_pipe(bundle, place):
 @pytest.mark.parametrize("size", [-1, 1 << 40, 1 << 70, 1.5, "1", None, True])
 def test_a_size_that_cannot_be(bundle, place, size):
     bundle.announce_of(bundle.position(CONTENT.digest), size=size)
-    refused(place, bundle.bytes, "damaged|has not the announced size")
+    refused(place, bundle.bytes, r"file\[\d+\]\.size must be|has not the announced size")
 
 
 def test_a_size_that_is_not_the_announced_one(bundle, place):

@@ -78,7 +78,7 @@ def test_a_file_without_mirrors_names_none():
         ("mirror = 1", "must be a list of tables"),
         ("[[mirrors]]", "unknown key 'mirrors'"),
         ("x", "not valid TOML"),
-        ("[[mirror]]\nprefix = 'a'", "must have the keys prefix and places"),
+        ("[[mirror]]\nprefix = 'a'", "mirror[1] lacks places"),
         ("[[mirror]]\nprefix = 1\nplaces = ['/x']", "prefix must be a text"),
         ("[[mirror]]\nprefix = 'docker://quay.io'\nplaces = ['/x']", "without docker://"),
         ("[[mirror]]\nprefix = 'a'\nplaces = []", "at least one place"),

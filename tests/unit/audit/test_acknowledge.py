@@ -83,21 +83,21 @@ def test_the_answer_says_how_many_are_acknowledged():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("version = ", "is not valid TOML"),
-        ("acknowledged = []", "version is missing"),
-        ("version = 2\nacknowledged = []", "version must be 1"),
-        ("version = true\nacknowledged = []", "version must be 1"),
+        ("version = ", "not valid TOML"),
+        ("acknowledged = []", "it has no version"),
+        ("version = 2\nacknowledged = []", "it has version 2; this program knows version 1"),
+        ("version = true\nacknowledged = []", "it has no version"),
         ("version = 1\nacknowledged = 1", "acknowledged must be a list"),
-        ("version = 1\nacknowledged = [1]", "acknowledged[0] must be a table"),
-        ("version = 1\nmore = 1\nacknowledged = []", "more is no key"),
-        ("version = 1" + ENTRY.format(finding="bad", subject="x", until="2027-01-01"), "[0].finding cannot be 'bad'"),
+        ("version = 1\nacknowledged = [1]", "acknowledged[1] must be a table"),
+        ("version = 1\nmore = 1\nacknowledged = []", "unknown key 'more'"),
+        ("version = 1" + ENTRY.format(finding="bad", subject="x", until="2027-01-01"), "[1].finding cannot be 'bad'"),
         (
             "version = 1" + ENTRY.format(finding="unproven", subject="", until="2027-01-01"),
-            "[0].subject must be a text",
+            "[1].subject must be a text",
         ),
-        ("version = 1" + ENTRY.format(finding="unproven", subject="x", until="'soon'"), "[0].until must be a day"),
+        ("version = 1" + ENTRY.format(finding="unproven", subject="x", until="'soon'"), "[1].until must be a day"),
         ("version = 1" + ENTRY.format(finding="unproven", subject="x", until="2027-01-01T10:00:00"), "must be a day"),
-        ("version = 1\n[[acknowledged]]\nfinding = 'unproven'", "acknowledged[0].subject is missing"),
+        ("version = 1\n[[acknowledged]]\nfinding = 'unproven'", "acknowledged[1] lacks "),
     ],
 )
 def test_a_file_that_is_wrong_names_the_place(text, words):

@@ -130,7 +130,7 @@ def test_a_memory_that_cannot_be_used_is_told_and_replaced(project):
     state.write(memory, b"{}")
     answer = place.run("adopt")
 
-    assert f"warning: not using {memory}: it is damaged" in answer.err
+    assert f"warning: not using {memory}: it has no version" in answer.err
     assert memory.with_name(f"{memory.name}.unusable").read_text() == "{}"
 
 

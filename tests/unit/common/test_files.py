@@ -22,6 +22,7 @@ from snakemake_apptainer_freshness.common.files import (
     writable_by_all,
     write_atomically,
 )
+from snakemake_apptainer_freshness.common.tables import Damaged, Table
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.settings import DISK
@@ -53,6 +54,9 @@ def test_a_key_of_another_host_is_compared_without_its_device(file):
     assert not before.same_file(replace(before, device=before.device + 1))
 
 
+STAT = frozenset({"stat"})
+
+
 def test_a_key_is_settled_once_its_times_are_old_enough(file):
     newest = max(key(file).mtime_ns, key(file).ctime_ns)
     tick = int(DISK.settle * 1_000_000_000)
@@ -62,13 +66,17 @@ def test_a_key_is_settled_once_its_times_are_old_enough(file):
 
 
 def test_a_key_is_read_as_it_was_written(file):
-    assert StatKey.from_dict(key(file).to_dict()) == key(file)
+    assert StatKey.read(Table({"stat": key(file).to_dict()}, STAT), "stat") == key(file)
 
 
 @pytest.mark.parametrize("change", [{"inode": "1"}, {"inode": True}, {"more": 1}, {"host": 1}])
 def test_a_damaged_key_is_refused(file, change):
-    with pytest.raises(ValueError, match="not a stat key"):
-        StatKey.from_dict(key(file).to_dict() | change)
+    with pytest.raises(Damaged, match=r"^stat(\.| has an unknown key)"):
+        StatKey.read(Table({"stat": key(file).to_dict() | change}, STAT), "stat")
+
+
+def test_a_key_that_is_null_is_none():
+    assert StatKey.read(Table({"stat": None}, STAT), "stat") is None
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "fifo"])

@@ -268,7 +268,7 @@ def test_a_memory_that_cannot_be_used_is_told_and_does_not_stop_the_run(lab, tol
     lab.reruns()
 
     assert lab.changed() == []
-    assert texts(told) == [f"apptainer-freshness: not using {path}: it is damaged"]
+    assert texts(told) == [f"apptainer-freshness: not using {path}: it has no version"]
 
 
 def test_without_the_trigger_nothing_is_wrapped(lab):

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.common.tables import Damaged
+from snakemake_apptainer_freshness.common.tables import Damaged, NewerVersion
 from snakemake_apptainer_freshness.record import events
-from snakemake_apptainer_freshness.record.events import NewerVersion, RecordReader
+from snakemake_apptainer_freshness.record.events import RecordReader
 from snakemake_apptainer_freshness.record.run import Ending, JobResult, OutputRecord
 from tests.support.journals import DEAD, IMAGE, JOB, RUN, tables
 

@@ -65,7 +65,7 @@ def test_a_record_of_a_newer_version_is_refused(tmp_path):
     path = write(tmp_path)
     path.write_bytes(path.read_bytes().replace(b'{"version":1', b'{"version":2', 1))
 
-    with pytest.raises(InvalidRecord, match=r"has version 2, this program knows version 1\nupgrade"):
+    with pytest.raises(InvalidRecord, match=r"has version 2; this program knows version 1\nupgrade"):
         read_all(tmp_path)
 
 
@@ -74,7 +74,7 @@ def test_a_record_of_a_newer_version_is_refused(tmp_path):
     [
         (b'"event":"image"', b'"event":"bribe"', "line 2 is damaged: no event is called 'bribe'"),
         (b'"attempt":1,"rule"', b'"attempt":1,"rul3"', "line 3 is damaged: it has an unknown key 'rul3'"),
-        (b'"size":3', b'"size":-3', "line 4 is damaged: size must be a whole number"),
+        (b'"size":3', b'"size":-3', "line 4 is damaged: outputs[1].size must be a whole number"),
         (b'"size":3', b'"size":NaN', "line 4 is damaged: it is not JSON"),
         (b'"size":3', b'"size":' + b"[" * 100_000, "line 4 is damaged: it is not JSON"),
         (b'"result":"finished"', b'"result":"running"', "line 4 is damaged: result cannot be 'running'"),

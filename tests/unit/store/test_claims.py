@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from snakemake_apptainer_freshness.common.files import HOST
+from snakemake_apptainer_freshness.common.tables import Damaged
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.store import claims
@@ -230,7 +231,7 @@ def test_a_claim_with_a_wrong_value_is_damaged(project, key, value):
     project.register(OLD)
     table = json.loads(project.file.read_text()) | {key: value}
 
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(Damaged, match=f"^{key} |unknown key '{key}'"):
         Claim.loads(json.dumps(table).encode())
 
 

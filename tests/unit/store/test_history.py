@@ -114,12 +114,15 @@ def test_a_row_speaks_of_the_time_in_which_the_file_was_that_one(moment, covered
     [
         (b"", "not JSON"),
         (b"[" * 100_000, "not JSON"),
-        (b"[]", "damaged"),
-        (b'{"version": true}', "damaged"),
+        (b"[]", "must be a table"),
+        (b'{"version": true}', "no version"),
         (b'{"version": 2}', "version 2"),
-        (b'{"version": 1, "manifests": {}}', "damaged"),
-        (b'{"version": 1, "manifests": {"sha256:x": {"linux/amd64": "sha256:y"}}, "images": []}', "damaged"),
-        (b'{"version": 1, "manifests": {}, "images": [{"url": 1}]}', "damaged"),
+        (b'{"version": 1, "manifests": {}}', "it lacks images"),
+        (
+            b'{"version": 1, "manifests": {"sha256:x": {"linux/amd64": "sha256:y"}}, "images": []}',
+            "manifests.sha256:x is wrong",
+        ),
+        (b'{"version": 1, "manifests": {}, "images": [{"url": 1}]}', "images[1] lacks "),
     ],
 )
 def test_a_file_that_is_no_memory_proves_nothing_and_says_why(tmp_path, content, problem):
@@ -136,7 +139,7 @@ def test_a_row_with_a_value_of_another_type_is_damage(key):
     table = json.loads(filled().dumps())
     table["images"][0][key] = ["x"]
 
-    assert TagHistory.loads(json.dumps(table).encode()).problem == "it is damaged"
+    assert TagHistory.loads(json.dumps(table).encode()).problem.startswith(f"images[1].{key} ")
 
 
 def test_a_file_that_anyone_may_write_to_or_that_is_a_link_proves_nothing(tmp_path):

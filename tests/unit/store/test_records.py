@@ -61,7 +61,7 @@ def rewritten(image, **changes) -> None:
         {"version": "1"},
         {"version": True},
         {"version": 1.0},
-        {"reference": "x" * 5000},
+        {"reference": ["x"]},
         {"manifest": 7},
         {"stat": {**KEY.to_dict(), "size": 1.5}},
         {"stat": {**KEY.to_dict(), "host": 1}},
