@@ -12,9 +12,9 @@ An archive is a bag (:mod:`.store.bag`). Its payload:
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from snakemake_apptainer_freshness.common.tables import Checked, Damaged
+from snakemake_apptainer_freshness.common.tables import Damaged, NewerVersion, Table, read_json
 from snakemake_apptainer_freshness.errors import InvalidArchive
 
 IMAGES: Final = "images"
@@ -24,7 +24,8 @@ CRATE: Final = "crate"
 TABLE: Final = "archive.json"
 README: Final = "README.txt"
 VERSION: Final = 1
-_KEYS: Final = frozenset({"version", "workdir", "snakefile", "lock", "output"})
+_KEYS: Final = frozenset({"workdir", "snakefile", "lock", "output"})
+_OUTPUT: Final = frozenset({"path", "inputs"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,34 +63,22 @@ class ArchiveTable:
             where it is none, or of a newer version.
         """
         try:
-            table = json.loads(content)
-            version = table.get("version") if isinstance(table, dict) else None
-            if type(version) is int and version > VERSION:
-                raise InvalidArchive(
-                    f"the archive has version {version}; this program knows version {VERSION}",
-                    hint="upgrade snakemake-apptainer-freshness",
-                )
-            checked = Checked(table, _KEYS)
+            table = Table.versioned(read_json(content), VERSION, _KEYS)
+            rows = table.children("output", _OUTPUT)
             return cls(
-                workdir=checked.text("workdir"),
-                snakefile=checked.text("snakefile"),
-                lock=checked.text("lock"),
-                inputs=_inputs(checked.table["output"]),
+                workdir=table.text("workdir"),
+                snakefile=table.text("snakefile"),
+                lock=table.text("lock"),
+                inputs={row.text("path"): row.texts("inputs") for row in rows},
             )
-        except (Damaged, ValueError, RecursionError) as error:
+        except NewerVersion as error:
+            raise InvalidArchive(
+                f"the archive cannot be used: {error}", hint="upgrade snakemake-apptainer-freshness"
+            ) from None
+        except Damaged as error:
             raise InvalidArchive(
                 f"the archive cannot be used: {TABLE} is damaged: {error}", hint="copy it again from where it came"
             ) from None
-
-
-def _inputs(outputs: Any) -> dict[str, list[str]]:
-    if type(outputs) is not list:
-        raise Damaged("output must be a list")
-    found: dict[str, list[str]] = {}
-    for one in outputs:
-        checked = Checked(one, frozenset({"path", "inputs"}))
-        found[checked.text("path")] = checked.texts("inputs")
-    return found
 
 
 def readme(table: ArchiveTable, answer: str) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.signature import Signature
 from snakemake_apptainer_freshness.settings import LIMITS
@@ -54,10 +55,10 @@ def keep_inside(sha256: str, fingerprints: Iterable[str]) -> None:
 
 def inside(sha256: str) -> frozenset[str]:
     """Return the fingerprints of the keys that are known to have signed the SIF file `sha256`; none where none is."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        table = json.loads(state.read(_inside(sha256), _LARGEST) or b"{}")
-        if table["version"] == VERSION:
-            return frozenset(map(str, table["signed_by"]))
+    content = state.read(_inside(sha256), _LARGEST)
+    with contextlib.suppress(Damaged):
+        if content is not None:
+            return frozenset(Table.versioned(read_json(content), VERSION, frozenset({"signed_by"})).texts("signed_by"))
     return frozenset()
 
 

@@ -14,7 +14,6 @@ planted. A library of images needs no trust: an image in it has to be proven lik
 """
 
 import os
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from snakemake_apptainer_freshness.common.files import NotAFile, opened_target, read_descriptor
+from snakemake_apptainer_freshness.common.tables import read_toml
 from snakemake_apptainer_freshness.common.trusted import Untrusted, list_in, read_in, trusted_folder
 from snakemake_apptainer_freshness.errors import InvalidSettings, LocalIOError, UsageError
 from snakemake_apptainer_freshness.settings import DISK, is_plain_path
@@ -161,10 +161,10 @@ def _from_files(environment: Mapping[str, str]) -> Iterator[_Table]:
             with opened_target(path) as file:
                 status = os.fstat(file.fileno())
                 text = read_descriptor(file, path, DISK.record_size).decode()
-            table = tomllib.loads(text)
+            table = read_toml(text)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except (NotAFile, ValueError, RecursionError) as error:
+        except (NotAFile, ValueError) as error:
             raise _invalid(str(path), str(error)) from None
         except OSError as error:
             raise LocalIOError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from None
