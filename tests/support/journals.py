@@ -88,9 +88,9 @@ DEAD = events.MainProcess(pid=2**22 + 1, ticks=1)
 """A process that no Linux has."""
 
 
-def tables(run: Run) -> list[events.Table]:
+def tables(run: Run) -> list[events.Event]:
     """The events of `run`, in the order of a real one."""
-    found: list[events.Table] = [events.image(image) for image in run.images]
+    found: list[events.Event] = [events.image(image) for image in run.images]
     for job in run.jobs:
         found.append(events.job_started(job))
         if job.result is not JobResult.RUNNING:

@@ -87,7 +87,7 @@ def test_a_scan_of_what_never_ran_is_a_note(scanned):
         (["--vulnerabilities", "text"], "it is not JSON"),
         (["--vulnerabilities", "deep"], "it is not JSON"),
         (["--vulnerabilities", "bytes"], "it is not UTF-8"),
-        (["--vulnerabilities", "trivy.json", "--ignore-file", "text"], "it is not TOML"),
+        (["--vulnerabilities", "trivy.json", "--ignore-file", "text"], "not valid TOML"),
     ],
 )
 def test_bad_input_is_one_clear_error(scanned, arguments, said):
