@@ -73,7 +73,7 @@ def test_a_newer_version_is_named():
         ({**events.image(IMAGE), "size": -1}, "size"),
         ({**events.image(IMAGE), "colour": "red"}, "colour"),
         ({**events.image(IMAGE), "signatures": {}}, "signatures must be a list"),
-        ({**events.image(IMAGE), "signatures": [{"by": "x"}]}, "it lacks digest"),
+        ({**events.image(IMAGE), "signatures": [{"by": "x"}]}, "lacks digest"),
         ({**events.image(IMAGE), "signatures": [{"by": "x", "digest": "sha256:1"}]}, "digest must be"),
         ({**events.image(IMAGE), "signatures": [{"by": "x", "digest": "", "note": "good"}]}, "note"),
         ({**events.image(IMAGE), "signatures": [{"by": "x", "digest": ""}] * 33}, "at most 32"),
