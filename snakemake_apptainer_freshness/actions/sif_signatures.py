@@ -62,12 +62,17 @@ def check_files(
             violations += [violation(policy, text, _unsigned(demand, str(reason))) for policy, demand in inside]
             continue
         for policy, demand in inside:
-            if not found <= {signer.fingerprint for signer in demand.signers}:
+            if not _is_by(found, demand):
                 others = f"it is signed by {', '.join(sorted(found))}"
                 violations.append(violation(policy, text, _unsigned(demand, others)))
         digest = Digest(algorithm="sha256", hex=file.sha256)
         signed[text] = tuple(Signed(digest=digest, by=f"PGP key {one}", signature="") for one in sorted(found))
     return SignatureCheck(violations=tuple(violations), signed=signed)
+
+
+def _is_by(found: frozenset[str], demand: Demand) -> bool:
+    """Return whether all who signed are among those of `demand`."""
+    return found <= {signer.fingerprint for signer in demand.signers}
 
 
 def _unsigned(demand: Demand, reason: str) -> str:

@@ -121,3 +121,25 @@ def test_a_frozen_run_of_a_user_who_has_never_seen_a_signature_is_refused(worksp
     (workspace.folder / "message.txt").unlink()
     result = workspace.snakemake(flag="frozen", environment=unseen, fails=True)
     assert "is remembered, no registry is asked" in result.output
+
+
+def test_a_key_that_the_workflows_own_configuration_names_lies_beside_its_lock(workspace, named, key):
+    digest = named.push("hello")
+    workspace.write(
+        "config.yaml",
+        f"apptainer_freshness: {{policy: {{signed_by: {{images: {{'{name(named)}': {{key: cosign.pub}}}}}}}}}}\n",
+    )
+    result = workspace.snakemake("--configfile", "config.yaml", fails=True)
+    assert "it has to be signed by key cosign.pub (the workflow's configuration)" in result.output
+
+    push(named.registry.host, named.name, digest, key.bundle(digest))
+    workspace.snakemake("--configfile", "config.yaml")
+    assert workspace.read("message.txt") == "hello\n"
+
+
+def test_a_policy_whose_key_is_not_there_stops_the_run(workspace, named):
+    named.push("hello")
+    demand(workspace, named, '{key = "gone.pub"}')
+    result = workspace.snakemake(flag="true", fails=True)
+    assert "gone.pub: No such file or directory" in result.output
+    assert not workspace.exists("message.txt")

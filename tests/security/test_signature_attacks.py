@@ -18,7 +18,10 @@ from tests.support.lab import QUICK, Lab
 ATTACKS = {
     name: function
     for name, function in vars(signatures).items()
-    if inspect.isfunction(function) and list(inspect.signature(function).parameters) == ["lab"] and name != "site"
+    if inspect.isfunction(function)
+    and function.__module__ == signatures.__name__
+    and list(inspect.signature(function).parameters) == ["lab"]
+    and name != "site"
 }
 SMALL = QUICK._replace(**signatures.SMALL, answer_timeout=9, read_timeout=5, run_budget=9)
 
@@ -99,6 +102,14 @@ MUTATIONS = [
     Mutation(
         attack="index_that_is_signed_and_a_lock_that_names_another_platforms_manifest",
         replaced={"actions.signatures.Held.digests": believes_the_lock},
+    ),
+    Mutation(
+        attack="signature_inside_that_the_program_calls_bad",
+        replaced={"apptainer.signatures._is_good": trusts_everybody},
+    ),
+    Mutation(
+        attack="file_that_another_key_of_the_keyring_signed_inside",
+        replaced={"actions.sif_signatures._is_by": trusts_everybody},
     ),
     Mutation(attack="endless_list_of_what_refers_to_an_image", limits={"referrer_pages": 40, "signatures": 1000}),
     Mutation(attack="enormous_signature", limits={"signature_size": 1 << 30}),

@@ -13,14 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_apptainer_freshness.actions.policies import Policies
+from snakemake_apptainer_freshness.actions.sif_signatures import SifFile, check_files
 from snakemake_apptainer_freshness.actions.signatures import Held, SignatureCheck
+from snakemake_apptainer_freshness.apptainer.signatures import NotSignedInside
+from snakemake_apptainer_freshness.apptainer.signatures import parse as parse_signers
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.signature import Form, Signature
 from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.policy import parse_policy
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from snakemake_apptainer_freshness.settings import Options, PinKind
+from snakemake_apptainer_freshness.store import signatures as remembered
 from snakemake_apptainer_freshness.store import state
 from tests.support import signatures as made
 from tests.support.attacks import REPOSITORY
@@ -36,6 +43,7 @@ BY_KEY = '{key = "cosign.pub"}'
 BY_IDENTITY = f'{{identity = "{IDENTITY}", issuer = "{ISSUER}"}}'
 SMALL = {"referrer_pages": 3, "signatures": 4, "signature_size": 16384}
 """What stands in for the real limits in these attacks."""
+LAB_KEY = "A" * 40
 PROVENANCE = "https://slsa.dev/provenance/v1"
 
 
@@ -300,6 +308,25 @@ def remembered_signature_of_another_digest(lab: Lab) -> bool:
     path = state.folder() / "signatures" / evil[7:9] / f"sha256-{evil[7:]}" / f"{good.sha256}.json"
     state.write(path, good.dumps())
     return there.passes(evil, online=False)
+
+
+def signature_inside_that_the_program_calls_bad(lab: Lab) -> bool:
+    """The file system of a SIF file was changed, and the program ended well all the same."""
+    bad = {"Partition": "FS", "Fingerprint": LAB_KEY, "KeyLocal": True, "KeyCheck": True, "DataCheck": False}
+    try:
+        return LAB_KEY in parse_signers(json.dumps({"SignerKeys": [{"Signer": bad}]}))
+    except NotSignedInside:
+        return False
+
+
+def file_that_another_key_of_the_keyring_signed_inside(lab: Lab) -> bool:
+    sif = Digest(algorithm="sha256", hex="c" * 64)
+    remembered.keep_inside(sif.hex, ["B" * 40])
+    text = "library://lab/tools/tool:1"
+    pin = Pin.held_to(pinned=parse(f"library://lab/tools/tool:sha256.{sif.hex}"), reference=parse(text), digest=sif)
+    file = SifFile(pin=pin, fact=DiskFact(state=DiskState.VERIFIED, path="/images/tool.simg"))
+    rules = {"signed_by": {"images": {"library": {"fingerprint": LAB_KEY}}}}
+    return not check_files([parse_policy(rules, source="site")], {text: file}).violations
 
 
 def remembered_signature_by_a_key_that_was_replaced(lab: Lab) -> bool:

@@ -1,12 +1,15 @@
 """The policies of a workflow and of its site, asked in the right order."""
 
+import os
+import sys
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 
 from snakemake_apptainer_freshness.actions.labels import Details
 from snakemake_apptainer_freshness.actions.policies import Policies, refuse
-from snakemake_apptainer_freshness.errors import InvalidPolicy, PolicyViolated
+from snakemake_apptainer_freshness.errors import InvalidPolicy, PolicyViolated, UsageError
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.policy import Rule, Violation
 from snakemake_apptainer_freshness.policy.tables import Level
@@ -42,6 +45,37 @@ def test_the_sites_policy_holds_beside_the_workflows(site):
     policies = of({"registries": {"allow": ["docker.io", "quay.io"]}}, site)
     assert {one.source for one in policies.of_names([HUB])} == {str(site)}
     assert policies.of_names([QUAY]) == []
+
+
+SIGNED = {"signed_by": {"images": {"quay.io": {"key": "cosign.pub"}}}}
+
+
+@pytest.mark.parametrize(
+    ("put", "why"),
+    [
+        (Path, "No such file"),
+        (lambda path: path.write_bytes(b"no key"), "no public key in PEM"),
+        (lambda path: path.write_bytes(b"#" * (1024 * 1024 + 1)), "larger than"),
+        (os.mkfifo, "FIFO"),
+        (lambda path: path.symlink_to("/dev/zero"), "device"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_named(tmp_path, put, why):
+    put(tmp_path / "cosign.pub")
+    with pytest.raises(InvalidPolicy, match=why):
+        Policies.of(Options(policy=SIGNED), (), folder=tmp_path)
+
+
+def test_without_the_extra_a_policy_that_wants_signatures_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography", None)  # as where it is not installed
+    with pytest.raises(UsageError, match="not installed") as error:
+        Policies.of(Options(policy=SIGNED), (), folder=tmp_path)
+    assert "[signatures]" in error.value.hint
+
+
+def test_fingerprints_need_no_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    assert of({"signed_by": {"images": {"library": {"fingerprint": "A" * 40}}}}).want_signed_files
 
 
 def test_what_is_no_reference_is_left_to_the_pinning(site):
