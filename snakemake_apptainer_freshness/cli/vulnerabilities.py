@@ -150,9 +150,12 @@ def _counts(one: "ImageVulnerabilities") -> str:
 
 
 def _told(one: "ImageVulnerabilities") -> str:
+    from snakemake_apptainer_freshness.audit.findings import short
+
     how = "" if one.joined_by.value == "digest" else ", joined by its name alone: the tag may have pointed elsewhere"
     accepted = f", {one.ignored} accepted" if one.ignored else ""
-    head = f"{one.reference}\n  made {output.counted(one.outputs, 'output')}; {one.scanner}{how}{accepted}"
+    digest = f"  {short(one.digest)}\n" if one.digest else ""
+    head = f"{one.reference}\n{digest}  made {output.counted(one.outputs, 'output')}; {one.scanner}{how}{accepted}"
     worst = [
         f"  {each.id} {each.package} {each.version}{f' (fixed in {each.fixed})' if each.fixed else ''}"
         for each in one.found[:_SHOWN]
