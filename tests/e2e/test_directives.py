@@ -198,6 +198,7 @@ def test_a_look_up_in_the_configuration(tool, workspace):
 
 @pytest.mark.parametrize("directive", ["run", "script", "group"])
 def test_a_job_that_runs_in_a_process_of_its_own(tool, workspace, directive):
+    tool.digest = tool.push("original", bash=True)  # Snakemake runs scripts of the shell in that one alone
     workspace.write("read.sh", "cat /message > ${snakemake_output[0]}\n")
     body = {
         "run": 'run:\n                shell("cat /message > {output}")',
