@@ -36,6 +36,7 @@ from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import (
     exclusive,
     is_left_behind,
+    open_to_folder,
     quarantine,
     status_of,
     sync_folder,
@@ -355,6 +356,7 @@ def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | No
             temporary.unlink(missing_ok=True)
         raise
     try:
+        open_to_folder(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         aside = quarantine(image)

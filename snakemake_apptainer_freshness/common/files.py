@@ -10,7 +10,8 @@
   them alone.
 * :func:`exclusive` is a lock that works on NFS: a file made with ``O_EXCL``, kept alive by a heartbeat. A holder that
   is dead on this host loses it at once, one on another host when its heartbeat has stopped. Losing a lock costs work,
-  never correctness: everything under it is made under a name of its own and renamed.
+  never correctness: everything under it is made under a name of its own and renamed. In a folder with the sticky bit a
+  dead user's lock cannot be removed by others: they go on to the next name.
 """
 
 import contextlib
@@ -35,6 +36,9 @@ _WRITABLE_BY_ALL: Final = stat.S_IWOTH
 _WRITABLE_BY_ANYONE: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _NANOSECONDS: Final = 1_000_000_000
 _TEMPORARY: Final = re.compile(r"(?:\.partial-|\.freshness-clock-)(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{8}")
+
+_LEASES_PATIENCE: Final = 4
+"""So many leases without a heartbeat, by clocks that may differ, and a lock of another host is left for good."""
 
 HOST: Final = os.uname().nodename
 
@@ -228,13 +232,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     _replace(path, content, 0o600, stat.S_IMODE(path.stat().st_mode))
 
 
-def replace_own(path: Path, content: bytes) -> None:
+def replace_own(path: Path, content: bytes, *, readable: bool = False) -> None:
     """Put `content` under `path`, whole or not at all, in a file of ours that nobody else may write.
 
-    What was there goes, whoever's it is: a folder that we may write is all that this needs, so that the members of a
-    group can share one. Raises OSError where it cannot be done; nothing is left behind.
+    A `readable` one others may read, whatever the umask. What was there goes, whoever's it is: a folder that we may
+    write is all that this needs, so that the members of a group can share one. Raises OSError where it cannot be done;
+    nothing is left behind.
     """
-    _replace(path, content, 0o644)
+    _replace(path, content, 0o644, 0o644 if readable else None)
 
 
 def _replace(path: Path, content: bytes, created: int, mode: int | None = None) -> None:
@@ -318,9 +323,22 @@ def quarantine(path: Path) -> Path | None:
     return aside
 
 
-def lock_path(path: Path) -> Path:
-    """Return the file whose existence is the lock of `path`."""
-    return path.with_name(f".{path.name}.lock")
+def lock_path(path: Path, number: int = 1) -> Path:
+    """Return the file whose existence is the lock of `path`; the next `number` where one was left for good."""
+    return path.with_name(f".{path.name}.lock{f'-{number}' if number > 1 else ''}")
+
+
+def open_to_folder(path: Path) -> None:
+    """Let those who may write to the folder of the file `path` read it, whatever the umask: they share its images.
+
+    Raises OSError where the mode cannot be changed.
+    """
+    shared = path.parent.stat().st_mode
+    more = (0o055 if shared & stat.S_IWOTH else 0) | (0o050 if shared & stat.S_IWGRP else 0)
+    with opened(path) as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode | more != mode:
+            os.fchmod(file.fileno(), mode | more)
 
 
 @contextlib.contextmanager
@@ -342,10 +360,11 @@ def exclusive(
     InterruptedError
         where `stop` was set.
     """
-    from filelock import SoftFileLease, Timeout
+    from filelock import Timeout
 
     stop = stop or threading.Event()
-    lease = SoftFileLease(lock_path(path), lease_duration=DISK.lease, heartbeat_interval=DISK.heartbeat)
+    number = 1
+    lease = _lease_of(lock_path(path))
     give_up = time.monotonic() + (DISK.lock_timeout if timeout is None else timeout)
     tell_at = time.monotonic() + DISK.lock_patience
     while True:
@@ -362,10 +381,14 @@ def exclusive(
                 hint=f"make {path.parent} writable, or choose another folder",
             ) from error
         now = time.monotonic()
+        if _is_left_for_good(lock_path(path, number), lease):
+            number += 1
+            lease = _lease_of(lock_path(path, number))
+            continue
         if now >= give_up:
             raise LocalIOError(
                 f"waited too long for the lock of {path}, held by {_holder(lease)}",
-                hint=f"if that process is gone, delete {lock_path(path)}",
+                hint=f"if that process is gone, delete {lock_path(path, number)}",
             )
         if waiting is not None and now >= tell_at:
             waiting(_holder(lease))
@@ -375,6 +398,27 @@ def exclusive(
         yield
     finally:
         lease.release()
+
+
+def _lease_of(path: Path) -> Any:
+    from filelock import SoftFileLease
+
+    # the mode is given so that other users of the folder can read who holds it, whatever the umask
+    return SoftFileLease(path, mode=0o644, lease_duration=DISK.lease, heartbeat_interval=DISK.heartbeat)
+
+
+def _is_left_for_good(lock: Path, lease: Any) -> bool:
+    """Return whether the holder of `lock` is dead, and nobody but its owner can remove it (the sticky bit)."""
+    try:
+        status, folder = lock.lstat(), lock.parent.stat()
+    except OSError:
+        return False
+    if not folder.st_mode & stat.S_ISVTX or os.geteuid() in (status.st_uid, folder.st_uid, 0):
+        return False
+    owner = lease.owner
+    if owner is not None and owner.hostname == HOST:
+        return not _alive(owner.pid) and owner.pid != os.getpid()
+    return time.time() - status.st_mtime > _LEASES_PATIENCE * DISK.lease
 
 
 def _holder(lease: Any) -> str:

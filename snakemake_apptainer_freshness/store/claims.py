@@ -128,7 +128,7 @@ def register(prefix: Path, lock_path: Path, lock: Lock, *, unpinned: Iterable[st
                 return
         if len(lock) or os.path.lexists(target):
             prefix.mkdir(parents=True, exist_ok=True)
-            replace_own(target, claim.dumps())
+            replace_own(target, claim.dumps(), readable=True)
     except OSError as error:
         raise LocalIOError(
             f"cannot note in the image folder {prefix} that {path} needs its images: {error.strerror or error}",
@@ -209,7 +209,7 @@ def remember(one: Registered) -> None:
         return
     noted = replace(one.claim, missing_since=facts.now() if gone else None)
     with contextlib.suppress(OSError):
-        replace_own(one.file, noted.dumps())
+        replace_own(one.file, noted.dumps(), readable=True)
 
 
 def _judged(file: Path, claim: Claim) -> Registered:
