@@ -5,7 +5,19 @@ import os
 import sys
 import tempfile
 
-NAMES = ("startup", "cli", "registry", "cache", "squashfs", "recording", "records", "audit", "page")
+NAMES = (
+    "startup",
+    "cli",
+    "registry",
+    "cache",
+    "squashfs",
+    "recording",
+    "records",
+    "audit",
+    "page",
+    "overhead",
+    "scale",
+)
 
 
 def main(names: list[str]) -> int:
