@@ -1,4 +1,4 @@
-"""The heart: what three witnesses say of a pin, and what follows.
+"""Comparing what lock, registry and disk say of a pin, and deciding what a run does about it.
 
 The lock says what was agreed, the registry what is served now, the disk what would be executed. Their words are
 :class:`RemoteState` and :class:`DiskState`; :func:`compare` puts them together into a :class:`Verdict`, and

@@ -1,4 +1,4 @@
-"""Folders that matter to whoever runs images: where they are, what they hold, how much room is left on their disks.
+"""Folders of images and of Apptainer: where they are, what they hold, how much room is left on their disks.
 
 Facts only; nothing is opened. A folder that is not there or cannot be read holds nothing.
 """

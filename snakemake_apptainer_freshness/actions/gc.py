@@ -1,4 +1,4 @@
-"""Collecting: what lies in Snakemake's image folder and in Apptainer's caches that nobody needs any more.
+"""Garbage collection: which files of the image folder and of Apptainer's caches no known lock needs.
 
 What may be freed, and how that is known:
 

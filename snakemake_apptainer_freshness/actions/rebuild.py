@@ -1,4 +1,4 @@
-"""One image out of a bundle or a mirror: built of what its digest leads to, or proven against it; nobody is trusted.
+"""Building one image from the layers of a bundle or mirror, each hashed; a ready SIF is proven against its digest.
 
 From the digest follow the manifest, its configuration and its layers, each hashed; of these Apptainer builds the image
 here, past its cache and any network: what it gets is what it would have pulled by that digest. A ready SIF saves that,

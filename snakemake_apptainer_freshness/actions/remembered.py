@@ -1,4 +1,4 @@
-"""Remembered answers: whether tags moved is asked of registries only where nobody asked a short while ago.
+"""Remembered answers of registries: a tag that was asked about a short while ago is not asked about again.
 
 :class:`RememberedAnswers` stands before whoever asks. What it remembers is in :mod:`.store.answers`. References are
 always resolved anew: mode ``update`` and a new pin take what the tag points at now, and what they heard is remembered.

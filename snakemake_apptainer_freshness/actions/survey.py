@@ -1,4 +1,4 @@
-"""The survey: every image file that somebody may run, and what each is to the pin that it belongs to.
+"""A survey of all image files: those in the image folder, in caches and at given paths, each with its pin.
 
 Where a file lies says how it is attributed:
 

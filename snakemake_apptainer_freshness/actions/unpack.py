@@ -1,4 +1,4 @@
-"""Loading a bundle: each image is built or proven against the lock, so that nobody who sent it is trusted.
+"""Loading a bundle: each image is built or proven against the lock; the sender's word counts for nothing.
 
 Who made a bundle made all that it says, so nothing of that is believed: not its table of contents, not its index, not
 its lock where there is one here. Each image is made by :mod:`.actions.rebuild` of what the digest in the lock leads to.

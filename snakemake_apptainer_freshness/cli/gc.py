@@ -1,4 +1,4 @@
-"""``apptainer-freshness gc``: what nobody needs any more, shown, and deleted where that is asked for."""
+"""``apptainer-freshness gc``: shows what no known lock needs, and deletes it where that is asked for."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What changes in a lock as Markdown: the text of a pull request, for whoever reviews it.
+"""Changes of a lock as Markdown: the text of a pull request, for its reviewers.
 
 An image says of itself what it likes, and a pull request is read where a mention calls people and a link looks like
 ours: all that comes from outside stands in a code span, in which nothing is a mark, a mention or a link.

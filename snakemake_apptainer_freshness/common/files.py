@@ -1,4 +1,4 @@
-"""Files: what must hold for one before it is believed, and how one is written so that nobody sees half of it.
+"""Files: regular ones opened without following links, hashed, locked, and written whole or not at all.
 
 * Only a regular file is an image or a record. A symbolic link, a folder, a FIFO or a device at its place is refused
   without being followed, opened or waited for: what it leads to could change without the name changing.

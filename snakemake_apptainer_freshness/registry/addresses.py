@@ -1,4 +1,4 @@
-"""Which IP addresses we never connect to, whoever names them.
+"""IP addresses that are never connected to: link-local ones, and private ones that a public server names.
 
 A registry, a realm or a redirect is a name that somebody else chose. If that name leads to a cloud's metadata service
 or to another link-local address, following it would hand out what only this machine may ask. The check is made on the

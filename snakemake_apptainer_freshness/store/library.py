@@ -1,4 +1,4 @@
-"""Image libraries: folders of SIFs and sandbox folders, under any name, that are only read and that nobody need trust.
+"""Image libraries: folders of SIFs and sandbox folders, under any name, that are only read and need no trust.
 
 What a library has for a digest is found by a catalog of it, which lies in the user's state folder:
 

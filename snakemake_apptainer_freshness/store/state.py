@@ -1,4 +1,4 @@
-"""The state folder: where this user keeps what was proven, and nobody else's word lies.
+"""The user's state folder, where proofs are kept: made, checked for its owner and mode, read and written.
 
 ``$XDG_STATE_HOME/apptainer-freshness``, by default ``~/.local/state/apptainer-freshness``; the environment variable
 ``APPTAINER_FRESHNESS_STATE`` names another by its absolute path. No configuration of a workflow can: a folder that came
