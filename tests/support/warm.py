@@ -45,23 +45,33 @@ def run(
         selector = stack.enter_context(selectors.DefaultSelector())
         for name, file in files.items():
             selector.register(file, selectors.EVENT_READ, name)
-        end = None
-        while selector.get_map():
-            if end is None and said["status"]:
-                end = time.monotonic() + timeout  # from when it began: the libraries may have been loaded before that
-            ready = selector.select(None if end is None else max(end - time.monotonic(), 0))
-            if not ready:
-                os.kill(int(said["status"].split()[0]), signal.SIGKILL)
-                raise subprocess.TimeoutExpired(command, timeout, said["stdout"], said["stderr"])
-            for key, _ in ready:
-                if part := os.read(key.fd, 1 << 16):
-                    said[key.data] += part
-                else:
-                    selector.unregister(key.fileobj)
+        try:
+            _read(selector, said, timeout)
+        except TimeoutError:
+            raise subprocess.TimeoutExpired(command, timeout, said["stdout"], said["stderr"]) from None
+        finally:
+            if len(words := said["status"].split()) == 1:  # it has not ended: this one, or the test, was interrupted
+                os.kill(int(words[0]), signal.SIGKILL)
     _, waited = said["status"].split()
     return subprocess.CompletedProcess(
         list(command), os.waitstatus_to_exitcode(int(waited)), said["stdout"].decode(), said["stderr"].decode()
     )
+
+
+def _read(selector: selectors.BaseSelector, said: dict[str, bytes], timeout: float) -> None:
+    """Put what comes into `said` until all ends are closed; a :class:`TimeoutError` where that takes too long."""
+    end = None
+    while selector.get_map():
+        if end is None and said["status"]:
+            end = time.monotonic() + timeout  # from when it began: the libraries may have been loaded before that
+        ready = selector.select(None if end is None else max(end - time.monotonic(), 0))
+        if not ready:
+            raise TimeoutError
+        for key, _ in ready:
+            if part := os.read(key.fd, 1 << 16):
+                said[key.data] += part
+            else:
+                selector.unregister(key.fileobj)
 
 
 class _Interpreter:

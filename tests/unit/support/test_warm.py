@@ -1,6 +1,7 @@
 """A forked Python is like one that was started: what it reads, prints, and how it ends."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 import threading
@@ -87,6 +88,27 @@ def test_one_that_lasts_too_long_is_killed(tmp_path):
     status = Path(f"/proc/{int(stopped.value.stdout)}/stat")
     while status.exists() and status.read_text().split()[2] != "Z":
         time.sleep(0.01)
+
+
+def test_one_that_is_waited_for_no_more_is_killed(tmp_path, monkeypatch):
+    program = "import time; time.sleep(60)"
+    begun = []
+
+    def interrupted(selector, said, timeout):
+        [(key, _), *_] = selector.select()
+        said["status"] = os.read(key.fd, 100)
+        begun.append(Path(f"/proc/{int(said['status'])}/stat"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(warm, "_read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        warm.run([sys.executable, "-c", program], cwd=tmp_path, env=ENVIRONMENT, timeout=60)
+
+    [status] = begun
+    end = time.monotonic() + 30
+    while status.exists() and status.read_text().split()[2] != "Z" and time.monotonic() < end:
+        time.sleep(0.01)
+    assert time.monotonic() < end
 
 
 def test_nothing_of_snakemake_or_of_this_project_is_loaded_before(tmp_path):
