@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snakemake_apptainer_freshness.engine import containers
 from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
 from snakemake_apptainer_freshness.engine.seams import CLEAN_UP, when_released
 from snakemake_apptainer_freshness.errors import LocalIOError
@@ -86,4 +87,4 @@ def _aliases(prefix: Path, images: set[str]) -> list[str]:
 
 
 def _prefix(workflow: Any) -> Path:
-    return Path(workflow.persistence.container_img_path)
+    return containers.of(workflow).folder

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 PINS_KEY: Final = f"{CONFIG_KEY}_pins"
 """The key under which the main process hands its pins to the processes of jobs."""
 
+PLUGIN: Final = CONFIG_KEY.replace("_", "-")
+"""The name of our software deployment plugin."""
+
 PINS_OFF: Final = "off"
 """Stands in place of pins where the main process found the flag turned off."""
 
@@ -88,7 +91,14 @@ def is_wanted(workflow: Any, asked: CommandLineFlag) -> bool:
         or bool(os.environ.get(ENVIRONMENT_VARIABLE))
         or workflow.config.get(CONFIG_KEY) is not None
         or near_miss(workflow.config) is not None
+        or is_chosen(workflow)
     )
+
+
+def is_chosen(workflow: Any) -> bool:
+    """Return whether ``--sdm`` chose our plugin for containers; today's Snakemake knows no such plugins."""
+    settings = getattr(workflow, "deployment_settings", None)
+    return PLUGIN in getattr(settings, "deployment_methods", ())
 
 
 def near_miss(keys: Iterable[object]) -> str | None:
@@ -135,9 +145,10 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
     from snakemake_apptainer_freshness.errors import InvalidSettings
     from snakemake_apptainer_freshness.settings import Mode, Options, parse_options
 
-    written = parse_options(
-        workflow.config.get(CONFIG_KEY), source="the workflow's configuration", base=Options(mode=Mode.OFF)
-    )
+    said = workflow.config.get(CONFIG_KEY)
+    if said is None and is_chosen(workflow):
+        said = True
+    written = parse_options(said, source="the workflow's configuration", base=Options(mode=Mode.OFF))
     found = replace(written, lockfile="")
     if value := os.environ.get(ENVIRONMENT_VARIABLE):
         found = parse_options(value, source=f"the environment variable {ENVIRONMENT_VARIABLE}", base=found)
@@ -152,6 +163,11 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
         raise InvalidSettings(
             f"the configuration has a key {key!r}, which does nothing (did you mean {CONFIG_KEY!r}?)",
             hint=f"write {CONFIG_KEY}; where the key is another program's, turn this one off: {CONFIG_KEY}: false",
+        )
+    if found.mode is Mode.OFF and is_chosen(workflow):
+        raise InvalidSettings(
+            f"--sdm {PLUGIN} runs containers as their lock says, and {CONFIG_KEY} is off",
+            hint="choose another plugin for containers, such as --sdm container, or take the flag away",
         )
     if environment.is_offline(os.environ):
         found = _without_network(found)

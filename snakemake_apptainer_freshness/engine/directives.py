@@ -12,22 +12,49 @@ replaced on each rule.
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from snakemake_apptainer_freshness.engine import envspecs
+from snakemake_apptainer_freshness.engine.next_seams import SPECS
 from snakemake_apptainer_freshness.engine.seams import EXPAND_CONTAINER, RULE_WILDCARDS
 from snakemake_apptainer_freshness.errors import FreshnessError
+from snakemake_apptainer_freshness.lockfile import Pinned
+from snakemake_apptainer_freshness.pin import Pin
 
 _DIRECTIVE: Final = "_apptainer_freshness_directive"
 """Where a rule whose directive was replaced keeps what its author wrote."""
 
 
+class PinTable(Protocol):
+    """Where a session's pins come from."""
+
+    def attempt(self, references: Iterable[str]) -> None:
+        """Get those of `references` pinned that can be."""
+
+    def ensure(self, references: Iterable[str]) -> None:
+        """Get `references` pinned, which jobs need; raise a FreshnessError where one cannot be."""
+
+    def pinned(self, reference: str) -> str:
+        """Return what the rule that says `reference` runs."""
+
+    def table(self) -> dict[str, Pinned]:
+        """Return what is run for every reference that was met."""
+
+    def images(self) -> dict[str, Pin]:
+        """Return what each image file has to be, by the url that rules run."""
+
+
 def directive_of(rule: Any) -> Any:
     """Return the container directive of `rule` as its author wrote it: a text, a function, or nothing."""
+    if SPECS.is_in(rule):
+        return envspecs.directive(rule)
     return getattr(rule, _DIRECTIVE, rule.container_img)
 
 
 def container_of(rule: Any, wildcards: Any) -> Any:
     """Return what the directive of `rule` says for `wildcards`, whatever was made of it on this one object."""
+    if SPECS.is_in(rule):
+        return envspecs.said(rule, wildcards)
     if EXPAND_CONTAINER.is_in(type(rule)):
         return type(rule).expand_container_img(rule, wildcards)
     return directive_of(rule)
@@ -67,7 +94,7 @@ def wildcards_of(rule: Any) -> frozenset[str]:
     image = directive_of(rule)
     if callable(image):
         return frozenset(rule.wildcard_names if RULE_WILDCARDS.is_in(rule) else ())
-    if not isinstance(image, str) or not EXPAND_CONTAINER.is_in(rule):
+    if not isinstance(image, str) or not (EXPAND_CONTAINER.is_in(rule) or SPECS.is_in(rule)):
         return frozenset()
     from snakemake.io import get_wildcard_names
 

@@ -8,7 +8,7 @@ writes no lock. Each loads only what it needs.
 from collections.abc import Callable
 from typing import Any
 
-from snakemake_apptainer_freshness.engine import config
+from snakemake_apptainer_freshness.engine import config, containers
 from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
 from snakemake_apptainer_freshness.engine.session import Session
 from snakemake_apptainer_freshness.errors import UsageError
@@ -33,8 +33,10 @@ def _for_main_process(workflow: Any, options: Options) -> Session | None:
     if options.mode is Mode.OFF:
         handover.hand_over(workflow.config_settings, config.PINS_OFF)
         return None
-    if not _uses_apptainer(workflow):
-        tell(Line(text="apptainer-freshness: nothing to do: without --sdm apptainer Snakemake ignores containers"))
+    of_workflow = containers.of(workflow)
+    if not of_workflow.are_run:
+        without = f"without --sdm {of_workflow.method} Snakemake ignores containers"
+        tell(Line(text=f"apptainer-freshness: nothing to do: {without}"))
         if workflow.executor_plugin is None:
             from snakemake_apptainer_freshness.engine import cleanup
 
@@ -42,11 +44,11 @@ def _for_main_process(workflow: Any, options: Options) -> Session | None:
         return None
     from snakemake_apptainer_freshness.engine.main import MainSession
 
-    return MainSession(workflow, options)
+    return MainSession(workflow, of_workflow.options(options))
 
 
 def _for_job(workflow: Any, asked: config.CommandLineFlag) -> Session | None:
-    if asked.pins == config.PINS_OFF or not _uses_apptainer(workflow):
+    if asked.pins == config.PINS_OFF or not containers.of(workflow).are_run:
         return None
     if asked.pins is not None:
         from snakemake_apptainer_freshness.engine import handover, pins_file
@@ -70,9 +72,3 @@ def _for_job(workflow: Any, asked: config.CommandLineFlag) -> Session | None:
         "the process of this job got no pins from the main process that started it",
         hint="start the workflow with a Snakemake that has this plugin installed, too",
     )
-
-
-def _uses_apptainer(workflow: Any) -> bool:
-    from snakemake.settings.types import DeploymentMethod
-
-    return DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from snakemake.deployment.singularity import Image, Singularity
-
 from snakemake_apptainer_freshness import CONFIG_KEY
-from snakemake_apptainer_freshness.actions.check import check, check_one, check_settled
+from snakemake_apptainer_freshness.actions.check import check, check_settled
 from snakemake_apptainer_freshness.actions.library import found_before
 from snakemake_apptainer_freshness.common.files import StatKey
-from snakemake_apptainer_freshness.engine.messages import Line, tell, wants_progress, workflow_error
+from snakemake_apptainer_freshness.engine import containers
+from snakemake_apptainer_freshness.engine.guard import Guard, told
+from snakemake_apptainer_freshness.engine.messages import Line, tell, wants_progress
 from snakemake_apptainer_freshness.engine.seams import LOCAL_EXECUTION
 from snakemake_apptainer_freshness.engine.watch import ImageWatch
 from snakemake_apptainer_freshness.errors import UnprovenImage
@@ -27,14 +27,13 @@ from snakemake_apptainer_freshness.freshness import (
     DiskFact,
     DiskState,
     FileHash,
-    Reason,
     Repairable,
     decide_disk,
 )
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, Options
 from snakemake_apptainer_freshness.store import library
-from snakemake_apptainer_freshness.store.held import held, key_of
+from snakemake_apptainer_freshness.store.held import held
 from snakemake_apptainer_freshness.store.prefix import image_path
 
 Found = Callable[[str, DiskFact], None]
@@ -46,70 +45,6 @@ _FROZEN: Final = (
 )
 
 
-class ProvenImage(Image):
-    """One of Snakemake's images, whose path is given to no job while the file there is not what `pin` names."""
-
-    pin: Pin
-    options: Options
-    hashes: dict[str, FileHash]
-    """What the images of this run hashed to when they were proven, by their url; its owner's, not a copy."""
-    found: Callable[[str, DiskFact, StatKey | None], None]
-    """Is told what the file is, each time that somebody wants to run it, and the stat key that it had before."""
-
-    @classmethod
-    def of(
-        cls,
-        image: Any,
-        pin: Pin,
-        *,
-        options: Options,
-        hashes: dict[str, FileHash],
-        found: Callable[[str, DiskFact, StatKey | None], None],
-    ) -> "ProvenImage":
-        """`image`, guarded as `options` say."""
-        proven: ProvenImage = object.__new__(cls)
-        proven.__dict__.update(vars(image), pin=pin, options=options, hashes=hashes, found=found)
-        return proven
-
-    @property
-    def place(self) -> Path:
-        """Where the file is, or would be, whatever it is."""
-        return Path(super().path)
-
-    @property
-    def path(self) -> str:
-        """Where the file is, for whoever wants to run it.
-
-        Raises
-        ------
-        ContainerFreshnessError
-            where it is there, and not what the pin names.
-        """
-        before = key_of(self.place)
-        fact = self.fact(self.place)
-        if fact.state is not DiskState.VERIFIED and not self.is_local:
-            served = found_before(self.pin, self.options.images, hashed=self.hashes.get(self.url))
-            if served is not None and (served.state is DiskState.VERIFIED or fact.state is DiskState.ABSENT):
-                fact, before = served, key_of(Path(served.path))
-                self._keep(fact)
-        self.found(self.url, fact, before)
-        decision = decide_disk(fact.state, self.options, repairable=Repairable.NOTHING)
-        if decision.action is Action.REFUSE and decision.reason is not Reason.MISSING:  # then the job says so itself
-            raise workflow_error(f"will not run the image of {self.pin.reference.text}: {_told(fact)}\n{_what_next()}")
-        return fact.path if fact.state is DiskState.VERIFIED else str(self.place)
-
-    def fact(self, path: Path) -> DiskFact:
-        """Return what the file at `path` is to the pin; what it hashes to once it is proven is kept in memory."""
-        known = self.hashes.get(self.url)
-        fact = check_one(self.pin, path) if known is None else held(path, known)
-        self._keep(fact)
-        return fact
-
-    def _keep(self, fact: DiskFact) -> None:
-        if fact.known is not None:
-            self.hashes[self.url] = fact.known
-
-
 class Images:
     """Provides the images of one `workflow` for its jobs, as `options` say."""
 
@@ -118,6 +53,7 @@ class Images:
     ) -> None:
         """Begin; `hashes` are those that the main process handed over, by url."""
         self._workflow = workflow
+        self._containers = containers.of(workflow)
         self._options = options
         self._main = main
         self._provided: set[str] = set()
@@ -132,16 +68,12 @@ class Images:
 
     def guard(self, pins: Mapping[str, Pin]) -> None:
         """Let no job have the path of an image that is not what its pin in `pins` (by url) names."""
-        known = self._workflow.dag.container_imgs
         options = self._options
         if self._workflow.executor_plugin is None:  # no job is run, so nothing has to be proven
             options = replace(options, mode=Mode.OFF)
         elif self._watch is None and not self._workflow.dryrun and not self._workflow.touch:
-            self._watch = ImageWatch(self._workflow.dag)
-        for url, image in known.items():
-            if url in pins and not isinstance(image, ProvenImage):
-                known[url] = ProvenImage.of(image, pins[url], options=options, hashes=self.hashes, found=self._found)
-                self.guarded.add(url)
+            self._watch = ImageWatch(self._workflow.dag, self._containers.url_of)
+        self.guarded |= self._containers.guard(pins, options, hashes=self.hashes, found=self._found)
 
     def _found(self, url: str, fact: DiskFact, key: StatKey | None) -> None:
         if self._watch is not None and key is not None and fact.state is DiskState.VERIFIED:
@@ -161,22 +93,22 @@ class Images:
         """
         if self._workflow.dryrun or self._workflow.touch:
             return pull()
-        images = self._workflow.dag.container_imgs
-        needed = {url: pins[url] for url in images if url in pins and url not in self._provided}
+        guards = self._containers.guards()
+        needed = {url: guard for url, guard in guards.items() if url in pins and url not in self._provided}
         if needed:
-            self._prove_local([images[url] for url in needed if images[url].is_local])
-            self._provide([pin for url, pin in needed.items() if not images[url].is_local])
+            self._prove_local([guard for guard in needed.values() if guard.is_local])
+            self._provide([pins[url] for url, guard in needed.items() if not guard.is_local])
             self._provided |= set(needed)
         return pull()
 
-    def _prove_local(self, images: list[ProvenImage]) -> None:
+    def _prove_local(self, guards: list[Guard]) -> None:
         """Hold images that are files of this machine to their pins; they are the user's to put back."""
-        self.facts |= {image.pin.url: image.fact(image.place) for image in images}
-        pins = [image.pin for image in images]
+        self.facts |= {guard.pin.url: guard.fact() for guard in guards}
+        pins = [guard.pin for guard in guards]
         self._carry_out(pins, Repairable.NOTHING, hint=_LOCAL)
 
     def _provide(self, pins: list[Pin]) -> None:
-        prefix = Path(self._workflow.persistence.container_img_path)
+        prefix = self._containers.folder
         self._look(pins, prefix)
         self._look_in_libraries(pins)
         repairable = Repairable.ANYTHING if self._main else Repairable.ABSENT
@@ -187,7 +119,7 @@ class Images:
 
             bars = wants_progress(self._workflow)
             self.facts |= attest_images(unproven, prefix, self.facts, bars=bars, online=not frozen)
-        missing = self._carry_out(pins, repairable, hint=_FROZEN if frozen else _what_next())
+        missing = self._carry_out(pins, repairable, hint=_FROZEN if frozen else self._containers.what_next)
         if missing:
             from snakemake_apptainer_freshness.engine.pulling import fetch_images
 
@@ -207,7 +139,7 @@ class Images:
     def _is_unsettled(self, pin: Pin) -> bool:
         """Return whether the image of `pin` is proven, and each look at it would hash it."""
         fact = self.facts[pin.url]
-        if Path(fact.path).parent != Path(self._workflow.persistence.container_img_path):
+        if Path(fact.path).parent != self._containers.folder:
             return False  # in a library: its clock is not known
         return fact.state is DiskState.VERIFIED and (fact.known is None or fact.known.stat is None)
 
@@ -250,30 +182,11 @@ class Images:
         return [pin for pin, action in decided.items() if action is Action.REPAIR]
 
 
-def require_program() -> None:
-    """Have Snakemake look for Apptainer now, before anything is written, and not when it comes to the first image.
-
-    Raises
-    ------
-    WorkflowError
-        Snakemake's own, where there is none, or it is too old.
-    """
-    Singularity().check()
-
-
 def _tell_unproven(fact: DiskFact) -> None:
-    tell(Line(text=f"apptainer-freshness: running an unproven image: {_told(fact)}", problem=True))
+    tell(Line(text=f"apptainer-freshness: running an unproven image: {told(fact)}", problem=True))
 
 
 def _refusal(bad: list[tuple[Pin, DiskFact]], *, hint: str) -> UnprovenImage:
-    lines = [f"  {pin.reference.text}: {_told(fact)}" for pin, fact in bad]
+    lines = [f"  {pin.reference.text}: {told(fact)}" for pin, fact in bad]
     count = "an image is" if len(bad) == 1 else f"{len(bad)} images are"
     return UnprovenImage("\n".join([f"{count} not proven to be what the lock names:", *lines]), hint=hint)
-
-
-def _told(fact: DiskFact) -> str:
-    return f"{fact.path} is {fact.state}{f': {fact.detail}' if fact.detail else ''}"
-
-
-def _what_next() -> str:
-    return "fetch a proven one with: apptainer-freshness verify --repair"

@@ -19,7 +19,7 @@ from snakemake_apptainer_freshness.actions.pinning import DriftCheck, LazyResolv
 from snakemake_apptainer_freshness.actions.remembered import RememberedAnswers
 from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
 from snakemake_apptainer_freshness.actions.site import site_files
-from snakemake_apptainer_freshness.engine import cleanup, config, handover, images, messages, seams
+from snakemake_apptainer_freshness.engine import cleanup, config, containers, handover, images, messages, seams
 from snakemake_apptainer_freshness.engine.messages import errors_told, tell, wants_progress
 from snakemake_apptainer_freshness.engine.pins_file import PinsFile
 from snakemake_apptainer_freshness.engine.policy import PolicyCheck
@@ -71,7 +71,8 @@ class MainSession(Session):
             hold=self._hold if options.pin is PinKind.PLATFORM and self._runs_jobs else None,
         )
         self._recorder = self._new_recorder(workflow, provider) if self._runs_jobs and not workflow.dryrun else None
-        self._aliases = cleanup.aliases_of(workflow) if self._recorder is not None else None
+        by_name = self._recorder is not None and containers.of(workflow).known_by_name
+        self._aliases = cleanup.aliases_of(workflow) if by_name else None
         self._pins_file = PinsFile(workflow) if self._recorder is not None else None
         self._reruns = Reruns(workflow, self._main_pins, options, runs_jobs=self._runs_jobs, documents=self._documents)
         super().__init__(workflow, self._main_pins, provider)
@@ -95,7 +96,8 @@ class MainSession(Session):
 
     def build_dag(self, build: Callable[[], Any]) -> Any:
         """Build the DAG, then tell the user and write the lock."""
-        self._reruns.attach()
+        with errors_told():
+            self._reruns.attach()
         if self._recorder is not None:
             self._recorder.attach()
         if self._pins_file is not None:
@@ -175,7 +177,7 @@ class MainSession(Session):
         """Write down what was agreed, then tell the user what was not told yet: nothing is told as added before."""
         pins, options, dryrun = self._main_pins, self._options, self.workflow.dryrun
         if self._runs_jobs and pins.entries and not dryrun:
-            images.require_program()  # takes its time, in which registries answer
+            self._containers.require_program()  # takes its time, in which registries answer
         if self._policing is not None:
             self._policing.pins(self._untold, pins)
         verdicts = self._verdicts(self._untold)
@@ -237,8 +239,7 @@ class MainSession(Session):
 
     def _put_over_images(self) -> list[str]:
         """Say what Apptainer is told to put over programs of images, perhaps by a profile that came with a workflow."""
-        arguments = self.workflow.deployment_settings.apptainer_args or ""
-        told = over_programs(settings_of(arguments, os.environ, folder=str(Path.cwd())).overrides)
+        told = over_programs(settings_of(self._containers.arguments, os.environ, folder=str(Path.cwd())).overrides)
         return [f"{text}: what is made then is not proven" for text in told]
 
     def _refuses(self, verdict: Verdict) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small, unique
 from snakemake_apptainer_freshness.common.tables import Table, read_json
 from snakemake_apptainer_freshness.common.times import now
+from snakemake_apptainer_freshness.engine import containers
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.settings import RECORDS
 
@@ -62,6 +63,7 @@ class NoteWriter:
 
         `far` takes the notes where there is no such `folder`.
         """
+        self._containers = containers.of(workflow)
         self._folder = folder
         self._far = None if folder.is_dir() else far
         self._guarded = guarded
@@ -77,7 +79,7 @@ class NoteWriter:
     def _started(self, jobs: Iterable[Any]) -> None:
         began = now()
         for job in single(jobs):
-            name, url = _name(job, job.attempt), job.container_img_url
+            name, url = _name(job, job.attempt), self._containers.url_of(job)
             if url in self._guarded:
                 self._waiting.setdefault(url, []).append((name, began))
             else:

@@ -16,10 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from snakemake.common import __version__ as snakemake_version
-from snakemake.deployment.singularity import Singularity
-
 from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small
+from snakemake_apptainer_freshness.engine import containers
 from snakemake_apptainer_freshness.engine.config import PINS_KEY
 from snakemake_apptainer_freshness.errors import redact
 from snakemake_apptainer_freshness.record.command import kept
@@ -32,6 +30,7 @@ _PAIR: Final = re.compile(r"^([^:\n]*?)[ \t]*:[ \t]*(.*)$", re.MULTILINE)
 
 def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Options, lock: LockUsed | None) -> Run:
     """Return what is known of the run `name` of `workflow` before its first job."""
+    of_workflow = containers.of(workflow)
     chosen = {key: redact(str(getattr(options, key))) for key in options.__slots__ if key != "mode"}
     return Run(
         id=name,
@@ -42,9 +41,9 @@ def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Op
         command=kept(sys.argv, os.environ, ours=PINS_KEY),
         config_sha256=_digest(workflow.config),
         versions=Versions(
-            snakemake=snakemake_version,
+            snakemake=metadata.version("snakemake"),
             freshness=metadata.version("snakemake-apptainer-freshness"),
-            apptainer=_apptainer(),
+            apptainer=redact(of_workflow.version),
             python=platform.python_version(),
         ),
         source=_source(str(workflow.main_snakefile)),
@@ -52,7 +51,7 @@ def run_of(workflow: Any, *, name: str, started: str, previous: str, options: Op
         options={key: value for key, value in chosen.items() if len(value) <= RECORDS.text},
         lock=lock,
         machine=machine(),
-        runtime=settings_of(workflow.deployment_settings.apptainer_args or "", os.environ, folder=str(Path.cwd())),
+        runtime=settings_of(of_workflow.arguments, os.environ, folder=str(Path.cwd())),
         previous=previous,
     )
 
@@ -118,10 +117,3 @@ def _digest(config: Any) -> str:
     except (TypeError, ValueError, RecursionError):
         return ""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _apptainer() -> str:
-    """Return the version of the program that Snakemake found, where it looked for one."""
-    with contextlib.suppress(AssertionError):
-        return redact(str(Singularity().version).strip().rpartition(" ")[2])
-    return ""

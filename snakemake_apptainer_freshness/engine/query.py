@@ -33,7 +33,7 @@ from snakemake.exceptions import MissingRuleException, format_exception_to_strin
 from snakemake_apptainer_freshness import install
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Unseen, Workflow
 from snakemake_apptainer_freshness.common.progress import ProgressBars
-from snakemake_apptainer_freshness.engine import config
+from snakemake_apptainer_freshness.engine import config, containers
 from snakemake_apptainer_freshness.engine.directives import (
     container_of,
     directive_of,
@@ -42,6 +42,7 @@ from snakemake_apptainer_freshness.engine.directives import (
     static_references,
     wildcards_of,
 )
+from snakemake_apptainer_freshness.engine.next_seams import MANAGER
 from snakemake_apptainer_freshness.engine.seams import COLLECT_IMAGES
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
 from snakemake_apptainer_freshness.settings import Mode, Options
@@ -171,7 +172,7 @@ def _ask(arguments: Sequence[str], asked: _Asked) -> Workflow:
 def _make_a_question(settings: Any) -> None:
     """Change Snakemake's parsed arguments so that it writes no log, asks for no cores, and looks at containers."""
     settings.dryrun = True
-    settings.use_apptainer = True
+    containers.choose(settings)
     settings.logger = []
     for name in (*_NOT_A_QUESTION, *_UNUSED):
         setattr(settings, name, None)
@@ -227,13 +228,13 @@ def _read(api: Any, dag_settings: Mapping[str, Any], asked: _Asked) -> Workflow:
     problem = _build(workflow, dag_api.summary, met)
     jobs = [] if problem else list(met | dict.fromkeys(workflow.dag.jobs))
     persistence = workflow.persistence
-    images = persistence.container_img_path if persistence else prefix.folder(api.deployment_settings.apptainer_prefix)
+    images = containers.of(workflow).folder if persistence else prefix.folder(api.deployment_settings.apptainer_prefix)
     return Workflow(
         snakefile=Path(workflow.main_snakefile),
         workdir=Path.cwd(),
         lockfile=config.lock_path(workflow, options),
         options=options,
-        prefix=Path(images),
+        prefix=images,
         uses=_uses(workflow, jobs, asked.wildcards),
         unseen=tuple(_unseen(workflow, jobs, problem, asked.wildcards)),
         outputs=tuple(_outputs(persistence, jobs)) if asked.with_outputs else (),
@@ -252,14 +253,13 @@ def _build(workflow: Any, summarise: Callable[[], Any], met: dict[Any, None]) ->
         # A dry run's inventory, which a later run may be told to trust, is not ours to write or to drop.
         workflow.persistence.save_iocache = workflow.persistence.drop_iocache = _nothing
         dag = workflow.dag
-        if COLLECT_IMAGES.is_in(dag):
-            collect = dag.update_container_imgs
 
-            def collect_and_note() -> Any:
-                met.update(dict.fromkeys(job for job in dag.jobs if job.is_checkpoint))
-                return collect()
+        def collect_and_note(collect: Callable[[], Any]) -> Any:
+            met.update(dict.fromkeys(job for job in dag.jobs if job.is_checkpoint))
+            return collect()
 
-            dag.update_container_imgs = collect_and_note
+        if MANAGER.is_in(workflow) or COLLECT_IMAGES.is_in(dag):
+            containers.of(workflow).attach(collect_and_note, lambda pull: pull())
         build()
         raise _Answered
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from snakemake_apptainer_freshness.common.files import HOST
 from snakemake_apptainer_freshness.common.times import now
-from snakemake_apptainer_freshness.engine import notes
+from snakemake_apptainer_freshness.engine import containers, notes
 from snakemake_apptainer_freshness.engine.far_notes import far_notes
 from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
 from snakemake_apptainer_freshness.engine.origin import lock_used, run_of
@@ -73,6 +73,7 @@ class Recorder:
     ) -> None:
         self.witnesses = witnesses
         self._workflow = workflow
+        self._containers = containers.of(workflow)
         self._options = options
         self._lock = lock
         self._original = original
@@ -173,7 +174,7 @@ class Recorder:
         images: list[str] = []
         if self._journal is None:
             self._begin()
-            images = list(self._workflow.dag.container_imgs)
+            images = self._containers.urls()
         at = now()
         tables: list[Event] = []
         for job in notes.single(jobs):
@@ -194,7 +195,7 @@ class Recorder:
                     yield events.image(self.witnesses.record(reference, self._pins[reference]))
 
     def _job(self, job: Any, at: str) -> JobRecord:
-        url = job.container_img_url or ""
+        url = self._containers.url_of(job)
         return JobRecord(
             id=job.jobid,
             rule=job.rule.name,

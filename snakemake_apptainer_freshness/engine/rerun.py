@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from snakemake_apptainer_freshness.actions.pinning import Pins
+from snakemake_apptainer_freshness.engine import containers
 from snakemake_apptainer_freshness.engine.messages import Line, tell
 from snakemake_apptainer_freshness.engine.seams import (
     METADATA,
@@ -29,7 +30,7 @@ from snakemake_apptainer_freshness.engine.seams import (
     names,
     require,
 )
-from snakemake_apptainer_freshness.errors import LocalIOError, RegistryError
+from snakemake_apptainer_freshness.errors import InvalidSettings, LocalIOError, RegistryError
 from snakemake_apptainer_freshness.settings import Options, Rerun
 
 if TYPE_CHECKING:  # judging is loaded where there is something to judge: most runs start without it
@@ -59,6 +60,7 @@ class Reruns:
     ) -> None:
         """Prepare to decide; `documents` gives who has the indexes that digests name, if that may be asked."""
         self._workflow = workflow
+        self._containers = containers.of(workflow)
         self._pins = pins
         self._options = options
         self._documents = documents
@@ -73,12 +75,23 @@ class Reruns:
     def attach(self) -> None:
         """Wrap the method that Snakemake's persistence is asked by; nothing where Snakemake will not ask.
 
+        Nor where Snakemake compares digests itself, which plugins give it as the hash of an image.
+
         Raises
         ------
         WorkflowError
             where it has no such method.
+        InvalidSettings
+            for ``rerun: never`` where Snakemake compares digests itself.
         """
         if _TRIGGER not in names(self._workflow.rerun_triggers):
+            return
+        if not self._containers.known_by_name:
+            if self._options.rerun is Rerun.NEVER:
+                raise InvalidSettings(
+                    f"this Snakemake compares the digests of images itself, and rerun: {Rerun.NEVER} cannot be had",
+                    hint="leave software-env out of --rerun-triggers: mtime params input code",
+                )
             return
         persistence = self._workflow.persistence
         if self._options.rerun is Rerun.ALWAYS and any(missing(persistence, *_SEAMS)):
@@ -192,7 +205,7 @@ class Reruns:
             memory = memories.load(path)
             if memory.problem:
                 tell(Line(text=f"apptainer-freshness: not using {path}: {memory.problem}", problem=True))
-            self._known = Origins(Path(persistence.container_img_path), memory, remember=self._writes)
+            self._known = Origins(self._containers.folder, memory, remember=self._writes)
         return self._known
 
     def _save(self) -> None:

@@ -380,18 +380,20 @@ def when_released(persistence: Any, do: Callable[[], None]) -> None:
     persistence.lock = until_released
 
 
-def unsupported(seam: Seam, *, instead: str = "") -> Exception:
+def unsupported(seam: Seam, *, nor: Seam | None = None, instead: str = "") -> Exception:
     """Return the error for a Snakemake that lacks `seam`, in Snakemake's own type, so that it prints it well.
 
-    `instead` is what a user can do to go without it.
+    `nor` is what it could have in its place, and has not; `instead` what a user can do to go without it.
     """
-    from snakemake.common import __version__
+    from importlib import metadata
 
     from snakemake_apptainer_freshness.engine.messages import workflow_error
     from snakemake_apptainer_freshness.errors import UnsupportedSnakemake
 
     error = UnsupportedSnakemake(
-        f"apptainer-freshness cannot pin the containers of this workflow: Snakemake {__version__} has no {seam.name}",
+        f"apptainer-freshness cannot pin the containers of this workflow: Snakemake {metadata.version('snakemake')} "
+        f"has no {seam.name}"
+        f"{f', nor {nor.name}' if nor else ''}",
         hint=f"use a Snakemake from {KNOWN_VERSIONS}, upgrade snakemake-apptainer-freshness, "
         f"{instead}{', ' if instead else ''}or turn it off with --config {CONFIG_KEY}=off",
     )

@@ -1,52 +1,26 @@
 """One workflow with pinned containers, in the main process or in the process of a job.
 
-Two methods of Snakemake's one ``DAG`` object are wrapped:
-
-``update_container_imgs``
-    where Snakemake collects the images of its jobs, at first and again after each checkpoint: references that only
-    wildcards or functions make are pinned here, all at once.
-``pull_container_imgs``
-    where Snakemake fetches images, before any job that needs them starts: each is proven to be what its pin names.
+Where Snakemake collects the images of its jobs, at first and again after each checkpoint, references that only
+wildcards or functions make are pinned, all at once. Where it fetches images, before any job that needs them starts,
+each is proven to be what its pin names. How it does either is :mod:`.engine.containers`'.
 """
 
-import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
-from snakemake_apptainer_freshness.engine.directives import Rewriting, job_references, static_references
+from snakemake_apptainer_freshness.engine import containers
+from snakemake_apptainer_freshness.engine.directives import PinTable, static_references
 from snakemake_apptainer_freshness.engine.images import Images
-from snakemake_apptainer_freshness.engine.messages import alike, errors_told, some, workflow_error
-from snakemake_apptainer_freshness.engine.seams import COLLECT_IMAGES, PULL_IMAGES, require
+from snakemake_apptainer_freshness.engine.messages import alike, errors_told, some
 from snakemake_apptainer_freshness.errors import FreshnessError, PinningFailed
-from snakemake_apptainer_freshness.lockfile import Pinned
-from snakemake_apptainer_freshness.pin import Pin
-
-
-class PinTable(Protocol):
-    """Where a session's pins come from."""
-
-    def attempt(self, references: Iterable[str]) -> None:
-        """Get those of `references` pinned that can be."""
-
-    def ensure(self, references: Iterable[str]) -> None:
-        """Get `references` pinned, which jobs need; raise a FreshnessError where one cannot be."""
-
-    def pinned(self, reference: str) -> str:
-        """Return what the rule that says `reference` runs."""
-
-    def table(self) -> dict[str, Pinned]:
-        """Return what is run for every reference that was met."""
-
-    def images(self) -> dict[str, Pin]:
-        """Return what each image file has to be, by the url that rules run."""
 
 
 class Session:
     """Rewrites the rules of `workflow` to what `pins` says, and proves the images that its jobs run."""
 
     def __init__(self, workflow: Any, pins: PinTable, images: Images) -> None:
-        require(workflow.dag, COLLECT_IMAGES, PULL_IMAGES)
         self.workflow = workflow
+        self._containers = containers.of(workflow)
         self._pins = pins
         self._images = images
         self._rules_of: dict[str, list[Any]] = {}
@@ -54,30 +28,29 @@ class Session:
         """The references that a job of the DAG names; others are of rules that have no job in it."""
         self.original: Callable[[Any, Any], Any] | None = None
         """What a rule says for wildcards, before pinning; None before the DAG is built."""
+        self._containers.attach(self._collect, self._provide)
 
     def build_dag(self, build: Callable[[], Any]) -> Any:
         """Build the DAG with `build`; no job has started when this returns."""
-        rules, dag = self.workflow.rules, self.workflow.dag
+        rules = self.workflow.rules
         self._meet_rules(static_references(rules))
-        rewriting = Rewriting(rules, pin=self._pins.pinned, fail=lambda error, rule: workflow_error(str(error), rule))
-        self.original = rewriting.original
-        collect, pull = dag.update_container_imgs, dag.pull_container_imgs
-
-        def collect_pinned() -> Any:
-            self._meet_jobs(job_references(dag.jobs, rewriting.original))
-            collected = collect()
-            self._images.guard(self._pins.images())
-            return collected
-
-        def pull_proven(*args: Any, **kwargs: Any) -> Any:
-            with errors_told(self._explain):
-                pulled = self._images.provide(self._pins.images(), functools.partial(pull, *args, **kwargs))
-                self.pulled()
-            return pulled
-
-        dag.update_container_imgs = collect_pinned
-        dag.pull_container_imgs = pull_proven
+        self.original = self._containers.rewrite(rules, self._pins)
         return build()
+
+    def _collect(self, collect: Callable[[], Any]) -> Any:
+        """Pin what jobs need, have Snakemake `collect` their images, and guard those."""
+        if self.original is not None:
+            self._meet_jobs(self._containers.references(self.original))
+        collected = collect()
+        self._images.guard(self._pins.images())
+        return collected
+
+    def _provide(self, pull: Callable[[], Any]) -> Any:
+        """Have a proven image for each job that needs one; Snakemake is to `pull` what is left."""
+        with errors_told(self._explain):
+            pulled = self._images.provide(self._pins.images(), pull)
+            self.pulled()
+        return pulled
 
     def named(self, references: list[str]) -> None:
         """Note that `references` were met for the first time, and no registry was asked for them yet."""

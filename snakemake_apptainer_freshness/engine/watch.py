@@ -7,7 +7,7 @@ that can be written. But no write, no rename and no restored time leaves a file'
 that looked before the job looks again after it, before Snakemake takes its outputs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ class _Look:
 class ImageWatch:
     """Looks after each job of `dag` whether its image is still the file that it was before."""
 
-    def __init__(self, dag: Any) -> None:
+    def __init__(self, dag: Any, url_of: Callable[[Any], str]) -> None:
+        """Begin; `url_of` gives the url that a job runs, empty where it runs no container."""
+        self._url_of = url_of
         self._starting: dict[str, list[Any]] = {}
         """Jobs by the url of their image that nothing has looked at yet."""
         self._looks: dict[Any, _Look] = {}
@@ -52,8 +54,8 @@ class ImageWatch:
     def _begin(self, jobs: Iterable[Any]) -> None:
         for job in single(jobs):
             self._looks.pop(job, None)
-            if job.container_img_url:
-                self._starting.setdefault(job.container_img_url, []).append(job)
+            if url := self._url_of(job):
+                self._starting.setdefault(url, []).append(job)
 
     def _end(self, job: Any) -> None:
         """Fail a `job` whose image was touched.

@@ -73,11 +73,15 @@ def finds_the_plugin(python, folder):
     )
 
 
-def test_the_wheel_holds_both_packages_and_nothing_of_the_tests(wheel):
+def test_the_wheel_holds_all_packages_and_nothing_of_the_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
 
-    assert tops == {"snakemake_apptainer_freshness", "snakemake_report_plugin_apptainer_freshness"}
+    assert tops == {
+        "snakemake_apptainer_freshness",
+        "snakemake_report_plugin_apptainer_freshness",
+        "snakemake_software_deployment_plugin_apptainer_freshness",
+    }
     assert "snakemake_apptainer_freshness/py.typed" in names
     assert {f"snakemake_apptainer_freshness/audit/render/page/templates/{name}" for name in TEMPLATES} <= set(names)
     assert not any(name.startswith("snakemake_apptainer_freshness/plugin") for name in names)

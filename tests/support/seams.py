@@ -6,22 +6,25 @@
 import ast
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from snakemake_apptainer_freshness.engine.seams import KNOWN_VERSIONS, SEAMS
+from snakemake_apptainer_freshness.engine.next_seams import NEXT_SEAMS
+from snakemake_apptainer_freshness.engine.seams import KNOWN_VERSIONS, SEAMS, Seam
 from snakemake_apptainer_freshness.engine.versions import PYTHONS, SNAKEMAKES
 from tests.support.rooms import ROOT, replaced
 
 HOOK: Final = ROOT / "docs" / "hook.md"
+NEXT: Final = ROOT / "docs" / "deployment.md"
 README: Final = ROOT / "README.md"
-DOCUMENTS: Final = (HOOK, README)
+DOCUMENTS: Final = (HOOK, NEXT, README)
 SCENARIO: Final = ROOT / "tests" / "e2e" / "test_snakemake_versions.py"
 
 
-def table() -> str:
+def table(seams: Iterable[Seam] = SEAMS) -> str:
     """Every name, what is done with it and why, since when it is there, and what is done without it."""
-    rows = [f"| `{one.name}` | {one.use} | {one.why} | {one.since} | {one.without} |" for one in SEAMS]
+    rows = [f"| `{one.name}` | {one.use} | {one.why} | {one.since} | {one.without} |" for one in seams]
     return "\n".join(["| name | | why | since | without it |", "|---|---|---|---|---|", *rows])
 
 
@@ -46,6 +49,8 @@ def matrix() -> str:
 def written(path: Path) -> str:
     """What the document at `path` has to say now."""
     text = re.sub(r"\b9\.\d+ to 9\.\d+", KNOWN_VERSIONS, path.read_text(encoding="utf-8"))
+    if path == NEXT:
+        return replaced(text, "seams", table(NEXT_SEAMS))
     return replaced(replaced(text, "seams", table()), "matrix", matrix()) if path == HOOK else text
 
 

@@ -1,8 +1,9 @@
 """Environments that have this package and one version of Snakemake each, below ``.tools/matrix``.
 
-``python -m tests.support.snakemakes [NAME…]`` makes them, by default the oldest. A name is a version of Snakemake, or
-``newest``; ``-python3.13`` after it asks for another Python than the one that makes them, where PATH has it. The oldest
-has the lowest version of each dependency that pyproject.toml allows.
+``python -m tests.support.snakemakes [NAME…]`` makes them, by default the oldest and ``deployment``. A name is a version
+of Snakemake, or ``newest``; ``-python3.13`` after it asks for another Python than the one that makes them, where PATH
+has it. The oldest has the lowest version of each dependency that pyproject.toml allows. ``deployment`` has no Snakemake
+but the interface of its software deployment plugins, whose dependencies today's Snakemake does not allow.
 
 An environment is made anew where its recipe changed; what interrupts it, the next call starts over. Tests run the code
 of their own checkout with it.
@@ -26,6 +27,8 @@ OLDEST: Final = "9.0.1"
 HERE: Final = "here"
 """The environment that runs the tests, which has the newest of everything."""
 NEWEST: Final = "newest"
+DEPLOYMENT: Final = "deployment"
+"""The environment that has the interface of software deployment plugins, and the published plugin for containers."""
 PYTHONS: Final = tuple(one for one in ("3.12", "3.13", "3.14", "3.15") if shutil.which(f"python{one}"))
 NAMES: Final = (
     *(OLDEST, "9.3.5", "9.5.1", "9.9.0", "9.14.8", "9.20.0", "9.24.0", NEWEST),
@@ -33,6 +36,11 @@ NAMES: Final = (
 )
 """The matrix."""
 _BESIDE: Final = "snakemake-executor-plugin-cluster-generic>=1.0.9,<2"
+_INTERFACE: Final = (
+    "snakemake-interface-software-deployment-plugins>=0.21,<0.22",
+    "snakemake-software-deployment-plugin-container>=0.7,<0.8",
+    "pytest>=8.3,<10",
+)
 _TIMEOUT: Final = 900.0  # seconds, for one environment on a slow connection
 
 
@@ -73,7 +81,10 @@ def make(name: str) -> None:
     """Make the environment `name`, if it is not there as it should be; the newest is brought up to date."""
     target = folder(name)
     number, _, other = name.partition("-")
-    wants = ["snakemake>=9,<10" if number == NEWEST else f"snakemake=={number}", _BESIDE]
+    wants = (
+        [*_INTERFACE] if name == DEPLOYMENT else ["snakemake>=9,<10" if number == NEWEST else f"snakemake=={number}"]
+    )
+    wants += [] if name == DEPLOYMENT else [_BESIDE]
     wants += lowest() if number == OLDEST else dependencies()
     with _lock():
         stamp, wanted = target / "stamp", f"{sys.version_info[:2]} {target} {wants}\n"
@@ -85,7 +96,8 @@ def make(name: str) -> None:
         elif number != NEWEST:
             return
         pip = ("-m", "pip", "-qq", "--disable-pip-version-check", "--python", str(target / "bin" / "python"))
-        _run(sys.executable, *pip, "install", "--upgrade", *wants, "--editable", str(ROOT))
+        ours = [] if name == DEPLOYMENT else ["--editable", str(ROOT)]  # it would bring a Snakemake along
+        _run(sys.executable, *pip, "install", "--upgrade", *wants, *ours)
         stamp.write_text(wanted)
 
 
@@ -114,5 +126,5 @@ def _run(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or [OLDEST]:
+    for wanted in sys.argv[1:] or [OLDEST, DEPLOYMENT]:
         make(wanted)

@@ -17,6 +17,7 @@ ONLY = {  # what may be imported in one place alone
     "snakemake_interface_common": ("engine/", "plugin/"),
     "snakemake_interface_executor_plugins": ("engine/", "plugin/"),
     "snakemake_interface_report_plugins": ("engine/", "plugin/"),
+    "snakemake_interface_software_deployment_plugins": ("plugin/",),
     "httpx": ("registry/transport.py",),
     "tenacity": ("registry/",),
     "filelock": ("common/", "store/", "actions/"),

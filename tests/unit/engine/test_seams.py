@@ -48,7 +48,7 @@ def test_the_documents_say_what_the_table_and_the_matrix_say(path):
     text = path.read_text()
 
     assert page.written(path) == text, "run: python -m tests.support.seams"
-    assert seams.KNOWN_VERSIONS in text
+    assert path == page.NEXT or seams.KNOWN_VERSIONS in text
 
 
 def test_what_may_be_installed_is_what_the_matrix_has_run_the_lowest_of():

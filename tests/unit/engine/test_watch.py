@@ -53,7 +53,7 @@ def dag():
 
 @pytest.fixture
 def watch(dag):
-    return ImageWatch(dag)
+    return ImageWatch(dag, lambda job: job.container_img_url)
 
 
 def touch(image):
@@ -114,4 +114,4 @@ def test_a_job_whose_image_this_process_did_not_look_at_is_let_be(dag, watch, jo
 
 
 def test_a_snakemake_without_the_seam_is_left_alone():
-    ImageWatch(types.SimpleNamespace())
+    ImageWatch(types.SimpleNamespace(), str)

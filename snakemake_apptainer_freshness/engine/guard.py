@@ -1,0 +1,109 @@
+"""The guard of one image: gives its path to a job only while the file there is what its pin names.
+
+It is asked in the process that is about to run the image, right before it does: the file must still have the hash that
+was proven. That costs a ``stat``, unless the file was touched.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from snakemake_apptainer_freshness.actions.check import check_one
+from snakemake_apptainer_freshness.actions.library import found_before
+from snakemake_apptainer_freshness.common.files import StatKey
+from snakemake_apptainer_freshness.errors import UnprovenImage
+from snakemake_apptainer_freshness.freshness import (
+    Action,
+    DiskFact,
+    DiskState,
+    FileHash,
+    Reason,
+    Repairable,
+    decide_disk,
+)
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.settings import Options
+from snakemake_apptainer_freshness.store.held import held, key_of
+
+Found = Callable[[str, DiskFact, StatKey | None], None]
+"""Is told, by url, what the file of an image is, each time that a job wants to run it, and its stat key before that."""
+
+WHAT_NEXT: Final = "fetch a proven one with: apptainer-freshness verify --repair"
+
+
+class Guard:
+    """Guards the file at `place`, which has to be what `pin` names; `is_local` where it is a user's own file."""
+
+    def __init__(
+        self,
+        pin: Pin,
+        place: Path,
+        *,
+        options: Options,
+        hashes: dict[str, FileHash],
+        found: Found,
+        is_local: bool = False,
+        what_next: str = WHAT_NEXT,
+    ) -> None:
+        """Begin.
+
+        `hashes` has what the images of this run hashed to when they were proven, by their url; it is its owner's, not a
+        copy. `what_next` is what a user can do about an image that is refused.
+        """
+        self.pin = pin
+        self.place = place
+        self.is_local = is_local
+        self._options = options
+        self._found = found
+        self._what_next = what_next
+        self._hashes = hashes
+
+    def path(self) -> str:
+        """Return where the file is, for a job that is about to run it.
+
+        Raises
+        ------
+        UnprovenImage
+            where it is there, and not what the pin names.
+        """
+        before = key_of(self.place)
+        fact = self.fact()
+        if fact.state is not DiskState.VERIFIED and not self.is_local:
+            served = self._served()
+            if served is not None and (served.state is DiskState.VERIFIED or fact.state is DiskState.ABSENT):
+                fact, before = served, key_of(Path(served.path))
+                self._keep(fact)
+        self._found(self.pin.url, fact, before)
+        decision = decide_disk(fact.state, self._options, repairable=Repairable.NOTHING)
+        if decision.action is Action.REFUSE and decision.reason is not Reason.MISSING:  # then the job says so itself
+            raise UnprovenImage(
+                f"will not run the image of {self.pin.reference.text}: {told(fact)}", hint=self._what_next
+            )
+        return fact.path if fact.state is DiskState.VERIFIED else str(self.place)
+
+    def where(self) -> Path:
+        """Return where the file is, or will be, whatever it is: in its place, or where a site's library has it."""
+        if self.is_local or self.place.exists():
+            return self.place
+        served = self._served()
+        return self.place if served is None or served.state is not DiskState.VERIFIED else Path(served.path)
+
+    def fact(self) -> DiskFact:
+        """Return what the file is to the pin; what it hashes to once it is proven is kept in memory."""
+        known = self._hashes.get(self.pin.url)
+        fact = check_one(self.pin, self.place) if known is None else held(self.place, known)
+        self._keep(fact)
+        return fact
+
+    def _served(self) -> DiskFact | None:
+        """Return what lies where a site's library had the image; None where none had it."""
+        return found_before(self.pin, self._options.images, hashed=self._hashes.get(self.pin.url))
+
+    def _keep(self, fact: DiskFact) -> None:
+        if fact.known is not None:
+            self._hashes[self.pin.url] = fact.known
+
+
+def told(fact: DiskFact) -> str:
+    """Return what `fact` says of a file, for a person."""
+    return f"{fact.path} is {fact.state}{f': {fact.detail}' if fact.detail else ''}"
