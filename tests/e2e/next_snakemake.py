@@ -91,11 +91,9 @@ def test_a_second_run_has_nothing_to_do_and_another_digest_makes_it_run_again(to
     assert workspace.read("message.txt") == "moved\n"
 
 
-@pytest.mark.parametrize("executor", [[], ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "sh"]])
-def test_a_job_in_a_process_of_its_own_gets_its_pin(tool, workspace, executor):
-    workspace.write("Snakefile", READS_MESSAGE.format(image=tool.reference).replace("shell:", "script: 'a.sh' #"))
-    workspace.write("a.sh", "cat /message > message.txt\n")
-    workspace.snakemake(*executor, *(["--jobs", "1"] if executor else []))
+def test_a_job_in_a_process_of_its_own_gets_its_pin(tool, workspace):
+    cluster = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "sh"]
+    workspace.snakemake(*cluster, "--jobs", "1")
     assert workspace.read("message.txt") == "original\n"
 
 
