@@ -1,0 +1,66 @@
+"""Every option, cap and timeout of this package, with its default, in one place.
+
+*Options* are for users to set, *limits* are not; all are imported from here.
+"""
+
+from snakemake_apptainer_freshness.settings.limits import (
+    DISK,
+    LIBRARY,
+    LIMITS,
+    PARALLEL,
+    RECORDS,
+    SCANS,
+    TREE,
+    DiskLimits,
+    LibraryLimits,
+    Limits,
+    ParallelLimits,
+    RecordLimits,
+    ScanLimits,
+    TreeLimits,
+)
+from snakemake_apptainer_freshness.settings.options import (
+    LONGEST_CHECK_EVERY,
+    LONGEST_TIMEOUT,
+    SITE_FILE,
+    Mode,
+    OnUnverified,
+    Options,
+    PinKind,
+    Reaction,
+    Rerun,
+    is_plain_path,
+    parse_options,
+    period,
+    seconds,
+)
+
+__all__ = [
+    "DISK",
+    "LIBRARY",
+    "LIMITS",
+    "LONGEST_CHECK_EVERY",
+    "LONGEST_TIMEOUT",
+    "PARALLEL",
+    "RECORDS",
+    "SCANS",
+    "SITE_FILE",
+    "TREE",
+    "DiskLimits",
+    "LibraryLimits",
+    "Limits",
+    "Mode",
+    "OnUnverified",
+    "Options",
+    "ParallelLimits",
+    "PinKind",
+    "Reaction",
+    "RecordLimits",
+    "Rerun",
+    "ScanLimits",
+    "TreeLimits",
+    "is_plain_path",
+    "parse_options",
+    "period",
+    "seconds",
+]
