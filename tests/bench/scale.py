@@ -211,7 +211,7 @@ def images(folder: Path) -> list[Figure]:
         "reading it": ("s", lock["read"]),
         "the file of pins that jobs read": ("bytes", lock["pins"]),
         "what is known of image files, in the state folder": ("bytes", kept["bytes"]),
-        "checking that untouched files are what they were": ("s", kept["check"]),
+        "the first check of untouched files, which makes the index that later ones read": ("s", kept["check"]),
         "remembered answers, in the state folder": ("bytes", kept["answers"]),
         "reading these at the start of a run": ("s", kept["remembered"]),
     }
