@@ -11,19 +11,16 @@ where this user's own state folder has it (:mod:`.actions.run_records`), or wher
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from snakemake_apptainer_freshness.common.times import RUN, TIME
+from snakemake_apptainer_freshness.common.tables import Table, read_json
 from snakemake_apptainer_freshness.record.run import Run
 
 VERSION: Final = 1
 NAME: Final = "removed.json"
-_HEX_DIGITS: Final = frozenset("0123456789abcdef")
-_SHA256: Final = 64
 _LONGEST_TEXT: Final = 4096
-_MOST: Final = 2**53
 
 
 def path_in(folder: Path) -> Path:
@@ -38,6 +35,12 @@ class Edge:
     id: str
     sha256: str
     ended: str
+
+    @classmethod
+    def read(cls, table: Table) -> Self:
+        """Return the edge that `table` spells."""
+        ended = table.time("ended") if table.text("ended") else ""
+        return cls(id=table.name("id"), sha256=table.hex("sha256", may_be_empty=False), ended=ended)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,36 +66,21 @@ class Removal:
 
     @classmethod
     def loads(cls, content: bytes) -> Self:
-        """Return the removal that `content` spells; raises ValueError where it is none, or of a newer version."""
-        try:
-            table = json.loads(content.decode("ascii"))
-            if type(table) is not dict or table.pop("version", None) != VERSION:
-                raise ValueError("not a removal of this version")
-            edges = tuple(Edge(**edge) for edge in table.pop("edges"))
-            found = cls(**table, edges=edges)
-        except (TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ValueError("not a removal") from error
-        _check(found)
-        return found
-
-
-def _check(found: Removal) -> None:
-    texts = [getattr(found, one.name) for one in fields(found) if one.name not in ("count", "edges")]
-    texts += [text for edge in found.edges for text in (edge.id, edge.sha256, edge.ended)]
-    if not all(isinstance(text, str) and len(text) <= _LONGEST_TEXT and text.isprintable() for text in texts):
-        raise ValueError("a text is none")
-    if type(found.count) is not int or not 0 < found.count < _MOST:
-        raise ValueError("a count is none")
-    if not all(RUN.fullmatch(name) for name in (found.last, found.newest, *(edge.id for edge in found.edges))):
-        raise ValueError("the name of a run is none")
-    if not all(TIME.fullmatch(time) for time in (found.at, *(edge.ended for edge in found.edges if edge.ended))):
-        raise ValueError("a time is none")
-    if not all(_is_sha256(text) for text in (found.newest_sha256, *(edge.sha256 for edge in found.edges))):
-        raise ValueError("a SHA-256 is none")
-
-
-def _is_sha256(text: str) -> bool:
-    return len(text) == _SHA256 and _HEX_DIGITS.issuperset(text)
+        """Return the removal that `content` spells; raises Damaged where it is none, or of a newer version."""
+        table = Table.versioned(read_json(content), VERSION, frozenset(cls.__slots__))
+        if not (count := table.number("count")):
+            table.refuse("count", "must be more than 0")
+        return cls(
+            at=table.time("at"),
+            user=table.words("user", longest=_LONGEST_TEXT),
+            host=table.words("host", longest=_LONGEST_TEXT),
+            workdir=table.words("workdir", longest=_LONGEST_TEXT),
+            count=count,
+            last=table.name("last"),
+            newest=table.name("newest"),
+            newest_sha256=table.hex("newest_sha256", may_be_empty=False),
+            edges=tuple(map(Edge.read, table.children("edges", frozenset(Edge.__slots__)))),
+        )
 
 
 def edges_of(removed: Sequence[Run], left: Iterable[Run], before: Removal | None) -> tuple[Edge, ...]:

@@ -17,10 +17,10 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
+from snakemake_apptainer_freshness.common.tables import Table, read_json
 from snakemake_apptainer_freshness.common.times import age
-from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -66,26 +66,16 @@ class TagAnswer:
 
     @classmethod
     def loads(cls, content: bytes) -> Self:
-        """Return the answer that `content` spells; raises ValueError where it is none, or of a newer version."""
-        try:
-            table: dict[str, Any] = json.loads(content)
-            if type(table) is not dict or table.pop("version", None) != VERSION:
-                raise ValueError("not an answer of this version")
-            if not isinstance(table["at"], str) or not isinstance(table["asker"], str):
-                raise TypeError  # noqa: TRY301  as a wrong value of any other key does
-            return cls(
-                **table
-                | {
-                    "pinned": Digest.parse(table["pinned"]),
-                    "digest": Digest.parse(table["digest"]),
-                    "platforms": {
-                        Platform.parse(platform): Digest.parse(digest)
-                        for platform, digest in table["platforms"].items()
-                    },
-                }
-            )
-        except (TypeError, KeyError, AttributeError, RecursionError, FreshnessError) as error:
-            raise ValueError("not an answer") from error
+        """Return the answer that `content` spells; raises Damaged where it is none, or of a newer version."""
+        table = Table.versioned(read_json(content), VERSION, frozenset(cls.__slots__))
+        return cls(
+            reference=table.words("reference"),
+            pinned=table.parsed("pinned", Digest.parse),
+            digest=table.parsed("digest", Digest.parse),
+            platforms=table.pairs("platforms", Platform.parse, Digest.parse),
+            asker=table.words("asker"),
+            at=table.time("at"),
+        )
 
     def fact(self, entry: Entry) -> RemoteFact | None:
         """Return what this says of `entry`; None where it says nothing of its pin."""
@@ -142,7 +132,8 @@ def asker_of(description: bytes) -> str:
 
 
 def _is_of(answer: TagAnswer, entry: Entry, asker: str) -> bool:
-    return answer.reference == str(entry.reference) and secrets.compare_digest(answer.asker, asker)
+    is_of_reference = answer.reference == str(entry.reference)
+    return is_of_reference and secrets.compare_digest(answer.asker.encode(), asker.encode())
 
 
 def _path_of(reference: Reference) -> Path:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from snakemake_apptainer_freshness.apptainer import sandbox, sif
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference, parse
@@ -35,6 +36,9 @@ from snakemake_apptainer_freshness.settings import DISK, LIBRARY, is_plain_path
 from snakemake_apptainer_freshness.store import facts, sites, state
 
 VERSION: Final = 1
+_KEYS: Final = frozenset({"root", "folders"})
+_FOLDER_KEYS: Final = frozenset({"changed", "images", "folders"})
+_NOTE_KEYS: Final = frozenset({"path"})
 _CATALOGS: Final = "catalogs"
 _FOUND: Final = "library"
 _NANOSECONDS: Final = 1_000_000_000
@@ -123,11 +127,11 @@ class Catalog:
         return state.folder() / _CATALOGS / f"{state.key_of(self.root)}.json"
 
     def _load(self) -> dict[str, dict[str, Any]]:
-        with contextlib.suppress(ValueError, RecursionError):
-            table = json.loads(state.read(self._path(), DISK.index_size) or b"{}")
-            if isinstance(table, dict) and (table.get("version"), table.get("root")) == (VERSION, str(self.root)):
-                found = table.get("folders")
-                return found if isinstance(found, dict) else {}
+        content = state.read(self._path(), DISK.index_size)
+        with contextlib.suppress(Damaged):
+            table = Table.versioned(read_json(content or b""), VERSION, _KEYS)
+            if table.text("root") == str(self.root):
+                return _folders_of(table)
         return {}
 
     def _walk(self, folder: Path, depth: int, known: dict[str, dict[str, Any]]) -> None:
@@ -140,7 +144,7 @@ class Catalog:
                 settled = changed < time.time_ns() - int(LIBRARY.settle * _NANOSECONDS)
                 before = self._listed(folder, before, changed if settled else -1)
                 self._changed = True
-        except (OSError, KeyError, TypeError):
+        except OSError:
             return
         self._folders[str(folder)] = before
         self._seen += len(before["images"]) + len(before["folders"])
@@ -179,6 +183,29 @@ class Catalog:
         elif is_folder or (stat.S_ISREG(status.st_mode) and size > LIBRARY.smallest):
             row = old.get(entry.name)
             images[entry.name] = row if row and row[:2] == [path, size] else [path, size, None]
+
+
+def _folders_of(table: Table) -> dict[str, dict[str, Any]]:
+    """Return the folders of the catalog `table`, each of whose values is of its type."""
+    found = {}
+    folders = table.values["folders"]
+    if type(folders) is not dict:
+        table.refuse("folders", "must be a table")
+    for folder, value in folders.items():
+        row = Table(value, _FOLDER_KEYS, at=table.place("folders"))
+        images = row.values["images"]
+        if type(images) is not dict or not all(map(_is_image, images.values())):
+            row.refuse("images", "must be a table of images")
+        found[folder] = {"changed": row.integer("changed"), "images": images, "folders": row.texts("folders")}
+    return found
+
+
+def _is_image(row: object) -> bool:
+    """Return whether `row` is what a catalog has of an image: where a link leads, its size, and what it says."""
+    match row:
+        case [str(), int(), str() | None]:
+            return True
+    return False
 
 
 def search(pin: Pin, catalogs: Iterable[Catalog]) -> list[LibraryItem]:
@@ -237,10 +264,11 @@ def remember(pin: Pin, path: Path) -> None:
 
 def remembered(pin: Pin, libraries: Iterable[Path]) -> Path | None:
     """Return where in `libraries` the image of `pin` was found before, whatever lies there now."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-        table = json.loads(state.read(_note_of(pin.digest, pin), DISK.record_size) or b"{}")
-        path = Path(table["path"]) if table.get("version") == VERSION and is_plain_path(table["path"]) else None
-        if path is not None and any(path.is_relative_to(os.path.realpath(root)) for root in libraries):
+    content = state.read(_note_of(pin.digest, pin), DISK.record_size)
+    with contextlib.suppress(Damaged):
+        text = Table.versioned(read_json(content or b""), VERSION, _NOTE_KEYS).words("path")
+        path = Path(text)
+        if is_plain_path(text) and any(path.is_relative_to(os.path.realpath(root)) for root in libraries):
             return path
     return None
 

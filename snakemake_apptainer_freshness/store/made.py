@@ -9,12 +9,14 @@ import re
 from pathlib import Path
 from typing import Final
 
+from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import state
 
 VERSION: Final = 1
+_KEYS: Final = frozenset({"days"})
 _MADE: Final = "made"
 _DAY: Final = re.compile(r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2})?", re.ASCII)
 
@@ -38,13 +40,10 @@ def keep(digest: Digest, platform: Platform, day: str) -> None:
 def _days(digest: Digest) -> dict[str, str]:
     content = state.read(_path(digest), DISK.record_size)
     try:
-        table = json.loads(content or b"{}")
-    except (ValueError, RecursionError):
+        days = Table.versioned(read_json(content or b""), VERSION, _KEYS).mapping("days")
+    except Damaged:
         return {}
-    days = table.get("days") if isinstance(table, dict) and table.get("version") == VERSION else None
-    if not isinstance(days, dict):
-        return {}
-    return {key: day for key, day in days.items() if isinstance(day, str) and _DAY.fullmatch(day)}
+    return dict(days) if all(map(_DAY.fullmatch, days.values())) else {}
 
 
 def _path(digest: Digest) -> Path:

@@ -38,6 +38,24 @@ SHORT = {  # modules of fewer lines, with the reason why it has a file of its ow
     "engine.versions": "a program writes it",
     "": "what Snakemake imports at every start",
 }
+FOREIGN = {  # modules that read JSON or TOML without the strict reader, with whose format it is
+    "actions.labels": "configurations of images",
+    "actions.transfer": "manifests",
+    "apptainer.base_files": "configurations of images",
+    "apptainer.cache": "manifests",
+    "apptainer.sandbox": "labels that Apptainer wrote",
+    "apptainer.sif": "labels that Apptainer wrote",
+    "apptainer.signatures": "what Apptainer prints",
+    "cli.vulnerabilities": "reports of scanners",
+    "engine.persistence": "Snakemake's records",
+    "registry.challenge": "answers of registries",
+    "registry.client": "answers of registries",
+    "registry.containers_conf": "configuration of containers/image",
+    "registry.credentials": "logins of Docker and Apptainer, answers of their helpers",
+    "registry.library": "answers of registries",
+    "common.strict_json": "what strangers sign",
+    "common.tables": "the strict reader itself",
+}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
@@ -90,6 +108,20 @@ def test_the_test_of_the_direction_sees_a_wrong_import(tmp_path, monkeypatch):
         test_imports_go_downwards_only(Path("image/wrong.py"))
     with pytest.raises(AssertionError, match="imports httpx"):
         test_what_one_room_alone_may_import_is_imported_there(Path("image/wrong.py"))
+
+
+def reads_by_hand(path):
+    """Whether the module has JSON or TOML read by Python's own functions."""
+    return any(
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and (node.value.id, node.attr) in {(name, how) for name in ("json", "tomllib") for how in ("load", "loads")}
+        for node in ast.walk(ast.parse(path.read_text()))
+    )
+
+
+def test_our_own_formats_are_read_by_the_strict_reader_alone():
+    assert sorted(name for name, path in rooms.modules().items() if reads_by_hand(path)) == sorted(FOREIGN)
 
 
 def test_every_module_says_what_it_is_for():

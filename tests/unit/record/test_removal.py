@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from snakemake_apptainer_freshness.common.tables import Damaged
 from snakemake_apptainer_freshness.record.removal import Edge, Removal, chain, edges_of
 from tests.support import audits
 
@@ -86,7 +87,11 @@ def test_what_is_damaged_is_none(content):
         {"newest": ""},
         {"newest_sha256": "A" * 64},
         {"at": "now"},
+        {"at": "2026-03-04T00:00:00Z\n"},
         {"edges": None},
+        {"edges": [{"id": FIRST.id, "sha256": "0" * 64, "ended": "", "more": 1}]},
+        {"edges": [{"id": FIRST.id, "sha256": "", "ended": ""}]},
+        {"newest_sha256": ""},
         {"edges": [{"id": "x"}]},
         {"edges": [{"id": FIRST.id, "sha256": "short", "ended": ""}]},
         {"edges": [{"id": FIRST.id, "sha256": "0" * 64, "ended": "later"}]},
@@ -96,6 +101,12 @@ def test_what_has_a_wrong_value_is_none(change):
     table = json.loads(removal(RUNS[:2], RUNS[2:]).dumps()) | change
     with pytest.raises(ValueError, match=r"."):
         Removal.loads(json.dumps(table).encode())
+
+
+def test_a_key_that_stands_twice_is_refused():
+    content = removal(RUNS[:2], RUNS[2:]).dumps()
+    with pytest.raises(Damaged, match="same key twice"):
+        Removal.loads(content.replace(b'"count": 2,', b'"count": 2, "count": 3,'))
 
 
 def test_an_edge_of_a_run_without_an_end_has_none():

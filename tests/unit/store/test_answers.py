@@ -127,11 +127,25 @@ def test_a_damaged_answer_says_nothing(file, content):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("at", "yesterday"), ("at", 5), ("digest", "sha256:short"), ("platforms", []), ("asker", 3), ("more", 1)],
+    [
+        ("at", "yesterday"),
+        ("at", 5),
+        ("digest", "sha256:short"),
+        ("platforms", []),
+        ("asker", 3),
+        ("asker", "é"),
+        ("more", 1),
+    ],
 )
 def test_an_answer_with_a_wrong_value_says_nothing(file, key, value):
     keep(CURRENT)
     file().write_text(json.dumps(json.loads(file().read_text()) | {key: value}))
+    assert find() is None
+
+
+def test_an_answer_with_the_same_key_twice_says_nothing(file):
+    keep(CURRENT)
+    file().write_text(file().read_text().replace('"asker"', '"asker": "me", "asker"'))
     assert find() is None
 
 

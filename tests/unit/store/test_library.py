@@ -138,9 +138,36 @@ def test_what_was_found_is_remembered_while_its_library_is_named(root, tmp_path)
 def test_a_catalog_that_is_damaged_is_made_anew(root):
     put(root / "one.sif")
     catalog = Catalog.of(root)
-    for damage in (b"{", b"[]", b'{"version": 1}', b'{"version": 1, "root": "%s", "folders": []}' % bytes(root)):
+    whole = json.loads(catalog._path().read_bytes())
+    folder = whole["folders"][str(root)]
+    for damage in (
+        b"{",
+        b"[]",
+        b'{"version": 1}',
+        _spelled(whole | {"folders": []}),
+        _spelled(whole | {"more": 1}),
+        *(
+            _spelled(whole | {"folders": {str(root): folder | change}})
+            for change in ({"changed": "1"}, {"images": []}, {"images": {"one.sif": 5}}, {"folders": [1]})
+        ),
+        *(_spelled(whole | {"folders": {str(root): row}}) for row in ([], {}, folder | {"more": 1})),
+    ):
         catalog._path().write_bytes(damage)
         assert found(root) == ["one.sif"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"version": 1}', '{"version": 1, "path": 5}', '{"version": 2, "path": "%s"}']
+)
+def test_a_damaged_note_of_what_was_found_says_nothing(root, content):
+    image = put(root / "one.sif")
+    library.remember(pin(), image)
+    library._note_of(DIGEST, pin()).write_text(content.replace("%s", str(image)))
+    assert library.remembered(pin(), [root]) is None
+
+
+def _spelled(table):
+    return json.dumps(table).encode()
 
 
 def test_a_library_that_is_not_there_has_nothing(root):

@@ -26,6 +26,8 @@ def test_a_day_is_kept_for_each_platform():
         json.dumps({"version": 1, "days": ["linux/amd64"]}),
         json.dumps({"version": 1, "days": {"linux/amd64": "tomorrow"}}),
         json.dumps({"version": 1, "days": {"linux/amd64": 1}}),
+        json.dumps({"version": 1, "days": {"linux/amd64": "2026-01-02"}, "more": 1}),
+        '{"version": 1, "days": {"linux/amd64": "2026-01-02", "linux/amd64": "2026-01-02"}}',
     ],
 )
 def test_what_is_no_fact_is_none(content):
