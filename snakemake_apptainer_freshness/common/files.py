@@ -248,9 +248,10 @@ def _replace(path: Path, content: bytes, created: int, mode: int | None = None) 
 
 
 @contextlib.contextmanager
-def appearing(path: Path, *, created: int = 0o666, mode: int | None = None) -> Iterator[BinaryIO]:
+def appearing(path: Path, *, created: int = 0o666, mode: int | None = None, durable: bool = True) -> Iterator[BinaryIO]:
     """Provide a temporary file to write, `created` with this mode, then made `mode` and renamed to `path`.
 
+    One that is not `durable` is whole for every reader, but a crash of the machine may leave an older or an empty one.
     What raises within leaves neither. Raises OSError where it cannot be written; nothing is left behind.
     """
     temporary = path.with_name(f"{path.name}.partial-{unique()}")
@@ -259,14 +260,16 @@ def appearing(path: Path, *, created: int = 0o666, mode: int | None = None) -> I
         with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor, not a path
             yield file
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         if mode is not None:
             temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def _may_be_written(path: Path) -> bool:

@@ -118,7 +118,7 @@ def keep(entry: Entry, fact: RemoteFact, *, asker: str, at: str) -> None:
                 asker=asker,
                 at=at,
             )
-            state.write(_path_of(entry.reference), answer.dumps())
+            state.write(_path_of(entry.reference), answer.dumps(), durable=False)
 
 
 def asker_of(description: bytes) -> str:
@@ -127,7 +127,7 @@ def asker_of(description: bytes) -> str:
     key = state.read(path, _KEY_SIZE)
     if key is None or len(key) != _KEY_SIZE:
         key = secrets.token_bytes(_KEY_SIZE)
-        state.write(path, key)
+        state.write(path, key, durable=False)
     return hashlib.blake2b(description, key=key, digest_size=20).hexdigest()
 
 

@@ -91,13 +91,16 @@ def read(path: Path, limit: int) -> bytes | None:
         return None
 
 
-def write(path: Path, content: bytes) -> None:
-    """Put `content` into the file `path` of the state folder, whole or not at all; raises OSError where it cannot."""
+def write(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Put `content` into the file `path` of the state folder, whole or not at all; raises OSError where it cannot.
+
+    What can be asked for again need not be `durable` (:func:`.files.appearing`), which saves the wait for the disk.
+    """
     try:
-        _replace(path, content)
+        _replace(path, content, durable=durable)
     except FileNotFoundError:
         make(path.parent)
-        _replace(path, content)
+        _replace(path, content, durable=durable)
 
 
 def make(path: Path) -> None:
@@ -108,10 +111,10 @@ def make(path: Path) -> None:
         each.mkdir(mode=0o700, exist_ok=True)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes, *, durable: bool) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    with appearing(path, created=0o600) as file:
+    with appearing(path, created=0o600, durable=durable) as file:
         file.write(content)
 
 

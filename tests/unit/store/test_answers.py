@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -147,6 +148,15 @@ def test_an_answer_with_the_same_key_twice_says_nothing(file):
     keep(CURRENT)
     file().write_text(file().read_text().replace('"asker"', '"asker": "me", "asker"'))
     assert find() is None
+
+
+def test_remembering_waits_for_no_disk(monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    asker = answers.asker_of(b"alice:secret")
+    keep(CURRENT, asker=asker)
+    assert find(asker=asker) is not None
+    assert synced == []
 
 
 def test_an_answer_that_others_may_write_says_nothing(file):
