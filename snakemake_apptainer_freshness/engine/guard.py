@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from snakemake_apptainer_freshness.actions.check import check_one
-from snakemake_apptainer_freshness.actions.library import found_before
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.errors import UnprovenImage
 from snakemake_apptainer_freshness.freshness import (
@@ -91,12 +89,21 @@ class Guard:
     def fact(self) -> DiskFact:
         """Return what the file is to the pin; what it hashes to once it is proven is kept in memory."""
         known = self._hashes.get(self.pin.url)
-        fact = check_one(self.pin, self.place) if known is None else held(self.place, known)
+        fact = self._checked() if known is None else held(self.place, known)
         self._keep(fact)
         return fact
 
+    # The process of a job got the hash with its pin, and in most runs needs neither of the modules below.
+
+    def _checked(self) -> DiskFact:
+        from snakemake_apptainer_freshness.actions.check import check_one
+
+        return check_one(self.pin, self.place)
+
     def _served(self) -> DiskFact | None:
         """Return what lies where a site's library had the image; None where none had it."""
+        from snakemake_apptainer_freshness.actions.library import found_before
+
         return found_before(self.pin, self._options.images, hashed=self._hashes.get(self.pin.url))
 
     def _keep(self, fact: DiskFact) -> None:

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from snakemake_apptainer_freshness import CONFIG_KEY
-from snakemake_apptainer_freshness.actions.check import check, check_settled
-from snakemake_apptainer_freshness.actions.library import found_before
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.engine import containers
 from snakemake_apptainer_freshness.engine.guard import Guard, told
@@ -32,7 +30,6 @@ from snakemake_apptainer_freshness.freshness import (
 )
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, Options
-from snakemake_apptainer_freshness.store import library
 from snakemake_apptainer_freshness.store.held import held
 from snakemake_apptainer_freshness.store.prefix import image_path
 
@@ -126,6 +123,8 @@ class Images:
             fetched = fetch_images(missing, prefix, bars=wants_progress(self._workflow))
             self.facts |= {result.pin.url: result.fact for result in fetched}
         if self._main and LOCAL_EXECUTION.is_in(self._workflow) and not self._workflow.local_exec:
+            from snakemake_apptainer_freshness.actions.check import check_settled
+
             self.facts |= check_settled([pin for pin in pins if self._is_unsettled(pin)], prefix)
         self.hashes |= {pin.url: known for pin in pins if (known := self.facts[pin.url].known) is not None}
 
@@ -134,7 +133,12 @@ class Images:
         handed = {
             url: held(image_path(prefix, url), self.hashes[url]) for pin in pins if (url := pin.url) in self.hashes
         }
-        self.facts |= handed | check([pin for pin in pins if pin.url not in handed], prefix)
+        self.facts |= handed
+        others = [pin for pin in pins if pin.url not in handed]
+        if others:  # not in the process of a job, which has the hashes of its images
+            from snakemake_apptainer_freshness.actions.check import check
+
+            self.facts |= check(others, prefix)
 
     def _is_unsettled(self, pin: Pin) -> bool:
         """Return whether the image of `pin` is proven, and each look at it would hash it."""
@@ -149,12 +153,19 @@ class Images:
         The main process searches it where fetching, or refusing, would be next.
         """
         wanted = [pin for pin in pins if self.facts[pin.url].state is not DiskState.VERIFIED]
-        for pin in wanted if library.folders(self._options.images) else ():
+        if not wanted:
+            return
+        from snakemake_apptainer_freshness.actions.library import found_before
+        from snakemake_apptainer_freshness.store import library
+
+        if not library.folders(self._options.images):
+            return
+        for pin in wanted:
             served = found_before(pin, self._options.images, hashed=self.hashes.get(pin.url))
             if served is not None and served.state is DiskState.VERIFIED:
                 self.facts[pin.url] = served
         wanted = [pin for pin in wanted if self.facts[pin.url].state is not DiskState.VERIFIED]
-        if wanted and self._main and library.folders(self._options.images):
+        if wanted and self._main:
             from snakemake_apptainer_freshness.engine.pulling import search_libraries
 
             online = self._options.mode is not Mode.FROZEN

@@ -15,9 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from snakemake_apptainer_freshness import lockfile
+from snakemake_apptainer_freshness.common.files import StatKey, sha256_of
 from snakemake_apptainer_freshness.engine.handover import Handover, encode
+from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
+from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.bench.timing import Command, Run, in_turn, median, ratio, table
 from tests.support import programs
 from tests.support.images import push, tiny_image
@@ -135,10 +138,12 @@ def job_start(bench: Bench, folder: Path) -> int:
             calls[case] = replace(bench.command(bench.installed, *prefix, "--force", "a.txt"), folder=place)
         flag = ("--config", "apptainer_freshness=lock")
         replace(calls["pinned"], arguments=[*calls["pinned"].arguments, *flag]).run()
+        url = f"{name}@{digest}"
         luggage = Handover(
-            pins={f"{name}:1.0": run_as(f"{name}:1.0", f"{name}@{digest}", digest)},
+            pins={f"{name}:1.0": run_as(f"{name}:1.0", url, digest)},
             mode=Mode.LOCK,
             on_unverified=OnUnverified.REPAIR,
+            hashes={url: hash_of(image_path(folder / "images", url))},
         )
         job = ("--mode", "subprocess", "--nolock")
         plain = replace(calls["plain"], arguments=[*calls["plain"].arguments, *job])
@@ -147,6 +152,12 @@ def job_start(bench: Bench, folder: Path) -> int:
         registry.clear()
         bench.compare("start of a job", plain, pinned)
         return len(registry.requests())
+
+
+def hash_of(image: Path) -> FileHash:
+    """Return what the main process says of `image`, which it has proven."""
+    with image.open("rb") as file:
+        return FileHash(sha256=sha256_of(file), stat=StatKey.of(image.stat()), writable_by_all=False)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from tests.support import rooms
 from tests.support.rooms import FLOORS, PACKAGE
 
 NAME = PACKAGE.name
+ACTING = ("actions", "apptainer", "audit", "registry")
 ONLY = {  # what may be imported in one place alone
     "snakemake": ("engine/", "plugin/"),
     "snakemake_interface_common": ("engine/", "plugin/"),
@@ -183,6 +184,26 @@ def test_what_snakemake_imports_at_every_start_loads_nothing_heavy():
 
     assert f"{NAME}.engine.install" in loaded  # else nothing was tried
     assert {module.split(".")[0] for module in loaded} & HEAVY == set()
+
+
+JOB = ("hook", "singularity", "handover", "pins_file", "images", "far_notes")
+"""The rooms of the engine that the process of a job imports, in which the hashes of its images came along."""
+
+
+def test_the_process_of_a_job_loads_nothing_that_fetches_or_judges_images():
+    code = f"import sys; from {NAME}.engine import {', '.join(JOB)}; print(*sorted(sys.modules))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    loaded = answer.stdout.split()
+
+    assert f"{NAME}.engine.guard" in loaded  # else nothing was tried
+    assert not [name for name in loaded if name.startswith(tuple(f"{NAME}.{floor}." for floor in ACTING))]
 
 
 def test_a_short_module_has_a_reason():
