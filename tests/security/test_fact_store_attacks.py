@@ -23,6 +23,7 @@ from tests.support.stores import publish
 
 SITE = BOB
 """The account of the facility, which a victim's machine lists."""
+OWNERS_OF_THE_MACHINE = accounts.owners_of_the_machine()
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def filled(store, image):
 def believes(store, image, owner=SITE):
     """What the victim's check says, or the error that ends it; her machine names `store` and its `owner`."""
     os.environ[sites.STORES] = str(store)
-    os.environ[sites.OWNERS] = str(owner.uid)
+    os.environ[sites.OWNERS] = os.pathsep.join(map(str, (owner.uid, *OWNERS_OF_THE_MACHINE)))
     try:
         return check_one(pin(), image).state.value
     except UsageError as error:

@@ -65,6 +65,7 @@ def fake(tmp_path):
     program._log.chmod(0o666)
     program.temporary.chmod(0o1777)
     fetch(WANTED, tmp_path / "images", environment=program.environment)  # loads what other accounts cannot read
+    checked(tmp_path / "images")
     program._log.write_text("")
     yield program
     shutil.rmtree(place)
@@ -73,6 +74,11 @@ def fake(tmp_path):
 def fetched(prefix, environment):
     """What was done for each pin, and what each is."""
     return [(str(result.action), str(result.fact.state)) for result in fetch(WANTED, prefix, environment=environment)]
+
+
+def checked(prefix):
+    """What each image is, read in full."""
+    return {str(fact.state) for fact in check(WANTED, prefix, full=True).values()}
 
 
 @FOLDERS
@@ -152,5 +158,5 @@ def test_thirty_processes_of_two_users_ten_killed_then_all_is_well(fake, mode):
                 assert {state for _, state in child.result()} == {"verified"}
         for account in (ALICE, BOB):
             assert {state for _, state in accounts.run(account, fetched, prefix, fake.environment)} == {"verified"}
-        assert {fact.state for fact in check(WANTED, prefix, full=True).values()} == {"verified"}
+            assert accounts.run(account, checked, prefix) == {"verified"}
         assert {path.stat().st_size for path in prefix.glob("*.simg")} == {len(content) for _, content in PINS}

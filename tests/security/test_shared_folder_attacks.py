@@ -56,8 +56,9 @@ def _make_private(folder):
     return folder / "thesis"
 
 
-def _mode(folder):
-    return stat.S_IMODE(folder.stat().st_mode)
+def _as_it_is(folder):
+    """Its mode, and what is in it; none but its owner may look."""
+    return stat.S_IMODE(folder.stat().st_mode), [path.name for path in folder.iterdir()]
 
 
 def swapping(partial, private):
@@ -108,14 +109,14 @@ def test_swapped_partial_folder_during_gc(prefix, private):
     partial = prefix / (image_path(prefix, pin().url).name + DEAD)
     with accounts.running(MALLORY, swapping, partial, private):
         assert accounts.run(ALICE, _collect, prefix) > 10
-    assert (_mode(private), [path.name for path in private.iterdir()]) == (MODE, ["chapter.tex"])
+    assert accounts.run(ALICE, _as_it_is, private) == (MODE, ["chapter.tex"])
 
 
 def test_swapped_partial_folder_during_pull(prefix, private):
     partial = prefix / (image_path(prefix, pin().url).name + DEAD)
     with accounts.running(MALLORY, swapping, partial, private):
         assert accounts.run(ALICE, _pull, prefix) > 10
-    assert (_mode(private), [path.name for path in private.iterdir()]) == (MODE, ["chapter.tex"])
+    assert accounts.run(ALICE, _as_it_is, private) == (MODE, ["chapter.tex"])
 
 
 def test_swapped_folder_within_a_tree_that_root_removes(prefix, private):
@@ -123,7 +124,7 @@ def test_swapped_folder_within_a_tree_that_root_removes(prefix, private):
     with accounts.running(MALLORY, swapping, partial, private):
         time.sleep(0.1)
         assert accounts.Child(None, 0o022, _remove, partial).result() > 10
-    assert (_mode(private), [path.name for path in private.iterdir()]) == (MODE, ["chapter.tex"])
+    assert accounts.run(ALICE, _as_it_is, private) == (MODE, ["chapter.tex"])
 
 
 def test_partial_folder_of_another_user_with_the_name_of_ones_own(prefix):

@@ -2,8 +2,8 @@
 
 A function runs in a process of its own that has become another user: root just becomes one; anybody else does it in a
 user namespace, whose further accounts are the ones that ``/etc/subuid`` gives to him (``newuidmap``, of the Debian
-package uidmap). The function and what it needs have to be loaded before: another user may not be able to read this
-checkout.
+package uidmap). Where these are not there, that is an error and no reason to skip a test. The function and what it
+needs have to be loaded before: another user may not be able to read this checkout.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import pwd
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ GROUP: Final = 2000
 _CLONE_NEWUSER: Final = 0x10000000
 _ACCOUNTS: Final = 60000
 """So many identifiers are in a namespace."""
+_OVERFLOW_USER: Final = Path("/proc/sys/kernel/overflowuid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,14 @@ BOB: Final = Account("bob", 2002)
 MALLORY: Final = Account("mallory", 2003)
 
 
+def owners_of_the_machine() -> tuple[int, ...]:
+    """Whom ``/`` and ``/tmp`` belong to where accounts run, beside root.
+
+    The machine's root has no number of his own in a user namespace; what is his seems to be the overflow user's.
+    """
+    return () if os.geteuid() == 0 else (int(_OVERFLOW_USER.read_text()),)
+
+
 class Child:
     """A function that runs as another user; `pid` is its process."""
 
@@ -54,7 +64,12 @@ class Child:
         os.close(ready)
         if os.geteuid() != 0:
             os.read(self._answer, 1)  # it has its namespace
-            _map(self.pid)
+            try:
+                _map(self.pid)
+            except BaseException:
+                os.close(self._ready)
+                self.kill()
+                raise
         os.write(self._ready, b"x")
         os.close(self._ready)
 
@@ -99,9 +114,11 @@ def shared_folder(mode: int = 0o1777) -> Iterator[Path]:
     try:
         path.chmod(0o755)
         Child(None, 0o022, _own, path / "shared", mode).result()
-        yield path / "shared"
+        try:
+            yield path / "shared"
+        finally:
+            Child(None, 0o022, shutil.rmtree, path / "shared").result()
     finally:
-        Child(None, 0o022, shutil.rmtree, path / "shared").result()
         path.rmdir()
 
 
@@ -139,16 +156,27 @@ def _run(account: Account | None, umask: int, ready: int, answer: int, work: Cal
         os._exit(status)
 
 
+class NoAccounts(Exception):
+    """This user has no further accounts to run something as; the text says what to do."""
+
+
 def _map(pid: int) -> None:
     """Give the namespace of the process `pid` the accounts that this user may have there."""
     for program, own, file in (("newuidmap", os.getuid(), "/etc/subuid"), ("newgidmap", os.getgid(), "/etc/subgid")):
         first = _first_of(Path(file))
+        if shutil.which(program) is None:
+            raise NoAccounts(f"{program} is not on PATH: install the Debian package uidmap, or run the tests as root")
         subprocess.run([program, str(pid), "0", str(own), "1", "1", first, str(_ACCOUNTS)], check=True)
 
 
 def _first_of(file: Path) -> str:
-    import getpass
-
-    names = (getpass.getuser(), str(os.getuid()))
-    lines = [line.split(":") for line in file.read_text().splitlines()]
-    return next(line[1] for line in lines if line[0] in names and int(line[2]) >= _ACCOUNTS)
+    """Return the first of the further identifiers that `file` gives to this user."""
+    name = pwd.getpwuid(os.getuid()).pw_name
+    lines = [line.split(":") for line in file.read_text().splitlines()] if file.exists() else []
+    for line in lines:
+        if line[0] in (name, str(os.getuid())) and int(line[2]) >= _ACCOUNTS:
+            return line[1]
+    raise NoAccounts(
+        f"{file} gives {name} no {_ACCOUNTS} further accounts: have root run 'usermod --add-subuids 100000-165535 "
+        f"--add-subgids 100000-165535 {name}', or run the tests as root"
+    )
