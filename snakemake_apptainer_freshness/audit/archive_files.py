@@ -132,7 +132,7 @@ class FilePicking:
             self._add(f"{PROJECT}/{within}", path)
             return
         for one in files_in(path):
-            self._add(f"{PROJECT}/{within}/{one.relative_to(path)}", one)
+            self._add(f"{PROJECT}/{within / one.relative_to(path)}", one)
 
     def records(self, runs: Iterable[Run]) -> None:
         """Take the record of each run, as it was judged, and its seal; and what says which older ones were removed."""

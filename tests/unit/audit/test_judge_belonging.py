@@ -5,11 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.audit.outputs import doubted
 from snakemake_apptainer_freshness.errors import InvalidRecord, UsageError
 from snakemake_apptainer_freshness.record import journal
-from snakemake_apptainer_freshness.record.removal import Break
-from tests.support import audits, records
+from tests.support import records
 from tests.unit.audit.conftest import kinds, verdicts
 
 
@@ -62,14 +60,6 @@ def test_an_edited_record_breaks_the_chain_and_proves_nothing_any_more(work):
     assert verdicts(found) == {"a": "unproven", "b": "proven"}
     assert kinds(found) == {"chain-broken": 1, "unproven": 1}
     assert f"broken at run {second.id}" in found.findings[0].text
-
-
-def test_whom_another_run_vouches_for_is_not_doubted():
-    first, second, third = (audits.run(number, sha256=f"{number}" * 64) for number in (1, 2, 3))
-    broken = [Break(run=second.id, text="")]
-
-    assert doubted([first, second, third], broken) == {first.id}
-    assert doubted([first, second, replace(third, previous=first.sha256)], broken) == frozenset()
 
 
 def test_a_removed_record_breaks_the_chain_and_the_others_are_believed(work):
