@@ -37,7 +37,8 @@ from tests.support.proofs import file, layer
 from tests.support.replies import Reply
 from tests.support.simulator import Simulator, sha256
 from tests.unit.cli.conftest import entry_of
-from tests.unit.cli.test_lock import RULE, SAID, TOOL, everything, workflow
+from tests.unit.cli.test_lock import RULE, TOOL
+from tests.unit.cli.test_lock_report import SAID, everything, workflow
 
 SCHEMA = json.loads(resources.files(schemas).joinpath("output.schema.json").read_text())
 VERBS = [one["$ref"].rpartition("/")[2] for one in SCHEMA["anyOf"]]

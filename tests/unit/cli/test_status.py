@@ -8,9 +8,7 @@ from snakemake_apptainer_freshness.common import environment
 from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.registry import resolver
-from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
 from tests.support import pins
-from tests.support.signatures import Key
 
 
 @pytest.fixture
@@ -97,47 +95,3 @@ def test_what_was_asked_a_short_while_ago_is_shown_with_its_age_and_asked_anew_o
     world(RemoteState.MOVED, "sha256:" + "f" * 64)
     assert place.run("status").status == 0
     assert place.run("status", "--ask-anew").status == 1
-
-
-def test_the_signatures_beside_an_image_are_counted_where_that_is_wished(place, world, monkeypatch):
-    place.lock(pins.pin())
-    world(RemoteState.CURRENT)
-    found = FoundSignatures(signatures=(Key().bundle(str(pins.DIGEST)),), problems=("one cannot be read",))
-    monkeypatch.setattr(resolver.Resolver, "signatures", lambda _, images: ((image, found) for image in images))
-
-    assert place.run("status", "--json").json["image"][0]["signatures"]["beside"] is None
-    [image] = place.run("status", "--signatures", "--json").json["image"]
-    assert image["signatures"] == {"signed": [], "beside": 1, "problem": ["one cannot be read"]}
-    assert "1 signature beside it" in place.run("status", "--signatures").out
-
-
-def test_a_signature_that_the_site_asks_for_is_told_and_one_that_is_missing_is_a_finding(place, world, monkeypatch):
-    place.lock(pins.pin())
-    world(RemoteState.CURRENT)
-    key, other = Key(), Key()
-    (place.folder / "cosign.pub").write_bytes(key.pem)
-    (place.folder / "apptainer-freshness.toml").write_text(
-        '[policy.signed_by.images]\n"quay.io" = {key = "cosign.pub"}\n'
-    )
-    has = [other.bundle(str(pins.DIGEST))]
-    monkeypatch.setattr(
-        resolver.Resolver,
-        "signatures",
-        lambda _, images: ((image, FoundSignatures(signatures=tuple(has))) for image in images),
-    )
-
-    answer = place.run("status", "--json")
-    assert answer.status == 1
-    [violation] = answer.json["violation"]
-    assert (violation["rule"], violation["level"]) == ("signed_by", "error")
-    assert "was not made with key cosign.pub" in violation["why"]
-
-    has.append(key.bundle(str(pins.DIGEST)))
-    answer = place.run("status", "--json")
-    assert answer.status == 0
-    [signed] = answer.json["image"][0]["signatures"]["signed"]
-    assert (signed["by"][:11], signed["digest"]) == ("key sha256:", str(pins.DIGEST))
-
-    monkeypatch.setattr(resolver.Resolver, "signatures", lambda *_: pytest.fail("it is remembered"))
-    assert place.run("status", "--offline").status == 0
-    assert "signed by key sha256:" in place.run("status", "--offline").out
