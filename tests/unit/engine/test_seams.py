@@ -1,5 +1,4 @@
 import ast
-import tomllib
 import types
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from snakemake.common import __version__
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import SharedFSUsage
 
-from snakemake_apptainer_freshness.engine import seams, versions
+from snakemake_apptainer_freshness.engine import seams
 from snakemake_apptainer_freshness.engine.directives import Rewriting, container_of, static_references
 from snakemake_apptainer_freshness.errors import InvalidReference
 from tests.support import seams as page
@@ -49,13 +48,6 @@ def test_the_documents_say_what_the_table_and_the_matrix_say(path):
 
     assert page.written(path) == text, "run: python -m tests.support.seams"
     assert path == page.NEXT or seams.KNOWN_VERSIONS in text
-
-
-def test_what_may_be_installed_is_what_the_matrix_has_run_the_lowest_of():
-    project = tomllib.loads((page.ROOT / "pyproject.toml").read_text())["project"]
-
-    assert f"snakemake>={versions.SNAKEMAKES[0]},<10" in project["dependencies"]
-    assert project["requires-python"] == f">={versions.PYTHONS[0]}"
 
 
 def test_a_missing_name_is_told_with_the_versions_that_are_known():
