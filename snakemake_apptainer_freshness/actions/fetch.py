@@ -34,7 +34,6 @@ from snakemake_apptainer_freshness.actions.lock_claims import proven_of_pin
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import (
-    exclusive,
     is_left_behind,
     open_to_folder,
     quarantine,
@@ -43,6 +42,7 @@ from snakemake_apptainer_freshness.common.files import (
     unique,
     writable_by_all,
 )
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.common.parallel import (
     AS_LONG_AS_IT_TAKES,
     available_cpus,

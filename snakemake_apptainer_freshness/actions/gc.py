@@ -30,7 +30,8 @@ from typing import Final
 from snakemake_apptainer_freshness.actions.folders import File, existing
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.cache import BLOB, FOLDERS, CacheFolder
-from snakemake_apptainer_freshness.common.files import StatKey, exclusive, is_left_behind
+from snakemake_apptainer_freshness.common.files import StatKey, is_left_behind
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, one_line
 from snakemake_apptainer_freshness.lockfile import Lock

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness import lockfile
-from snakemake_apptainer_freshness.common.files import NotAFile, exclusive, read_target, write_atomically
+from snakemake_apptainer_freshness.common.files import NotAFile, read_target, write_atomically
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.errors import InvalidLock, LocalIOError, NotLocked
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Mode

@@ -15,13 +15,13 @@ from snakemake_apptainer_freshness.actions.bundle import Advance, BundleContent
 from snakemake_apptainer_freshness.common.files import (
     NotAFile,
     appearing,
-    exclusive,
     opened,
     sha256_of,
     status_of,
     sync_folder,
     write_atomically,
 )
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.image.blobs import DamagedBlob
 from snakemake_apptainer_freshness.store import archive

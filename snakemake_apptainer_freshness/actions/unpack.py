@@ -25,7 +25,8 @@ from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.actions.rebuild import Recipe, Workshop, rebuild, recipe, refuse_incomplete
 from snakemake_apptainer_freshness.actions.verify import is_fetchable
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
-from snakemake_apptainer_freshness.common.files import exclusive, unique, write_atomically
+from snakemake_apptainer_freshness.common.files import unique, write_atomically
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.common.parallel import made_once, stopping_cleanly
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import (

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.actions.fetch import Action, Report, Result, fetch
 from snakemake_apptainer_freshness.actions.survey import Candidate, ImageLocation, LockedPins, SurveyedImage, examine
-from snakemake_apptainer_freshness.common.files import exclusive, quarantine
+from snakemake_apptainer_freshness.common.files import quarantine
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError

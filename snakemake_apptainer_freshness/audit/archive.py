@@ -45,7 +45,8 @@ from snakemake_apptainer_freshness.audit.archive_layout import (
 from snakemake_apptainer_freshness.audit.disk import NotCopied, copy, copy_recorded, place
 from snakemake_apptainer_freshness.audit.render import rocrate
 from snakemake_apptainer_freshness.audit.results import Audit
-from snakemake_apptainer_freshness.common.files import exclusive, read_small, unique
+from snakemake_apptainer_freshness.common.files import read_small, unique
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.common.removal import remove_tree
 from snakemake_apptainer_freshness.errors import InvalidArchive, LocalIOError, UsageError
 from snakemake_apptainer_freshness.record.run import Ending, Run

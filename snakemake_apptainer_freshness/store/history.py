@@ -23,12 +23,12 @@ from typing import Any, Final, Self
 from snakemake_apptainer_freshness.common.files import (
     NotAFile,
     StatKey,
-    exclusive,
     read_small,
     replace_own,
     status_of,
     writable_by_all,
 )
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json
 from snakemake_apptainer_freshness.errors import InvalidDigest, LocalIOError
 from snakemake_apptainer_freshness.image.digest import Digest

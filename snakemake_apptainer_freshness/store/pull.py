@@ -31,14 +31,8 @@ from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.failures import Again, AttemptFailed
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
-from snakemake_apptainer_freshness.common.files import (
-    NotAFile,
-    exclusive,
-    opened,
-    quarantine,
-    sha256_of,
-    status_of,
-)
+from snakemake_apptainer_freshness.common.files import NotAFile, opened, quarantine, sha256_of, status_of
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.common.sharing import link, replace_by_same, share
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.image.digest import Digest

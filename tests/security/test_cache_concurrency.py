@@ -13,8 +13,8 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.actions.fetch import fetch
-from snakemake_apptainer_freshness.common import files
-from snakemake_apptainer_freshness.common.files import exclusive, lock_path
+from snakemake_apptainer_freshness.common import locks
+from snakemake_apptainer_freshness.common.locks import exclusive, lock_path
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.settings import DISK
@@ -131,7 +131,7 @@ def test_kill_9_at_random_moments_then_a_normal_run(fake, prefix):
 def test_a_lock_of_a_dead_process_is_broken_at_once(prefix, tmp_path):
     code = f"""
 from pathlib import Path
-from snakemake_apptainer_freshness.common.files import exclusive
+from snakemake_apptainer_freshness.common.locks import exclusive
 import os, signal
 with exclusive(Path({str(tmp_path / "x")!r})):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -144,7 +144,7 @@ with exclusive(Path({str(tmp_path / "x")!r})):
 
 
 def test_a_lock_of_a_living_process_is_not_broken(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "DISK", DISK._replace(lock_patience=0.3, heartbeat=0.1))
+    monkeypatch.setattr(locks, "DISK", DISK._replace(lock_patience=0.3, heartbeat=0.1))
     with exclusive(tmp_path / "x"):
         said: list[str] = []
         with (
@@ -157,7 +157,7 @@ def test_a_lock_of_a_living_process_is_not_broken(tmp_path, monkeypatch):
 
 
 def test_a_lock_of_another_host_is_broken_when_its_heartbeat_has_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "DISK", DISK._replace(lease=1.0, heartbeat=0.2))
+    monkeypatch.setattr(locks, "DISK", DISK._replace(lease=1.0, heartbeat=0.2))
     lock_path(tmp_path / "x").write_text(
         f"filelock/2\npid=1\nhost=elsewhere\nmode=lease\ntoken={'0' * 32}\nduration=1.0\n"
     )

@@ -18,7 +18,7 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.check import check
 from snakemake_apptainer_freshness.actions.fetch import fetch
-from snakemake_apptainer_freshness.common.files import exclusive, lock_path
+from snakemake_apptainer_freshness.common.locks import exclusive, lock_path
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse

@@ -16,7 +16,8 @@ import pytest
 from snakemake_apptainer_freshness.actions import fetch as module
 from snakemake_apptainer_freshness.actions.check import check
 from snakemake_apptainer_freshness.actions.fetch import default_jobs, fetch
-from snakemake_apptainer_freshness.common.files import HOST, exclusive
+from snakemake_apptainer_freshness.common.files import HOST
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.errors import LocalIOError, MissingProgram, NotFound, PullFailed, UnprovenImage
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import places, pull
@@ -289,9 +290,9 @@ def test_what_a_killed_run_left_is_removed(fake, prefix):
 
 
 def test_a_wait_for_another_run_is_shown(fake, prefix, monkeypatch):
-    from snakemake_apptainer_freshness.common import files
+    from snakemake_apptainer_freshness.common import locks
 
-    monkeypatch.setattr(files, "DISK", DISK._replace(lock_patience=0.05))
+    monkeypatch.setattr(locks, "DISK", DISK._replace(lock_patience=0.05))
     content = fake.serve(pin())
     prefix.mkdir()
     steps = []

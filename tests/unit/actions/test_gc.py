@@ -12,7 +12,8 @@ import pytest
 from snakemake_apptainer_freshness.actions import gc as module
 from snakemake_apptainer_freshness.actions.gc import NeededImages, WasteKind, free, plan
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
-from snakemake_apptainer_freshness.common.files import HOST, exclusive
+from snakemake_apptainer_freshness.common.files import HOST
+from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.store import claims, places
 from snakemake_apptainer_freshness.store.facts import ProvenBy

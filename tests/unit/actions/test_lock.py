@@ -288,7 +288,7 @@ def test_the_lock_is_written_once_and_then_left_alone(workflow):
 
 
 def test_a_second_writer_waits_is_told_and_sees_what_the_first_wrote(workflow, monkeypatch):
-    monkeypatch.setattr("snakemake_apptainer_freshness.common.files.DISK", DISK._replace(lock_patience=0.0))
+    monkeypatch.setattr("snakemake_apptainer_freshness.common.locks.DISK", DISK._replace(lock_patience=0.0))
     flow, world, told = workflow(A, B), World(), []
     holding, go = threading.Event(), threading.Event()
 

@@ -1,7 +1,6 @@
 """Files: what is believed of one, and how one appears whole or not at all."""
 
 import os
-import threading
 from dataclasses import replace
 
 import pytest
@@ -10,9 +9,7 @@ from snakemake_apptainer_freshness.common.files import (
     NotAFile,
     StatKey,
     appearing,
-    exclusive,
     is_left_behind,
-    lock_path,
     opened,
     quarantine,
     read_small,
@@ -23,7 +20,6 @@ from snakemake_apptainer_freshness.common.files import (
     write_atomically,
 )
 from snakemake_apptainer_freshness.common.tables import Damaged, Table
-from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.settings import DISK
 
@@ -139,18 +135,3 @@ def test_the_file_of_a_living_process_is_not_left_behind():
 @pytest.mark.parametrize(("mode", "writable"), [(0o100644, False), (0o100664, False), (0o100666, True)])
 def test_anyone_may_write_where_the_mode_says_so(mode, writable):
     assert writable_by_all(mode) is writable
-
-
-def test_a_lock_is_held_by_one_and_gone_afterwards(file):
-    with exclusive(file):
-        assert lock_path(file).exists()
-        with pytest.raises(LocalIOError, match="waited too long"), exclusive(file, timeout=0.0):
-            pass
-    assert not lock_path(file).exists()
-
-
-def test_waiting_for_a_lock_ends_when_it_is_told_to_stop(file):
-    stop = threading.Event()
-    stop.set()
-    with exclusive(file), pytest.raises(InterruptedError), exclusive(file, stop=stop):
-        pass

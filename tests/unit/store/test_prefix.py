@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from snakemake.deployment.singularity import Image
 
-from snakemake_apptainer_freshness.common.files import lock_path, quarantine
+from snakemake_apptainer_freshness.common.files import quarantine
+from snakemake_apptainer_freshness.common.locks import lock_path
 from snakemake_apptainer_freshness.store import prefix, records
 from snakemake_apptainer_freshness.store.prefix import ItemKind, folder, image_path, survey
 from tests.support.pins import OTHER, pin, plant_record, put, record
