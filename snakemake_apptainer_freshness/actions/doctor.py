@@ -24,6 +24,7 @@ from snakemake_apptainer_freshness.actions.folders import (
     existing,
     images_in,
     items_in,
+    site_folders,
     temporary_folder,
     total,
 )
@@ -38,7 +39,9 @@ from snakemake_apptainer_freshness.common.files import NotAFile, opened, writabl
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import prefix as image_folder
+from snakemake_apptainer_freshness.store import sites
 from snakemake_apptainer_freshness.store.prefix import ItemKind
+from snakemake_apptainer_freshness.store.sites import Site
 
 _HEADER: Final = 128
 """Bytes of a SIF that hold the identity of the build."""
@@ -98,6 +101,8 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
     problems += machine.wrong_values(environment)
     if (unmountable := machine.cannot_mount(environment)) is not None:
         problems.append(unmountable)
+    site, more = _site()
+    problems += more
     found = machine.versions(environment)
     if not any(version.version for version in found if version.name in ("apptainer", "singularity")):
         problems.append(_no_program())
@@ -116,7 +121,7 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
     ailments.sort(key=lambda ailment: (list(Weight).index(ailment.weight), -ailment.size))
     return Diagnosis(
         versions=found,
-        folders=folders,
+        folders=[*folders, *site_folders(site)],
         variables=machine.variables(environment),
         logins=logins,
         registries=registries,
@@ -136,6 +141,16 @@ def _lock(lockfile: Path | None) -> tuple[LockedPins | None, list[MachineProblem
         return LockedPins.of(read_lock(lockfile)), []
     except FreshnessError as error:
         return None, [MachineProblem(kind="lock", text=error.message, hint=error.hint)]
+
+
+def _site() -> tuple[Site, list[MachineProblem]]:
+    """Return what this machine and its user name beside the user's own, and what of it cannot be believed."""
+    try:
+        site = sites.site()
+    except FreshnessError as error:
+        return Site(), [MachineProblem(kind="site", text=error.message, hint=error.hint)]
+    refused = [refusal for store in site.stores if (refusal := store.refusal()) is not None]
+    return site, [MachineProblem(kind="site", text=one.message, hint=one.hint) for one in refused]
 
 
 def _no_program() -> MachineProblem:

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
@@ -15,6 +15,7 @@ from snakemake_apptainer_freshness.common import environment as environment_of
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.store import prefix as image_folder
 from snakemake_apptainer_freshness.store.prefix import FolderItem, ItemKind
+from snakemake_apptainer_freshness.store.sites import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,20 @@ def cache_folders(caches: Mapping[str, CacheFolder | None]) -> Iterator[Folder]:
 def temporary_folder(environment: Mapping[str, str]) -> Folder:
     """Return where Apptainer unpacks images while it builds them."""
     return describe("temporary files", environment_of.temporary_folder(environment))
+
+
+def site_folders(site: Site) -> Iterator[Folder]:
+    """Yield what `site` names, which is only read: its fact stores and its libraries of images."""
+    for store in site.stores:
+        yield _only_read("fact store of this site", store.path)
+    for library in site.libraries:
+        yield _only_read("image library of this site", library)
+
+
+def _only_read(name: str, path: Path) -> Folder:
+    is_readable = os.access(path, os.R_OK | os.X_OK)
+    note = "" if path.is_dir() and is_readable else "not read: no folder that this user can read is there"
+    return replace(describe(name, path), note=note)
 
 
 def existing(paths: Iterable[Path]) -> Iterator[File]:

@@ -73,6 +73,16 @@ class FactStore:
         except OSError:
             return []
 
+    def refusal(self) -> UsageError | None:
+        """Return why the store cannot be believed; None where it can, or is not there."""
+        try:
+            with trusted_folder(self.path, self.owners):
+                return None
+        except Untrusted as reason:
+            return self._refused(reason)
+        except OSError:
+            return None
+
     def _refused(self, reason: Untrusted) -> UsageError:
         return UsageError(
             f"the fact store {self.path} of this site cannot be believed: {reason}",

@@ -11,6 +11,7 @@ import pytest
 
 from snakemake_apptainer_freshness.actions import machine
 from snakemake_apptainer_freshness.actions.doctor import Diagnosis
+from snakemake_apptainer_freshness.store import sites
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
 
@@ -215,3 +216,45 @@ def test_a_switch_that_apptainer_would_refuse_is_a_problem(good, monkeypatch):
     monkeypatch.setenv("APPTAINER_NOHTTPS", "yes")
 
     assert "APPTAINER_NOHTTPS is 'yes', which Apptainer refuses" in good.run("doctor").out
+
+
+@pytest.fixture
+def named(good, monkeypatch):
+    """Names a fact store and an image library of the site; the folders that doctor then lists of it, and its answer."""
+
+    def look(store, library):
+        monkeypatch.setenv(sites.STORES, str(store))
+        monkeypatch.setenv(sites.OWNERS, str(os.geteuid()))
+        monkeypatch.setenv(sites.IMAGES, str(library))
+        answer = good.run("doctor", "--json")
+        return {one["name"]: one for one in answer.json["folders"] if "of this site" in one["name"]}, answer
+
+    return look
+
+
+def test_what_the_site_names_is_listed_and_need_not_be_ours_to_write(named, tmp_path):
+    (tmp_path / "images").mkdir(mode=0o555)
+    folders, answer = named("/usr", tmp_path / "images")
+
+    assert {one["path"] for one in folders.values()} == {"/usr", str(tmp_path / "images")}
+    assert (answer.status, [one["note"] for one in folders.values()]) == (0, [None, None])
+
+
+def test_what_the_site_names_and_is_not_there_is_told_and_no_problem(named):
+    folders, answer = named("/nowhere/facts", "/nowhere/images")
+
+    assert answer.status == 0
+    assert all("not read" in one["note"] for one in folders.values())
+
+
+def test_a_fact_store_that_others_may_write_is_a_problem(named, tmp_path):
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts").chmod(0o777)
+    _, answer = named(tmp_path / "facts", tmp_path)
+
+    assert (answer.status, kinds(answer, "problem")) == (1, {"site"})
+    assert "cannot be believed" in answer.out
+
+
+def test_a_site_that_cannot_be_understood_is_a_problem(named):
+    assert kinds(named("relative", "/nowhere")[1], "problem") == {"site"}
