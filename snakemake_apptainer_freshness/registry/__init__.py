@@ -13,6 +13,7 @@ From the inside out, each module knowing only those before it:
 `transport`            one HTTP exchange: bounded, vetted, timed; all that knows httpx
 `retry`                when to ask again, and when to stop; how many requests a host still allows
 `tokens`               who we say that we are after a 401: logins, and tokens by repository
+`listings`             the tags and the codes of errors in an answer; pure
 `client`               one registry's protocol: manifests, redirects
 `sources`, `library`,  what each kind of reference is pinned to
 `web`, `local`

@@ -10,7 +10,6 @@ Plain http is used where Apptainer would: for a registry that was declared insec
 ``insecure`` in registries.conf), after https failed. Verification is never switched off.
 """
 
-import json
 import re
 import threading
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.registry import urls
 from snakemake_apptainer_freshness.registry.addresses import ANYWHERE, Zone
 from snakemake_apptainer_freshness.registry.containers_conf import Repository
+from snakemake_apptainer_freshness.registry.listings import TagList, error_codes, tag_names
 from snakemake_apptainer_freshness.registry.retry import RetryPolicy
 from snakemake_apptainer_freshness.registry.tokens import Authorizations
 from snakemake_apptainer_freshness.registry.transport import (
@@ -48,7 +48,6 @@ from snakemake_apptainer_freshness.registry.transport import (
 from snakemake_apptainer_freshness.registry.urls import Origin, Url
 from snakemake_apptainer_freshness.settings import Limits
 
-TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _TAGS: Final = 1000
 _NO_SUCH_PART: Final = 416
 _NEXT: Final = re.compile(r'<(?:https?://[^/>]*)?(/v2/[A-Za-z0-9%&=?._~+/:-]*)>\s*;\s*rel="?next"?')
@@ -64,14 +63,6 @@ class Document:
     digest: Digest
     body: bytes = field(repr=False)
     content_type: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TagList:
-    """The `tags` of a repository, as the registry orders them; `is_whole` says whether there are no more."""
-
-    tags: tuple[str, ...]
-    is_whole: bool
 
 
 class _Resumable:
@@ -181,7 +172,7 @@ class Client:
         path, found = f"{start}n={_TAGS}", dict[str, None]()
         for _ in range(self.limits.tag_pages):
             answer = self._tag_page(place, path)
-            found |= dict.fromkeys(_tag_names(place, answer.body))
+            found |= dict.fromkeys(tag_names(place, answer.body))
             following = _NEXT.search(answer.headers.get("link", ""))
             if following is None or not following[1].startswith(start):
                 return TagList(tags=tuple(found), is_whole=following is None)
@@ -333,7 +324,7 @@ class Client:
     def _not_found(self, place: Repository, name: str, what: str, answer: HttpResponse) -> NotFound:
         """Return which is missing, the repository or the tag; the one page of tags that tells is asked for once."""
         spelling = "check the spelling, or whether it was deleted"
-        if "NAME_UNKNOWN" in _error_codes(answer.body):
+        if "NAME_UNKNOWN" in error_codes(answer.body):
             return NotFound(f"{what}: the registry has no repository of this name", hint=spelling)
         if ":" in name:
             return NotFound(f"{what}: the registry does not have this digest", hint=spelling)
@@ -355,9 +346,8 @@ class Client:
             )
             if answer.status == NOT_FOUND:
                 return None
-            tags = json.loads(answer.body)["tags"]
-            return [tag for tag in tags if isinstance(tag, str) and TAG.fullmatch(tag)]
-        except (RegistryError, ValueError, KeyError, TypeError, RecursionError):
+            return tag_names(place, answer.body)
+        except RegistryError:
             return []
 
 
@@ -378,26 +368,8 @@ def verified(place: Repository, wanted: Digest | None, body: bytes) -> Digest:
     return digest
 
 
-def _tag_names(place: Repository, body: bytes) -> list[str]:
-    """Return the names in a page of tags; what has not the form of a tag is left out (some registries list digests)."""
-    try:
-        tags = json.loads(body)["tags"] or []
-        return [tag for tag in tags if isinstance(tag, str) and TAG.fullmatch(tag)]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise DamagedAnswer(f"the tags of {place}: the registry's answer is no list of tags") from None
-
-
 def _digest(text: str) -> Digest | None:
     try:
         return Digest.parse(text)
     except InvalidDigest:
         return None
-
-
-def _error_codes(body: bytes) -> frozenset[str]:
-    """Return the codes of an error answer (distribution specification, error codes)."""
-    try:
-        errors = json.loads(body)["errors"]
-        return frozenset(str(error["code"]) for error in errors)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return frozenset()

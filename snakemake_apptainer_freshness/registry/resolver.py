@@ -34,7 +34,7 @@ from snakemake_apptainer_freshness.registry.network import Network
 from snakemake_apptainer_freshness.settings import LIMITS, TREE, Limits
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.registry.client import TagList
+    from snakemake_apptainer_freshness.registry.listings import TagList
     from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
     from snakemake_apptainer_freshness.registry.transport import Sink
 

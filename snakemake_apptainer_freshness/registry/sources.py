@@ -40,8 +40,9 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import referrers
-from snakemake_apptainer_freshness.registry.client import Client, Document, TagList
+from snakemake_apptainer_freshness.registry.client import Client, Document
 from snakemake_apptainer_freshness.registry.containers_conf import Repository
+from snakemake_apptainer_freshness.registry.listings import TagList
 from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
 from snakemake_apptainer_freshness.registry.transport import Sink
 from snakemake_apptainer_freshness.settings import LIMITS

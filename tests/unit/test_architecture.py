@@ -37,12 +37,12 @@ SHORT = {  # modules of fewer lines, with the reason why it has a file of its ow
     "audit.render.html": "a format is one module of its name",
     "common.times": "records and pins agree on one spelling of a time",
     "engine.versions": "a program writes it",
+    "registry.listings": "reads what the client, which only asks, was answered",
     "": "what Snakemake imports at every start",
 }
 LONGEST = 400
 LONG = {  # modules of more lines, with the reason
     "actions/fetch.py": "to be split into what a fetch tells and what it does",
-    "registry/client.py": "to be split from the reading of answers",
 }
 FOREIGN = {  # modules that read JSON or TOML without the strict reader, with whose format it is
     "actions.labels": "configurations of images",
@@ -55,7 +55,7 @@ FOREIGN = {  # modules that read JSON or TOML without the strict reader, with wh
     "cli.vulnerabilities": "reports of scanners",
     "engine.persistence": "Snakemake's records",
     "registry.challenge": "answers of registries",
-    "registry.client": "answers of registries",
+    "registry.listings": "answers of registries",
     "registry.containers_conf": "configuration of containers/image",
     "registry.credentials": "logins of Docker and Apptainer, answers of their helpers",
     "registry.library": "answers of registries",
