@@ -87,7 +87,7 @@ def ours(image: Path) -> int:
 
 def theirs(image: Path) -> int:
     """How many files unsquashfs writes as a pseudo file, each in a tree and hashed."""
-    command = [programs.find("unsquashfs"), "-no-progress", "-no-xattrs", "-pf", "-", image]
+    command = [programs.private("unsquashfs"), "-no-progress", "-no-xattrs", "-pf", "-", image]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         root, files = Node(kind=FileType.FOLDER, children={}), list[Node]()

@@ -97,7 +97,7 @@ def test_a_lock_that_is_no_file_is_refused_before_it_is_opened(tool, workspace):
 def test_a_lock_that_is_damaged(tool, workspace):
     workspace.write("containers.lock", "version = 1\n[[image]]\nreference = 3\n")
 
-    assert "image[1] needs reference" in refused(workspace, flag="lock")
+    assert "image[1] lacks digest" in refused(workspace, flag="lock")
 
 
 def test_a_read_only_lock_that_would_have_to_grow(tool, workspace):

@@ -26,6 +26,7 @@ from snakemake_apptainer_freshness.actions.labels import Details
 from snakemake_apptainer_freshness.actions.policies import Policies
 from snakemake_apptainer_freshness.actions.prove import prove
 from snakemake_apptainer_freshness.common.files import StatKey
+from snakemake_apptainer_freshness.common.tables import Table, read_json
 from snakemake_apptainer_freshness.engine import handover
 from snakemake_apptainer_freshness.engine.watch import ImageWatch
 from snakemake_apptainer_freshness.errors import FreshnessError
@@ -135,7 +136,7 @@ class Job:
 
 def image_swapped_while_a_job_runs_and_swapped_back(folder: Path) -> bool:
     path, dag, job = put(folder, pin()), Dag(), Job()
-    watch = ImageWatch(dag)
+    watch = ImageWatch(dag, lambda job: job.container_img_url)
     dag.register_running([job])
     key = key_of(path)
     assert key is not None
@@ -172,9 +173,8 @@ def file_of_pins_rewritten(_folder: Path) -> bool:
 
 def from_any_file(name: str, read: Callable[[str], bytes]) -> Any:
     """In place of what hashes the file of pins."""
-    import json
-
-    return json.loads(handover._unpacked(read(name))) if name else {}
+    content = handover._unpacked(read(name)) if name else b"{}"
+    return Table({"pins": read_json(content)}, frozenset({"pins"}))
 
 
 def pin_that_leads_to_another_repository(_folder: Path) -> bool:

@@ -187,9 +187,9 @@ def forged(original: Path, place: Path, change: Callable[[Path], object], *optio
     found = sif.read(original)
     assert found.partition is not None
     root, packed, result = place / "root", place / "packed", place / "forged.sif"
-    _run(programs.find("unsquashfs"), "-quiet", "-no-progress", "-o", found.partition.offset, "-d", root, original)
+    _run(programs.private("unsquashfs"), "-quiet", "-no-progress", "-o", found.partition.offset, "-d", root, original)
     change(root)
-    _run(programs.find("mksquashfs"), root, packed, "-quiet", "-no-progress", "-noappend", *options)
+    _run(programs.private("mksquashfs"), root, packed, "-quiet", "-no-progress", "-noappend", *options)
     return sif_around(packed.read_bytes(), result)
 
 

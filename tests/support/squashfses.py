@@ -75,9 +75,9 @@ def small(place: Path, *options: str) -> Path:
 
 
 def run(name: str, *arguments: object) -> None:
-    """Run a real program, which has to succeed."""
+    """Run a real program of our own, which has to succeed: those of a system may be too old for what is asked."""
     subprocess.run(
-        [programs.find(name), *map(str, arguments)], capture_output=True, check=True, env=programs.environment()
+        [programs.private(name), *map(str, arguments)], capture_output=True, check=True, env=programs.environment()
     )
 
 
@@ -124,7 +124,7 @@ def shown_by_squashfuse(image: Path) -> Shown:
     """What a mount by squashfuse shows of `image`."""
     with tempfile.TemporaryDirectory(dir=image.parent) as place:
         process = subprocess.Popen(
-            [programs.find("squashfuse"), "-f", image, place], env=programs.environment(), stderr=subprocess.PIPE
+            [programs.private("squashfuse"), "-f", image, place], env=programs.environment(), stderr=subprocess.PIPE
         )
         try:
             give_up = time.monotonic() + _WAIT
