@@ -90,10 +90,11 @@ def test_a_person_reads_sentences_and_no_output_that_is_good(text):
     shown = text(audit)
     assert shown.index(audit.answer[:30]) < shown.index("verdict") < shown.index("finding")
     assert f"proven: {SENTENCES[OutputVerdict.PROVEN]}" in shown
-    good = [one for one in audit.outputs if one.verdict is OutputVerdict.PROVEN and not one.affected_by]
     _, _, listed = shown.partition("\nverdict")
-    assert good != []
-    assert not any(f"{one.path}\n" in listed for one in good)
+    proven = [one for one in audit.outputs if one.verdict is OutputVerdict.PROVEN]
+    affected = [one for one in proven if one.affected_by]
+    assert len(proven) > len(affected)
+    assert sum(line.startswith("proven ") for line in listed.splitlines()) == len(affected)
 
 
 def test_a_person_is_shown_thirty_outputs_and_told_of_the_others(text):
@@ -105,6 +106,16 @@ def test_a_person_is_shown_thirty_outputs_and_told_of_the_others(text):
     assert "out/029" in shown
     assert "out/030" not in shown
     assert "… and 12 more: a pipe, --json and --html have them all" in shown
+
+
+def test_of_what_a_finding_is_about_a_person_is_shown_thirty(text):
+    audit = audits.sample()
+    paths = tuple(f"out/{number:03}" for number in range(42))
+    audit = replace(audit, outputs=(), images=(), findings=(replace(audit.findings[0], text="many", subjects=paths),))
+    shown = text(audit)
+    assert "out/029" in shown
+    assert "out/030" not in shown
+    assert "… and 12 more" in shown
 
 
 def test_a_difference_takes_the_place_of_files(rows, text):

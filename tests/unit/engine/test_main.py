@@ -114,6 +114,7 @@ def test_a_tag_that_moved_stops_the_run_where_that_is_wished_and_nothing_is_writ
     with pytest.raises(WorkflowError, match=f"tags moved away from their pins: {TOOL}"):
         build(workflow, TOOL, OTHER, on_moved=Reaction.ERROR)
     assert lock.read_bytes() == before
+    assert not any("added" in line for line in told)
 
 
 def test_an_update_takes_what_the_tag_points_at_now(workflow, lock, registry, told):
