@@ -33,6 +33,7 @@ from snakemake_apptainer_freshness.apptainer.failures import Again, AttemptFaile
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, quarantine, sha256_of, status_of
 from snakemake_apptainer_freshness.common.locks import exclusive
+from snakemake_apptainer_freshness.common.removal import remove_tree
 from snakemake_apptainer_freshness.common.sharing import link, replace_by_same, share
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -384,4 +385,7 @@ def _close_to_others(path: Path) -> None:
 
 def _remove(temporary: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
+        try:
+            temporary.unlink()
+        except IsADirectoryError:  # what a program leaves that is asked for an image is its own choice
+            remove_tree(temporary)

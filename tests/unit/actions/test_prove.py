@@ -15,7 +15,6 @@ from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.errors import MissingProgram
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store import facts, places
 from snakemake_apptainer_freshness.store.facts import ProvenBy
@@ -241,29 +240,3 @@ def test_scripts_that_this_apptainer_does_not_write_are_stale(image, monkeypatch
 def test_without_apptainer_it_says_so(image, tmp_path):
     with pytest.raises(MissingProgram, match="apptainer"):
         judge(image, environment={"PATH": str(tmp_path), "HOME": str(tmp_path)})
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        b"no",
-        b"[]",
-        b'{"config": []}',
-        b'{"config": {}, "config": {}}',
-        b'{"config": {"Env": [], "env": []}}',
-        b'{"config": {}, "Config": {}}',
-        b'{"Config": {"Env": ["A=b"]}}',
-        b"[" * 100_000,
-    ],
-)
-def test_a_configuration_that_can_be_read_in_two_ways_is_refused(config, tmp_path):
-    with pytest.raises(NotComparable, match="configuration"):
-        base_files.read(config, Apptainer.find(environment(tmp_path / "home")))
-
-
-@pytest.mark.parametrize(
-    "config", [b"{}", b'{"config": null}', b'{"config": {"Env": null, "Labels": {"a": "b", "A": "c"}}}']
-)
-def test_a_configuration_may_say_little(config, tmp_path):
-    tree = base_files.read(config, Apptainer.find(environment(tmp_path / "home")))
-    assert b".singularity.d/actions/exec" in dict(tree.walk())

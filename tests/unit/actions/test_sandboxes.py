@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from snakemake_apptainer_freshness.actions import sandboxes
 from snakemake_apptainer_freshness.actions.prove import Proof, prove
 from snakemake_apptainer_freshness.actions.sandboxes import check_sandbox
 from snakemake_apptainer_freshness.apptainer import sandbox
-from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.settings import LIBRARY
 from snakemake_apptainer_freshness.store import facts, places
 from tests.support import proofs
@@ -142,27 +140,6 @@ def test_a_sandbox_that_anyone_may_write_proves_nothing(box):
     proof = judged(box)
     assert (proof.state, proof.detail) == ("unbound", "it cannot be compared: anyone may write to /bin/tool")
     assert check_sandbox(PIN, box).state == "unbound"
-
-
-def test_nothing_that_stands_in_a_sandbox_is_followed_or_waited_for(box):
-    os.mkfifo(box / "fifo")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(box / "socket"))
-    (box / "outside").symlink_to("/etc")
-    tree = sandbox.read(box).tree
-    assert tree.children is not None
-    assert [str(tree.children[name].kind) for name in (b"fifo", b"socket", b"outside")] == [
-        "FIFO",
-        "socket",
-        "symbolic link",
-    ]
-
-
-def test_folders_without_end_are_given_up(tmp_path):
-    deep = tmp_path / "box" / "/".join("d" * 250)
-    deep.mkdir(parents=True)
-    with pytest.raises(NotComparable, match="deeper than 200"):
-        sandbox.read(tmp_path / "box")
 
 
 def test_a_site_may_know_a_sandbox_by_its_tree(box, tmp_path, monkeypatch):

@@ -1,0 +1,155 @@
+"""The inodes of what the real mksquashfs writes: all of them, each with what it says of itself."""
+
+import base64
+import tempfile
+
+import pytest
+
+from snakemake_apptainer_freshness.apptainer.squashfs_blocks import Image
+from snakemake_apptainer_freshness.apptainer.squashfs_inodes import Inode, InodeTable, index_entries
+from snakemake_apptainer_freshness.apptainer.squashfs_tables import Tables
+from snakemake_apptainer_freshness.image.tree import FileType, NotComparable
+from snakemake_apptainer_freshness.settings import TREE
+from tests.support import squashfses
+from tests.support.squashfs_tables import Patched
+
+BLOCK = squashfses.BLOCK
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory) -> bytes:
+    """A small image with everything in it, whose tables are not compressed."""
+    return squashfses.small(tmp_path_factory.mktemp("inodes")).read_bytes()
+
+
+@pytest.fixture
+def tables_of():
+    """Makes the tables of an image, which can be read until the test ends."""
+    with tempfile.TemporaryFile() as file:
+
+        def make(content: bytes) -> Tables:
+            file.write(content)
+            file.flush()
+            return Tables(Image.of(file, 0, len(content)), TREE)
+
+        yield make
+
+
+@pytest.fixture
+def read(tables_of):
+    """Reads all inodes of an image."""
+
+    def make(content: bytes | bytearray, limits=TREE) -> list[Inode]:
+        return list(InodeTable(tables_of(bytes(content)), limits))
+
+    return make
+
+
+@pytest.fixture
+def inode(packed, read):
+    """Finds the inode of an entry by its number."""
+    image, by_number = Patched(packed), {one.number: one for one in read(packed)}
+    return lambda name: by_number[image.of_inode(name, "number")]
+
+
+def test_every_number_is_there_once(packed, read):
+    assert sorted(one.number for one in read(packed)) == list(range(1, 16))
+
+
+def test_each_is_referred_to_by_where_it_lies(packed, read):
+    references = [one.reference for one in read(packed)]
+    assert references == sorted(set(references))
+    assert Patched(packed).says("root") in references
+
+
+def test_a_small_file_lies_in_a_fragment_and_counts_its_names(inode):
+    tool, evil = inode("tool"), inode("evil")
+
+    assert (tool.node.kind, tool.node.size, tool.links) == (FileType.FILE, 8, 3)
+    assert tool.content.fragment == evil.content.fragment == 0
+    assert (len(tool.content.words), tool.content.length, tool.content.tail) == (0, 0, 8)
+    assert {tool.content.offset, evil.content.offset} <= {0, 8}
+    assert tool.content.offset != evil.content.offset
+
+
+def test_a_larger_file_is_made_of_blocks(inode):
+    found = inode("noise").content
+    assert (len(found.words), found.length, found.fragment, found.tail) == (2, 2 * BLOCK, None, 0)
+    assert [word & 0xFFFFFF for word in found.words] == [BLOCK, BLOCK]
+
+
+def test_an_empty_file_has_no_content(inode):
+    found = inode("nothing")
+    assert (found.node.size, found.links) == (0, 1)
+    assert (len(found.content.words), found.content.fragment) == (0, None)
+
+
+def test_a_link_has_its_target_and_a_device_its_numbers(inode):
+    assert (inode("link").node.kind, inode("link").node.target) == (FileType.LINK, b"bin/tool")
+    null = inode("null").node
+    assert (null.kind, null.mode, null.device) == (FileType.CHARACTER, 0o666, (1, 3))
+
+
+def test_capabilities_are_those_of_the_extended_attributes(inode):
+    assert inode("evil").node.capability == base64.b64decode(squashfses._RAW_SOCKETS)
+    assert inode("tool").node.capability == b""
+
+
+def test_a_folder_says_where_its_listing_is_and_whose_it_is(inode):
+    root, inner, deep, vacant = (inode(name) for name in ("", "inner", "deep", "vacant"))
+
+    assert (root.links, inner.links, vacant.links) == (5, 3, 2)
+    assert deep.listing.parent == inner.number
+    assert vacant.listing.size == 0
+    assert inner.listing.size == 12 + 8 + len("deep")
+    assert root.node.children == {}
+
+
+def test_the_index_of_a_large_folder_leads_through_its_names(tmp_path, tables_of):
+    names = [f"{number:03}-{'name' * 15}" for number in range(400)]
+    (tmp_path / "root" / "large").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "root" / "large" / name).touch()
+    tables = tables_of(squashfses.packed(tmp_path / "root", "-noI", "-all-root").read_bytes())
+    [large] = [one for one in InodeTable(tables, TREE) if one.listing is not None and one.listing.index_count]
+    index = list(index_entries(tables.inodes, large.listing.index_at, large.listing.index_count))
+
+    assert len(index) == large.listing.size // 8192
+    assert all(name.decode() in names for _, _, name in index)
+    assert index == sorted(index)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("tool", {"kind": 15}, "an unknown kind"),
+        ("tool", {"mode": 0o10644}, "an impossible mode"),
+        ("tool", {"user": 1}, "an owner that is not in its table"),
+        ("tool", {"group": 0xFFFF}, "an owner that is not in its table"),
+        ("tool", {"xattrs": 9}, "extended attributes that are not there"),
+        ("tool", {"sparse": 9}, "whose end is not where it says"),
+        ("tool", {"size": BLOCK}, "whose end is not where it says"),
+        ("tool", {"size": 1 << 60}, "larger than"),
+        ("noise", {"size": 1 << 31}, "breaks off|middle of an entry"),
+        ("link", {"size": 0}, "an impossible target"),
+        ("link", {"size": 4096}, "an impossible target"),
+        ("link", {"target": 0}, "an impossible target"),
+        ("inner", {"size": 2}, "a folder of an impossible size"),
+    ],
+)
+def test_what_no_writer_writes_is_refused(packed, read, name, fields, said):
+    with pytest.raises(NotComparable, match=said):
+        read(Patched(packed).inode(name, **fields).content)
+
+
+def test_files_together_may_not_be_larger_than_allowed(packed, read):
+    size = 3 * 2 * BLOCK + len("the tool") + len("the evil")
+    assert len(read(packed, TREE._replace(size=size))) == 15
+    with pytest.raises(NotComparable, match=f"larger than {size - 1} bytes"):
+        read(packed, TREE._replace(size=size - 1))
+
+
+def test_an_index_with_an_endless_name_is_refused(tables_of, packed):
+    table = tables_of(packed).directories
+    with pytest.raises(NotComparable, match="an index with an impossible name"):
+        list(index_entries(table, table.length - 12, 1))
