@@ -62,6 +62,17 @@ FOREIGN = {  # modules that read JSON or TOML without the strict reader, with wh
     "common.strict_json": "what strangers sign",
     "common.tables": "the strict reader itself",
 }
+UNTESTED = {  # modules without a file of tests of their name, with the reason
+    "cli/__init__.py": "the program as a whole: tests/unit/cli/test_program.py",
+    "engine/containers.py": "needs both Snakemakes: tests/e2e/test_deployment.py",
+    "engine/environment.py": "a part of the deployment plugin: tests/unit/engine/test_deployment.py",
+    "engine/envspecs.py": "needs the next Snakemake: tests/e2e/test_deployment.py",
+    "engine/guard.py": "a part of engine/images.py: tests/unit/engine/test_images.py",
+    "engine/next_seams.py": "needs the next Snakemake: tests/e2e/test_deployment.py",
+    "engine/singularity.py": "wraps a module of Snakemake: tests/e2e/test_images.py",
+    "settings/limits.py": "values of the package: tests/unit/test_settings.py",
+    "settings/options.py": "values of the package: tests/unit/test_settings.py",
+}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
@@ -221,6 +232,31 @@ def test_a_long_module_has_a_reason():
     long = [str(path) for path in MODULES if line_count(PACKAGE / path) > LONGEST]
 
     assert long == sorted(LONG)
+
+
+def mirrored(path):
+    """Return the file of tests that mirrors the module at `path`: a package's is beside or in its folder."""
+    folder, name = path.parent, path.stem
+    if name == "__init__":
+        folder, name = folder.parent, folder.name
+    return Path(folder) / f"test_{name}.py"
+
+
+def missing_mirrors():
+    """Return the modules with code that no file of tests has the name of; what a host loads by its name is left out."""
+    here = Path(__file__).parent
+    return {
+        str(path)
+        for path in MODULES
+        if path.parts[0] not in ("plugin", "__init__.py")
+        and has_code(PACKAGE / path)
+        and not (here / mirrored(path)).exists()
+    }
+
+
+def test_every_module_has_a_file_of_tests_of_its_name_or_a_reason():
+    assert sorted(missing_mirrors() - set(UNTESTED)) == []
+    assert sorted(set(UNTESTED) - missing_mirrors()) == [], "they have tests now: take them out of the table"
 
 
 def has_code(path):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 
 import pytest
 
 from snakemake_apptainer_freshness.actions.bundle import Selection, gather
-from snakemake_apptainer_freshness.actions.pack import partial_of, save, stream
-from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
+from snakemake_apptainer_freshness.actions.pack import save
+from snakemake_apptainer_freshness.errors import UnprovenImage
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from tests.support import images, sifs
-from tests.support.bundles import TakenApart, entry_text, saved
+from tests.support.bundles import TakenApart, saved
 from tests.support.images import Image, multi_arch
 from tests.support.pins import lock_entry
 from tests.support.proofs import REPOSITORY, Served, file, layer
@@ -117,63 +116,6 @@ def test_what_is_pinned_by_a_sha512_is_told(tmp_path):
     registry = Served(content=CONTENT, lies={str(digest): CONTENT.manifest})
     with pytest.raises(UnprovenImage, match="sha512"):
         gather(lock, Selection(prefix=tmp_path), registry=registry, advance=lambda _: None)
-
-
-def test_what_was_written_before_the_saving_stopped_is_not_fetched_again(tmp_path):
-    lock = tmp_path / "containers.lock"
-    lock.write_text(entry_text(CONTENT))
-    target = tmp_path / "all.tar"
-    first, second = CONTENT.layers
-
-    def attempt(registry):
-        bundle = gather(lock, Selection(prefix=tmp_path), registry=registry, advance=lambda _: None)
-        done = []
-        save(bundle, target, done.append)
-        return bundle, sum(done)
-
-    gone = Served(content=CONTENT, lies={second.digest: second.content[:100]})
-    with pytest.raises(UnprovenImage):
-        attempt(gone)
-    assert partial_of(target).exists()
-    assert not target.exists()
-    again = Served(content=CONTENT)
-    bundle, done = attempt(again)
-
-    assert first.digest not in again.asked
-    assert second.digest in again.asked
-    assert done == bundle.contents.size
-    assert target.read_bytes() == saved(CONTENT, tmp_path / "anew").read_bytes()
-    assert not partial_of(target).exists()
-
-
-def test_what_is_left_of_another_bundle_is_not_gone_on_with(tmp_path):
-    partial_of(tmp_path / "all.tar").write_bytes(b"something else" * 1000)
-    bundle = saved(CONTENT, tmp_path)
-
-    assert bundle.read_bytes() == saved(CONTENT, tmp_path / "anew").read_bytes()
-
-
-def test_an_unfinished_bundle_that_is_a_link_is_not_written_through(tmp_path):
-    victim = tmp_path / "victim"
-    victim.write_text("mine")
-    partial_of(tmp_path / "all.tar").symlink_to(victim)
-    with pytest.raises(LocalIOError, match="cannot write the bundle"):
-        saved(CONTENT, tmp_path)
-    assert victim.read_text() == "mine"
-
-
-def test_a_pipe_gets_the_same_bytes(tmp_path):
-    bundle = saved(CONTENT, tmp_path)
-    out = io.BytesIO()
-    content = gather(
-        tmp_path / "containers.lock",
-        Selection(prefix=tmp_path),
-        registry=Served(content=CONTENT),
-        advance=lambda _: None,
-    )
-    stream(content, out, lambda _: None)
-
-    assert out.getvalue() == bundle.read_bytes()
 
 
 def test_a_sif_in_a_registry_is_carried_as_its_artifact(tmp_path):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.actions import machine
 from snakemake_apptainer_freshness.actions.doctor import Diagnosis
 from snakemake_apptainer_freshness.store import sites
 from snakemake_apptainer_freshness.store.prefix import image_path
@@ -130,16 +129,6 @@ def test_a_file_with_two_names_is_no_duplicate(good):
     (good.cache / "oci-tmp" / ("a" * 64)).hardlink_to(image)
 
     assert "duplicate" not in kinds(good.run("doctor", "--json"), "space")
-
-
-def test_a_device_that_cannot_be_opened_is_a_problem_unless_images_are_unpacked(tmp_path):
-    problem = machine.cannot_mount({}, tmp_path / "fuse")
-
-    assert problem is not None
-    assert "APPTAINER_UNSQUASH=1" in problem.hint
-    assert machine.cannot_mount({"APPTAINER_UNSQUASH": "true"}, tmp_path / "fuse") is None
-    (tmp_path / "fuse").touch()
-    assert machine.cannot_mount({}, tmp_path / "fuse") is None
 
 
 def test_without_apptainer_that_is_the_problem(good, monkeypatch):

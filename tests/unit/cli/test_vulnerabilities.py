@@ -7,7 +7,6 @@ import sys
 import jsonschema
 import pytest
 
-from snakemake_apptainer_freshness.actions.scan import name_to_scan
 from snakemake_apptainer_freshness.audit.render.json import SCHEMA
 from tests.support import records
 
@@ -209,17 +208,3 @@ def test_without_the_scanner_or_a_network_it_is_one_error_before_anything_is_loo
     assert (missing.status, missing.out) == (2, "")
     assert "there is no trivy on PATH" in missing.err
     assert not trivy.exists()
-
-
-@pytest.mark.parametrize(
-    ("reference", "digest", "name"),
-    [
-        ("docker://ubuntu:24.04", f"sha256:{'1' * 64}", f"docker.io/library/ubuntu@sha256:{'1' * 64}"),
-        ("oras://quay.io/team/tool:1", f"sha256:{'1' * 64}", None),
-        ("docker://quay.io/team/tool:1", "", None),
-        ("docker://--output=/etc/x", f"sha256:{'1' * 64}", None),
-        ("image.sif", f"sha256:{'1' * 64}", None),
-    ],
-)
-def test_only_what_a_digest_names_in_a_registry_is_scanned(reference, digest, name):
-    assert name_to_scan(reference, digest) == name

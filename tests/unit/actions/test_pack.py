@@ -1,0 +1,144 @@
+"""Writing a bundle: whole or not under its name, gone on with, into a pipe, or unpacked into a folder."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from snakemake_apptainer_freshness.actions.bundle import Selection, gather
+from snakemake_apptainer_freshness.actions.pack import partial_of, save, stream, there_already, unpacked
+from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
+from snakemake_apptainer_freshness.store import archive
+from tests.support.bundles import entry_text, saved
+from tests.support.images import Image
+from tests.support.proofs import Served, file, layer
+
+CONTENT = Image(layers=(layer(file("one", "1" * 3000)), layer(file("two", "2" * 3000))))
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("APPTAINER_CACHEDIR", str(tmp_path / "apptainer"))
+
+
+def gathered(folder):
+    (folder / "containers.lock").write_text(entry_text(CONTENT))
+    registry = Served(content=CONTENT)
+    return gather(folder / "containers.lock", Selection(prefix=folder), registry=registry, advance=lambda _: None)
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_unpacked_bundle_has_each_file_and_last_its_contents(tmp_path):
+    bundle, done = gathered(tmp_path), []
+    unpacked(bundle, tmp_path / "out", done.append)
+    found = files_of(tmp_path / "out")
+
+    assert found.keys() == {member.name for member in bundle.contents.files} | {archive.CONTENTS}
+    assert found[archive.CONTENTS].read_bytes() == bundle.contents.dumps()
+    assert {member.name: found[member.name].stat().st_size for member in bundle.contents.files} == {
+        member.name: member.size for member in bundle.contents.files
+    }
+    assert sum(done) == bundle.contents.size
+
+
+def test_what_is_there_and_sound_stays_and_what_is_damaged_is_written_anew(tmp_path):
+    bundle = gathered(tmp_path)
+    unpacked(bundle, tmp_path / "out", lambda _: None)
+    before = files_of(tmp_path / "out")
+    kept, damaged = (before[member.name] for member in bundle.contents.files[-2:])
+    content, inode = damaged.read_bytes(), kept.stat().st_ino
+    damaged.write_bytes(bytes(len(content)))
+    unpacked(bundle, tmp_path / "out", lambda _: None)
+
+    assert damaged.read_bytes() == content
+    assert kept.stat().st_ino == inode
+
+
+def test_what_an_earlier_folder_has_is_linked_from_there_unless_it_is_damaged(tmp_path):
+    bundle = gathered(tmp_path)
+    unpacked(bundle, tmp_path / "first", lambda _: None)
+    names = [member.name for member in bundle.contents.files]
+    damaged = tmp_path / "first" / names[-1]
+    content = damaged.read_bytes()
+    damaged.write_bytes(bytes(len(content)))
+    unpacked(bundle, tmp_path / "second", lambda _: None, earlier=[tmp_path / "first"])
+
+    same = [name for name in names if (tmp_path / "second" / name).samefile(tmp_path / "first" / name)]
+    assert same == names[:-1]
+    assert (tmp_path / "second" / names[-1]).read_bytes() == content
+
+
+def test_how_much_is_there_is_told_by_name_and_size(tmp_path):
+    bundle = gathered(tmp_path)
+    assert there_already(bundle, [tmp_path / "first"]) == 0
+    unpacked(bundle, tmp_path / "first", lambda _: None)
+    assert there_already(bundle, [tmp_path / "none", tmp_path / "first"]) == bundle.contents.size
+    (tmp_path / "first" / bundle.contents.files[-1].name).write_bytes(b"")
+    assert there_already(bundle, [tmp_path / "first"]) == bundle.contents.size - bundle.contents.files[-1].size
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(LocalIOError, match="cannot write the bundle"):
+        unpacked(gathered(tmp_path), tmp_path / "out", lambda _: None)
+
+
+def test_what_was_written_before_the_saving_stopped_is_not_fetched_again(tmp_path):
+    lock = tmp_path / "containers.lock"
+    lock.write_text(entry_text(CONTENT))
+    target = tmp_path / "all.tar"
+    first, second = CONTENT.layers
+
+    def attempt(registry):
+        bundle = gather(lock, Selection(prefix=tmp_path), registry=registry, advance=lambda _: None)
+        done = []
+        save(bundle, target, done.append)
+        return bundle, sum(done)
+
+    gone = Served(content=CONTENT, lies={second.digest: second.content[:100]})
+    with pytest.raises(UnprovenImage):
+        attempt(gone)
+    assert partial_of(target).exists()
+    assert not target.exists()
+    again = Served(content=CONTENT)
+    bundle, done = attempt(again)
+
+    assert first.digest not in again.asked
+    assert second.digest in again.asked
+    assert done == bundle.contents.size
+    assert target.read_bytes() == saved(CONTENT, tmp_path / "anew").read_bytes()
+    assert not partial_of(target).exists()
+
+
+def test_what_is_left_of_another_bundle_is_not_gone_on_with(tmp_path):
+    partial_of(tmp_path / "all.tar").write_bytes(b"something else" * 1000)
+    bundle = saved(CONTENT, tmp_path)
+
+    assert bundle.read_bytes() == saved(CONTENT, tmp_path / "anew").read_bytes()
+
+
+def test_an_unfinished_bundle_that_is_a_link_is_not_written_through(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    partial_of(tmp_path / "all.tar").symlink_to(victim)
+    with pytest.raises(LocalIOError, match="cannot write the bundle"):
+        saved(CONTENT, tmp_path)
+    assert victim.read_text() == "mine"
+
+
+def test_a_pipe_gets_the_same_bytes(tmp_path):
+    bundle = saved(CONTENT, tmp_path)
+    out = io.BytesIO()
+    content = gather(
+        tmp_path / "containers.lock",
+        Selection(prefix=tmp_path),
+        registry=Served(content=CONTENT),
+        advance=lambda _: None,
+    )
+    stream(content, out, lambda _: None)
+
+    assert out.getvalue() == bundle.read_bytes()
