@@ -83,7 +83,7 @@ class Stage(StrEnum):
     FAILED = "failed"
 
 
-class Action(StrEnum):
+class FetchOutcome(StrEnum):
     """What was done for a pin."""
 
     KEPT = "kept"
@@ -100,12 +100,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One step of one image; `detail` is one line for a person, `action` what was done, once it is done."""
+    """One step of one image; `detail` is one line for a person, `outcome` what was done, once it is done."""
 
     pin: Pin
     stage: Stage
     detail: str = ""
-    action: Action | None = None
+    outcome: FetchOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ class Result:
     """What was done for one pin, and what lies there now; `quarantined` is where the former file went."""
 
     pin: Pin
-    action: Action
+    outcome: FetchOutcome
     fact: DiskFact
     quarantined: Path | None = None
     error: FreshnessError | None = None
@@ -153,7 +153,7 @@ def fetch(
     wanted = list({pin.url: pin for pin in pins}.values())
     facts = check(wanted, prefix)
     results = {
-        pin.url: Result(pin=pin, action=Action.KEPT, fact=facts[pin.url])
+        pin.url: Result(pin=pin, outcome=FetchOutcome.KEPT, fact=facts[pin.url])
         for pin in wanted
         if facts[pin.url].state is DiskState.VERIFIED
     }
@@ -224,8 +224,8 @@ class _Fetcher:
 
     def in_place(self, pin: Pin, fact: DiskFact) -> Result:
         """Return the result for an image that is used where it lies, in a library."""
-        self._tell(pin, Stage.DONE, f"{fact.path}: {fact.detail}", Action.IN_LIBRARY)
-        return Result(pin=pin, action=Action.IN_LIBRARY, fact=fact)
+        self._tell(pin, Stage.DONE, f"{fact.path}: {fact.detail}", FetchOutcome.IN_LIBRARY)
+        return Result(pin=pin, outcome=FetchOutcome.IN_LIBRARY, fact=fact)
 
     def run(self, pins: list[Pin], jobs: int | None) -> list[Result]:
         """Return the result of each pin; stops all where it is interrupted."""
@@ -243,20 +243,20 @@ class _Fetcher:
             with exclusive(image, waiting=lambda who: self._tell(pin, Stage.WAITING, f"for {who}"), stop=self._stop):
                 return self._fetch(pin, image)
         except FreshnessError as error:
-            self._tell(pin, Stage.FAILED, error.message, Action.FAILED)
-            return Result(pin=pin, action=Action.FAILED, fact=check_one(pin, image, remember=False), error=error)
+            self._tell(pin, Stage.FAILED, error.message, FetchOutcome.FAILED)
+            return Result(pin=pin, outcome=FetchOutcome.FAILED, fact=check_one(pin, image, remember=False), error=error)
 
     def _fetch(self, pin: Pin, image: Path) -> Result:
         """Fetch one image, whose lock we have."""
         fact = check_one(pin, image)
         if fact.state is DiskState.VERIFIED:
-            self._tell(pin, Stage.DONE, "fetched by another run", Action.KEPT)
-            return Result(pin=pin, action=Action.KEPT, fact=fact)
+            self._tell(pin, Stage.DONE, "fetched by another run", FetchOutcome.KEPT)
+            return Result(pin=pin, outcome=FetchOutcome.KEPT, fact=fact)
         if may_be_attested(pin, fact):
             fact = self._attested(pin, image, fact)
             if fact.state is DiskState.VERIFIED:
-                self._tell(pin, Stage.DONE, fact.detail, Action.PROVEN)
-                return Result(pin=pin, action=Action.PROVEN, fact=fact)
+                self._tell(pin, Stage.DONE, fact.detail, FetchOutcome.PROVEN)
+                return Result(pin=pin, outcome=FetchOutcome.PROVEN, fact=fact)
         _remove_leftovers(image)
         self._tell(
             pin, Stage.PULLING, "" if fact.state is DiskState.ABSENT else f"its image is {fact.state}: {fact.detail}"
@@ -267,11 +267,11 @@ class _Fetcher:
         aside = put(pin, temporary, image, obtained)
         if aside is not None:
             self._tell(pin, Stage.NOTE, f"its former image, {fact.state}, was moved aside as {aside.name}")
-        action = Action.COPIED if obtained.proven_by is ProvenBy.COPIED else Action.PULLED
-        self._tell(pin, Stage.DONE, obtained.proven_by.text, action)
+        outcome = FetchOutcome.COPIED if obtained.proven_by is ProvenBy.COPIED else FetchOutcome.PULLED
+        self._tell(pin, Stage.DONE, obtained.proven_by.text, outcome)
         return Result(
             pin=pin,
-            action=action,
+            outcome=outcome,
             fact=DiskFact(
                 state=DiskState.VERIFIED,
                 path=str(image),
@@ -338,10 +338,10 @@ class _Fetcher:
                 hint="make room there, or choose another folder with --apptainer-prefix",
             ) from error
 
-    def _tell(self, pin: Pin, stage: Stage, detail: str, action: Action | None = None) -> None:
+    def _tell(self, pin: Pin, stage: Stage, detail: str, outcome: FetchOutcome | None = None) -> None:
         if self._report is not None:
             with self._telling:
-                self._report(Progress(pin=pin, stage=stage, detail=detail, action=action))
+                self._report(Progress(pin=pin, stage=stage, detail=detail, outcome=outcome))
 
 
 def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from snakemake_apptainer_freshness.actions.fetch import Action, Report, Result, fetch
+from snakemake_apptainer_freshness.actions.fetch import FetchOutcome, Report, Result, fetch
 from snakemake_apptainer_freshness.actions.survey import Candidate, ImageLocation, LockedPins, SurveyedImage, examine
 from snakemake_apptainer_freshness.common.files import quarantine
 from snakemake_apptainer_freshness.common.locks import exclusive
@@ -128,7 +128,7 @@ def _fetched(result: Result) -> Repair:
     return Repair(
         path=Path(result.fact.path),
         reference=result.pin.reference.text,
-        fetched=result.action in (Action.PULLED, Action.COPIED),
+        fetched=result.outcome in (FetchOutcome.PULLED, FetchOutcome.COPIED),
         aside=result.quarantined,
         error=result.error,
     )

@@ -24,10 +24,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from snakemake_apptainer_freshness.audit.findings import counted
 from snakemake_apptainer_freshness.audit.results import Acknowledgement, Audit, AuditFinding, FindingKind
 from snakemake_apptainer_freshness.common.files import NotAFile, opened_target
 from snakemake_apptainer_freshness.common.tables import Table, read_toml
+from snakemake_apptainer_freshness.common.text import counted
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 from snakemake_apptainer_freshness.settings import RECORDS
 

@@ -18,12 +18,11 @@ from snakemake_apptainer_freshness.actions.rebuild import recipe, refuse_incompl
 from snakemake_apptainer_freshness.audit.affected import owner
 from snakemake_apptainer_freshness.audit.archive_files import missing_inputs
 from snakemake_apptainer_freshness.audit.archive_layout import IMAGES, PROJECT, TABLE, ArchiveTable
-from snakemake_apptainer_freshness.audit.findings import short
 from snakemake_apptainer_freshness.audit.outputs import doubted, makers_of
 from snakemake_apptainer_freshness.audit.seals import SealAudit, seals
 from snakemake_apptainer_freshness.audit.verdicts import Maker
 from snakemake_apptainer_freshness.common.files import read_small
-from snakemake_apptainer_freshness.common.text import counted
+from snakemake_apptainer_freshness.common.text import counted, short
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidArchive
 from snakemake_apptainer_freshness.image import layout
 from snakemake_apptainer_freshness.image.tree import NotComparable

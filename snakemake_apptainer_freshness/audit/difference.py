@@ -6,8 +6,8 @@ audit's own question. What one run alone made is told, for a later run seldom ma
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from snakemake_apptainer_freshness.audit.findings import be, counted
 from snakemake_apptainer_freshness.audit.results import ChangeKind, RunChange, RunDifference
+from snakemake_apptainer_freshness.common.text import be, counted
 from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.record.run import ImageRecord, JobResult, OutputRecord, Run
 

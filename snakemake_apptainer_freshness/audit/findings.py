@@ -22,6 +22,7 @@ from snakemake_apptainer_freshness.audit.results import (
 )
 from snakemake_apptainer_freshness.audit.seals import SealAudit
 from snakemake_apptainer_freshness.audit.verdicts import BAD, ImageCondition
+from snakemake_apptainer_freshness.common.text import be, counted, short
 from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, Run
 from snakemake_apptainer_freshness.record.seal import SealState
 
@@ -293,26 +294,6 @@ def _named(outputs: Sequence[OutputAudit], rule: str) -> str:
     if len(outputs) == 1:
         return outputs[0].path
     return f"{counted(outputs, 'output')} of rule {rule}" if rule else counted(outputs, "output")
-
-
-# --- Words ---------------------------------------------------------------------------------------------------------
-
-
-def counted(things: Sequence[object] | int, one: str) -> str:
-    """Return so many things, as in ``1 output`` and ``2 outputs``."""
-    count = things if isinstance(things, int) else len(things)
-    return f"{count:,} {one}{'' if count == 1 else 's'}"
-
-
-def be(things: Sequence[object] | int) -> str:
-    """Return ``is`` or ``are``."""
-    return "is" if (things if isinstance(things, int) else len(things)) == 1 else "are"
-
-
-def short(digest: str) -> str:
-    """Return the beginning of a digest, for people."""
-    algorithm, _, value = digest.partition(":")
-    return f"{algorithm}:{value[:12]}"
 
 
 def _grouped(things: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:

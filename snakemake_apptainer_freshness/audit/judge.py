@@ -27,7 +27,7 @@ from snakemake_apptainer_freshness.audit import conditions, findings, verdicts
 from snakemake_apptainer_freshness.audit.acknowledge import AcknowledgedFinding, acknowledged
 from snakemake_apptainer_freshness.audit.affected import owner
 from snakemake_apptainer_freshness.audit.disk import place
-from snakemake_apptainer_freshness.audit.findings import WorkDirectory, counted
+from snakemake_apptainer_freshness.audit.findings import WorkDirectory
 from snakemake_apptainer_freshness.audit.outputs import OutputJudge
 from snakemake_apptainer_freshness.audit.replay import Asker, Replayed
 from snakemake_apptainer_freshness.audit.results import (
@@ -42,6 +42,7 @@ from snakemake_apptainer_freshness.audit.results import (
 )
 from snakemake_apptainer_freshness.audit.seals import SealAudit, seals, to_seal
 from snakemake_apptainer_freshness.audit.selection import EVERYTHING, Selection
+from snakemake_apptainer_freshness.common.text import counted
 from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.record import journal, seal
 from snakemake_apptainer_freshness.record.git import committed_content

@@ -13,10 +13,10 @@ from snakemake_apptainer_freshness.audit import conditions, verdicts
 from snakemake_apptainer_freshness.audit.affected import affected, upstream
 from snakemake_apptainer_freshness.audit.covered import covered
 from snakemake_apptainer_freshness.audit.disk import OutputStatus, look
-from snakemake_apptainer_freshness.audit.findings import be, counted
 from snakemake_apptainer_freshness.audit.results import OutputAudit, OutputVerdict
 from snakemake_apptainer_freshness.audit.selection import Selection
 from snakemake_apptainer_freshness.audit.verdicts import ImageCondition, Maker, VerdictWithReason
+from snakemake_apptainer_freshness.common.text import be, counted
 from snakemake_apptainer_freshness.errors import redact
 from snakemake_apptainer_freshness.record.metadata import MadeBy, Metadata
 from snakemake_apptainer_freshness.record.removal import Break, Removal, chain

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from snakemake_apptainer_freshness.audit import findings
-from snakemake_apptainer_freshness.audit.findings import WorkDirectory, counted, short
+from snakemake_apptainer_freshness.audit.findings import WorkDirectory
 from snakemake_apptainer_freshness.audit.results import (
     AuditFinding,
     FindingKind,
@@ -22,6 +22,7 @@ from snakemake_apptainer_freshness.audit.results import (
     OutputVerdict,
     Replay,
 )
+from snakemake_apptainer_freshness.common.text import counted, short
 from snakemake_apptainer_freshness.errors import FreshnessError, NotFound
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image.digest import Digest

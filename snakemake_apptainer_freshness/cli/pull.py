@@ -152,16 +152,16 @@ class _Lines:
 
     def done(self, progress: "Progress") -> None:
         """Tell that one image is there, or not to be had."""
-        if self._silent or progress.action is None:
+        if self._silent or progress.outcome is None:
             return
         self._told.add(progress.pin.url)
-        output.row((progress.action, progress.pin.reference.text, progress.detail.partition("\n")[0]))
+        output.row((progress.outcome, progress.pin.reference.text, progress.detail.partition("\n")[0]))
 
     def rest(self, results: "list[Result]") -> None:
         """Tell of all that was not told of yet."""
         rows = [
             (
-                result.action.value,
+                result.outcome.value,
                 result.pin.reference.text,
                 result.error.message.partition("\n")[0] if result.error else result.fact.detail,
             )
@@ -210,7 +210,7 @@ def _as_json(result: "Result") -> dict[str, Any]:
         "pinned": result.pin.url,
         "digest": str(result.pin.digest),
         "platform": str(result.pin.platform),
-        "action": result.action.value,
+        "action": result.outcome.value,
         "path": result.fact.path,
         "state": result.fact.state.value,
         "detail": result.fact.detail,

@@ -150,7 +150,7 @@ def _counts(one: "ImageVulnerabilities") -> str:
 
 
 def _told(one: "ImageVulnerabilities") -> str:
-    from snakemake_apptainer_freshness.audit.findings import short
+    from snakemake_apptainer_freshness.common.text import short
 
     how = "" if one.joined_by.value == "digest" else ", joined by its name alone: the tag may have pointed elsewhere"
     accepted = f", {one.ignored} accepted" if one.ignored else ""

@@ -1,9 +1,10 @@
-"""Text for people and documents: sizes, counts, times, and names of files that are not Unicode.
+"""Text for people and documents: sizes, counts, digests, times, and names of files that are not Unicode.
 
 Linux names files in bytes; Python has what is not UTF-8 of them as lone surrogates, which no document can hold.
 """
 
 import re
+from collections.abc import Sized
 from typing import Final
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -28,9 +29,21 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return `count` things, as in ``1 image`` and ``2,000 images``."""
+def counted(things: Sized | int, one: str, many: str = "") -> str:
+    """Return how many `things` there are, as in ``1 image`` and ``2,000 images``."""
+    count = things if isinstance(things, int) else len(things)
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def be(things: Sized | int) -> str:
+    """Return ``is`` or ``are``."""
+    return "is" if (things if isinstance(things, int) else len(things)) == 1 else "are"
+
+
+def short(digest: str) -> str:
+    """Return the beginning of a `digest`, with its algorithm, for people; never for comparing."""
+    algorithm, _, value = digest.partition(":")
+    return f"{algorithm}:{value[:12]}"
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake_apptainer_freshness.actions import library
 from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, attest_all
-from snakemake_apptainer_freshness.actions.fetch import Action, Progress, Result, Stage, default_jobs, fetch
+from snakemake_apptainer_freshness.actions.fetch import FetchOutcome, Progress, Result, Stage, default_jobs, fetch
 from snakemake_apptainer_freshness.actions.transfer import Transfer, sizes_of
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.progress import ProgressBars
@@ -60,8 +60,8 @@ def attest_images(
             _report(Progress(pin=pin, stage=Stage.PROVING, detail=detail), drawn)
 
         def end(pin: Pin, fact: DiskFact) -> None:
-            action = Action.PROVEN if fact.state is DiskState.VERIFIED else None
-            _report(Progress(pin=pin, stage=Stage.DONE, detail=fact.detail, action=action), drawn)
+            outcome = FetchOutcome.PROVEN if fact.state is DiskState.VERIFIED else None
+            _report(Progress(pin=pin, stage=Stage.DONE, detail=fact.detail, outcome=outcome), drawn)
 
         return attest_all(pins, prefix, facts, attestor=attestor, jobs=default_jobs(), begin=begin, end=end)
 
@@ -83,7 +83,9 @@ def search_libraries(pins: list[Pin], libraries: Iterable[Path], *, bars: bool, 
 
 def _tell_cost(results: list[Result], seconds: float) -> None:
     """Say what the images that came are, and how long they took."""
-    came = [Path(result.fact.path) for result in results if result.action in (Action.PULLED, Action.COPIED)]
+    came = [
+        Path(result.fact.path) for result in results if result.outcome in (FetchOutcome.PULLED, FetchOutcome.COPIED)
+    ]
     total = 0
     for path in came:
         with contextlib.suppress(OSError):
@@ -111,7 +113,7 @@ def _report(progress: Progress, bars: ProgressBars, transfer: Transfer | None = 
             tell(Line(text=f"apptainer-freshness: {progress.pin.reference.text}: {progress.detail}"))
         case Stage.DONE | Stage.FAILED:
             bars.end(progress.pin.reference.text)
-            if progress.action is Action.PROVEN:
+            if progress.outcome is FetchOutcome.PROVEN:
                 tell(Line(text=f"apptainer-freshness: {progress.pin.reference.text}: {progress.detail}"))
 
 

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from snakemake_apptainer_freshness.common.text import short
 from snakemake_apptainer_freshness.errors import InvalidDigest
 
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
@@ -49,7 +50,7 @@ class Digest:
     @property
     def short(self) -> str:
         """The first 12 hex digits, for people; never for comparing."""
-        return f"{self.algorithm}:{self.hex[:12]}"
+        return short(str(self))
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"

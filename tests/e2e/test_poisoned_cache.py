@@ -40,6 +40,6 @@ def test_a_registry_that_lies_about_a_digest(home, repository):
     with LyingRegistry(there.registry.host, str(honest.digest), head=str(honest.digest), get=str(evil.digest)) as liar:
         lied_to = replace(honest, pinned=parse(f"docker://{liar.host}/{there.name}@{honest.digest}"))
         (result,) = fetch([lied_to], home.prefix, environment=home.environment)
-    assert result.action == "failed"
+    assert result.outcome == "failed"
     assert isinstance(result.error, PullFailed)
     assert list(home.prefix.iterdir()) == []

@@ -51,7 +51,7 @@ def test_a_second_folder_needs_neither_registry_nor_apptainer(home, repository):
     first = home.fetched(pin)
     offline = replace(home, environment={**home.environment, "PATH": ""})
     (result,) = fetch([pin], home.folder / "second", environment=offline.environment)
-    assert (result.action, result.fact.state) == ("copied", "verified")
+    assert (result.outcome, result.fact.state) == ("copied", "verified")
     assert image_path(home.folder / "second", pin.url).read_bytes() == first.read_bytes()
 
 
@@ -176,7 +176,7 @@ def test_eight_real_runs_at_once_pull_each_image_once(home, repository):
         "import pickle, sys; from pathlib import Path; from snakemake_apptainer_freshness.actions.fetch import fetch;"
         "pins, prefix, environment = pickle.load(sys.stdin.buffer);"
         "results = fetch(pins, prefix, environment=environment);"
-        "print(sum(r.action == 'pulled' for r in results)); sys.exit(any(r.error for r in results))"
+        "print(sum(r.outcome == 'pulled' for r in results)); sys.exit(any(r.error for r in results))"
     )
     runs = [
         subprocess.Popen(

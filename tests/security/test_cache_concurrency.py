@@ -124,7 +124,7 @@ def test_kill_9_at_random_moments_then_a_normal_run(fake, prefix):
     assert reader.seen <= {"absent", "verified"}
     assert {fact.state for fact in check(PINS, prefix, full=True).values()} == {"verified"}
     time.sleep(0.5)  # programs of killed runs may still be writing to names of their own
-    assert fetch(PINS, prefix, environment=fake.environment)[0].action == "kept"
+    assert fetch(PINS, prefix, environment=fake.environment)[0].outcome == "kept"
     assert not list(prefix.glob(".*.lock"))
 
 

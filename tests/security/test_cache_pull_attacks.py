@@ -27,7 +27,7 @@ from snakemake_apptainer_freshness.actions.fetch import fetch
 from tests.support.pins import pin
 {more}
 (result,) = fetch([pin()], Path({prefix!r}), environment={environment!r})
-print(result.action, result.fact.state, type(result.error).__name__, result.error)
+print(result.outcome, result.fact.state, type(result.error).__name__, result.error)
 """
 
 
@@ -43,7 +43,7 @@ def prefix(tmp_path):
 
 def refused(fake, prefix) -> Result:
     (result,) = fetch([pin()], prefix, environment=fake.environment)
-    assert result.action == "failed"
+    assert result.outcome == "failed"
     assert not image_path(prefix, pin().url).exists()
     assert list(prefix.iterdir()) == []
     return result

@@ -73,7 +73,7 @@ def fake(tmp_path):
 
 def fetched(prefix, environment):
     """What was done for each pin, and what each is."""
-    return [(str(result.action), str(result.fact.state)) for result in fetch(WANTED, prefix, environment=environment)]
+    return [(str(result.outcome), str(result.fact.state)) for result in fetch(WANTED, prefix, environment=environment)]
 
 
 def checked(prefix):

@@ -261,7 +261,7 @@ def another_image_from_the_registry(folder: Path) -> bool:
     fake = FakeApptainer(folder / "fake")
     fake.serve(pin(), sifs.pulled(f"{REPOSITORY}@{OTHER}"))
     [result] = fetch([pin()], folder / "images", environment=fake.environment)
-    return result.action == "pulled"
+    return result.outcome == "pulled"
 
 
 def examined_by_nobody(_pin: Any, temporary: Path, program: Any) -> pull.Obtained:

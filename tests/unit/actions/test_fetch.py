@@ -60,7 +60,7 @@ def test_an_absent_image_is_pulled_recorded_and_verified(fake, prefix):
     (result,) = fetch([pin()], prefix, environment=fake.environment)
 
     image = image_path(prefix, pin().url)
-    assert (result.action, result.fact.state, result.error) == ("pulled", "verified", None)
+    assert (result.outcome, result.fact.state, result.error) == ("pulled", "verified", None)
     assert image.read_bytes() == content
     assert image.stat().st_mode & 0o022 == 0
     known = places.load(image).content
@@ -77,7 +77,7 @@ def test_what_is_verified_is_kept_and_apptainer_is_not_even_looked_for(fake, pre
     fake.serve(pin())
     fetch([pin()], prefix, environment=fake.environment)
     (result,) = fetch([pin()], prefix, environment={"PATH": ""})
-    assert (result.action, result.fact.state) == ("kept", "verified")
+    assert (result.outcome, result.fact.state) == ("kept", "verified")
 
 
 class Asked:
@@ -101,7 +101,7 @@ def test_a_bound_image_that_cannot_be_compared_is_fetched_anew(fake, prefix):
     asked = Asked()
     (result,) = fetch([pin()], prefix, environment=fake.environment, source=asked, report=steps.append)
 
-    assert (result.action, result.fact.state) == ("pulled", "verified")
+    assert (result.outcome, result.fact.state) == ("pulled", "verified")
     assert asked.digests == [DIGEST]
     assert [step.stage.value for step in steps] == ["proving", "pulling", "note", "done"]
     assert result.quarantined.read_bytes() == content
@@ -113,7 +113,7 @@ def test_an_image_that_is_bound_and_proven_elsewhere_is_known_by_its_hash(fake, 
     put(prefix, pin())
     (result,) = fetch([pin()], prefix, environment=fake.environment, source=(asked := Asked()))
 
-    assert (result.action, result.fact.state) == ("kept", "verified")
+    assert (result.outcome, result.fact.state) == ("kept", "verified")
     assert (asked.digests, fake.pulls) == ([], [])
 
 
@@ -153,7 +153,7 @@ def test_an_image_that_fails_does_not_stop_the_others(fake, prefix):
         fake.serve(numbered(number))
     fake.behave(f'{COPY} || {{ echo "manifest unknown" >&2; exit 255; }}')
     results = fetch([numbered(number) for number in (1, 2, 3)], prefix, environment=fake.environment)
-    assert [result.action for result in results] == ["pulled", "failed", "pulled"]
+    assert [result.outcome for result in results] == ["pulled", "failed", "pulled"]
     assert isinstance(results[1].error, PullFailed)
     assert "the registry no longer has it" in results[1].error.message
     assert results[1].fact.state == "absent"
@@ -162,7 +162,7 @@ def test_an_image_that_fails_does_not_stop_the_others(fake, prefix):
 def test_a_bad_image_stays_where_it_is_if_no_good_one_can_be_had(fake, prefix):
     image = put(prefix, pin(), b"garbage")
     (result,) = fetch([pin()], prefix, environment=fake.environment)
-    assert result.action == "failed"
+    assert result.outcome == "failed"
     assert image.read_bytes() == b"garbage"
     assert kinds(prefix) == ["image"]
 
@@ -201,7 +201,7 @@ def at_once(fake, prefix, folder, *, announce="true", jobs=None) -> int:
     for each in pins:
         fake.serve(each)
     results = fetch(pins, prefix, environment=fake.environment, jobs=jobs)
-    assert {result.action for result in results} == {"pulled"}
+    assert {result.outcome for result in results} == {"pulled"}
     return max(map(int, (folder / "at-once").read_text().split()))
 
 
@@ -235,7 +235,7 @@ def test_a_failure_of_the_network_is_tried_again(fake, prefix, tmp_path):
     )
     notes = []
     (result,) = fetch([pin()], prefix, environment=fake.environment, report=lambda step: notes.append(step.detail))
-    assert result.action == "pulled"
+    assert result.outcome == "pulled"
     assert len(fake.pulls) == 2
     assert any("trying again" in note for note in notes)
 
@@ -310,7 +310,7 @@ def test_a_wait_for_another_run_is_shown(fake, prefix, monkeypatch):
     (result,) = fetch([pin()], prefix, environment=fake.environment, report=steps.append)
     thread.join()
 
-    assert (result.action, result.fact.state) == ("kept", "verified")
+    assert (result.outcome, result.fact.state) == ("kept", "verified")
     assert [(step.stage, step.detail) for step in steps] == [
         ("waiting", f"for process {os.getpid()} on {HOST}"), ("done", "fetched by another run"),
     ]  # fmt: skip

@@ -118,7 +118,7 @@ def test_every_verb_with_json_has_a_definition():
         ("remote_state", RemoteState),
         ("disk_state", DiskState),
         ("place", survey.ImageLocation),
-        ("fetch_action", fetch.Action),
+        ("fetch_action", fetch.FetchOutcome),
         ("standing", adopt.Standing),
         ("presence", claims.Presence),
         ("waste_kind", gc.WasteKind),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from snakemake_apptainer_freshness.common.text import counted, duration, size, unicode
+from snakemake_apptainer_freshness.common.text import be, counted, duration, short, size, unicode
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,11 @@ def test_a_count():
     assert counted(1, "image") == "1 image"
     assert counted(2000, "image") == "2,000 images"
     assert counted(0, "entry", "entries") == "0 entries"
+    assert (counted(["a", "b"], "run"), be(["a", "b"]), be(1)) == ("2 runs", "are", "is")
+
+
+def test_the_beginning_of_a_digest():
+    assert short("sha512:" + "ab" * 64) == "sha512:abababababab"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.9, "0:00"), (67, "1:07"), (3727.5, "1:02:07")])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.fetch import Action, Progress, Result, Stage
+from snakemake_apptainer_freshness.actions.fetch import FetchOutcome, Progress, Result, Stage
 from snakemake_apptainer_freshness.engine import pulling
 from snakemake_apptainer_freshness.errors import Denied, NotFound
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
@@ -33,14 +33,14 @@ def fetching(monkeypatch):
     return end
 
 
-def result(pin, action=Action.KEPT, path="", error=None):
+def result(pin, outcome=FetchOutcome.KEPT, path="", error=None):
     state = DiskState.ABSENT if error else DiskState.VERIFIED
-    return Result(pin=pin, action=action, fact=DiskFact(state=state, path=str(path)), error=error)
+    return Result(pin=pin, outcome=outcome, fact=DiskFact(state=state, path=str(path)), error=error)
 
 
 def test_what_came_is_told_with_its_size_and_what_was_there_is_not(told, fetching, tmp_path):
     path = pins.put(tmp_path, ONE, b"x" * 2048)
-    results = [result(ONE, Action.PULLED, path), result(TWO)]
+    results = [result(ONE, FetchOutcome.PULLED, path), result(TWO)]
     fetching(results)
     assert pulling.fetch_images([ONE, TWO], tmp_path, bars=False) == results
     [line] = told
@@ -58,8 +58,8 @@ def test_each_step_is_a_line_for_its_image(told, fetching, tmp_path):
         Progress(pin=ONE, stage=Stage.WAITING, detail="for process 7"),
         Progress(pin=ONE, stage=Stage.NOTE, detail="the cache is full"),
         Progress(pin=ONE, stage=Stage.PROVING, detail="it is bound"),
-        Progress(pin=ONE, stage=Stage.DONE, detail="its layers are the same", action=Action.PROVEN),
-        Progress(pin=ONE, stage=Stage.DONE, detail="not told", action=Action.PULLED),
+        Progress(pin=ONE, stage=Stage.DONE, detail="its layers are the same", outcome=FetchOutcome.PROVEN),
+        Progress(pin=ONE, stage=Stage.DONE, detail="not told", outcome=FetchOutcome.PULLED),
     )
     pulling.fetch_images([ONE], tmp_path, bars=False)
     name = ONE.reference.text
@@ -74,7 +74,7 @@ def test_each_step_is_a_line_for_its_image(told, fetching, tmp_path):
 
 def test_one_image_that_cannot_be_had_is_its_own_error(told, fetching, tmp_path):
     error = Denied("access denied", hint="log in")
-    fetching([result(ONE, Action.FAILED, error=error)])
+    fetching([result(ONE, FetchOutcome.FAILED, error=error)])
     with pytest.raises(Denied) as raised:
         pulling.fetch_images([ONE], tmp_path, bars=False)
     assert raised.value is error
@@ -82,7 +82,7 @@ def test_one_image_that_cannot_be_had_is_its_own_error(told, fetching, tmp_path)
 
 def test_all_that_cannot_be_had_is_one_error_which_says_each_hint_once(told, fetching, tmp_path):
     gone, denied = NotFound("it is gone", hint="look"), Denied("access denied", hint="look")
-    fetching([result(ONE, Action.FAILED, error=gone), result(TWO, Action.FAILED, error=denied)])
+    fetching([result(ONE, FetchOutcome.FAILED, error=gone), result(TWO, FetchOutcome.FAILED, error=denied)])
     with pytest.raises(NotFound) as raised:
         pulling.fetch_images([ONE, TWO], tmp_path, bars=False)
     name = ONE.reference.text

@@ -154,7 +154,7 @@ def test_a_copy_of_what_a_site_has_proven_stays_the_sites_word(store, tmp_path):
     entry.write_bytes(fake.serve(pin()))
     publish(store, fact_of(entry.read_bytes(), pin()))
     [result] = fetch([pin()], tmp_path / "images", environment=environment)
-    assert (result.action, fake.pulls) == ("copied", [])
+    assert (result.outcome, fake.pulls) == ("copied", [])
     assert not (state.folder() / "contents").exists()
     place = places.load(image_path(tmp_path / "images", pin().url))
     assert place is not None
