@@ -2,11 +2,12 @@
 
 The lock says what was agreed, the registry what is served now, the disk what would be executed. Their words are
 :class:`RemoteState` and :class:`DiskState`; :func:`compare` puts them together into a :class:`Verdict`, and
-:func:`decide` says what a run does about it: one table for every mode and option. Everything here is pure: values in,
-values out. What gathers facts does not judge them, and what judges them does not act.
+:func:`decide` says what a run does about it, and why: one table for every mode and option. What a report makes of it,
+its levels and its exit status, follows from the reasons. Everything here is pure: values in, values out. What gathers
+facts does not judge them, and what judges them does not act.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -55,8 +56,8 @@ class DiskState(StrEnum):
     """Not there."""
 
     @property
-    def may_run(self) -> bool:
-        """Whether a job may start on an image of this state."""
+    def is_proven(self) -> bool:
+        """Whether the bytes are proven to be what the digest names."""
         return self is DiskState.VERIFIED
 
 
@@ -77,7 +78,6 @@ class RemoteFact:
 
 
 UNCHECKED = RemoteFact(state=RemoteState.UNCHECKED)
-_CONTRADICTING: Final = frozenset({RemoteState.MOVED, RemoteState.UNTAGGED, RemoteState.LOST})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,36 +111,23 @@ class DiskFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What the witnesses say of one pin together.
+class Evidence:
+    """What registry and disk say of one image; `disk` is None where it was not looked at.
 
-    `pinned` is the digest of the lock. `same_platform` is true where the tag moved but this platform's manifest did
-    not: what runs would not change.
+    `same_platform` is true where the tag moved but this platform's manifest did not: what runs would not change.
     """
+
+    remote: RemoteFact = UNCHECKED
+    disk: DiskFact | None = None
+    same_platform: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict(Evidence):
+    """What the witnesses say of one pin together; `pinned` is the digest of the lock."""
 
     reference: Reference
     pinned: Digest
-    remote: RemoteFact
-    disk: DiskFact | None
-    same_platform: bool = False
-
-    @property
-    def is_finding(self) -> bool:
-        """Whether a witness contradicts the lock; an image that is not there yet contradicts nothing."""
-        disk = self.disk
-        return self.remote.state in _CONTRADICTING or (
-            disk is not None and not disk.state.may_run and disk.state is not DiskState.ABSENT
-        )
-
-    @property
-    def is_unasked(self) -> bool:
-        """Whether the registry was asked and did not answer."""
-        return self.remote.state is RemoteState.UNREACHABLE
-
-    @property
-    def as_agreed(self) -> bool:
-        """Whether no witness contradicts the lock, and every one that was asked answered."""
-        return not self.is_finding and not self.is_unasked
 
 
 def compare(
@@ -166,6 +153,21 @@ class Action(StrEnum):
     REFUSE = "refuse"
 
 
+class ReasonLevel(StrEnum):
+    """How a reason counts where images are reported on."""
+
+    NONE = "none"
+    UNASKED = "unasked"
+    """It is no finding, but a failure to look."""
+    WARNING = "warning"
+    ERROR = "error"
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether a person should look at it."""
+        return self in (ReasonLevel.WARNING, ReasonLevel.ERROR)
+
+
 class Reason(StrEnum):
     """Why a run does what it does; sentences about it are made where it is told."""
 
@@ -184,15 +186,56 @@ class Reason(StrEnum):
     MISSING = "missing"
     """There is no image, and none may be fetched."""
     UNVERIFIED = "unverified"
-    """The image is not proven to be what the digest names."""
+    """The image is sound, and not proven to be what the digest names."""
+    DISPROVEN = "disproven"
+    """The image is provably not what the digest names: another one, or damaged."""
+    NOT_NAMED = "not_named"
+    """The image is not proven, or has gone, and no lock and no person names it: who put it there may accept it."""
+
+    @property
+    def level(self) -> ReasonLevel:
+        """How it counts in a report, whatever a run does about it."""
+        return _LEVELS.get(self, ReasonLevel.NONE)
+
+
+_LEVELS: Final = {
+    Reason.SAME_PLATFORM: ReasonLevel.WARNING,
+    Reason.MOVED: ReasonLevel.WARNING,
+    Reason.UNTAGGED: ReasonLevel.WARNING,
+    Reason.LOST: ReasonLevel.ERROR,
+    Reason.UNREACHABLE: ReasonLevel.UNASKED,
+    Reason.MISSING: ReasonLevel.ERROR,
+    Reason.UNVERIFIED: ReasonLevel.ERROR,
+    Reason.DISPROVEN: ReasonLevel.ERROR,
+}
+_DISPROVEN: Final = frozenset({DiskState.STALE, DiskState.ALTERED, DiskState.CORRUPT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a run does about a verdict, and why."""
+    """What a run does about a verdict, and why.
+
+    `reason` is that of `action`; `reasons` are those of every witness that has something to say, the registry's first.
+    """
 
     action: Action
     reason: Reason
+    reasons: tuple[Reason, ...]
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether a witness contradicts the lock."""
+        return any(reason.level.is_finding for reason in self.reasons)
+
+    @property
+    def is_unasked(self) -> bool:
+        """Whether the registry was asked and did not answer."""
+        return any(reason.level is ReasonLevel.UNASKED for reason in self.reasons)
+
+    @property
+    def as_agreed(self) -> bool:
+        """Whether no witness contradicts the lock, and every one that was asked answered."""
+        return not self.is_finding and not self.is_unasked
 
 
 class Repairable(StrEnum):
@@ -210,59 +253,76 @@ _SEVERITY: Final = tuple(Action)
 _REACTIONS: Final = {Reaction.IGNORE: Action.RUN, Reaction.WARN: Action.WARN, Reaction.ERROR: Action.REFUSE}
 
 
-def decide(verdict: Verdict, options: Options, *, repairable: Repairable = Repairable.ANYTHING) -> Decision:
-    """Return what a run with `options` does about `verdict`: the more severe of what registry and disk ask for.
+def decide(
+    evidence: Evidence, options: Options, *, repairable: Repairable = Repairable.ANYTHING, is_named: bool = True
+) -> Decision:
+    """Return what a run with `options` does about `evidence`: the more severe of what registry and disk ask for.
 
-    Of two that are alike the disk's reason counts, since that is what would run.
+    Of two that are alike the disk's reason counts, since that is what would run. `is_named` says that a lock, or a
+    person, named the image: of another one that merely lies there only damage counts.
     """
     if options.mode is Mode.OFF:
-        return Decision(action=Action.RUN, reason=Reason.OFF)
-    remote = decide_remote(verdict, options)
-    if verdict.disk is None or verdict.disk.state is DiskState.VERIFIED:
-        return remote
-    disk = decide_disk(verdict.disk.state, options, repairable=repairable)
-    return max(disk, remote, key=lambda decision: _SEVERITY.index(decision.action))
+        return Decision(action=Action.RUN, reason=Reason.OFF, reasons=(Reason.OFF,))
+    action, reason = _by_registry(evidence, options)
+    if evidence.disk is None or evidence.disk.state is DiskState.VERIFIED:
+        return Decision(action=action, reason=reason, reasons=(reason,))
+    reasons = (reason,)
+    on_disk, why = _by_disk(evidence.disk.state, options, repairable=repairable, is_named=is_named)
+    if _SEVERITY.index(on_disk) >= _SEVERITY.index(action):
+        action, reason = on_disk, why
+    return Decision(action=action, reason=reason, reasons=(*reasons, why))
 
 
-def decide_remote(verdict: Verdict, options: Options) -> Decision:
+def most_severe(decisions: Iterable[Decision]) -> Decision:
+    """Return that of `decisions` whose action is the most severe, of several the first."""
+    return max(decisions, key=lambda decision: _SEVERITY.index(decision.action))
+
+
+def exit_status(decisions: Iterable[Decision]) -> int:
+    """Return the exit status of a report of `decisions`: 1 for a finding, else 3 where a registry was not reached."""
+    every = list(decisions)
+    if any(decision.is_finding for decision in every):
+        return 1
+    return 3 if any(decision.is_unasked for decision in every) else 0
+
+
+def _by_registry(evidence: Evidence, options: Options) -> tuple[Action, Reason]:
     """Return what a run with `options` does about what the registry says, whatever lies on the disk."""
-    match verdict.remote.state:
+    match evidence.remote.state:
         case RemoteState.CURRENT:
-            return Decision(action=Action.RUN, reason=Reason.AS_AGREED)
+            return Action.RUN, Reason.AS_AGREED
         case RemoteState.UNCHECKED:
-            return Decision(action=Action.RUN, reason=Reason.NOT_ASKED)
-        case RemoteState.MOVED if verdict.same_platform:
+            return Action.RUN, Reason.NOT_ASKED
+        case RemoteState.MOVED if evidence.same_platform:
             # what runs here would not change, so that on_moved: error has nothing to protect from
             action = Action.RUN if options.on_moved is Reaction.IGNORE else Action.WARN
-            return Decision(action=action, reason=Reason.SAME_PLATFORM)
+            return action, Reason.SAME_PLATFORM
         case RemoteState.MOVED:
-            return Decision(action=_REACTIONS[options.on_moved], reason=Reason.MOVED)
+            return _REACTIONS[options.on_moved], Reason.MOVED
         case RemoteState.UNTAGGED:
-            return Decision(action=Action.WARN, reason=Reason.UNTAGGED)
+            return Action.WARN, Reason.UNTAGGED
         case RemoteState.LOST:
             # the image may lie on this disk; where it does not, fetching it says why it failed
-            return Decision(action=Action.WARN, reason=Reason.LOST)
+            return Action.WARN, Reason.LOST
         case RemoteState.UNREACHABLE:
-            return Decision(action=Action.WARN, reason=Reason.UNREACHABLE)
+            return Action.WARN, Reason.UNREACHABLE
 
 
-def decide_disk(state: DiskState, options: Options, *, repairable: Repairable = Repairable.ANYTHING) -> Decision:
-    """Return what a run with `options` does about an image of `state`; ``verified`` alone runs without a word."""
-    if options.mode is Mode.OFF:
-        return Decision(action=Action.RUN, reason=Reason.OFF)
-    if state is DiskState.VERIFIED:
-        return Decision(action=Action.RUN, reason=Reason.AS_AGREED)
+def _by_disk(state: DiskState, options: Options, *, repairable: Repairable, is_named: bool) -> tuple[Action, Reason]:
+    """Return what a run with `options` does about an image of `state`, which is not verified."""
+    if not is_named and state not in _DISPROVEN:
+        return Action.RUN, Reason.NOT_NAMED
     if state is DiskState.ABSENT:
         if options.mode is Mode.FROZEN or repairable is Repairable.NOTHING:
-            return Decision(action=Action.REFUSE, reason=Reason.MISSING)
-        return Decision(action=Action.REPAIR, reason=Reason.ABSENT)
+            return Action.REFUSE, Reason.MISSING
+        return Action.REPAIR, Reason.ABSENT
+    reason = Reason.DISPROVEN if state in _DISPROVEN else Reason.UNVERIFIED
     if options.mode is Mode.FROZEN:
-        return Decision(action=Action.REFUSE, reason=Reason.UNVERIFIED)
+        return Action.REFUSE, reason
     match options.on_unverified:
         case OnUnverified.WARN:
-            action = Action.WARN
+            return Action.WARN, reason
         case OnUnverified.REPAIR if repairable is Repairable.ANYTHING:
-            action = Action.REPAIR
+            return Action.REPAIR, reason
         case _:
-            action = Action.REFUSE
-    return Decision(action=action, reason=Reason.UNVERIFIED)
+            return Action.REFUSE, reason

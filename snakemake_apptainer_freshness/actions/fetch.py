@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from snakemake_apptainer_freshness.actions import library
 from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, may_be_attested
@@ -58,10 +59,10 @@ from snakemake_apptainer_freshness.errors import (
     RegistryError,
     UnprovenImage,
 )
-from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, FileHash
+from snakemake_apptainer_freshness.freshness import Action, DiskFact, DiskState, Evidence, FileHash, decide
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.settings import DISK, OnUnverified, Options
 from snakemake_apptainer_freshness.store import facts, places, state
 from snakemake_apptainer_freshness.store.facts import ProvenBy
 from snakemake_apptainer_freshness.store.places import PlaceFact
@@ -121,6 +122,8 @@ class Result:
 
 Report = Callable[[Progress], None]
 
+_REPAIRING: Final = Options(on_unverified=OnUnverified.REPAIR)
+
 
 def fetch(
     pins: Iterable[Pin],
@@ -155,7 +158,7 @@ def fetch(
     results = {
         pin.url: Result(pin=pin, outcome=FetchOutcome.KEPT, fact=facts[pin.url])
         for pin in wanted
-        if facts[pin.url].state is DiskState.VERIFIED
+        if not _is_to_be_repaired(facts[pin.url])
     }
     missing = [pin for pin in wanted if pin.url not in results]
     if missing:
@@ -177,6 +180,11 @@ def fetch(
                 _make(prefix)
                 results.update({result.pin.url: result for result in fetcher.run(missing, jobs)})
     return [results[pin.url] for pin in wanted]
+
+
+def _is_to_be_repaired(fact: DiskFact) -> bool:
+    """Return whether a run that may repair everything proves or fetches an image of which `fact` is known."""
+    return decide(Evidence(disk=fact), _REPAIRING).action is Action.REPAIR
 
 
 def default_jobs() -> int:
@@ -249,12 +257,12 @@ class _Fetcher:
     def _fetch(self, pin: Pin, image: Path) -> Result:
         """Fetch one image, whose lock we have."""
         fact = check_one(pin, image)
-        if fact.state is DiskState.VERIFIED:
+        if not _is_to_be_repaired(fact):
             self._tell(pin, Stage.DONE, "fetched by another run", FetchOutcome.KEPT)
             return Result(pin=pin, outcome=FetchOutcome.KEPT, fact=fact)
         if may_be_attested(pin, fact):
             fact = self._attested(pin, image, fact)
-            if fact.state is DiskState.VERIFIED:
+            if not _is_to_be_repaired(fact):
                 self._tell(pin, Stage.DONE, fact.detail, FetchOutcome.PROVEN)
                 return Result(pin=pin, outcome=FetchOutcome.PROVEN, fact=fact)
         _remove_leftovers(image)

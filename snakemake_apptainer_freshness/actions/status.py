@@ -21,24 +21,28 @@ from snakemake_apptainer_freshness.actions.lock_claims import ManifestSource, cl
 from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.freshness import (
     UNCHECKED,
+    Decision,
     DiskFact,
     DiskState,
     RemoteFact,
     RemoteState,
     Verdict,
     compare,
+    decide,
 )
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
-from snakemake_apptainer_freshness.settings import PARALLEL
+from snakemake_apptainer_freshness.settings import PARALLEL, Options
 from snakemake_apptainer_freshness.store.prefix import place_of
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.pinning import TagResolver
     from snakemake_apptainer_freshness.actions.workflow import RuleUse, Workflow
 
+_DEFAULTS: Final = Options()
+"""What a run makes of an image is told by its reasons, which no option of a workflow changes."""
 _NOT_GIVEN: Final = frozenset({RemoteState.LOST, RemoteState.UNREACHABLE})
 _REMOTE_RANK: Final = (
     RemoteState.LOST,
@@ -73,16 +77,29 @@ class StatusRow:
     """The mirrors that have its image, where its registry does not give it."""
 
     @property
+    def decision(self) -> Decision | None:
+        """What a run with the default options does about its verdict."""
+        return None if self.verdict is None else decide(self.verdict, _DEFAULTS)
+
+    @property
+    def differs(self) -> bool:
+        """Whether lock and workflow do not name it both."""
+        return self.verdict is None or self.is_orphan
+
+    @property
     def is_finding(self) -> bool:
         """Whether something is not as agreed."""
-        if self.verdict is None or self.is_orphan:
-            return True
-        return self.verdict.is_finding
+        return self.differs or (self.decision is not None and self.decision.is_finding)
 
     @property
     def is_unasked(self) -> bool:
         """Whether its registry could not be asked."""
-        return self.verdict is not None and self.verdict.is_unasked
+        return self.decision is not None and self.decision.is_unasked
+
+    @property
+    def as_agreed(self) -> bool:
+        """Whether lock and workflow both name it, and no witness contradicts the lock."""
+        return not self.differs and self.decision is not None and self.decision.as_agreed
 
 
 def status(

@@ -29,13 +29,14 @@ from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys, nam
 from snakemake_apptainer_freshness.apptainer.sif import Sif
 from snakemake_apptainer_freshness.common.files import NotAFile, opened
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError
-from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.freshness import Decision, DiskFact, DiskState, Evidence, decide
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin, pins_of
+from snakemake_apptainer_freshness.settings import Mode, Options
 from snakemake_apptainer_freshness.store import places, records
 from snakemake_apptainer_freshness.store import prefix as image_folder
 from snakemake_apptainer_freshness.store.records import DamagedRecord
@@ -49,7 +50,8 @@ _WORST_FIRST: Final = (
     DiskState.BOUND,
     DiskState.VERIFIED,
 )
-_DAMAGED: Final = frozenset({DiskState.CORRUPT, DiskState.ALTERED, DiskState.STALE})
+_AS_IT_IS: Final = Options(mode=Mode.FROZEN)
+"""An image is held to what a run may do with it as it lies there: what is not proven may not run."""
 
 
 class ImageLocation(StrEnum):
@@ -77,19 +79,26 @@ class SurveyedImage:
     """The first ones from what the digest names, a line each, where its content was compared."""
 
     @property
+    def decision(self) -> Decision:
+        """What a run does with the image as it lies there."""
+        return decide(Evidence(disk=self.fact), _AS_IT_IS, is_named=self._is_named)
+
+    @property
     def is_finding(self) -> bool:
         """Whether a person should act.
 
         Where nobody asked for an image, and no lock here names it, only damage counts: whose it is may accept the rest.
         """
-        if self.fact.state.may_run:
-            return False
-        return self.place in (ImageLocation.LOCK, ImageLocation.PATH) or self.fact.state in _DAMAGED
+        return self.decision.is_finding
 
     @property
     def is_ours_to_move(self) -> bool:
         """Whether it is damaged, and lies in a folder of images that programs fill and not people."""
-        return self.place in (ImageLocation.PREFIX, ImageLocation.CACHE) and self.fact.state in _DAMAGED
+        return not self._is_named and self.is_finding
+
+    @property
+    def _is_named(self) -> bool:
+        return self.place in (ImageLocation.LOCK, ImageLocation.PATH)
 
 
 def worst_first(found: Iterable[SurveyedImage]) -> list[SurveyedImage]:

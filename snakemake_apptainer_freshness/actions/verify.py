@@ -110,7 +110,7 @@ def mend(
     LocalIOError
         where the image folder cannot be made.
     """
-    bad = [one for one in found if one.fact.state is not DiskState.VERIFIED]
+    bad = [one for one in found if one.is_finding]
     locked_pins = [one.pin for one in bad if one.place is ImageLocation.LOCK and one.pin is not None]
     wanted = [pin for pin in locked_pins if is_fetchable(pin)]
     mended = [_fetched(result) for result in fetch(wanted, prefix, jobs=jobs, report=report)]

@@ -49,7 +49,9 @@ def command(image: Path, lockfile: Path | None, *, as_json: bool) -> int:
         output.document(lockfile=str(path) if path else None, **_as_json(inspection))
     else:
         _print(inspection)
-    return int(inspection.found.is_finding)
+    from snakemake_apptainer_freshness.freshness import exit_status
+
+    return exit_status((inspection.found.decision,))
 
 
 def _print(inspection: "Inspection") -> None:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.common.sarif import SarifResult, dumps
 from snakemake_apptainer_freshness.errors import LocalIOError
-from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
+from snakemake_apptainer_freshness.freshness import Reason
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.lock import LockPlan
     from snakemake_apptainer_freshness.actions.status import StatusRow
     from snakemake_apptainer_freshness.actions.workflow import RuleUse, Workflow
+    from snakemake_apptainer_freshness.freshness import Verdict
     from snakemake_apptainer_freshness.policy import Violation
 
 RULES: Final = {
@@ -26,6 +27,16 @@ RULES: Final = {
     "unproven-image": "An image file on this disk is not what its pin names.",
 }
 """What may be found, with a sentence each."""
+_LEVELS: Final = {"not-locked": "error", "orphan": "warning", "would-change": "note", "not-pinned": "error"}
+"""How what lock and workflow have not in common counts; a reason of a verdict and a policy have levels of their own."""
+_RULE_OF: Final = {
+    Reason.MOVED: "moved",
+    Reason.SAME_PLATFORM: "moved",
+    Reason.UNTAGGED: "untagged",
+    Reason.LOST: "lost",
+    Reason.UNVERIFIED: "unproven-image",
+    Reason.DISPROVEN: "unproven-image",
+}
 
 
 def write(path: Path, results: Iterable[SarifResult]) -> None:
@@ -51,13 +62,13 @@ def of_plan(workflow: "Workflow", planned: "LockPlan") -> Iterator[SarifResult]:
     """Yield what ``lock`` found."""
     lock = _shown(str(workflow.lockfile))
     for text in planned.missing:
-        yield _at(workflow.uses.get(text, ()), lock, "not-locked", "error", f"{text} is not in the lock")
+        yield _differs(workflow.uses.get(text, ()), lock, "not-locked", f"{text} is not in the lock")
     for text in planned.orphans:
-        yield _at((), lock, "orphan", "warning", f"no rule names {text}")
+        yield _differs((), lock, "orphan", f"no rule names {text}")
     for change in planned.differences:
-        yield _at(change.uses, lock, "would-change", "note", f"{change.reference}: {change.what}")
+        yield _differs(change.uses, lock, "would-change", f"{change.reference}: {change.what}")
     for text, error in planned.failures.items():
-        yield _at(workflow.uses.get(text, ()), lock, "not-pinned", "error", f"{text}: {error.message}")
+        yield _differs(workflow.uses.get(text, ()), lock, "not-pinned", f"{text}: {error.message}")
     for one in planned.violations:
         yield _of_policy(one, workflow.uses.get(one.reference, ()), lock)
 
@@ -71,22 +82,30 @@ def of_rows(rows: "Sequence[StatusRow]", violations: "Iterable[Violation]", lock
     for row in rows:
         uses, text, verdict = uses_of[row.reference], row.reference, row.verdict
         if verdict is None:
-            yield _at(uses, lock, "not-locked", "error", f"{text} is not in the lock")
+            yield _differs(uses, lock, "not-locked", f"{text} is not in the lock")
             continue
         if row.is_orphan:
-            yield _at((), lock, "orphan", "warning", f"no rule names {text}")
-        remote, disk = verdict.remote, verdict.disk
-        if remote.state in (RemoteState.MOVED, RemoteState.UNTAGGED, RemoteState.LOST):
-            level = "error" if remote.state is RemoteState.LOST else "warning"
-            now = f": it points at {remote.digest} now" if remote.digest else ""
-            yield _at(uses, lock, remote.state.value, level, f"{text} is {remote.state}{now}")
-        if disk is not None and not disk.state.may_run and disk.state is not DiskState.ABSENT:
-            yield _at(uses, lock, "unproven-image", "error", f"the image of {text} is {disk.state}: {disk.detail}")
+            yield _differs((), lock, "orphan", f"no rule names {text}")
+        for reason in () if row.decision is None else row.decision.reasons:
+            if reason.level.is_finding:
+                yield _at(uses, lock, _RULE_OF[reason], reason.level.value, _sentence(reason, text, verdict))
+
+
+def _sentence(reason: Reason, text: str, verdict: "Verdict") -> str:
+    remote, disk = verdict.remote, verdict.disk
+    if disk is not None and reason in (Reason.UNVERIFIED, Reason.DISPROVEN):
+        return f"the image of {text} is {disk.state}: {disk.detail}"
+    now = f": it points at {remote.digest} now" if remote.digest else ""
+    return f"{text} is {remote.state}{now}"
 
 
 def _of_policy(one: "Violation", uses: "Iterable[RuleUse]", lock: str) -> SarifResult:
     level = {"warn": "warning"}.get(one.level.value, one.level.value)
     return _at(uses, lock, "policy", level, f"{one.reference}: {one.text} ({_shown(one.source)})")
+
+
+def _differs(uses: "Iterable[RuleUse]", lock: str, rule: str, message: str) -> SarifResult:
+    return _at(uses, lock, rule, _LEVELS[rule], message)
 
 
 def _at(uses: "Iterable[RuleUse]", lock: str, rule: str, level: str, message: str) -> SarifResult:

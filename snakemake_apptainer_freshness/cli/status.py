@@ -99,9 +99,11 @@ def command(
         from snakemake_apptainer_freshness.cli.lock_sarif import of_rows, write
 
         write(sarif, of_rows(rows, violations, path))
-    if any(row.is_finding for row in rows) or any(one.level.value == "error" for one in violations):
+    if any(row.differs for row in rows) or any(one.level.value == "error" for one in violations):
         return 1
-    return 3 if any(row.is_unasked for row in rows) else 0
+    from snakemake_apptainer_freshness.freshness import exit_status
+
+    return exit_status(row.decision for row in rows if row.decision is not None)
 
 
 def _read(arguments: tuple[str, ...], lockfile: Path | None, prefix: str | None) -> "Workflow":
@@ -197,7 +199,7 @@ def _how(row: "StatusRow") -> str:
         told.append(verdict.remote.detail)
     if verdict.remote.asked_at:
         told.append(f"asked {ago(age(verdict.remote.asked_at))}")
-    if verdict.disk is not None and verdict.disk.detail and not verdict.disk.state.may_run:
+    if verdict.disk is not None and verdict.disk.detail and not verdict.disk.state.is_proven:
         told.append(verdict.disk.detail)
     if row.elsewhere:
         told.append(f"it can be had from {', '.join(row.elsewhere)}")
@@ -229,5 +231,5 @@ def _as_json(row: "StatusRow") -> dict[str, Any]:
         if row.uses is None
         else [{"rule": use.rule, "snakefile": use.snakefile, "line": use.line or None} for use in row.uses],
         "elsewhere": list(row.elsewhere),
-        "as_agreed": not row.is_finding and not row.is_unasked,
+        "as_agreed": row.as_agreed,
     }

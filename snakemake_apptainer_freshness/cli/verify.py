@@ -99,7 +99,9 @@ def command(
     for one, error in answer.failed:
         output.note(f"error: {one.fact.path} could not be compared: {error.message}")
     errors = [error for _, error in answer.failed] + [one.error for one in mended if one.error]
-    return max(int(any(one.is_finding for one in answer.found)), *(error.exit_status for error in errors), 0)
+    from snakemake_apptainer_freshness.freshness import exit_status
+
+    return max(exit_status(one.decision for one in answer.found), *(error.exit_status for error in errors), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,11 @@ from snakemake_apptainer_freshness.freshness import (
     Action,
     DiskFact,
     DiskState,
+    Evidence,
     FileHash,
     Reason,
     Repairable,
-    decide_disk,
+    decide,
 )
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Options
@@ -72,7 +73,7 @@ class Guard:
                 fact, before = served, key_of(Path(served.path))
                 self._keep(fact)
         self._found(self.pin.url, fact, before)
-        decision = decide_disk(fact.state, self._options, repairable=Repairable.NOTHING)
+        decision = decide(Evidence(disk=fact), self._options, repairable=Repairable.NOTHING)
         if decision.action is Action.REFUSE and decision.reason is not Reason.MISSING:  # then the job says so itself
             raise UnprovenImage(
                 f"will not run the image of {self.pin.reference.text}: {told(fact)}", hint=self._what_next

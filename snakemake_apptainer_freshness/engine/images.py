@@ -24,9 +24,10 @@ from snakemake_apptainer_freshness.freshness import (
     Action,
     DiskFact,
     DiskState,
+    Evidence,
     FileHash,
     Repairable,
-    decide_disk,
+    decide,
 )
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, Options
@@ -173,7 +174,7 @@ class Images:
             self.facts |= search_libraries(wanted, self._options.images, bars=bars, online=online)
 
     def _decide(self, pin: Pin, repairable: Repairable) -> Action:
-        return decide_disk(self.facts[pin.url].state, self._options, repairable=repairable).action
+        return decide(Evidence(disk=self.facts[pin.url]), self._options, repairable=repairable).action
 
     def _carry_out(self, pins: list[Pin], repairable: Repairable, *, hint: str) -> list[Pin]:
         """Refuse, and tell of, what is decided of `pins`; gives those to be repaired.

@@ -26,7 +26,7 @@ from snakemake_apptainer_freshness.engine.policy import PolicyCheck
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.engine.session import Session
 from snakemake_apptainer_freshness.errors import TagMoved
-from snakemake_apptainer_freshness.freshness import UNCHECKED, Action, RemoteFact, Verdict, compare, decide_remote
+from snakemake_apptainer_freshness.freshness import UNCHECKED, Action, RemoteFact, Verdict, compare, decide
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry, changes
 from snakemake_apptainer_freshness.record.overrides import over_programs, settings_of
@@ -244,7 +244,7 @@ class MainSession(Session):
 
     def _refuses(self, verdict: Verdict) -> bool:
         is_needed = verdict.reference.text in self.needed
-        return is_needed and decide_remote(verdict, self._options).action is Action.REFUSE
+        return is_needed and decide(verdict, self._options).action is Action.REFUSE
 
     def _answers(self) -> Mapping[str, RemoteFact]:
         """Wait for what the registries say of tags; the user sees it."""

@@ -275,7 +275,7 @@ class Recorder:
             self._write(self._failed(_key(one), one))
         for one in notes.single(getattr(scheduler, "running", ())):
             record = self._open.get(_key(one))
-            if record is not None and record.disk and not DiskState(record.disk).may_run:
+            if record is not None and record.disk and not DiskState(record.disk).is_proven:
                 self._write(self._failed(_key(one), one))
         if self._repository is not None:
             self._repository.join(RECORDS.repository_timeout)

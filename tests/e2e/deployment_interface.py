@@ -19,7 +19,7 @@ from snakemake_interface_software_deployment_plugins.tests import TestSoftwareDe
 from snakemake_software_deployment_plugin_apptainer_freshness import Env, EnvSpec, Settings
 
 from snakemake_apptainer_freshness.engine import envspecs, guard
-from snakemake_apptainer_freshness.freshness import DiskState, Repairable, decide_disk
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, Evidence, decide
 from snakemake_apptainer_freshness.settings import Options
 from snakemake_apptainer_freshness.store.prefix import image_name
 
@@ -132,9 +132,8 @@ def test_without_the_guard_a_planted_image_would_run(make, run, monkeypatch):
     other, env = deployed(make(OTHER)), make()
     asyncio.run(env.pin())
     env.deployment_path.write_bytes(other.deployment_path.read_bytes())
-    monkeypatch.setattr(
-        guard, "decide_disk", lambda *_, **__: decide_disk(DiskState.VERIFIED, Options(), repairable=Repairable.NOTHING)
-    )
+    proven = Evidence(disk=DiskFact(state=DiskState.VERIFIED))
+    monkeypatch.setattr(guard, "decide", lambda *_, **__: decide(proven, Options()))
     assert run(env, "cat /message").stdout == "the other\n"
 
 

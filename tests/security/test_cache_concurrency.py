@@ -35,7 +35,7 @@ from tests.support.pins import pin
 pins = [pin(Digest(algorithm="sha256", hex=f"{{number:064x}}")) for number in range(3)]
 def run():
     results = fetch(pins, Path({prefix!r}), environment={environment!r})
-    sys.exit(0 if all(result.fact.state.may_run for result in results) else "\\n".join(map(str, results)))
+    sys.exit(0 if all(result.fact.state.is_proven for result in results) else "\\n".join(map(str, results)))
 children = []
 if {runs} == 1:
     run()

@@ -2,9 +2,18 @@
 
 import pytest
 
-from snakemake_apptainer_freshness.freshness import UNCHECKED, DiskFact, DiskState, RemoteFact, RemoteState, compare
+from snakemake_apptainer_freshness.freshness import (
+    UNCHECKED,
+    DiskFact,
+    DiskState,
+    RemoteFact,
+    RemoteState,
+    compare,
+    decide,
+)
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
+from snakemake_apptainer_freshness.settings import Options
 from tests.support.pins import lock_entry, remote_fact
 
 INDEX, OTHER, HERE, THERE = ("sha256:" + letter * 64 for letter in "abcd")
@@ -22,6 +31,10 @@ def verdict(remote, disk=None, platform="linux/amd64", manifest=HERE):
     return compare(ENTRY, remote, disk, platform=Platform.parse(platform), manifest=proven)
 
 
+def decided(remote, disk=None):
+    return decide(verdict(remote, disk), Options())
+
+
 def moved(**platforms):
     named = {name.replace("_", "/"): digest for name, digest in platforms.items()}
     return remote_fact(RemoteState.MOVED, OTHER, named)
@@ -30,14 +43,14 @@ def moved(**platforms):
 def test_a_current_tag_and_a_proven_image_are_as_agreed():
     current = RemoteFact(state=RemoteState.CURRENT, digest=Digest.parse(INDEX))
 
-    assert verdict(current).as_agreed
-    assert verdict(current, DiskFact(state=DiskState.VERIFIED)).as_agreed
+    assert decided(current).as_agreed
+    assert decided(current, DiskFact(state=DiskState.VERIFIED)).as_agreed
 
 
 @pytest.mark.parametrize("state", list(RemoteState))
 def test_a_registry_that_contradicts_or_does_not_answer_is_not_as_agreed(state):
     contradicts = state in (RemoteState.MOVED, RemoteState.UNTAGGED, RemoteState.LOST)
-    said = verdict(RemoteFact(state=state))
+    said = decided(RemoteFact(state=state))
 
     assert said.is_finding is contradicts
     assert said.is_unasked is (state is RemoteState.UNREACHABLE)
@@ -46,9 +59,9 @@ def test_a_registry_that_contradicts_or_does_not_answer_is_not_as_agreed(state):
 
 @pytest.mark.parametrize("state", [state for state in DiskState if state is not DiskState.VERIFIED])
 def test_no_other_image_may_run_and_only_one_that_is_not_there_yet_is_as_agreed(state):
-    agreed = verdict(RemoteFact(state=RemoteState.CURRENT), DiskFact(state=state)).as_agreed
+    agreed = decided(RemoteFact(state=RemoteState.CURRENT), DiskFact(state=state)).as_agreed
 
-    assert not state.may_run
+    assert not state.is_proven
     assert agreed is (state is DiskState.ABSENT)
 
 

@@ -1,6 +1,7 @@
 """To which pin an image file belongs, by where it lies and what it says; and what it is then."""
 
 import hashlib
+from itertools import product
 
 import pytest
 
@@ -19,7 +20,7 @@ from snakemake_apptainer_freshness.actions.survey import (
     worst_first,
 )
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys
-from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
+from snakemake_apptainer_freshness.freshness import Action, DiskFact, DiskState
 from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 from tests.support import pins, sifs
 from tests.support.pins import DIGEST, MANIFEST, OTHER, REPOSITORY, lock_entry, pin
@@ -199,3 +200,17 @@ def test_what_belongs_to_nothing_is_described(tmp_path, make, state, said):
     make(tmp_path / "one")
     fact = unattributed(tmp_path / "one")
     assert (fact.state, said in fact.detail) == (state, True), fact
+
+
+NAMED = (ImageLocation.LOCK, ImageLocation.PATH)
+DAMAGED = (DiskState.STALE, DiskState.ALTERED, DiskState.CORRUPT)
+
+
+@pytest.mark.parametrize(("place", "state"), list(product(ImageLocation, DiskState)))
+def test_what_no_lock_and_no_person_names_counts_only_where_it_is_damaged(place, state):
+    image = SurveyedImage(place=place, fact=DiskFact(state=state))
+    is_bad = state in DAMAGED or (place in NAMED and state is not DiskState.VERIFIED)
+
+    assert image.is_finding is is_bad
+    assert image.decision.action is (Action.REFUSE if is_bad else Action.RUN)
+    assert image.is_ours_to_move is (place not in NAMED and state in DAMAGED)

@@ -1,10 +1,13 @@
 """What ``lock`` and ``status`` find, as code hosts read it: each finding at the rule that it is about."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.cli.lock_sarif import RULES
+from snakemake_apptainer_freshness.actions.status import StatusRow
+from snakemake_apptainer_freshness.cli.lock_sarif import RULES, of_rows
+from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, RemoteFact, RemoteState, Verdict, exit_status
 from tests.support import pins
 
 TOOL = "docker://quay.io/team/tool:1.0"
@@ -89,3 +92,35 @@ def test_a_file_that_cannot_be_written_is_an_error(place):
     answer = place.run("status", "--offline", "--sarif", "nowhere/found.sarif")
     assert answer.status == 3
     assert "cannot write nowhere/found.sarif" in answer.err
+
+
+def reported(remote, disk, *, same=False):
+    """Return rule and level of what is found of one image, and the exit status of its row."""
+    entry = pins.lock_entry(reference=TOOL, digest="sha256:" + "a" * 64)
+    fact = None if disk is None else DiskFact(state=disk)
+    verdict = Verdict(
+        reference=entry.reference,
+        pinned=entry.digest,
+        remote=RemoteFact(state=remote),
+        disk=fact,
+        same_platform=same,
+    )
+    row = StatusRow(reference=TOOL, entry=entry, verdict=verdict)
+    status = exit_status([row.decision])
+    return [(one.rule, one.level) for one in of_rows([row], (), Path("containers.lock"))], status, row.as_agreed
+
+
+@pytest.mark.parametrize("remote", list(RemoteState))
+@pytest.mark.parametrize("disk", [None, *DiskState])
+def test_every_verdict_has_its_rules_and_levels(remote, disk):
+    of_registry = {"moved": "warning", "untagged": "warning", "lost": "error"}
+    expected = [(remote.value, of_registry[remote.value])] if remote.value in of_registry else []
+    if disk not in (None, DiskState.VERIFIED, DiskState.ABSENT):
+        expected.append(("unproven-image", "error"))
+    status = 1 if expected else 3 if remote is RemoteState.UNREACHABLE else 0
+
+    assert reported(remote, disk) == (expected, status, status == 0)
+
+
+def test_a_tag_that_moved_around_the_same_image_is_a_tag_that_moved():
+    assert reported(RemoteState.MOVED, None, same=True) == ([("moved", "warning")], 1, False)
