@@ -7,7 +7,7 @@ proven: the main process has it in memory, the process of a job got it with its 
 container could have written (:mod:`.store.held`). That costs a ``stat``, unless the file was touched.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +19,19 @@ from snakemake_apptainer_freshness.engine.guard import Guard, told
 from snakemake_apptainer_freshness.engine.messages import Line, tell, wants_progress
 from snakemake_apptainer_freshness.engine.seams import LOCAL_EXECUTION
 from snakemake_apptainer_freshness.engine.watch import ImageWatch
-from snakemake_apptainer_freshness.errors import UnprovenImage
+from snakemake_apptainer_freshness.errors import TagMoved, UnprovenImage
 from snakemake_apptainer_freshness.freshness import (
     Action,
+    Decision,
     DiskFact,
     DiskState,
     Evidence,
     FileHash,
+    Reason,
     Repairable,
+    Verdict,
     decide,
+    most_severe,
 )
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, Options
@@ -55,6 +59,7 @@ class Images:
         self._options = options
         self._main = main
         self._provided: set[str] = set()
+        self._verdicts: Mapping[str, Sequence[Evidence]] = {}
         self.facts: dict[str, DiskFact] = {}
         """What lay there for each url when its image was provided."""
         self.hashes: dict[str, FileHash] = dict(hashes or {})
@@ -79,11 +84,17 @@ class Images:
         if self.watcher is not None:
             self.watcher(url, fact)
 
-    def provide(self, pins: Mapping[str, Pin], pull: Callable[[], Any]) -> Any:
+    def provide(
+        self, pins: Mapping[str, Pin], pull: Callable[[], Any], verdicts: Mapping[str, Sequence[Verdict]]
+    ) -> Any:
         """Have a proven image for each of `pins` that a job needs, then let Snakemake `pull` the others.
+
+        `verdicts` are what registries said of each url: now that the disk speaks as well, the three are decided on.
 
         Raises
         ------
+        TagMoved
+            where a tag moved away from its pin, and the options forbid to run that.
         UnprovenImage
             where an image is not what its pin names, and the options or the mode forbid to repair it.
         FreshnessError
@@ -94,6 +105,7 @@ class Images:
         guards = self._containers.guards()
         needed = {url: guard for url, guard in guards.items() if url in pins and url not in self._provided}
         if needed:
+            self._verdicts = verdicts
             self._prove_local([guard for guard in needed.values() if guard.is_local])
             self._provide([pins[url] for url, guard in needed.items() if not guard.is_local])
             self._provided |= set(needed)
@@ -111,8 +123,8 @@ class Images:
         self._look_in_libraries(pins)
         repairable = Repairable.ANYTHING if self._main else Repairable.ABSENT
         frozen = self._options.mode is Mode.FROZEN
-        unproven = [pin for pin in pins if self._decide(pin, repairable) in (Action.WARN, Action.REFUSE)]
-        if any(self.facts[pin.url].state in (DiskState.BOUND, DiskState.UNBOUND) for pin in unproven):
+        unproven = [pin for pin in pins if self._is_worth_proving(self._decide(pin, repairable))]
+        if unproven:
             from snakemake_apptainer_freshness.engine.pulling import attest_images
 
             bars = wants_progress(self._workflow)
@@ -173,8 +185,18 @@ class Images:
             bars = wants_progress(self._workflow)
             self.facts |= search_libraries(wanted, self._options.images, bars=bars, online=online)
 
-    def _decide(self, pin: Pin, repairable: Repairable) -> Action:
-        return decide(Evidence(disk=self.facts[pin.url]), self._options, repairable=repairable).action
+    @staticmethod
+    def _is_worth_proving(decision: Decision) -> bool:
+        """Return whether a comparison with its layers may make a sound image run without a word, or at all."""
+        return decision.reason is Reason.UNVERIFIED and decision.action in (Action.WARN, Action.REFUSE)
+
+    def _decide(self, pin: Pin, repairable: Repairable) -> Decision:
+        """Return what is decided on the image of `pin`: of several references that run it, the most severe."""
+        fact = self.facts[pin.url]
+        told_of = self._verdicts.get(pin.url) or (Evidence(),)
+        return most_severe(
+            decide(replace(evidence, disk=fact), self._options, repairable=repairable) for evidence in told_of
+        )
 
     def _carry_out(self, pins: list[Pin], repairable: Repairable, *, hint: str) -> list[Pin]:
         """Refuse, and tell of, what is decided of `pins`; gives those to be repaired.
@@ -183,15 +205,28 @@ class Images:
         ------
         UnprovenImage
             with every image that may not run.
+        TagMoved
+            with every reference whose tag moved, where nothing else is refused.
         """
         decided = {pin: self._decide(pin, repairable) for pin in pins}
-        refused = [pin for pin, action in decided.items() if action is Action.REFUSE]
+        refused = {pin: decision.reason for pin, decision in decided.items() if decision.action is Action.REFUSE}
+        if bad := [(pin, self.facts[pin.url]) for pin, reason in refused.items() if reason is not Reason.MOVED]:
+            raise _refusal(bad, hint=hint)
         if refused:
-            raise _refusal([(pin, self.facts[pin.url]) for pin in refused], hint=hint)
-        for pin, action in decided.items():
-            if action is Action.WARN:
+            raise tags_moved(pin.reference.text for pin in refused)
+        for pin, decision in decided.items():
+            # what registries say was told when the pins were
+            if decision.action is Action.WARN and decision.reason in (Reason.UNVERIFIED, Reason.DISPROVEN):
                 _tell_unproven(self.facts[pin.url])
-        return [pin for pin, action in decided.items() if action is Action.REPAIR]
+        return [pin for pin, decision in decided.items() if decision.action is Action.REPAIR]
+
+
+def tags_moved(references: Iterable[str]) -> TagMoved:
+    """Return the error that the tags of `references` moved, which the options refuse."""
+    return TagMoved(
+        f"on_moved is error, and tags moved away from their pins: {', '.join(references)}",
+        hint=f"take the new images with --config {CONFIG_KEY}={Mode.UPDATE}, or set on_moved to warn",
+    )
 
 
 def _tell_unproven(fact: DiskFact) -> None:

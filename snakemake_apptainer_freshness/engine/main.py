@@ -7,12 +7,11 @@ job (``--summary``, ``--dag``, ``--touch``, ...) apply the lock without a networ
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.actions.lock_claims import claimed_and_proven, hold
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, write_lock
 from snakemake_apptainer_freshness.actions.pinning import DriftCheck, LazyResolver, Pins, TagResolver
@@ -25,7 +24,6 @@ from snakemake_apptainer_freshness.engine.pins_file import PinsFile
 from snakemake_apptainer_freshness.engine.policy import PolicyCheck
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.engine.session import Session
-from snakemake_apptainer_freshness.errors import TagMoved
 from snakemake_apptainer_freshness.freshness import UNCHECKED, Action, RemoteFact, Verdict, compare, decide
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry, changes
@@ -57,6 +55,8 @@ class MainSession(Session):
         )
         self._drift = DriftCheck(lambda: self._registries)
         self._untold: list[str] = []
+        self._told_verdicts: dict[str, Verdict] = {}
+        """By reference; what the disk says is not in them yet."""
         self._warned: set[str] = set()
         self._built = False
         self._concludes_later = False
@@ -109,6 +109,15 @@ class MainSession(Session):
             with errors_told():
                 self._conclude()
         return built
+
+    def verdicts(self) -> Mapping[str, Sequence[Verdict]]:
+        """Return what registries said of the references that jobs need, by the url that rules run."""
+        table = self._main_pins.table()
+        found: dict[str, list[Verdict]] = {}
+        for text, verdict in self._told_verdicts.items():
+            if text in self.needed:
+                found.setdefault(table[text].url, []).append(verdict)
+        return found
 
     def pulled(self) -> None:
         """Hold images to the policies, give them their tags' names too; conclude a dry run, which waited for this."""
@@ -181,6 +190,7 @@ class MainSession(Session):
         if self._policing is not None:
             self._policing.pins(self._untold, pins)
         verdicts = self._verdicts(self._untold)
+        self._told_verdicts |= {verdict.reference.text: verdict for verdict in verdicts}
         refused = [verdict.reference.text for verdict in verdicts if self._refuses(verdict)]
         before, is_first = pins.lock, not self._path.exists()
         after = pins.new_lock() if options.mode.writes_lock and not refused else before
@@ -199,7 +209,8 @@ class MainSession(Session):
         for line in messages.headed([*told, *self._new_warnings(), *self._reruns.lines()]):
             tell(line)
         self._untold = []
-        _refuse_moved(refused)
+        if refused:
+            raise images.tags_moved(refused)
         if self._runs_jobs and not dryrun:
             cleanup.register(self.workflow, self._path, pins.lock, pins.unpinnable)
             self._reruns.remember()
@@ -243,6 +254,7 @@ class MainSession(Session):
         return [f"{text}: what is made then is not proven" for text in told]
 
     def _refuses(self, verdict: Verdict) -> bool:
+        """Return whether what the registry says stops the run already; with the disk's word it is decided on again."""
         is_needed = verdict.reference.text in self.needed
         return is_needed and decide(verdict, self._options).action is Action.REFUSE
 
@@ -274,14 +286,6 @@ def _resolver(options: Options) -> "Resolver":
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
     return Resolver(limits=LIMITS.waiting(options.timeout))
-
-
-def _refuse_moved(moved: Collection[str]) -> None:
-    if moved:
-        raise TagMoved(
-            f"on_moved is error, and tags moved away from their pins: {', '.join(moved)}",
-            hint=f"take the new images with --config {CONFIG_KEY}={Mode.UPDATE}, or set on_moved to warn",
-        )
 
 
 def _shown(path: Path) -> str:

@@ -5,7 +5,7 @@ wildcards or functions make are pinned, all at once. Where it fetches images, be
 each is proven to be what its pin names. How it does either is :mod:`.engine.containers`'.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from snakemake_apptainer_freshness.engine import containers
@@ -13,6 +13,7 @@ from snakemake_apptainer_freshness.engine.directives import PinTable, static_ref
 from snakemake_apptainer_freshness.engine.images import Images
 from snakemake_apptainer_freshness.engine.messages import alike, errors_told, some
 from snakemake_apptainer_freshness.errors import FreshnessError, PinningFailed
+from snakemake_apptainer_freshness.freshness import Verdict
 
 
 class Session:
@@ -48,7 +49,7 @@ class Session:
     def _provide(self, pull: Callable[[], Any]) -> Any:
         """Have a proven image for each job that needs one; Snakemake is to `pull` what is left."""
         with errors_told(self._explain):
-            pulled = self._images.provide(self._pins.images(), pull)
+            pulled = self._images.provide(self._pins.images(), pull, self.verdicts())
             self.pulled()
         return pulled
 
@@ -57,6 +58,10 @@ class Session:
 
     def met(self, references: list[str]) -> None:
         """Note that `references` were met for the first time, and are pinned now."""
+
+    def verdicts(self) -> Mapping[str, Sequence[Verdict]]:
+        """Return what registries said of the references that jobs need, by the url that rules run; none in a job."""
+        return {}
 
     def pulled(self) -> None:
         """Snakemake has its images; in a dry run it has said which it would fetch."""

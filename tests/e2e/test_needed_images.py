@@ -16,6 +16,16 @@ WORKFLOW = """
         container: "{gone}"
         shell: "cat /message > {{output}}"
     """
+LATER = """
+    checkpoint which:
+        output: "which.txt"
+        shell: "echo other.txt > {output}"
+
+    rule last:
+        input: lambda wildcards: open(checkpoints.which.get().output[0]).read().split()
+        output: "last.txt"
+        shell: "cat {input} > {output}"
+    """
 
 
 @pytest.fixture
@@ -106,25 +116,25 @@ def test_a_tag_that_moved_stops_no_run_that_does_not_need_it(alive, workspace, r
 
 
 def test_a_checkpoint_that_brings_a_job_with_an_image_that_is_gone_stops_the_run_there(alive, gone, workspace):
-    workspace.write(
-        "Snakefile",
-        WORKFLOW.format(alive=alive.reference, gone=gone)
-        + """
-    checkpoint which:
-        output: "which.txt"
-        shell: "echo other.txt > {output}"
-
-    rule last:
-        input: lambda wildcards: open(checkpoints.which.get().output[0]).read().split()
-        output: "last.txt"
-        shell: "cat {input} > {output}"
-    """,
-    )
+    workspace.write("Snakefile", WORKFLOW.format(alive=alive.reference, gone=gone) + LATER)
     result = workspace.snakemake("last.txt", flag="lock", fails=True)
 
     assert f"{gone} (rule other in " in result.output
     assert not workspace.exists("other.txt")
     assert not workspace.exists("last.txt")
+
+
+def test_a_checkpoint_that_brings_a_job_whose_tag_moved_stops_the_run_there(alive, workspace, repository):
+    other = repository("other")
+    other.push("other")
+    workspace.write("Snakefile", WORKFLOW.format(alive=alive.reference, gone=other.reference) + LATER)
+    workspace.snakemake("message.txt", flag="lock")
+    other.push("moved")
+    result = workspace.snakemake("last.txt", flag="{on_moved: error, check_every: 0}", fails=True)
+
+    assert "on_moved is error" in result.output
+    assert workspace.exists("which.txt")
+    assert not workspace.exists("other.txt")
 
 
 def test_holding_a_pull_request_to_the_lock_counts_what_no_job_needs(gone, workspace):

@@ -44,7 +44,7 @@ def images(workflow, *, main=True, hashes=None, **options):
 
 
 def provide(made, workflow):
-    return made.provide({PIN.url: PIN}, workflow.dag.pull_container_imgs)
+    return made.provide({PIN.url: PIN}, workflow.dag.pull_container_imgs, {})
 
 
 def test_a_proven_image_is_kept_with_its_hash_and_snakemake_fetches_the_rest(workflow, proven):

@@ -65,7 +65,7 @@ class Images:
     def guard(self, images):
         self.done.append("guard")
 
-    def provide(self, images, pull):
+    def provide(self, images, pull, verdicts):
         self.done.append("provide")
         return pull()
 
