@@ -161,7 +161,10 @@ def wait_for(path):
 
 @contextlib.contextmanager
 def in_background(workspace):
-    """Snakemake in a session of its own, whose second job waits until it is killed; gone at the end of the block."""
+    """Snakemake in a session of its own, whose second job waits until it is killed; gone at the end of the block.
+
+    A shell without a trap goes on where an interrupt comes just as its ``sleep`` has ended by itself.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "snakemake", *workspace.snakemake_arguments(), "--config", "apptainer_freshness=lock"],
         cwd=workspace.folder, env=workspace.environment, stdin=subprocess.DEVNULL,
@@ -184,7 +187,9 @@ def test_runs_that_are_killed_stopped_or_fail_leave_records_that_say_so_and_make
         rule second:
             input: "first.txt"
             output: "second.txt"
-            shell: "touch waiting; for i in $(seq 900); do [ ! -e fail ] || exit 1; sleep 0.1; done; exit 1"
+            shell:
+                "trap 'exit 1' INT; touch waiting;"
+                " for i in $(seq 900); do [ ! -e fail ] || exit 1; sleep 0.1; done; exit 1"
 
         rule first:
             output: "first.txt"
