@@ -43,7 +43,7 @@ class DiskState(StrEnum):
     VERIFIED = "verified"
     """Its SHA-256 is one of which a fact of content says that it is this digest's image."""
     BOUND = "bound"
-    """A sound SIF whose own label says that it was pulled by this digest: a claim, which anybody can write."""
+    """A sound SIF whose own label says that it was pulled by this digest: a claim, and no proof."""
     UNBOUND = "unbound"
     """A sound SIF built from a tag: cannot be attributed to any digest."""
     STALE = "stale"
@@ -135,7 +135,7 @@ def compare(
 ) -> Verdict:
     """Return the verdict on one lock `entry`, for a machine of `platform`.
 
-    `disk` is None where nobody looked at the disk. `manifest` is the platform's in the pinned index, where that was
+    `disk` is None where the disk was not looked at. `manifest` is the platform's in the pinned index, where that was
     hashed: what the lock says of it is a claim, and says nothing here.
     """
     same = remote.state is RemoteState.MOVED and manifest is not None and remote.platforms.get(platform) == manifest

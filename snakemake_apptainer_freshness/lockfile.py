@@ -1,7 +1,7 @@
 """The lock: what was agreed, in a file that is committed and reviewed.
 
 TOML, one ``[[image]]`` a container reference, sorted by reference, without time stamps: the same pins give the same
-bytes. Text in, text out; whoever reads and writes the file does so elsewhere (:mod:`.actions.pinning`).
+bytes. Text in, text out; the file itself is read and written elsewhere (:mod:`.actions.lock_io`).
 
 A lock comes from a pull request as easily as from ourselves, so :func:`loads` believes nothing: an unknown key, a
 digest of the wrong length, an entry that stands twice or contradicts another, a ``pinned`` that is not its

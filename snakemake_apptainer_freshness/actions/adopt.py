@@ -239,7 +239,7 @@ class _Judge:
             detail = f"the manifest that {pin.digest.short} names is not to be had, or of no SIF"
             return Proof(state=DiskState.UNBOUND, path=path, detail=detail)
         if writable_by_all(look(image).mode):
-            return Proof(state=DiskState.UNBOUND, path=path, detail="anyone may write to it, so it proves nothing")
+            return Proof(state=DiskState.UNBOUND, path=path, detail="every user may write it, so it proves nothing")
         sha256, layer = hash_of(image), document[1].layers[0].digest
         if layer.hex != sha256:
             return Proof(state=DiskState.STALE, path=path, detail=f"it is not the file that {pin.digest.short} names")

@@ -1,8 +1,8 @@
 """The doctor: folders of images, and what in them is wrong or only takes space.
 
 A *problem* is what makes a run fail or lets it run something unproven; *slow* is what makes it wait. *Space* is what
-nobody needs any more, or has twice: no harm in it, and how much it is. Nothing is deleted or moved; nothing is hashed:
-two files are the same build where their headers (each build has its own identity) and sizes are.
+no lock needs any more, or what lies there twice: it does no harm, and its size is told. Nothing is deleted or moved;
+nothing is hashed: two files are the same build where their headers (each build has its own identity) and sizes are.
 """
 
 import os
@@ -85,7 +85,7 @@ class Diagnosis:
     variables: list[Variable]
     logins: list[KnownLogin]
     registries: list[str]
-    ailments: list[DoctorFinding]
+    findings: list[DoctorFinding]
 
 
 def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str] | None = None) -> Diagnosis:
@@ -111,21 +111,21 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
         *cache_folders(caches),
         temporary_folder(environment),
     ]
-    ailments = [_of_problem(problem) for problem in problems]
-    ailments += [_of_problem(one) for one in slowness(environment, temporary_files(environment))]
-    ailments += _of_folders(folders, environment)
-    ailments += _of_prefix(prefix, locked)
+    findings = [_of_problem(problem) for problem in problems]
+    findings += [_of_problem(one) for one in slowness(environment, temporary_files(environment))]
+    findings += _of_folders(folders, environment)
+    findings += _of_prefix(prefix, locked)
     for cache in roots.values():
-        ailments += _of_cache(cache)
-    ailments += _duplicates([*images_in(prefix), *(file for cache in roots.values() for file in entries_in(cache))])
-    ailments.sort(key=lambda ailment: (list(Weight).index(ailment.weight), -ailment.size))
+        findings += _of_cache(cache)
+    findings += _duplicates([*images_in(prefix), *(file for cache in roots.values() for file in entries_in(cache))])
+    findings.sort(key=lambda finding: (list(Weight).index(finding.weight), -finding.size))
     return Diagnosis(
         versions=found,
         folders=[*folders, *site_folders(site)],
         variables=machine.variables(environment),
         logins=logins,
         registries=registries,
-        ailments=ailments,
+        findings=findings,
     )
 
 
@@ -164,7 +164,7 @@ def _no_program() -> MachineProblem:
 def _found(
     weight: Weight, kind: str, what: tuple[str, str], files: Iterable[File], hint: str
 ) -> Iterator[DoctorFinding]:
-    """Yield one ailment for all of `files`; none where there are none. `what` is a noun, and what follows it."""
+    """Yield one finding for all of `files`; none where there are none. `what` is a noun, and what follows it."""
     listed = list(files)
     if listed:
         noun, rest = what
@@ -187,7 +187,7 @@ def _of_folders(folders: Iterable[Folder], environment: Mapping[str, str]) -> It
             problems.append(("permissions", "is not ours to write", "make it writable, or choose another one"))
         if folder.exists and folder.mode & stat.S_IWOTH and not folder.mode & stat.S_ISVTX:
             problems.append(
-                ("permissions", f"can be written by anyone (mode {folder.mode:04o})", f"chmod o-w {folder.path}")
+                ("permissions", f"can be written by every user (mode {folder.mode:04o})", f"chmod o-w {folder.path}")
             )
         if folder.free is not None and folder.free < _SCARCE:
             problems.append(("disk", "has less than 1 GiB free", "make room, or choose a larger disk"))
@@ -271,7 +271,7 @@ def _of_images(images: list[File], where: str, mend: str) -> Iterator[DoctorFind
         f"run: {mend}",
     )  # fmt: skip
     yield from _found(
-        Weight.PROBLEM, "permissions", ("image", f"in {where} that anyone can write to"),
+        Weight.PROBLEM, "permissions", ("image", f"in {where} that every user can write to"),
         [file for file in regular if writable_by_all(file.status.st_mode)],
         f"they prove nothing: chmod o-w, then run: {mend}",
     )  # fmt: skip
@@ -308,6 +308,6 @@ def _identity(path: Path) -> bytes:
         return b""
 
 
-def paths_shown(ailment: DoctorFinding) -> tuple[tuple[str, ...], int]:
-    """Return the first paths of an ailment, and how many more there are; none for one that names its folder already."""
-    return ailment.paths[:_LISTED], max(0, len(ailment.paths) - _LISTED)
+def paths_shown(finding: DoctorFinding) -> tuple[tuple[str, ...], int]:
+    """Return the first paths of a finding, and how many more there are; none for one that names its folder already."""
+    return finding.paths[:_LISTED], max(0, len(finding.paths) - _LISTED)

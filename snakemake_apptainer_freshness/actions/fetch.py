@@ -9,7 +9,7 @@ For each pin whose image is not proven as it lies there:
 * Else the image comes from a mirror on this machine, from its registry, or from a mirror on the network, in this order
   (:mod:`.actions.elsewhere`).
 * It is obtained under a temporary name in the same folder (:mod:`.store.pull`), what is known of it is kept in the
-  user's state folder, and then it is renamed. Nobody ever sees half an image.
+  user's state folder, and then it is renamed. No process ever sees half an image.
 * A file that was in its place is not deleted but moved aside: it may be the only copy of what a result was made with.
 * What killed runs left behind for this image is removed.
 
@@ -383,8 +383,8 @@ def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | No
 def keep_facts(pin: Pin, image: Path, obtained: Obtained, *, exposed: bool = False) -> None:
     """Keep in the state folder that `image` was obtained for `pin`.
 
-    `exposed` says that anyone may write to it although nobody was let: its file system says so of every file. Raises
-    LocalIOError where that cannot be done.
+    `exposed` says that its mode lets every user write it although we did not: its file system says so of all files.
+    Raises LocalIOError where that cannot be done.
     """
     try:
         fact = obtained.known or fact_of(pin, obtained)
@@ -396,7 +396,7 @@ def keep_facts(pin: Pin, image: Path, obtained: Obtained, *, exposed: bool = Fal
 
 
 def _remove_leftovers(image: Path) -> None:
-    """Remove what a killed run on this host left of `image`; we have its lock, so nobody else writes it here."""
+    """Remove what a killed run on this host left of `image`; we have its lock, so no other process writes it here."""
     with contextlib.suppress(OSError), open_folder(image.parent) as parent:
         for name in os.listdir(parent):  # noqa: PTH208  a descriptor, not a path
             if name.startswith(f"{image.name}{PARTIAL}") and is_left_behind(name):

@@ -8,7 +8,8 @@ What may be freed, and how that is known:
   for a tag or a digest that stands in its rules, and nothing says so. It is listed, and freed only where that is asked.
 * An **alias** that a killed run left: a link from the name of a tag's image to that of its pin.
 * A **record** whose image is gone; what was moved aside (**quarantined**); a **partial** file whose maker is dead, or
-  that nobody wrote to for a day where another host made it; a **claim** whose lock has been gone for the grace time.
+  that no process wrote to for a day where another host made it; a **claim** whose lock has been gone for the grace
+  time.
 * In the caches: **leftovers** of killed pulls, a day old and not open in any process here; and, again, what was moved
   aside and records of what is gone.
 
@@ -43,7 +44,7 @@ from snakemake_apptainer_freshness.store.prefix import QUARANTINE, FolderItem, I
 
 
 class WasteKind(StrEnum):
-    """What it is that nobody needs."""
+    """What kind of file it is that no lock needs."""
 
     IMAGE = "image"
     FOREIGN = "foreign"
@@ -93,7 +94,7 @@ class GcPlan:
 
 
 def plan(known: NeededImages, caches: Iterable[CacheFolder]) -> GcPlan:
-    """Return what nobody needs; only that a lock is missed from now on is noted, in its claim.
+    """Return what no known lock needs. Nothing is written but, in a claim, that its lock is missed from now on.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def plan(known: NeededImages, caches: Iterable[CacheFolder]) -> GcPlan:
 
 
 def _found(what: WasteKind, path: Path, why: str, reference: str = "") -> Iterator[Waste]:
-    """Yield the file at `path`, if it is there; a folder is nobody's to remove, but for those that pulls make."""
+    """Yield the file at `path`, if it is there; of folders only those that pulls make."""
     for file in existing([path]):
         if what is WasteKind.PARTIAL or not stat.S_ISDIR(file.status.st_mode):
             yield Waste(what=what, file=file, why=why, reference=reference)
@@ -159,9 +160,9 @@ def _other(item: FolderItem) -> Iterator[Waste]:
         case ItemKind.QUARANTINE:
             yield from _found(WasteKind.QUARANTINED, item.path, _ASIDE)
         case ItemKind.PARTIAL if is_left_behind(item.path.name):
-            yield from _found(WasteKind.PARTIAL, item.path, "whoever wrote it was killed")
+            yield from _found(WasteKind.PARTIAL, item.path, "the process that wrote it was killed")
         case ItemKind.PARTIAL:
-            yield from _old(WasteKind.PARTIAL, item.path, "nobody has written to it for a day")
+            yield from _old(WasteKind.PARTIAL, item.path, "no process has written to it for a day")
 
 
 def _old(what: WasteKind, path: Path, why: str) -> Iterator[Waste]:
@@ -229,7 +230,7 @@ class Freed:
 
 
 def free(waste: Iterable[Waste], known: NeededImages) -> Iterator[Freed]:
-    """Delete `waste`, as far as it is still what it was and nobody needs it now.
+    """Delete `waste`, as far as it is still what it was and no lock needs it now.
 
     Raises
     ------
@@ -275,7 +276,7 @@ def _deleted(one: Waste) -> Freed:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(records.path_of(path).name, dir_fd=parent)
     except FileNotFoundError:
-        return Freed(waste=one, kept="somebody else has deleted it")
+        return Freed(waste=one, kept="another process has deleted it")
     return Freed(waste=one)
 
 

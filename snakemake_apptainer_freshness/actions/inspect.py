@@ -64,7 +64,7 @@ class Inspection:
 
     @property
     def signed(self) -> bool:
-        """Whether there is a signature in it; nobody here checks it."""
+        """Whether there is a signature in it; it is not checked here."""
         return self.content is not None and any(one.type == sif.SIGNATURE for one in self.content.descriptors)
 
 
@@ -118,7 +118,7 @@ def _conclude(found: SurveyedImage, content: Sif | None, record: ContentFact | N
         case DiskState.BOUND:
             unproven.append(
                 "That its content is what the digest names. Its label says so, which no image can bring with it, but "
-                "whoever may write the file may write the label."
+                "a user who may write the file may write the label."
             )
         case DiskState.STALE:
             proven.append(f"It is another image than {found.pin.url if found.pin else 'its pin'}: {found.fact.detail}.")
@@ -128,7 +128,7 @@ def _conclude(found: SurveyedImage, content: Sif | None, record: ContentFact | N
         case _:
             unproven.append(f"Which digest it is: {found.fact.detail}.")
     if found.fact.state not in (DiskState.VERIFIED, DiskState.ALTERED):
-        unproven.append("That it has not changed since it was built: nobody recorded its SHA-256.")
+        unproven.append("That it has not changed since it was built: its SHA-256 was not recorded.")
     if content.is_reproducible:
         unproven.append(
             "That others get the same file. It says that it was written so: then the same version of Apptainer makes "

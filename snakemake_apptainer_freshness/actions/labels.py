@@ -1,8 +1,8 @@
 """What images say of themselves, for people who read a diff: when they were made, and of which version.
 
 It stands in an image's configuration, a small file that its manifest names; what Apptainer has of both in its cache is
-not asked for again. Nothing of it is needed, and nobody is kept from an upgrade by a registry that does not give it:
-what cannot be had is left out. It is what whoever built the image wrote, and proves nothing.
+not asked for again. Nothing of it is needed, and a registry that does not give it does not stop an upgrade:
+what cannot be had is left out. It is what the builder of the image wrote, and proves nothing.
 """
 
 import json

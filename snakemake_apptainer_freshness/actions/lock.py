@@ -149,7 +149,7 @@ class LockPlan:
     `orphans` are named by no rule; `unclear` by none that could be seen. `missing` is not locked, and was not asked
     for. `unpinnable` has no digest, and why; `failures` could not be pinned, and why. `violations` are what policies
     say; where one of them is an error, nothing is agreed on. `unseen` are rules that may name more than what was seen,
-    and that nobody allowed.
+    and were not allowed.
     """
 
     before: Lock
@@ -251,7 +251,7 @@ def plan(
     missing = {text for text, error in failures.items() if isinstance(error, NotLocked)}
     days = policies.days(pinned, configurations, platform=pins.platform)
     unsigned: tuple[Violation, ...] = ()
-    if ask is not None and policies.want_signatures:  # a plan that asks nobody leaves them to the run
+    if ask is not None and policies.want_signatures:  # a plan that asks no registry leaves them to the run
         held = Held(kind=workflow.options.pin, platform=pins.platform)
         unsigned = policies.of_signatures(pinned, held, ask=ask, remember=remember).violations
     return LockPlan(

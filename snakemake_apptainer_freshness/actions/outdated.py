@@ -32,7 +32,7 @@ class Tags(Protocol):
 
 
 class TagLister(BlobSource, Protocol):
-    """Whoever can list tags: :class:`.registry.resolver.Resolver`."""
+    """Lists tags and resolves references: :class:`.registry.resolver.Resolver`."""
 
     def tags(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Tags | FreshnessError]]:
         """Return the tags of each reference's repository, as answers come in."""

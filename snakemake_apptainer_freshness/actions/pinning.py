@@ -3,9 +3,9 @@
 :class:`Pins` holds what is known in one run. :meth:`Pins.attempt` gets references pinned as the mode allows: from the
 lock, or by asking registries, all that are missing at once. What cannot be pinned stops nothing by itself: a rule that
 no job needs may name an image that is gone. :meth:`Pins.ensure` does the same for what jobs need, and raises.
-:meth:`Pins.pinned` then answers without asking anyone.
-The question whether tags moved is asked in the background (:class:`DriftCheck`), so that nobody waits for it before
-he must.
+:meth:`Pins.pinned` then answers without asking a registry.
+The question whether tags moved is asked in the background (:class:`DriftCheck`), so that a run waits for it as late as
+it can.
 """
 
 import functools
@@ -40,7 +40,7 @@ _RESOLVING: Final = "resolving images"
 
 
 class TagResolver(Protocol):
-    """Whoever can ask registries: :class:`.registry.resolver.Resolver`, and what stands in for it in tests."""
+    """Asks registries: :class:`.registry.resolver.Resolver`, and what stands in for it in tests."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -81,8 +81,8 @@ class LazyResolver:
 class Pins:
     """The pins of one run.
 
-    `lock` is what the lock file said at the start; `registries` makes whoever asks registries, and is called only where
-    the mode allows the network.
+    `lock` is what the lock file said at the start; `registries` makes the :class:`TagResolver`, and is called only
+    where the mode allows the network.
     """
 
     options: Options
@@ -264,7 +264,7 @@ class Pins:
 class DriftCheck:
     """Asks in the background whether tags still point at their pins.
 
-    The threads are daemons: a run that ends early does not wait for an answer that nobody wants any more.
+    The threads are daemons: a run that ends early does not wait for an answer that it does not need any more.
     """
 
     def __init__(self, registries: Callable[[], TagResolver]) -> None:
@@ -303,7 +303,7 @@ class DriftCheck:
 
 
 def _has_no_digest(reference: Reference) -> bool:
-    """Return whether the source cannot be pinned at all; told without asking anyone."""
+    """Return whether the source cannot be pinned at all; told without asking a registry."""
     if reference.scheme is Scheme.FILE:
         return Path(reference.path).is_dir()
     return reference.scheme in (Scheme.SHUB, Scheme.DOCKER_DAEMON)

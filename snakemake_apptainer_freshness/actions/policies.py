@@ -87,7 +87,7 @@ class Policies:
         return any(policy.signed_by for policy in self.policies)
 
     def of_names(self, references: Iterable[str]) -> list[Violation]:
-        """Return how the names `references` break the policies; what is no reference is left to whoever pins it."""
+        """Return how the names `references` break the policies; what is no reference is an error when it is pinned."""
         found = []
         for text in references:
             if not _is_reference(text):

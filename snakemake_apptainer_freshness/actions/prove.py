@@ -92,8 +92,8 @@ def prove(
 ) -> Proof:
     """Return whether the file `image` is what `pin` names, by comparing all that is in it.
 
-    `registry` is asked for what is not in Apptainer's cache; None asks nobody. `environment` is Apptainer's (default:
-    this process's). `remember` keeps what was found of an image that is proven or refuted. `stop` ends it.
+    `registry` is asked for what is not in Apptainer's cache; None asks no registry. `environment` is Apptainer's
+    (default: this process's). `remember` keeps what was found of an image that is proven or refuted. `stop` ends it.
 
     Raises
     ------
@@ -147,7 +147,7 @@ class _Comparison:
         status = os.fstat(file.fileno())
         found = sif.read(file)
         if writable_by_all(status.st_mode):
-            raise NotComparable(f"anyone may write to it (mode {status.st_mode & 0o7777:04o})")
+            raise NotComparable(f"every user may write it (mode {status.st_mode & 0o7777:04o})")
         if self.pin.pinned.scheme is not Scheme.DOCKER:
             raise NotComparable(f"no layers are known of {self.pin.pinned.scheme}:// images")
         before = StatKey.of(status)

@@ -110,7 +110,7 @@ class Target:
     def is_meant_by(self, url: str) -> bool:
         """Return whether `url` is what the workflow says, or another digest of the same repository.
 
-        Otherwise somebody wrote another image into the rule, and there is nothing to prove.
+        Otherwise the author wrote another image into the rule, and there is nothing to prove.
         """
         try:
             made = parse(url)

@@ -1,7 +1,7 @@
 """Remembered answers of registries: a tag that was asked about a short while ago is not asked about again.
 
-:class:`RememberedAnswers` stands before whoever asks. What it remembers is in :mod:`.store.answers`. References are
-always resolved anew: mode ``update`` and a new pin take what the tag points at now, and what they heard is remembered.
+:class:`RememberedAnswers` stands before a resolver. What it remembers is in :mod:`.store.answers`. References are
+always resolved anew: mode ``update`` and a new pin take what the tag points at now, and these answers are remembered.
 """
 
 import os
@@ -57,7 +57,7 @@ class RememberedAnswers:
 
     @cached_property
     def _asker(self) -> str:
-        """What stands for whoever asks here; empty where that cannot be told, and nothing is remembered then."""
+        """What names this user's way of asking; empty where that cannot be told, and nothing is remembered then."""
         from snakemake_apptainer_freshness.registry.network import asked_with
 
         try:

@@ -1,8 +1,8 @@
 """Old records of runs: which may go by a number or an age, and taking them so that the chain of what is left holds.
 
 * The oldest go first, whole runs only. The newest record that has an end always stays: the next run names its hash.
-* Nothing goes where the chain does not hold up to the first record that stays: what somebody cut off or changed is not
-  made to look like a clean-up. Nothing goes while a run is under way.
+* Nothing goes where the chain does not hold up to the first record that stays: what was cut off or changed on purpose
+  is not made to look like a clean-up. Nothing goes while a run is under way.
 * What went is written down first (:mod:`.record.removal`), beside the records and in this user's own state folder, and
   sealed where that is asked for; then records are deleted, the oldest first. If that is cut short the chain holds.
 
@@ -92,7 +92,7 @@ def believed(workdir: Path, runs: Iterable[Run], allowed: Path | None = None) ->
     if found is not None and found.state is SealState.GOOD:
         return removal, f"{removal.user}, sealed by {found.signer}"
     return None, (
-        f"{path.name} says that {removal.user} removed older ones on {removal.at}, which anybody can write: it counts "
+        f"{path.name} says that {removal.user} removed older ones on {removal.at}, a claim: it counts "
         "for that user, or sealed (gc --seal) by an allowed signer"
     )
 

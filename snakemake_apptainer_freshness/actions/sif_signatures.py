@@ -1,7 +1,7 @@
 """Signatures inside SIF files, held to what policies demand; each file is looked at once, by its own SHA-256.
 
-They are for images that come as SIF files: of ``oras://``, ``library://`` and web servers. Whoever signed has to be the
-only one who did: of an image that others have signed, too, nobody can say which of it is whose.
+They are for images that come as SIF files: of ``oras://``, ``library://`` and web servers. All who signed a file have
+to be among the demanded signers: where others have signed it, too, it cannot be said which part of it is whose.
 """
 
 from collections.abc import Callable, Iterable, Mapping

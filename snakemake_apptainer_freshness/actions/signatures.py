@@ -2,9 +2,9 @@
 
 What counts is a signature of the very digest that a run is held to. Where that is a platform's manifest, a signature of
 its index will do if the index was seen to have this manifest, by this user: what a lock says of its platforms does not
-count. Signatures that are remembered are checked first, anew, and mostly nobody is asked; a run without a network has
-nothing else. A registry that withholds signatures, or whose mirror lacks them, has images that are not signed: silence
-is no consent.
+count. Signatures that are remembered are checked first, anew, and mostly no registry is asked; a run without a network
+has nothing else. A registry that withholds signatures, or whose mirror lacks them, has images that are not signed:
+silence is no consent.
 
 A signature is about a digest. That a file is what the digest names is proven elsewhere, signed or not.
 """

@@ -65,7 +65,7 @@ _DISK_RANK: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusRow:
-    """One reference. `entry` and `verdict` are None where the lock lacks it; `uses` is None where nobody was asked."""
+    """One reference. `entry` and `verdict` are None where the lock lacks it, `uses` where no workflow was read."""
 
     reference: str
     entry: Entry | None
@@ -114,7 +114,7 @@ def status(
 ) -> list[StatusRow]:
     """Return a row for each reference of the lock, and of `workflow` where that was read; worst first.
 
-    Without `registries` nobody is asked; `documents` gives who has the indexes that digests name. `asked` is called
+    Without `registries` none is asked; `documents` gives who has the indexes that digests name. `asked` is called
     after each answer of a registry. `mirrors` names the places that have an image, and is asked for what registries do
     not give.
     """
@@ -178,7 +178,7 @@ def look(lock: Lock, prefix: Path) -> dict[str, DiskFact]:
 
 
 def _worst(pins: Iterable[Pin], facts: Mapping[str, DiskFact]) -> DiskFact:
-    """Of the images of one entry, that which somebody should look at; an absent one says nothing beside another."""
+    """Return what is worst of the images of one entry; an absent one says nothing beside another."""
     found = [facts[pin.url] for pin in pins]
     there = [fact for fact in found if fact.state is not DiskState.ABSENT]
     return min(there or found, key=lambda fact: _DISK_RANK.index(fact.state))

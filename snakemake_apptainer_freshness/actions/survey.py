@@ -87,7 +87,7 @@ class SurveyedImage:
     def is_finding(self) -> bool:
         """Whether a person should act.
 
-        Where nobody asked for an image, and no lock here names it, only damage counts: whose it is may accept the rest.
+        Where the user did not name an image, and no lock here does, only damage counts: its owner may accept the rest.
         """
         return self.decision.is_finding
 

@@ -4,8 +4,8 @@ Hashing is what takes the time. Each core reads a file, and a bar shows how many
 
 Mending changes three things alone. What the lock names and cannot be proven is fetched anew by its digest
 (:mod:`.actions.fetch`), and the former file moved aside. A damaged file in Snakemake's image folder or in Apptainer's
-cache that no lock here names is moved aside, so that whoever needs it fetches it again. A file of a person, given by
-its path or named by the lock as a file, is never touched.
+cache that no lock here names is moved aside, so that the next run that needs it fetches it again. A file of a person,
+given by its path or named by the lock as a file, is never touched.
 """
 
 import contextlib
@@ -120,7 +120,7 @@ def mend(
 
 
 def is_fetchable(pin: Pin) -> bool:
-    """Return whether the image of `pin` can be fetched and then proven; a file of this machine is nobody's to fetch."""
+    """Return whether the image of `pin` can be fetched and then proven; a file of this machine is never fetched."""
     return pin.reference.scheme.is_provable and pin.pinned.scheme is not Scheme.FILE
 
 
@@ -143,7 +143,7 @@ def _left_alone(pin: Pin) -> Repair:
 
 
 def _moved_aside(one: SurveyedImage, locked: LockedPins) -> Repair:
-    """Move one damaged file aside, if it still is damaged once nobody else works on it."""
+    """Move one damaged file aside, if it still is damaged once no other process works on it."""
     path = Path(one.fact.path)
     reference = one.pin.reference.text if one.pin else ""
     try:

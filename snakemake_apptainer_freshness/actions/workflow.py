@@ -1,7 +1,7 @@
 """A workflow as the command line sees it: plain values, read by :mod:`.engine.query`.
 
 The verbs of the command line and their actions need to know which references a workflow names, where its lock and its
-images are, and what its finished outputs were made with. Whoever reads that needs Snakemake; whoever uses it does not.
+images are, and what its finished outputs were made with. Reading that needs Snakemake; using it does not.
 What could not be seen is part of the answer: a reference that only a job which is not in the DAG would have named is
 neither an orphan of the lock nor missing from it.
 """

@@ -1,9 +1,9 @@
 """Apptainer's and SingularityCE's caches: where they are, what a pull would reuse, what in them can be proven.
 
 **A cache key does not bind content.** The key of an image comes from one request to the registry, the image from
-another, and nobody looks at a cached file again. So of ``oci-tmp/`` and ``net/`` nothing is believed but what we have
-recorded ourselves; ``oras/``, ``library/`` and ``blob/`` name files by their hash, which can be checked without any
-network.
+another, and Apptainer never checks a cached file again. So of ``oci-tmp/`` and ``net/`` nothing is believed but what we
+have recorded ourselves; ``oras/``, ``library/`` and ``blob/`` name files by their hash, which can be checked without
+any network.
 
 Keys, by version (``internal/pkg/client/oci``, ``internal/pkg/build/oci`` and ``internal/pkg/ociimage``; D is the hex
 of what the reference points at, P that of the platform's manifest, H() the hex SHA-256 of a text):

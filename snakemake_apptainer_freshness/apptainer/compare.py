@@ -10,8 +10,8 @@ sources (``internal/pkg/build``; umoci, ``oci/layer/tar_extract.go``):
 1. It **inserts its own** (``makeBaseEnv``, ``insertRunScript``, ``insertEnv``), which :mod:`.inserted` finds out. A
    folder or a symbolic link is only made where the layers have nothing there; a file always replaces theirs, which
    empties ``/etc/hosts`` and ``/etc/resolv.conf``, unless the layers have a symbolic link there. What stands in
-   ``labels.json`` and ``Singularity`` is data of the build, and nobody runs it.
-2. **Folders that no entry describes** get their mode from the umask of whoever builds.
+   ``labels.json`` and ``Singularity`` is data of the build, and never run.
+2. **Folders that no entry describes** get their mode from the umask of the user who builds.
 3. The **root folder** becomes writable for its owner.
 4. **Owners** become root where a user builds (``mksquashfs -all-root``).
 5. **Devices** become empty files where a user builds: only root may make them.

@@ -2,7 +2,7 @@
 
 ``apptainer build --sandbox`` makes one, and some facilities serve images so. It is read through descriptors, without
 following a link: what stands in it is what a container would see. What cannot be read for certain proves nothing: a
-file that this user may not read, one that anyone may write, another file system that is mounted within.
+file that this user may not read, one that every user may write, another file system that is mounted within.
 
 * :func:`read` gives the tree, for a comparison with layers, and its SHA-256, which stands for it as that of a file does
   for a SIF: of each path type, mode, owner, size, content, target of a link, device, capabilities.
@@ -174,7 +174,7 @@ class _Reader:
         if not self._unwritable and status.st_mode & stat.S_IWOTH and not stat.S_ISLNK(status.st_mode):
             is_folder = stat.S_ISDIR(status.st_mode)
             if not (is_folder and status.st_mode & stat.S_ISVTX):
-                raise NotComparable(f"anyone may write to {shown(path)}")
+                raise NotComparable(f"every user may write {shown(path)}")
 
     def _note(self, path: bytes, status: os.stat_result) -> None:
         """Put what `status` says of `path` into the key; a device number is another one on each host."""

@@ -12,7 +12,7 @@ and the squashfs file system.
 * **A SIF is sound** if all its objects lie within the file and its squashfs is as long as its superblock says. That
   finds truncation; flipped bytes are found by a hash alone.
 * **Labels are claims.** :attr:`Sif.pulled_digest` is a good one: Apptainer overwrites these labels at each build, so
-  an image cannot bring its own. Whoever can write the file can write any label, so they never make an image
+  an image cannot bring its own. A user who can write the file can write any label, so they never make an image
   `verified`.
 """
 
@@ -145,7 +145,8 @@ class Sif:
     def base_digest(self) -> Digest | None:
         """What the tag pointed at that this image was pulled by, as Apptainer records it from 1.5 on.
 
-        Older versions pass on what the image itself says there, which is something else, and anybody's claim.
+        Older versions pass on what the image itself says there, which is something else, and a claim of the image's
+        author.
         """
         release = _RELEASE.match(self.labels.get(APPTAINER_VERSION, ""))
         if release is None or (int(release[1]), int(release[2])) < _WRITES_BASE_DIGEST:

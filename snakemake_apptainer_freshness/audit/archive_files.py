@@ -1,6 +1,6 @@
 """Which files go into an archive: those of the workflow, its lock, what a person names, and the records of its runs.
 
-A record was perhaps written by somebody else, and names files: what is taken lies in the work directory, by its real
+A record was perhaps written by another user, and names files: what is taken lies in the work directory, by its real
 path, or is named by the person who asks. Links are left out, and what is left out is told.
 """
 

@@ -26,8 +26,8 @@ _SECOND: Final = 1_000_000_000
 class OutputStatus:
     """One output as it is now.
 
-    `elsewhere` says that it lies in a storage of its own (``s3://…``), where nobody looked. `sha256` is what it hashes
-    to now, where that was asked for; `problem` why it could not be looked at.
+    `elsewhere` says that it lies in a storage of its own (``s3://…``), where we did not look. `sha256` is what it
+    hashes to now, where that was asked for; `problem` why it could not be looked at.
     """
 
     exists: bool
@@ -56,7 +56,7 @@ def look(workdir: Path, wanted: Mapping[str, OutputRecord | None]) -> dict[str, 
 
 
 def touched(seen: OutputStatus, left: OutputRecord) -> bool:
-    """Return whether the file's times say that somebody touched it since its job ended.
+    """Return whether the file's times say that it was touched since its job ended.
 
     An archive may have cut its time to whole seconds; that is no touch.
     """

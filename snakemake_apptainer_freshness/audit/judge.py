@@ -4,9 +4,9 @@
 values (:mod:`.outputs`, :mod:`.verdicts`, :mod:`.findings`, :mod:`.replay`). Nothing is written, locked or changed,
 and without `ask` no network is used, so that a work directory can be audited while a workflow runs there.
 
-The answer in one sentence: what an auditor reads first, and may be all that he reads. Pure.
+The answer in one sentence: what an auditor reads first, and perhaps all that an auditor reads. Pure.
 
-Whose records lie in a work directory: its own, or those of another that somebody copied there.
+Whose records lie in a work directory: its own, or those of another that were copied there.
 
 A record is a folder's own where it was made there, and where the chain links it to one that is, because a folder may
 have been moved between two runs. Where no record was made there at all, the whole folder was moved, as long as

@@ -5,7 +5,8 @@ too), and is a proven file of it on this disk. Of one that its registry does not
 cannot be asked is not known, which is neither yes nor no. An output that nothing can be said of cannot be made again
 for certain; nor can one whose image had no digest.
 
-The registries are asked by whoever is handed in as `ask`; this is the only part of an audit that uses the network.
+The registries are asked by the function `ask` that the caller gives; this is the only part of an audit that uses the
+network.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ Key = tuple[str, str]
 
 
 class TagChecker(Protocol):
-    """Whoever asks registries: :class:`.registry.resolver.Resolver`."""
+    """Asks registries about pins and manifests: :class:`.registry.resolver.Resolver`."""
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
         """Return what the registry says of each pin, as answers come in."""
@@ -94,7 +95,7 @@ Mirrors = Callable[[Pin], Sequence[str]]
 
 
 def asker(registries: TagChecker, platform: Platform, mirrors: Mirrors = lambda _: ()) -> Asker:
-    """Whoever asks `registries` whether a work directory's outputs could be made again on `platform`.
+    """Return a function that asks `registries` whether a work directory's outputs could be made again on `platform`.
 
     `mirrors` are asked for what registries do not give.
     """

@@ -1,7 +1,7 @@
 """Which records of a work directory something vouches for: those that are sealed, and those before them in the chain.
 
 A record names the SHA-256 of the one before it, so a sealed record vouches for all that its chain leads to. Records
-that no seal leads to may have been made anew, from the first to the last, by anybody who can write the folder.
+that no seal leads to may have been made anew, from the first to the last, by any user who can write the folder.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -38,7 +38,7 @@ class Selection:
         return self == EVERYTHING
 
     def outputs(self, known: Mapping[str, OutputRecord | None], folder: Path) -> dict[str, OutputRecord | None]:
-        """Return those of the `known` outputs in `folder` that are chosen, and chosen files that nobody knows of."""
+        """Return those of the `known` outputs in `folder` that are chosen, and chosen files that are not known."""
         if not self.files:
             return dict(known)
         found: dict[str, OutputRecord | None] = {}

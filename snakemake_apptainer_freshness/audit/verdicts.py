@@ -5,7 +5,7 @@ What is concluded from what, the first that applies:
 * **Who made it**: the last job of ours that finished it, unless Snakemake's metadata knows a later one. A job that ran
   without us is known by Snakemake's word alone: by its container, where it names a digest (`unproven`) or a tag
   (`unattributable`); else `no record`.
-* **A record is a claim**, which anybody could have written who made the folder. That an image was verified counts where
+* **A record is a claim**, which the maker of the folder could have written. That an image was verified counts where
   this user has proven the very file that the record names by its SHA-256, or where a seal vouches for the record.
 * **What was put over the image** (a bind over one of its paths, an overlay) may have run in its place: nothing that it
   made then is better than `unproven`.
@@ -166,7 +166,7 @@ def digest_in(url: str) -> str:
 
 
 def changed(left: OutputRecord, seen: OutputStatus) -> str:
-    """Return how the output differs from what its job left; empty where it does not, or nobody can say."""
+    """Return how the output differs from what its job left; empty where it does not, or that cannot be told."""
     if not seen.exists or seen.elsewhere or seen.folder or seen.problem or not left.mtime_ns:
         return ""
     if seen.size != left.size:

@@ -130,7 +130,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has had enough
+    except BrokenPipeError:  # the program that read our output has ended, as ``head`` does
         sys.stderr.close()
         return 0
     return status if isinstance(status, int) else 0

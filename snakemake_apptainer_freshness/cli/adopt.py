@@ -31,7 +31,7 @@ The workflow is read as Snakemake would read it here, with the arguments that fo
   current     made under the name that its rule runs
   proven      made under another name, by the same image
   other       made by another image
-  unproven    nobody can say
+  unproven    it cannot be told
   unlocked    the lock does not say what its rule runs
   unrecorded  Snakemake does not know what made it, and does not ask
 

@@ -36,8 +36,8 @@ def command(lockfile: Path | None, prefix: str | None, *, as_json: bool) -> int:
     Nothing is changed, nothing is hashed, no registry is asked and no credential helper started. Of logins only the
     hosts are shown, and where they stand.
 
-    A 'problem' makes a run fail, or lets it run what is not proven. 'slow' makes it wait. 'space' is what nobody needs
-    any more, or has twice.
+    A 'problem' makes a run fail, or lets it run what is not proven. 'slow' makes it wait. 'space' is what no lock
+    needs any more, or what lies there twice.
 
     Exit status: 0 where there is no problem, 1 where there is one, 2 wrong use.
     """
@@ -49,7 +49,7 @@ def command(lockfile: Path | None, prefix: str | None, *, as_json: bool) -> int:
         output.document(lockfile=str(path) if path else None, **_as_json(diagnosis))
     else:
         _print(diagnosis)
-    return int(any(ailment.weight is Weight.PROBLEM for ailment in diagnosis.ailments))
+    return int(any(finding.weight is Weight.PROBLEM for finding in diagnosis.findings))
 
 
 def _print(diagnosis: "Diagnosis") -> None:
@@ -75,10 +75,10 @@ def _print(diagnosis: "Diagnosis") -> None:
     )
     _part("registries.conf", ("entry",), [(line,) for line in diagnosis.registries])
     output.heading("Findings")
-    if not diagnosis.ailments:
+    if not diagnosis.findings:
         output.line("none")
-    for ailment in diagnosis.ailments:
-        _tell(ailment)
+    for finding in diagnosis.findings:
+        _tell(finding)
 
 
 def _part(title: str, titles: tuple[str, ...], rows: list[tuple[str, ...]], *, notes: Sequence[str] = ()) -> None:
@@ -104,17 +104,17 @@ def _state(folder: "Folder") -> str:
     return ", ".join(says)
 
 
-def _tell(ailment: "DoctorFinding") -> None:
+def _tell(finding: "DoctorFinding") -> None:
     from snakemake_apptainer_freshness.actions.doctor import paths_shown
 
-    takes = f" ({output.size(ailment.size)})" if ailment.size else ""
-    output.table(("", ""), [(ailment.weight.value, f"{ailment.text}{takes}")])
-    paths, more = paths_shown(ailment)
+    takes = f" ({output.size(finding.size)})" if finding.size else ""
+    output.table(("", ""), [(finding.weight.value, f"{finding.text}{takes}")])
+    paths, more = paths_shown(finding)
     for path in paths:
         output.line_at(2, path)
     if more:
         output.line_at(2, f"… and {more} more")
-    output.line_at(2, f"→ {ailment.hint}")
+    output.line_at(2, f"→ {finding.hint}")
 
 
 def _as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
@@ -144,6 +144,6 @@ def _as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
                 "weight": one.weight.value, "kind": one.kind, "text": one.text, "hint": one.hint,
                 "paths": list(one.paths), "size": one.size,
             }
-            for one in diagnosis.ailments
+            for one in diagnosis.findings
         ],
     }  # fmt: skip

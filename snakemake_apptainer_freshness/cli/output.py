@@ -4,7 +4,7 @@
 * **A pipe** gets one line a row, its fields separated by tabs, whole and without colour: for grep, cut and people who
   read the log of a job.
 * **JSON** is one document with a ``version``; keys and words are those of the lock file. It is ASCII, so that a name
-  from somebody else's disk can neither break a reader nor move a terminal's cursor.
+  from another user's disk can neither break a reader nor move a terminal's cursor.
 
 What is printed on standard output is the answer; what is said on the way goes to standard error. Text from outside is
 always cleaned: on one line, without control characters and secrets.

@@ -81,7 +81,7 @@ def _pinned(entry: "Entry | FreshnessError", wanted: Platform | None) -> "tuple[
     if wanted is None:
         return entry, entry.pinned
     if not entry.platforms:
-        click.echo(f"warning: {text}: nobody says of which platform it is; not checked", err=True)
+        click.echo(f"warning: {text}: its platform is not known; not checked", err=True)
         return entry, entry.pinned
     digest = entry.platforms.get(Platform(os=wanted.os, architecture=wanted.architecture))
     if digest is None:

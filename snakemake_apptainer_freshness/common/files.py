@@ -145,7 +145,7 @@ def opened_target(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises
     ------
     NotAFile
-        where something else stands there: a device has no end, and a FIFO makes whoever opens it wait.
+        where something else stands there: a device has no end, and opening a FIFO blocks.
     OSError
         as ``open`` does.
     """
@@ -173,7 +173,7 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def writable_by_all(mode: int) -> bool:
-    """Return whether anyone on this machine may write to a file of this `mode`."""
+    """Return whether every user of this machine may write to a file of this `mode`."""
     return bool(mode & _WRITABLE_BY_ALL)
 
 
@@ -224,11 +224,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def replace_own(path: Path, content: bytes, *, readable: bool = False) -> None:
-    """Put `content` under `path`, whole or not at all, in a file of ours that nobody else may write.
+    """Put `content` under `path`, whole or not at all, in a file of ours that no other user may write.
 
-    A `readable` one others may read, whatever the umask. What was there goes, whoever's it is: a folder that we may
-    write is all that this needs, so that the members of a group can share one. Raises OSError where it cannot be done;
-    nothing is left behind.
+    Other users may read a `readable` one, whatever the umask. A file that was there is replaced, whichever user owns
+    it: a folder that we may write is all that this needs, so that the members of a group can share one. Raises OSError
+    where it cannot be done; nothing is left behind.
     """
     _replace(path, content, 0o644, 0o644 if readable else None)
 
@@ -264,7 +264,7 @@ def appearing(path: Path, *, created: int = 0o666, mode: int | None = None, dura
 
 
 def _may_be_written(path: Path) -> bool:
-    """Return whether we may write to `path`; root may not either where its mode lets nobody write."""
+    """Return whether we may write to `path`; not even root may where its mode lets no user write."""
     return bool(path.stat().st_mode & _WRITABLE_BY_ANYONE) and os.access(path, os.W_OK)
 
 

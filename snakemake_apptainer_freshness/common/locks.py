@@ -95,7 +95,7 @@ def _lease_of(path: Path) -> Any:
 
 
 def _is_left_for_good(lock: Path, lease: Any) -> bool:
-    """Return whether the holder of `lock` is dead, and nobody but its owner can remove it (the sticky bit)."""
+    """Return whether the holder of `lock` is dead, and only its owner can remove it (the sticky bit)."""
     try:
         status, folder = lock.lstat(), lock.parent.stat()
     except OSError:

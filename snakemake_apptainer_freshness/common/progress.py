@@ -3,7 +3,7 @@
 The last line of the terminal is taken out of what scrolls (its scrolling region, DECSTBM, as apt does it), for as long
 as there is something to wait for, and is written to by moving the cursor there and back in one write. Whatever else is
 printed meanwhile, by another thread, Snakemake's own logger, or another program, scrolls above it and is never torn:
-nobody has to be told, and nothing is left in the scroll-back. What is over within a moment is not shown at all.
+no other code has to cooperate, and nothing is left in the scroll-back. Work that ends within a moment is not shown.
 
 Where the stream is no terminal, what has taken a second is said once, in a line of its own.
 

@@ -1,9 +1,9 @@
 """Removing and renaming by descriptors: what is touched is what was looked at, never what is swapped in for it.
 
 In a folder that several users write to, a path means another thing a moment later: a folder becomes a symbolic link,
-and a ``chmod`` or a removal by its path lands in the home of whoever ran it. So a folder is opened once, and what is in
-it is named by that descriptor and one name (``dir_fd``); a folder within is opened without following a link
-(``O_NOFOLLOW``); modes are changed through the descriptor. A tree whose top belongs to somebody else is not ours to
+and a ``chmod`` or a removal by its path lands in the home of the user who ran it. So a folder is opened once, and what
+is in it is named by that descriptor and one name (``dir_fd``); a folder within is opened without following a link
+(``O_NOFOLLOW``); modes are changed through the descriptor. A tree whose top belongs to another user is not ours to
 remove, whatever its name says; root may.
 """
 

@@ -3,7 +3,7 @@
 OASIS Standard, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0".
 What is found has a place: a file, by its path relative to where the user is, and a line where it has one. Paths become
 URIs byte by byte, so that a name that is not UTF-8 stays what it is. Messages are cleaned as everything that a person
-sees; whoever shows them takes them for plain text.
+sees; the programs that show them take them for plain text.
 """
 
 import hashlib

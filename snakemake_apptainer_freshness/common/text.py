@@ -10,7 +10,7 @@ from typing import Final
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP: Final = 1024
 _NO_BYTE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Surrogates that stand for no byte of a file name: JSON can spell them, and only somebody's hand writes them."""
+"""Surrogates that stand for no byte of a file name: JSON can spell them, and no program writes them."""
 
 
 def unicode(text: str) -> str:

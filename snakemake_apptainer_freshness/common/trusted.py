@@ -2,7 +2,7 @@
 
 Each component of a path is entered from the one before it, by its descriptor, and looked at once it is open: so what
 was looked at is what is used. A symbolic link is not followed, wherever in the path it stands. A folder and a file must
-belong to a trusted user, and nobody else may write them. A folder on the way may let others make names in it if they
+belong to a trusted user, and no other user may write them. A folder on the way may let others make names in it if they
 can take away only their own (the sticky bit, as ``/tmp`` has it): what comes next in the path belongs to a trusted
 user, so others cannot exchange it. What an access control list lets others do shows in the bits of the group.
 """

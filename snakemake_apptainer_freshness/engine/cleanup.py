@@ -23,7 +23,7 @@ from snakemake_apptainer_freshness.store.prefix import alias_target, image_name
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """Stands for one of Snakemake's images that somebody else needs."""
+    """Stands for one of Snakemake's images that another lock needs."""
 
     path: str
 

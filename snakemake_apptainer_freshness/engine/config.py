@@ -8,8 +8,8 @@ What stands on the command line is taken out of Snakemake's configuration before
 whose configuration schema is closed can be run with the flag, and the pins of a main process never show up in the
 ``config`` of a job.
 
-A key that is nearly ours (``apptainer-freshness``, ``apptainer_freshnes``) is an error: who wrote it believes to be
-protected. Where the flag is off by its right name, it is not: then it belongs to somebody else.
+A key that is nearly ours (``apptainer-freshness``, ``apptainer_freshnes``) is an error: the user who wrote it believes
+to be protected. Where the flag is set to off by its right name, such a key is no error: it belongs to another tool.
 """
 
 import os
@@ -201,7 +201,7 @@ def lock_path(workflow: Any, options: "Options") -> Path:
 def _confine(workflow: Any, options: "Options") -> None:
     """Refuse a lock that a workflow's own configuration puts outside of the workflow's and the working directory.
 
-    A workflow that somebody else wrote could have a run write, or hide a policy, anywhere.
+    A workflow that another user wrote could have a run write, or hide a policy, anywhere.
     """
     from snakemake_apptainer_freshness.errors import InvalidSettings
 

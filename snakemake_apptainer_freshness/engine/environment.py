@@ -1,7 +1,7 @@
 """What an environment of our software deployment plugin does: prove its image, and run that file.
 
-In a workflow the session knows the pins and has the images (:class:`.deployment.PluginContainers`). Whoever uses the
-plugin's classes without one, as the tests of its interface do, gets an :class:`Alone`: the lock in the working
+In a workflow the session knows the pins and has the images (:class:`.deployment.PluginContainers`). A caller of the
+plugin's classes without one, as the tests of its interface are, gets an :class:`Alone`: the lock in the working
 directory, or where the settings have it, and the image folder are all that it needs.
 """
 
@@ -168,7 +168,7 @@ def place(provider: Provider, reference: str, folder: Path) -> Path:
 
 
 def is_file(reference: str) -> bool:
-    """Return whether `reference` is a file of this machine, which nobody has to deploy."""
+    """Return whether `reference` is a file of this machine, which has not to be deployed."""
     return parse(reference).scheme is Scheme.FILE
 
 

@@ -205,7 +205,7 @@ def hand_over(settings: Any, value: str) -> None:
 
 
 class JobPins:
-    """Answers from the `table` that the main process handed over, by reference, and asks nobody."""
+    """Answers from the `table` that the main process handed over, by reference, and asks no registry."""
 
     def __init__(self, table: Mapping[str, Pinned]) -> None:
         self._table = dict(table)

@@ -66,7 +66,7 @@ class Images:
         """What each image hashed to when it was proven, by its url."""
         self.guarded: set[str] = set()
         self.watcher: Found | None = None
-        """Is told what the file of a guarded url is, each time that somebody wants to run it."""
+        """Is told what the file of a guarded url is, each time that a job is about to run it."""
         self._watch: ImageWatch | None = None
 
     def guard(self, pins: Mapping[str, Pin]) -> None:

@@ -2,7 +2,7 @@
 
 Snakemake (9.x) has no start-up hook for plugins. What all its commands have in common is
 ``WorkflowApi._get_workflow``, which makes the one ``Workflow`` object of a process; it is the only method of a class
-that we replace. Where it is missing, a user who asked for us is told so, and nobody else notices.
+that we replace. Where it is missing, only a user who asked for us is told so.
 """
 
 import functools

@@ -175,7 +175,7 @@ def _verdict(verdict: Verdict) -> Line | None:
         case RemoteState.UNTAGGED:
             text = "the tag is gone from the registry; its pinned digest is still served"
         case RemoteState.LOST:
-            text = "the pinned digest is no longer served: keep the image file, nobody can fetch it again"
+            text = "the pinned digest is no longer served: keep the image file, it cannot be fetched again"
     return Line(text=f"  {remote.state}: {named}: {text}", problem=True)
 
 

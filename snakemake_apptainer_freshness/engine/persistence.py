@@ -10,8 +10,8 @@ database
     one row an output in ``.snakemake/metadata.db``, under the absolute path of ``.snakemake`` as its namespace.
 
 A workflow may be running there, so nothing is locked, migrated or written. A file that is just being written is
-counted as unreadable. The database is read a few thousand rows at a time, so that whoever writes to it never waits
-long; where another process died in the middle of a change, which only a writer could undo, a copy is read.
+counted as unreadable. The database is read a few thousand rows at a time, so that a process that writes to it never
+waits long; where another process died in the middle of a change, which only a writer could undo, a copy is read.
 """
 
 import base64
@@ -125,7 +125,7 @@ class _Found:
         self.any = True
         try:
             self._read_rows(folder / _DATABASE, folder)
-        except sqlite3.OperationalError:  # a change that was cut off: only whoever may write can take it back
+        except sqlite3.OperationalError:  # a change that was cut off: only a process that may write can undo it
             with tempfile.TemporaryDirectory(prefix="freshness-") as private:
                 for name in (_DATABASE, f"{_DATABASE}-journal", f"{_DATABASE}-wal"):
                     if (folder / name).is_file():
@@ -214,7 +214,7 @@ _BLOCK: Final = 64 * 1024
 
 
 def _output_of(name: str) -> str | None:
-    """Return the output whose record is the file `name`; None where it is nobody's."""
+    """Return the output whose record is the file `name`; None where it is no record."""
     text = "".join(part.removeprefix("@") for part in name.split("/")) if "/" in name else name
     try:
         return base64.b64decode(text, altchars=b"-_", validate=True).decode(errors="surrogateescape")

@@ -25,7 +25,7 @@ class PolicyCheck:
     """Holds what a run names and pins to the policies that hold for it.
 
     `files` have the site's policies, `folder` what the workflow's own names by relative paths. `place` gives the rule
-    of a reference and its line in the Snakefile, `registry` whoever asks registries. A `dryrun` remembers nothing.
+    of a reference and its line in the Snakefile, `registry` what asks registries. A `dryrun` remembers nothing.
     Where the main process does not see its images (`sees_images`), no signature inside of one can be checked.
     """
 
@@ -53,7 +53,7 @@ class PolicyCheck:
         self._untold: list[Violation] = []
 
     def names(self, references: Iterable[str]) -> None:
-        """Before anybody is asked for `references`.
+        """Hold the names `references` to the policies, before a registry is asked for them.
 
         Raises
         ------

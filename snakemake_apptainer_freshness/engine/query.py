@@ -12,8 +12,8 @@ may be more than what was seen is named, with the reason.
 Keeping Snakemake quiet while it is asked about a workflow.
 
 What Snakemake, its plugins and a Snakefile print (``print``, ``shell``, a program that the Snakefile starts) is part of
-no answer of the command line: on standard output it would break a JSON document. It goes into a file that nobody sees,
-from Python and from programs alike; the caller may read there why Snakemake ended the process.
+no answer of the command line: on standard output it would break a JSON document. It goes into a temporary file without
+a name, from Python and from programs alike; the caller may read there why Snakemake ended the process.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ def silenced() -> Iterator[TextIO]:
     with contextlib.ExitStack() as stack:
         said = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # closed by whoever started us
+            with contextlib.suppress(OSError, ValueError):  # closed by the program that started us
                 stream.flush()
         for descriptor in _STANDARD:
             stack.enter_context(_diverted(descriptor, said.fileno()))

@@ -43,7 +43,7 @@ class GuardedImage(Image):
 
     @property
     def path(self) -> str:
-        """Where the file is, for whoever wants to run it.
+        """Where the file is, for a job that is about to run it.
 
         Raises
         ------

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TimedResolver:
-    """Whoever asks registries, with a note of when each answer came."""
+    """Asks registries, and notes when each answer came."""
 
     def __init__(self, registries: TagResolver) -> None:
         self._registries = registries
@@ -57,20 +57,20 @@ class TimedResolver:
 class Witnesses:
     """Whom to ask: `remote` gives facts by reference, `disk` has them by the url that rules run.
 
-    `heard` is who asked the registries, once anyone did.
+    `resolver` is what asked the registries, once that was needed.
     """
 
     pins: Pins
     remote: Callable[[], Mapping[str, RemoteFact]]
     disk: Mapping[str, DiskFact]
-    heard: TimedResolver | None = None
+    resolver: TimedResolver | None = None
     signed: "Callable[[str], Iterable[Signed]]" = lambda _: ()
     """Gives the signatures of a reference that satisfied a policy."""
 
     def listening(self, registries: TagResolver) -> TagResolver:
-        """Return `registries`, whose answers are heard from now on."""
-        self.heard = TimedResolver(registries)
-        return self.heard
+        """Return `registries`, whose answers are noted from now on."""
+        self.resolver = TimedResolver(registries)
+        return self.resolver
 
     def record(self, reference: str, pinned: Pinned) -> ImageRecord:
         """Return all of it about `reference`, for which rules run `pinned`."""
@@ -89,10 +89,10 @@ class Witnesses:
 
     def _with_remote(self, record: ImageRecord, entry: Entry) -> ImageRecord:
         reference = entry.reference
-        asked_at = self.heard.at.get(reference, "") if self.heard else ""
+        asked_at = self.resolver.at.get(reference, "") if self.resolver else ""
         fact = self.remote().get(reference.text)
-        if fact is None and self.heard and reference in self.heard.resolved:
-            fact = RemoteFact(state=RemoteState.CURRENT, digest=self.heard.resolved[reference])
+        if fact is None and self.resolver and reference in self.resolver.resolved:
+            fact = RemoteFact(state=RemoteState.CURRENT, digest=self.resolver.resolved[reference])
         if fact is None:
             return record
         points_at = fact.digest or (entry.digest if fact.state is RemoteState.CURRENT else "")

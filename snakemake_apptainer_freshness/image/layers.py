@@ -9,7 +9,7 @@ They are merged as Apptainer 1.4.5 was seen to merge them: umoci unpacks one lay
   absolute one from the root again. What is in the way of a folder is replaced.
 * A folder that was there keeps its content and gets the new mode; everything else replaces what was there.
 * A hard link is another name of what stands at its target at that moment.
-* A folder that no entry describes is made, with a mode that depends on the umask of whoever unpacks.
+* A folder that no entry describes is made, with a mode that depends on the umask of the user who unpacks.
 
 **A layer is hostile until it is merged.** Headers, entries, path lengths and the bytes that it unpacks to are bounded
 (:data:`~.settings.TREE`), a decompression bomb ends at that bound having cost time and no memory. What another

@@ -52,7 +52,7 @@ SIF_LAYER_OLD: Final = "appliciation/vnd.sylabs.sif.layer.tar"
 MAX_SIZE: Final = 1 << 44
 """Of one layer, in bytes (16 TiB): more than any file system that holds images takes."""
 
-# Of each shape the types that it can have; the first is meant where nobody says which.
+# Of each shape the types that it can have; the first is meant where neither document nor header says which.
 _INDEXES: Final = (OCI_INDEX, DOCKER_LIST)
 _MANIFESTS: Final = (OCI_MANIFEST, DOCKER_MANIFEST)
 _SCHEMA1: Final = (DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED)

@@ -6,8 +6,8 @@ There are two forms. A *simple signing* payload (containers/image, ``docs/contai
 certificate or a hint which key, the entry of a transparency log, and what is signed: an in-toto statement in a DSSE
 envelope, or a digest.
 
-Nothing here says whether a signature is good. What it says of an image is read with the strict reader, since whoever
-signed saw one reading of it.
+Nothing here says whether a signature is good. What it says of an image is read with the strict reader, since the
+signer saw one reading of it.
 """
 
 import base64

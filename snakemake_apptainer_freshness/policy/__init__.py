@@ -10,7 +10,7 @@ site, never laxer. Each rule is a table of what it allows, refuses or requires, 
 
 Patterns are those of a shell: ``*`` stands for any text, ``/`` included. A rule says nothing of an image that it
 cannot be about: ``registries`` nothing of a file, ``platforms`` nothing of what has no manifest. What a rule would have
-to know and nobody could find out is a violation of its own, since a policy that is silent about it would be believed.
+to know and could not be found out is a violation of its own, since a policy that is silent about it would be believed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -86,7 +86,7 @@ class Violation:
 
 
 def check_name(policy: Policy, text: str) -> list[Violation]:
-    """Return how the name that is written as `text` breaks `policy`; told before anybody is asked for the image.
+    """Return how the name that is written as `text` breaks `policy`; asks no registry, so it can be told first.
 
     Raises
     ------

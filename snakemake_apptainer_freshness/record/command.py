@@ -1,9 +1,9 @@
 """The command line of a run, fit to be kept: what looks like a secret is taken out. Pure.
 
-Nobody can know what is a secret; so what is named like one is one. The value of an option or a ``key=value`` whose name
-says password, token, secret, credential or key is left out to the end of its argument, wherever in the argument the
-name stands (in ``--config 'db={"password": …}'``, or in a submit command); so is every argument after such an option,
-and whatever the environment holds under such a name. Logins in URLs go, too.
+No rule can tell what is a secret; so what is named like a secret is taken for one. The value of an option or a
+``key=value`` whose name says password, token, secret, credential or key is left out to the end of its argument,
+wherever in the argument the name stands (in ``--config 'db={"password": …}'``, or in a submit command); so is every
+argument after such an option, and whatever the environment holds under such a name. Logins in URLs go, too.
 """
 
 import re
@@ -31,7 +31,7 @@ _SHORTEST_SECRET: Final = 6
 def kept(arguments: Sequence[str], environment: Mapping[str, str], *, ours: str) -> tuple[str, ...]:
     """Return what may be kept of `arguments`; `environment` is where they may have their secrets from.
 
-    The entry of ``--config`` that `ours` names is left out: it is nobody's but our own.
+    The entry of ``--config`` that `ours` names is left out: it is of use to our own processes alone.
     """
     secrets = sorted(
         (value for name, value in environment.items() if len(value) >= _SHORTEST_SECRET and _is_secret(name)),

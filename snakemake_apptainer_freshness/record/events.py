@@ -9,7 +9,7 @@ the head         what is known when the first job starts; never changed later
 ``run-ended``    the run ended; a record without it is that of a run which was killed, or still goes on
 ===============  ================================================================================================
 
-What is read was perhaps written by somebody else: a key that is not known, a value of another type, or one that is too
+What is read was perhaps written by another user: a key that is not known, a value of another type, or one that is too
 large makes an event :class:`Damaged`. Values that are empty are left out.
 """
 

@@ -2,7 +2,7 @@
 
 The records that are left name the SHA-256 of records that are gone. A removal says which those are (its *edges*: the
 removed records that one left over, or no other removed one, names), how many went, and which record was the newest
-then. With it the chain of what is left holds as before, and what somebody else cuts off does not fit it: neither one
+then. With it the chain of what is left holds as before, and what another user cuts off does not fit it: neither one
 record more, at either end, nor one that is put in.
 
 A removal that lies beside the records, ``removed.json``, is a claim: who can cut records off can write one. It counts

@@ -1,7 +1,7 @@
 """Writing the record of a run as the run goes.
 
-An event is added by one write over the file's last line, at a cost that does not grow with the file; whoever reads
-meanwhile sees a whole record. A write that fails leaves the record as it was before.
+An event is added by one write over the file's last line, at a cost that does not grow with the file; a process that
+reads meanwhile sees a whole record. A write that fails leaves the record as it was before.
 """
 
 import contextlib

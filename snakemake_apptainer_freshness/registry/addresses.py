@@ -1,6 +1,6 @@
 """IP addresses that are never connected to: link-local ones, and private ones that a public server names.
 
-A registry, a realm or a redirect is a name that somebody else chose. If that name leads to a cloud's metadata service
+A registry, a realm or a redirect is a name that other people chose. If that name leads to a cloud's metadata service
 or to another link-local address, following it would hand out what only this machine may ask. The check is made on the
 addresses that a name resolved to, and the connection is made to the address that was checked, so that no second
 look-up can give another answer. IPv4 addresses inside IPv6 ones (mapped, NAT64, 6to4) are judged as what they reach.

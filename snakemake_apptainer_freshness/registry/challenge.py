@@ -1,8 +1,8 @@
 """What to do about a 401: who may see a credential, and who may not. Values in, a decision out; no I/O.
 
 A registry answers 401 and names, in ``WWW-Authenticate``, how it wants to be asked (RFC 9110, 11; distribution
-specification, token authentication). That text comes from whoever answered, and CVE-2020-15157 is what happens when a
-client sends its password to whatever host stands there. The rules:
+specification, token authentication). That text comes from the server that answered, and CVE-2020-15157 is what happens
+when a client sends its password to whatever host stands there. The rules:
 
 * Only the registry itself may challenge. What a redirect led to may not: it gets no answer.
 * A realm must be ``https``, unless the registry itself is asked by plain http.

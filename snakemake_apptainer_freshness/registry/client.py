@@ -1,7 +1,7 @@
 """The protocol of a registry: manifests, asked for by tag or digest (OCI distribution specification 1.1).
 
 Who asks is :mod:`.registry.tokens`'s business. ``/v2/`` is never pinged: quay.io answers it with 401 and serves public
-manifests to anybody.
+manifests without a login.
 
 Redirects are followed a few times. One that leaves scheme, host or port loses the authorization for good, may not go
 from https to http, and may not lead from a public registry into a private network.
@@ -138,7 +138,7 @@ class Client:
         return Document(digest=digest, body=answer.body, content_type=answer.headers.get("content-type"))
 
     def blob(self, place: Repository, digest: Digest, sink: Sink) -> None:
-        """Give `sink` the bytes of a blob, piece by piece. They are not checked: whoever takes them hashes them.
+        """Give `sink` the bytes of a blob, piece by piece. They are not checked: the `sink` has to hash them.
 
         What breaks off behind some megabytes goes on where it broke off, if the registry can do that.
 

@@ -3,7 +3,7 @@
 The library says which SIF file a tag has now: ``GET /v1/images/<path>:<tag>?arch=<arch>`` has, under ``data.hash``,
 ``sha256.`` and the SHA-256 of the file. Asked by such a hash, Apptainer's client never compares what it asked for with
 what it got; we do. The hash of the file is only known once the file is here, so the pin says what the library promised,
-and whoever fetches it holds the file to it.
+and the fetch holds the file to it.
 
 The library is the one in the reference, else ``APPTAINER_LIBRARY``, else the one of Apptainer's active remote
 (``remote.yaml`` of the user, then of the system). Apptainer's default remote has none.

@@ -92,7 +92,7 @@ class FileSource:
         path = Path(text).expanduser()
         if path.is_dir():
             raise Unpinnable(
-                f"{reference.text} cannot be pinned: it is a folder (a sandbox), which anybody may change at any time",
+                f"{reference.text} cannot be pinned: it is a folder (a sandbox), which may change at any time",
                 hint=f"make a SIF file of it: apptainer build NAME.sif {text}",
             )
         try:

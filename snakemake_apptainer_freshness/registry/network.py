@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TOKEN_HOSTS: Final = "APPTAINER_FRESHNESS_TOKEN_HOSTS"  # noqa: S105  a variable's name
 """Environment variable: hosts of token services that may see logins, with commas between them. It is not an option of
-the workflow's configuration, which may come from anybody."""
+the workflow's configuration, which other people may have written."""
 
 _ASKED_WITH: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "HOME")
 """By which hosts are reached and trusted; those of proxies in small letters, too."""

@@ -4,8 +4,8 @@ Three places are looked at: the registry's own list of what refers to a digest (
 ``GET /v2/<name>/referrers/<digest>``); where it has none, the list under the tag ``sha256-<hex>`` that the
 specification has clients keep in its place; and the tag ``sha256-<hex>.sig``, under which cosign has its own form.
 
-All that is fetched is named by a digest and held to it, and no more of it than the limits allow: whoever may push to a
-repository may put there as much as they like. What cannot be read is left out, and told.
+All that is fetched is named by a digest and held to it, and no more of it than the limits allow: a user who may push to
+a repository can put any amount there. What cannot be read is left out, and told.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

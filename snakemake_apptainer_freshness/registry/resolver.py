@@ -1,7 +1,7 @@
 """Many references at once, and each answer as soon as it is there.
 
 Threads, because they were measured to be faster than asyncio here (docs/registries.md): as many as requests may be
-under way, no more than there is work, all of them daemons. Whoever asks waits on a queue, so Ctrl-C reaches them at
+under way, no more than there is work, all of them daemons. The caller waits on a queue, so Ctrl-C reaches it at
 once; what is still under way is abandoned.
 
 One reference that fails never hides the others, references that mean the same are asked for once, and nothing is
@@ -9,9 +9,9 @@ opened, read or imported before it is needed.
 
 From push to pull: a download that hands out its pieces becomes an iterator over them.
 
-A thread downloads, a few pieces ahead of whoever reads; where nobody reads any more it ends with its next piece. After
+A thread downloads, a few pieces ahead of the reader; when the reader has stopped it ends with its next piece. After
 a failure in the middle a download begins anew, at another mirror perhaps: as many bytes as were read before are then
-left out, unseen, since whoever reads hashes the whole.
+left out, unseen, since the reader hashes the whole.
 """
 
 import math
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
     from snakemake_apptainer_freshness.registry.transport import Sink
 
-_POLL: Final = 0.1  # seconds between two looks at whether anybody still reads
+_POLL: Final = 0.1  # seconds between two looks at whether the reader still reads
 
 
 def pulled(download: "Callable[[Sink], None]") -> Generator[bytes, None, None]:
@@ -55,7 +55,7 @@ def pulled(download: "Callable[[Sink], None]") -> Generator[bytes, None, None]:
 
 
 class _Abandoned(Exception):
-    """Nobody reads any more."""
+    """The reader has stopped."""
 
 
 class _Pump:

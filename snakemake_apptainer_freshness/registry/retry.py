@@ -18,7 +18,7 @@ Docker Hub sends ``ratelimit-limit: 100;w=21600`` and ``ratelimit-remaining: 76;
 is counted are manifests that are fetched (``GET``); a ``HEAD`` is free, and its answer tells, too.
 
 While fewer are left than there are requests on their way, no further one starts before theirs are answered. When none
-is left, whoever wants one waits for the reset, or is told that it is too far away. Nothing is assumed of a host that
+is left, a request waits for the reset, or fails where that is too far away. Nothing is assumed of a host that
 says nothing.
 """
 
@@ -131,7 +131,7 @@ _POLL: Final = 0.02  # seconds between two looks at whether the requests under w
 
 
 class Stopped(Exception):
-    """Nobody waits for the answer any more."""
+    """The caller does not wait for the answer any more."""
 
 
 class QuotaExhausted(RateLimited):

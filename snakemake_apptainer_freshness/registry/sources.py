@@ -6,7 +6,7 @@ prove nothing and cost a round trip, and it would not save the ``GET``, which is
 under the digest later, Apptainer holds to it.
 
 A later check needs no bytes, and is one ``HEAD``. A digest that has not changed is believed, because nothing follows
-from it; one that has changed is fetched and hashed before anybody is told.
+from it; one that has changed is fetched and hashed before it is reported.
 
 What is served, as an entry of the lock: from bytes that were hashed to a pin. Needed for new and moved pins alone.
 
@@ -138,7 +138,7 @@ T = TypeVar("T")
 
 
 class ReferenceSource(Protocol):
-    """How one kind of reference is asked about. Errors mean that nobody can say."""
+    """How one kind of reference is asked about. An error means that the answer could not be had."""
 
     def resolve(self, reference: Reference) -> Entry:
         """Return the pin of `reference`."""

@@ -7,7 +7,7 @@ What is said to each registry about each repository: nothing first, and after a 
 
 A registry that has answered 401 to a request without a login, and never served anything to one, wants a token for
 everything: from then on the token of each further repository is asked for first, which saves a round trip. A token is
-reused until shortly before it expires on the monotonic clock, which nobody sets back.
+reused until shortly before it expires on the monotonic clock, which is never set back.
 
 Most registries of public images never answer 401: what answers one (:mod:`.registry.tokens`) is imported when one
 comes.
@@ -175,7 +175,7 @@ class _Session:
 
 
 class Authorizations:
-    """What is said to each registry, for each repository. Thread-safe. `answerer` gives whoever answers challenges."""
+    """The authorizations of registries, by repository. Thread-safe. `answerer` gives an :class:`Authenticator`."""
 
     def __init__(self, answerer: "Callable[[], Authenticator]") -> None:
         self._answerer = answerer
@@ -195,7 +195,7 @@ class Authorizations:
         return self._answer(place, session, challenges, (origin, origin), stale="")
 
     def served(self, origin: Origin) -> None:
-        """Note that `origin` serves some repositories to anybody."""
+        """Note that `origin` serves some repositories without a login."""
         self._open.add(origin)
 
     def fresh(self, place: Repository, origin: Origin, answer: HttpResponse, *, stale: str) -> str:

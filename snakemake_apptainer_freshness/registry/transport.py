@@ -246,7 +246,7 @@ class Transport:
         return HttpResponse(status=response.status_code, url=ask.url, headers=found, challenges=challenges, body=body)
 
     def _take(self, ask: HttpRequest) -> _Connection:
-        """Return a connection to the origin that `ask` goes to, which nobody else uses."""
+        """Return a connection to the origin that `ask` goes to, which no other thread uses."""
         origin = ask.url.origin
         while (connection := self._pop(ask)) is not None:
             if connection.is_usable:

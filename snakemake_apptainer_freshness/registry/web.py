@@ -2,7 +2,7 @@
 
 There is no digest to ask for, so the first pin reads the whole file and hashes it on the way; nothing is stored. What
 the server says of the file's version (``ETag``, ``Last-Modified``) stands in the lock as a hint: where it has not
-changed, the file is taken to be the same, and where it has, the file is read and hashed again before anybody is told.
+changed, the file is taken to be the same, and where it has, the file is read and hashed again before it is reported.
 A server that says neither cannot be checked without a download, and that is what is reported.
 """
 
@@ -38,7 +38,7 @@ from snakemake_apptainer_freshness.registry.urls import Url
 from snakemake_apptainer_freshness.settings import Limits
 
 MEDIA_TYPE: Final = "application/vnd.sylabs.sif.layer.v1.sif"
-"""Of a file that should be a SIF; nobody checked."""
+"""Of a file that should be a SIF; that is not checked when it is pinned."""
 
 IMAGE_START: Final = 128
 _LONGEST_HINT: Final = 256

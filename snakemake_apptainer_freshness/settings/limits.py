@@ -116,7 +116,7 @@ class DiskLimits(NamedTuple):
     grace: float = 5.0
     """Between asking a program to end and killing it."""
     leftover: float = 24 * 3600.0
-    """An unfinished file that nobody wrote to for so long belongs to no pull any more."""
+    """An unfinished file that no process wrote to for this long belongs to no pull any more."""
     claim_size: int = 16 * 1024 * 1024
     """The largest claim of a lock on images, and the largest lock that is read for one."""
     claim_grace: int = 30

@@ -2,7 +2,7 @@
 
 One small file a tag in the user's own state folder (:mod:`.store.state`), so that no work directory, clone or bundle
 can say that a tag did not move. What is kept is only what a registry answered: where the tag pointed, and that the pin
-was served. That a tag was not found, or that nobody answered, is never remembered.
+was served. That a tag was not found, or that no registry answered, is never remembered.
 
 An answer is used for the time that its reader gives it, and never where it comes from a time that is still to come: a
 clock that was set back makes answers unknown, not eternal. It is used for the same asker alone: what it was asked with

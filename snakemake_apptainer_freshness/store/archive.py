@@ -11,7 +11,7 @@ that is not the announced one, and bytes after the end are all refused by one ru
 names are those of an image layout; no name out of an archive is ever used as a path.
 
 A blob is read where it is needed, and hashed while it is read. What a digest of the lock leads to is proven that way,
-whoever made the archive. The table of contents and ``index.json`` say where things are, and nothing else.
+and its maker is not trusted. The table of contents and ``index.json`` say where things are, and nothing else.
 """
 
 import hashlib

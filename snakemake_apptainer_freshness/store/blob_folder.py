@@ -1,6 +1,6 @@
 """A folder as the source of an image: an OCI image layout, or SIFs that are called by their SHA-256.
 
-Nothing in it is believed: what is read is unchecked, and whoever reads it hashes it. So a symbolic link is followed, as
+Nothing in it is believed: what is read is unchecked, and the reader hashes it. So a symbolic link is followed, as
 folders that are shared over networks are full of them. Nothing is written, and nothing is waited for.
 """
 

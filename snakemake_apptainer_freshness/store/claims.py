@@ -1,14 +1,14 @@
 """Claims: which lock files need images of a folder that several workflows share.
 
-Whoever fills an image folder for a lock leaves a small file ``.freshness-claim-….json`` in it: where the lock lies, and
-what it needs. Whoever cleans the folder up keeps what any claim asks for.
+A command that fills an image folder for a lock leaves a small file ``.freshness-claim-….json`` in it: where the lock
+lies, and what it needs. A clean-up of the folder keeps what any claim asks for.
 
 * **The lock is the truth**: where it can be read, what it names now is needed, whatever its claim says.
 * **Where it cannot be read**, since it is damaged, not ours to read, or lies on another host, its claim stands for it.
-* **A lock that is gone** keeps its claim for a grace time, from the day on which somebody first missed it. It counts as
+* **A lock that is gone** keeps its claim for a grace time, from the day on which it was first missed. It counts as
   gone only where it could be seen: on the host that made the claim, or where its folder is the one that was claimed
   from. On shared file systems a folder has one inode number on all hosts.
-* **A claim that cannot be understood** stops a clean-up: nobody knows what it asks for.
+* **A claim that cannot be understood** stops a clean-up: what it asks for is not known.
 
 A claim is read with suspicion, since others may write the folder, but it can do no more than keep an image.
 """
@@ -41,8 +41,8 @@ class Claim:
     """What one lock asks for.
 
     `lockfile` is its absolute path on `host`, `folder` the inode number of the folder that it lies in. `locked` are the
-    urls that it names, `unpinned` those that its workflow runs without a pin. `missing_since` is when somebody first
-    missed it (UTC, ISO 8601).
+    urls that it names, `unpinned` those that its workflow runs without a pin. `missing_since` is when it was first
+    missed (UTC, ISO 8601).
     """
 
     lockfile: str

@@ -5,13 +5,13 @@ What may be concluded from what:
 * **A hash proves**: one of which a fact of content in the user's own state folder says that it is this digest's image
   (:mod:`.store.facts`), or the one that the pin itself names (``library://``, ``https://``, a local file). Nothing else
   gives `verified`: no label does, and nothing that lies beside the image.
-* **A stat key stands for the hash** where a fact of place has it, and only while nobody but its owner may write the
+* **A stat key stands for the hash** where a fact of place has it, and only while no user but its owner may write the
   file.
 * **What no pull makes refutes**: a second file system, an overlay, an object of another kind or another launch script
   would change what runs, whatever the label says: `stale`.
 * **A label binds or refutes.** Pulled by the pin's digest, or by this platform's manifest of it: `bound`. Pulled by
   another digest: `stale`. An image for another machine is `stale`, too: it is of another manifest.
-* **Where anyone may write a file its label says nothing**, and a hash says what was a moment ago: `unbound`.
+* **Where every user may write a file its label says nothing**, and a hash says what was a moment ago: `unbound`.
 * **Structure comes first**: what is not a sound SIF is `corrupt`, whatever is recorded of it.
 """
 
@@ -121,7 +121,7 @@ def _hash_of(evidence: Evidence, pin: Pin) -> FileHash:
 
 
 def _one_line(text: str) -> str:
-    """`text`, which may quote a label that somebody else wrote, fit for a terminal."""
+    """Return `text`, which may quote a label that another user wrote, as one line fit for a terminal."""
     return redact(" ".join(text.split()))[:_LONGEST_DETAIL]
 
 
@@ -137,7 +137,7 @@ def _judge(evidence: Evidence, pin: Pin) -> tuple[DiskState, str]:
     if pin.pinned.scheme is Scheme.DOCKER and evidence.sif.unlike_a_pull:
         return DiskState.STALE, f"no pull makes such a file: {evidence.sif.unlike_a_pull}"
     if _exposed(evidence):
-        return DiskState.UNBOUND, f"anyone may write to it (mode {evidence.mode & 0o7777:04o}), so it proves nothing"
+        return DiskState.UNBOUND, f"every user may write it (mode {evidence.mode & 0o7777:04o}), so it proves nothing"
     return _by_label(evidence.sif, pin)
 
 
@@ -187,5 +187,5 @@ def wrong_architecture(sif: "Sif", pin: Pin) -> str:
 
 
 def _exposed(evidence: Evidence) -> bool:
-    """Return whether anyone may write to the file, and its file system is not one that says so of every file."""
+    """Return whether every user may write to the file, and its file system is not one that says so of all files."""
     return writable_by_all(evidence.mode) and not (evidence.place is not None and evidence.place.writable_by_all)

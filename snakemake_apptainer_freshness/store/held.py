@@ -33,7 +33,7 @@ def held(image: Path, known: FileHash, *, read_only: bool = False) -> DiskFact:
     try:
         status = status_of(image)
         if writable_by_all(status.st_mode) and not known.writable_by_all:
-            return _fact(image, DiskState.UNBOUND, f"anyone may write to it (mode {status.st_mode & 0o7777:04o})")
+            return _fact(image, DiskState.UNBOUND, f"every user may write it (mode {status.st_mode & 0o7777:04o})")
         if known.stat is not None and known.stat.same_file(StatKey.of(status)):
             return _fact(image, DiskState.VERIFIED, "untouched since this run proved it", known)
         return _hashed(image, known, read_only=read_only)

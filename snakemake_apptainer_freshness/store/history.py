@@ -9,8 +9,8 @@ a clone, and could call outputs the same that another image made. Two things are
   file: from its modification time to the last time that it was seen. A tag's file may have been another one before
   and after, so such a row speaks of outputs alone that were made in between.
 
-A memory that is damaged, of a newer version, or that anyone may write to proves nothing; outputs are then judged as if
-there were none.
+A memory that is damaged, of a newer version, or that every user may write to proves nothing; outputs are then judged as
+if there were none.
 """
 
 import contextlib
@@ -218,7 +218,7 @@ def load(path: Path) -> TagHistory:
     """Return the memory in the file `path`; an empty one where there is none, or none that proves anything."""
     try:
         if writable_by_all(status_of(path).st_mode):
-            return TagHistory(problem="anyone may write to it")
+            return TagHistory(problem="every user may write it")
         return TagHistory.loads(read_small(path, _LARGEST))
     except FileNotFoundError:
         return TagHistory()

@@ -365,14 +365,14 @@ def fact_of(pin: Pin, obtained: Obtained) -> ContentFact:
 
 
 def _close_to_others(path: Path) -> None:
-    """Let nobody else write to the file; what Apptainer made follows the umask, which may allow that.
+    """Let no other user write to the file; what Apptainer made follows the umask, which may allow that.
 
     Raises
     ------
     CorruptImage
         where it is no regular file; what a link in its place leads to keeps its mode.
     OSError
-        where it is not there, or belongs to somebody else.
+        where it is not there, or belongs to another user.
     """
     try:
         with opened(path) as file:

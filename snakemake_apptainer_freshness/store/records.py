@@ -1,8 +1,8 @@
 """Records that earlier versions wrote beside images: a hint which digest an image may be of, and never believed.
 
-A small JSON file ``<image>.freshness.json``. Whoever can write the folder can write such a file, and so can whoever
-made a folder that was cloned or copied here. So nothing is concluded from one but which digest to try: what proves an
-image lies in the user's own state folder (:mod:`.store.facts`). Nothing writes them any more.
+A small JSON file ``<image>.freshness.json``. A user who can write the folder can write such a file, and so could the
+one who made a folder that was cloned or copied here. So nothing is concluded from one but which digest to try: what
+proves an image lies in the user's own state folder (:mod:`.store.facts`). Nothing writes them any more.
 """
 
 from dataclasses import dataclass, fields
@@ -131,7 +131,7 @@ def load(image: Path) -> Record | None:
     except ValueError:
         raise DamagedRecord("its record is too large to be one") from None
     if exposed and not record.writable_by_all:
-        raise DamagedRecord("anyone may write to its record")
+        raise DamagedRecord("every user may write its record")
     if record.image != image.name:
         raise DamagedRecord(f"its record is of another image, {record.image[:80]!r}")
     return record

@@ -8,7 +8,7 @@ Named in all of these together:
 
 A fact store decides what counts as proven. So no configuration of a workflow can name one, and a ``site.toml`` that
 others can have written is an error where it names one. What a store says counts only where root or a user in `owners`
-wrote it and nobody else could (:mod:`.common.trusted`). A store that is not there says nothing, as a network file
+wrote it and no other user could (:mod:`.common.trusted`). A store that is not there says nothing, as a network file
 system may be away; one that others can write is an error and not an empty store, since it would hide that proofs were
 planted. A library of images needs no trust: an image in it has to be proven like any other.
 """
@@ -86,8 +86,8 @@ class FactStore:
     def _refused(self, reason: Untrusted) -> UsageError:
         return UsageError(
             f"the fact store {self.path} of this site cannot be believed: {reason}",
-            hint=f"it counts only where all of its path belongs to root or a user in `owners` or {OWNERS}, and nobody "
-            "else may write there; mend that, or name the store no more",
+            hint=f"it counts only where all of its path belongs to root or a user in `owners` or {OWNERS}, and no "
+            "other user may write there; mend that, or name the store no more",
         )
 
 

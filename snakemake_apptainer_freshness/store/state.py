@@ -2,8 +2,8 @@
 
 ``$XDG_STATE_HOME/apptainer-freshness``, by default ``~/.local/state/apptainer-freshness``; the environment variable
 ``APPTAINER_FRESHNESS_STATE`` names another by its absolute path. No configuration of a workflow can: a folder that came
-from somebody else must not bring proofs along. So the folder must belong to the user who runs this, and nobody else may
-write it; anything else is an error and not an empty store, since it would hide that proofs were planted.
+from another user must not bring proofs along. So the folder must belong to the user who runs this, and no other user
+may write it; anything else is an error and not an empty store, since it would hide that proofs were planted.
 
 The folder is made when the first thing is written, with mode 0700, and files in it with mode 0600. A file appears whole
 or not at all, under its name, by a rename; so any number of processes on any number of hosts, with a home on NFS as
@@ -76,7 +76,7 @@ def _refuse_foreign(path: Path, user: int) -> None:
         raise UsageError(
             f"others may write to the state folder {path} (mode {stat.S_IMODE(status.st_mode):04o}): "
             "what it says was proven cannot be believed",
-            hint=f"if nobody did, chmod 0700 {path}; else delete it, and images are proven anew",
+            hint=f"if no other user did, chmod 0700 {path}; else delete it, and images are proven anew",
         )
 
 

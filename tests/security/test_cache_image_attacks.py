@@ -136,7 +136,7 @@ def test_a_fifo_swapped_in_while_it_is_looked_at(image, monkeypatch):
 def test_a_world_writable_image(image, mode):
     image.chmod(mode)
     assert fact(image).state == "unbound"
-    assert "anyone may write to it" in fact(image).detail
+    assert "every user may write it" in fact(image).detail
 
 
 # --- What lies beside it, and came with the folder ----------------------------------------------------------

@@ -9,7 +9,7 @@ SHA-256. The verdict on every output stands with it; each finding is a ``Comment
 The crate holds the main Snakefile, the lock file and the records; outputs are described where they lie (``file:``
 addresses with size and, where the record has it, SHA-256) and not copied: they may be terabytes.
 
-A record was perhaps written by somebody else, and names files. What goes into the crate lies in the work directory, by
+A record was perhaps written by another user, and names files. What goes into the crate lies in the work directory, by
 its real path, and has the SHA-256 that the record has of it (:func:`.disk.copy_recorded`); it is put there under a name
 of ours, so that it can replace nothing, the crate's metadata least of all. A Snakefile elsewhere is taken where the
 person who asks for the crate names it.

@@ -39,7 +39,7 @@ def old(path, content):
 def test_a_healthy_place_has_no_finding(prefix, environment):
     pins.put(prefix, pin())
     found = diagnose(prefix, None, environment)
-    assert found.ailments == []
+    assert found.findings == []
     assert (found.folders[0].name, found.folders[0].images) == ("image folder", 1)
 
 
@@ -47,7 +47,7 @@ def test_problems_come_first_and_what_takes_most_room_before_what_takes_less(pre
     old(prefix / f"{'a' * 32}.simg.quarantine-1", bytes(10))
     old(prefix / f"{'b' * 32}.simg.partial-host-1-00000000", bytes(1000))
     old(prefix / f"{'c' * 32}.simg", b"")
-    found = diagnose(prefix, None, environment).ailments
+    found = diagnose(prefix, None, environment).findings
     assert [(one.weight, one.kind, one.size) for one in found] == [
         (Weight.PROBLEM, "empty", 0), (Weight.SPACE, "leftover", 1000), (Weight.SPACE, "quarantined", 10),
     ]  # fmt: skip
@@ -61,8 +61,8 @@ def test_what_the_lock_does_not_name_is_told_where_there_is_a_lock(prefix, envir
     lock = tmp_path / "containers.lock"
     lock.write_text(dumps(Lock.of([lock_entry(f"docker://{REPOSITORY}:1.0")])))
 
-    assert diagnose(prefix, None, environment).ailments == []
-    [found] = diagnose(prefix, lock, environment).ailments
+    assert diagnose(prefix, None, environment).findings == []
+    [found] = diagnose(prefix, lock, environment).findings
     assert (found.kind, found.paths, found.size) == ("unreferenced", (str(other),), other.stat().st_size)
     assert "adopt" in found.hint
 
@@ -70,35 +70,35 @@ def test_what_the_lock_does_not_name_is_told_where_there_is_a_lock(prefix, envir
 def test_a_lock_that_cannot_be_read_is_a_problem(prefix, environment, tmp_path):
     lock = tmp_path / "containers.lock"
     lock.write_text("[")
-    assert [(one.weight, one.kind) for one in diagnose(prefix, lock, environment).ailments] == [("problem", "lock")]
+    assert [(one.weight, one.kind) for one in diagnose(prefix, lock, environment).findings] == [("problem", "lock")]
 
 
 def test_a_second_file_of_one_build_is_counted_once_and_a_second_name_is_none(prefix, environment, tmp_path):
     image = pins.put(prefix, pin())
     entry = old(tmp_path / "apptainer" / "cache" / "oci-tmp" / ("a" * 64), image.read_bytes())
-    [found] = diagnose(prefix, None, environment).ailments
+    [found] = diagnose(prefix, None, environment).findings
     assert (found.kind, found.paths, found.size) == ("duplicate", (str(entry),), image.stat().st_size)
     entry.unlink()
     entry.hardlink_to(image)
-    assert diagnose(prefix, None, environment).ailments == []
+    assert diagnose(prefix, None, environment).findings == []
 
 
 def test_a_cache_in_the_working_directory_is_a_problem(prefix, environment):
-    found = diagnose(prefix, None, environment | {"APPTAINER_CACHEDIR": ""}).ailments
+    found = diagnose(prefix, None, environment | {"APPTAINER_CACHEDIR": ""}).findings
     [text] = [one.text for one in found if one.kind == "environment"]
     assert text.startswith("APPTAINER_CACHEDIR is set and empty")
 
 
 def test_without_a_program_that_is_a_problem(prefix, environment):
-    assert "program" in {one.kind for one in diagnose(prefix, None, environment | {"PATH": "/nowhere"}).ailments}
+    assert "program" in {one.kind for one in diagnose(prefix, None, environment | {"PATH": "/nowhere"}).findings}
 
 
 def test_a_folder_that_anyone_may_write_is_a_problem_unless_it_is_sticky(prefix, environment):
     prefix.chmod(0o777)
-    [found] = diagnose(prefix, None, environment).ailments
+    [found] = diagnose(prefix, None, environment).findings
     assert (found.kind, found.hint) == ("permissions", f"chmod o-w {prefix}")
     prefix.chmod(0o1777)
-    assert diagnose(prefix, None, environment).ailments == []
+    assert diagnose(prefix, None, environment).findings == []
 
 
 def test_only_the_first_paths_are_shown():

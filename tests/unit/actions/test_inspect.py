@@ -43,7 +43,7 @@ def test_a_proven_image_leaves_nothing_open(image):
 def test_a_label_alone_is_a_claim(image):
     found = inspect(image, LOCKED)
     assert (found.found.fact.state, found.proven) == (DiskState.BOUND, (SOUND,))
-    assert "whoever may write the file may write the label" in found.unproven[0]
+    assert "a user who may write the file may write the label" in found.unproven[0]
     assert found.sha256 == hashlib.sha256(image.read_bytes()).hexdigest()
     assert "verify --deep" in what_next(found.found)
 

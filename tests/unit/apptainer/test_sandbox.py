@@ -129,7 +129,7 @@ def test_a_survey_reads_no_content_and_yet_sees_a_write(box):
 def test_what_anyone_may_write_proves_nothing(box, name, mode):
     (box / name).chmod(mode)
     for read in (sandbox.read, sandbox.survey):
-        with pytest.raises(NotComparable, match=f"^anyone may write to /{name}$"):
+        with pytest.raises(NotComparable, match=f"^every user may write /{name}$"):
             read(box)
 
 

@@ -27,7 +27,7 @@ def test_a_bound_image_is_a_finding_and_its_label_is_called_a_claim(place):
 
     assert answer.status == 1
     assert "Not proven" in answer.out
-    assert "whoever may write the file may write the label" in answer.out
+    assert "a user who may write the file may write the label" in answer.out
     assert f"pulled as     {pins.REPOSITORY}@{pins.DIGEST}" in answer.out
     assert "built by      apptainer 1.4.5" in answer.out
     assert "record        nothing is known of it" in answer.out

@@ -112,7 +112,7 @@ def test_a_single_image_s_platform_stands_in_its_configuration(registry, capsys)
 def test_a_platform_that_nobody_says_is_not_taken_for_checked(registry, configuration, capsys):
     reference = publish_single(registry, configuration)
     assert run("--platform", "linux/arm64", reference) == 0
-    assert "nobody says of which platform it is; not checked" in capsys.readouterr().err
+    assert "its platform is not known; not checked" in capsys.readouterr().err
 
 
 def test_a_configuration_that_is_another_one_is_refused(registry, capsys):

@@ -146,7 +146,7 @@ def test_a_file_that_anyone_may_write_to_or_that_is_a_link_proves_nothing(tmp_pa
     path = history.path_in(tmp_path)
     save(path, filled())
     path.chmod(0o666)
-    assert load(path).problem == "anyone may write to it"
+    assert load(path).problem == "every user may write it"
 
     path.chmod(0o644)
     path.rename(tmp_path / "elsewhere")

@@ -9,7 +9,7 @@ A layered drawing of a graph: which row and which place each node gets, and the 
 The classic four steps (Sugiyama): edges that close a circle are turned round; each node gets a row below all that it
 takes from; nodes change places within rows until few edges cross; then they move apart, as near to their neighbours as
 their widths allow. What is our own: a row holds :data:`BROADEST` nodes at most, so that a rule that thirty others take
-from makes five rows and not one that nobody can see whole. An edge over several rows passes a bend in each.
+from makes five rows and not one that no screen shows whole. An edge over several rows passes a bend in each.
 
 Pure and deterministic: the same graph gives the same drawing. Lengths are in CSS pixels.
 """
