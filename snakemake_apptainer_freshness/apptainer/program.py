@@ -1,6 +1,6 @@
-"""Apptainer, the program: found as Snakemake finds it, asked to pull, and stopped for good.
+"""Apptainer, the program: asked to pull, and stopped for good.
 
-* The program is ``apptainer`` on PATH, else ``singularity``: the one that Snakemake will run the image with.
+* It is the one that Snakemake will run the image with (:mod:`~.common.container_program`).
 * A pull runs in a process group of its own with a temporary folder of its own. Whatever ends it early (a timeout,
   Ctrl-C, SIGTERM) ends the group and removes the folder, so that nothing half-written stays.
 * It pulls into a folder of its own beside the destination: Apptainer 1.4 copies an image out of its cache under a
@@ -15,7 +15,6 @@ import contextlib
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -27,17 +26,13 @@ from pathlib import Path
 from typing import Final, Self
 
 from snakemake_apptainer_freshness.apptainer.failures import AttemptFailed, explain
+from snakemake_apptainer_freshness.common import container_program
 from snakemake_apptainer_freshness.common.environment import OFFLINE, is_offline, temporary_folder
 from snakemake_apptainer_freshness.common.removal import remove_tree
-from snakemake_apptainer_freshness.errors import MissingProgram
 from snakemake_apptainer_freshness.settings import DISK
 
 SCRATCH: Final = "apptainer-freshness-"
 """Begins the names of the temporary folders that Apptainer gets."""
-_VERSION: Final = re.compile(
-    r"(apptainer|singularity(?:-ce|-ro)?)\s+(?:version\s+)?v?(\d{1,4})\.(\d{1,4})(\S*)", re.ASCII
-)
-_OLDEST: Final = {"apptainer": (1, 0), "singularity": (3, 8)}
 _KEEPS_MANIFESTS: Final = (1, 4)
 _REPRODUCIBLE_SINCE: Final = (1, 5)
 REPRODUCIBLE: Final = "APPTAINER_REPRODUCIBLE"
@@ -70,29 +65,14 @@ class Apptainer:
             where there is none, it does not say its version, or it is too old.
         """
         environment = dict(os.environ if environment is None else environment)
-        for name in ("apptainer", "singularity"):
-            if program := shutil.which(name, path=environment.get("PATH", os.defpath)):
-                break
-        else:
-            raise MissingProgram(
-                "cannot fetch images: neither apptainer nor singularity is on PATH",
-                hint="install Apptainer 1.0 or later, or load its environment module",
-            )
-        said = _version_text(program, environment)
-        match = _VERSION.search(said)
-        if match is None:
-            raise MissingProgram(
-                f"{program} does not say its version: {said.strip()[:200]!r}", hint="install Apptainer 1.0 or later"
-            )
-        family = "apptainer" if match[1] == "apptainer" else "singularity"
-        release = (int(match[2]), int(match[3]))
-        if release < _OLDEST[family]:
-            oldest = ".".join(map(str, _OLDEST[family]))
-            raise MissingProgram(
-                f"{program} is {match[0]}; at least {family} {oldest} is needed", hint="install Apptainer 1.0 or later"
-            )
-        version = f"{family} {match[2]}.{match[3]}{match[4]}"
-        return cls(program=program, family=family, version=version, release=release, environment=environment)
+        found = container_program.find(environment)
+        return cls(
+            program=found.path,
+            family=found.family,
+            version=found.version,
+            release=found.release,
+            environment=environment,
+        )
 
     @property
     def keeps_manifests(self) -> bool:
@@ -174,17 +154,6 @@ class Apptainer:
         if not self.is_reproducible or REPRODUCIBLE in environment:
             return dict(environment)
         return {key: value for key, value in environment.items() if key != _EPOCH} | {REPRODUCIBLE: "true"}
-
-
-def _version_text(program: str, environment: Mapping[str, str]) -> str:
-    try:
-        result = subprocess.run(
-            [program, "--version"], env=dict(environment), capture_output=True, text=True, errors="replace",
-            timeout=DISK.program_timeout, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise MissingProgram(f"{program} does not start: {error}", hint="install Apptainer 1.0 or later") from error
-    return result.stdout or result.stderr
 
 
 @contextlib.contextmanager

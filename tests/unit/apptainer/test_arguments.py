@@ -15,6 +15,7 @@ from snakemake.deployment import singularity as snakemakes
 
 from snakemake_apptainer_freshness.apptainer import program, signatures
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
+from snakemake_apptainer_freshness.common import container_program
 from snakemake_apptainer_freshness.engine import environment
 from tests.support.fake_apptainer import FakeApptainer
 from tests.support.pins import pin
@@ -49,7 +50,9 @@ def test_a_pull_says_only_what_its_program_knows(tmp_path, monkeypatch, family, 
         return run(arguments, given, **how)
 
     monkeypatch.setattr(program, "_run", noted)
-    monkeypatch.setattr(program.shutil, "which", lambda wanted, **_: str(fake._program) if wanted == family else None)
+    monkeypatch.setattr(
+        container_program.shutil, "which", lambda wanted, **_: str(fake._program) if wanted == family else None
+    )
     Apptainer.find(fake.environment).pull(
         pin().url, tmp_path / "image", use_cache=False, stop=threading.Event(), downloaded=lambda: None
     )
