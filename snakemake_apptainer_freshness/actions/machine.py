@@ -21,13 +21,8 @@ from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.environment import OFFLINE, SWITCHES, TIMEOUT, is_on, wrong_switches
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidLogin, redact
 from snakemake_apptainer_freshness.registry import containers_conf
-from snakemake_apptainer_freshness.registry.credentials import (
-    LoginFile,
-    from_environment,
-    ignored_files,
-    login_file,
-    read,
-)
+from snakemake_apptainer_freshness.registry.credentials import LoginFile, from_environment, read
+from snakemake_apptainer_freshness.registry.login_places import LoginRules, files_of_others, rules_here
 from snakemake_apptainer_freshness.settings import DISK
 
 DISTRIBUTION: Final = "snakemake-apptainer-freshness"
@@ -46,7 +41,7 @@ _SHOWN: Final = frozenset(
         *(
             f"{family}_{name}"
             for family in ("APPTAINER", "SINGULARITY")
-            for name in ("CACHEDIR", "CONFIGDIR", "TMPDIR", "AUTH_FILE", "BIND", *SWITCHES)
+            for name in ("CACHEDIR", "CONFIGDIR", "TMPDIR", "AUTH_FILE", "AUTHFILE", "BIND", *SWITCHES)
         ),
     }
 )  # fmt: skip
@@ -80,7 +75,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownLogin:
-    """That there is a login for `host` (``*``: every one) in `source`; `used` says whether Apptainer looks there."""
+    """That there is a login for `host` (``*``: every one) in `source`; `used` says whether the program looks there."""
 
     host: str
     source: str
@@ -144,11 +139,12 @@ def variables(environment: Mapping[str, str]) -> list[Variable]:
 
 
 def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[MachineProblem]]:
-    """Return every login that is there, whether Apptainer uses it or not, and what is wrong with them."""
+    """Return every login that is there, whether the program uses it or not, and what is wrong with them."""
+    rules = rules_here(environment)
     found, problems = [], []
-    if from_environment(environment) is not None:
+    if from_environment(environment, rules) is not None:
         found.append(KnownLogin(host="*", source="the environment (…DOCKER_USERNAME and …DOCKER_PASSWORD)"))
-    used = login_file(environment)
+    used = rules.file(environment)
     if used is not None:
         try:
             file = read(used)
@@ -156,12 +152,12 @@ def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[Machi
             problems.append(MachineProblem(kind="login", text=error.message, hint=error.hint))
         else:
             found += _in_file(file, str(used), used=True)
-            problems += _missing_helpers(file, environment)
-    for _, path in ignored_files(environment):
+            problems += _missing_helpers(file, environment, rules)
+    for _, path in files_of_others(environment, rules):
         if path != used and path.is_file():
             with contextlib.suppress(InvalidLogin):  # another tool's business
                 found += _in_file(read(path), str(path), used=False)
-    return found, [*problems, *_only_ignored(found)]
+    return found, [*problems, *_only_ignored(found, rules)]
 
 
 def _in_file(file: LoginFile, source: str, *, used: bool) -> Iterator[KnownLogin]:
@@ -179,27 +175,28 @@ def _host(key: str) -> str:
     return redact((host.rpartition("@")[2] + slash + rest).rstrip("/"))[:200]
 
 
-def _missing_helpers(file: LoginFile, environment: Mapping[str, str]) -> Iterator[MachineProblem]:
+def _missing_helpers(file: LoginFile, environment: Mapping[str, str], rules: LoginRules) -> Iterator[MachineProblem]:
     for helper in sorted({file.store, *file.helpers.values()} - {""}):
         if shutil.which(_HELPER + helper, path=environment.get("PATH", os.defpath)) is None:
             yield MachineProblem(
                 kind="login",
                 text=f"{file.path} names the helper {_HELPER}{helper}, which is not on PATH",
-                hint=f"install it, or take it out of {file.path} and log in with: apptainer registry login",
+                hint=f"install it, or take it out of {file.path} and log in with: {rules.login_command}",
             )
 
 
-def _only_ignored(found: list[KnownLogin]) -> Iterator[MachineProblem]:
-    """Hosts that have a login which Apptainer does not see, and none that it does."""
+def _only_ignored(found: list[KnownLogin], rules: LoginRules) -> Iterator[MachineProblem]:
+    """Hosts that have a login which the program does not see, and none that it does."""
     seen = {login.host for login in found if login.used}
     if "*" in seen:
         return
+    variables = "".join(f", or set {name} to a file of that form" for name in rules.file_variables[:1])
     for host, source in {login.host: login.source for login in found if not login.used}.items():
         if host not in seen:
             yield MachineProblem(
                 kind="login",
-                text=f"the login for {'every host' if host == '*' else host} in {source} is one that Apptainer ignores",
-                hint="log in with: apptainer registry login, or set APPTAINER_AUTH_FILE to a file of that form",
+                text=f"{rules.name} ignores the login for {'every host' if host == '*' else host} in {source}",
+                hint=f"log in with: {rules.login_command}{variables}",
             )
 
 

@@ -1,17 +1,10 @@
-"""Logins, exactly where Apptainer 1.4 and later finds them, and nowhere else.
-
-A login that Apptainer does not use would let us see an image that Apptainer then cannot pull. In this order:
-
-1. ``APPTAINER_DOCKER_USERNAME`` and ``APPTAINER_DOCKER_PASSWORD``, else ``DOCKER_…``, else ``SINGULARITY_DOCKER_…``:
-   for every registry.
-2. The file ``APPTAINER_AUTH_FILE``; else ``docker-config.json`` in ``APPTAINER_CONFIGDIR`` (``~/.apptainer``); else,
-   only where that file does not exist, ``~/.docker/config.json`` (where ``APPTAINER_CONFIGDIR`` is set: ``config.json``
-   in it).
+"""Logins: found where the program that Snakemake runs finds them, and nowhere else (:mod:`.login_places`).
 
 Apptainer resolves with one library and downloads with another, and they read the file differently: both look through
 ``auths`` (host and repository, the host, any key that is a URL of the host), both ask the helper that ``credHelpers``
 lists for the host; only the first knows namespaces as keys, only the second asks ``credsStore``, for everything. A
-login that serves only one of them is of no use. Docker Hub's key is ``https://index.docker.io/v1/``.
+login that serves only one of them is of no use. SingularityCE, from 4.1 on, has the second library alone. Docker Hub's
+key is ``https://index.docker.io/v1/``.
 
 Credential helpers: foreign programs that keep logins (``docker-credential-*``, docker-credential-helpers).
 
@@ -39,6 +32,7 @@ from typing import Any, Final
 from snakemake_apptainer_freshness.errors import InvalidLogin
 from snakemake_apptainer_freshness.registry.challenge import Login
 from snakemake_apptainer_freshness.registry.containers_conf import Repository
+from snakemake_apptainer_freshness.registry.login_places import LoginRules, files_of_others, rules_here
 from snakemake_apptainer_freshness.settings import LIMITS, Limits
 
 TOKEN_USER: Final = "<token>"  # noqa: S105  a marker: where it stands, the secret is an identity token
@@ -133,7 +127,6 @@ MAX_SIZE: Final = 1024 * 1024
 _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEADER_TEXT: Final = re.compile(r"[\x21-\x7e]*")
 _LOGIN_KEYS: Final = ("auth", "username", "password", "identitytoken", "registrytoken")
-_PREFIXES: Final = ("APPTAINER_DOCKER", "DOCKER", "SINGULARITY_DOCKER")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,21 +148,22 @@ class Credentials:
         self._environ = environ
         self._limits = limits
         self._file: LoginFile | None = None
+        self._known: LoginRules | None = None
         self._answers: dict[tuple[str, str], Login | None] = {}
         self._lock = threading.Lock()
 
     def find(self, place: Repository) -> Login | None:
-        """Return the login that Apptainer would use for `place`.
+        """Return the login that the program would use for `place`.
 
         Raises
         ------
         InvalidLogin
             where the file or a helper cannot be understood.
         """
-        return from_environment(self._environ) or self._usable(self._read(), place)
+        return from_environment(self._environ, self.rules) or self._usable(self._read(), place)
 
     def elsewhere(self, place: Repository) -> str:
-        """Return where there is a login for `place` that does not help Apptainer, as the end of a sentence.
+        """Return where there is a login for `place` that does not help the program, as the end of a sentence.
 
         Or nothing.
         """
@@ -178,29 +172,40 @@ class Credentials:
             if self._usable(file, place) is not None:
                 return ""
             if self._for_resolving(file, place) or self._for_download(file, place):
-                return f"the one in {file.path} serves only half of what Apptainer does: use apptainer registry login"
+                does, use = self.rules.name, self.rules.login_command
+                return f"the one in {file.path} serves only half of what {does} does: use {use}"
         except InvalidLogin:
             return ""
-        for name, path in ignored_files(self._environ):
-            if path == login_file(self._environ) or not path.is_file():
+        for name, path in files_of_others(self._environ, self.rules):
+            if path == self.rules.file(self._environ) or not path.is_file():
                 continue
             try:
                 found = read(path)
             except InvalidLogin:
                 continue
             if found.store or self._for_resolving(replace(found, helpers={}), place) or place.host in found.helpers:
-                return f"there is one in {name}, where Apptainer does not look"
+                return f"there is one in {name}, where {self.rules.name} does not look"
         return ""
 
+    @property
+    def rules(self) -> LoginRules:
+        """What the program reads; it is asked for its version once, when the first login is wanted."""
+        with self._lock:
+            if self._known is None:
+                self._known = rules_here(self._environ)
+            return self._known
+
     def _read(self) -> LoginFile:
+        path = self.rules.file(self._environ)
         with self._lock:
             if self._file is None:
-                path = login_file(self._environ)
                 self._file = LoginFile() if path is None else read(path)
             return self._file
 
     def _usable(self, file: LoginFile, place: Repository) -> Login | None:
-        """Return a login that serves both of Apptainer's libraries: one resolves, the other one downloads."""
+        """Return a login that serves all of the program's libraries; where two read the file, both."""
+        if not self.rules.resolves_apart:
+            return self._for_download(file, place)
         login = self._for_resolving(file, place)
         return login if login is not None and self._for_download(file, place) is not None else None
 
@@ -215,7 +220,7 @@ class Credentials:
         return _by_host(file, wanted)
 
     def _for_download(self, file: LoginFile, place: Repository) -> Login | None:
-        """By docker/cli (``config/configfile``), asked by Apptainer's keychain for the repository, then the host."""
+        """By docker/cli (``config/configfile``), asked by the program's keychain for the repository, then the host."""
         hub = place.host == "docker.io"
         repository = f"index.docker.io/{place.repository}" if hub else str(place)
         for key in (repository, DOCKER_HUB_KEY if hub else place.host):
@@ -247,27 +252,12 @@ def is_key_of(key: str, host: str) -> bool:
     return key.removeprefix("http://").removeprefix("https://").partition("/")[0] == host
 
 
-def config_folder(environ: Mapping[str, str], name: str = ".apptainer") -> Path | None:
-    """Apptainer's folder for a user's configuration, `name` in the home folder (Apptainer, ``pkg/syfs``)."""
-    explicit = environ.get("APPTAINER_CONFIGDIR") or environ.get("SINGULARITY_CONFIGDIR")
-    if explicit:
-        return Path(explicit)
-    home = environ.get("HOME", "")
-    return Path(home) / name if home else None
-
-
-def login_file(environ: Mapping[str, str]) -> Path | None:
-    """Return the one file that Apptainer reads.
-
-    Where ``APPTAINER_CONFIGDIR`` is set, it stands for ``~/.docker``, too: the second file is ``config.json`` in it.
-    """
-    explicit = environ.get("APPTAINER_AUTH_FILE") or environ.get("SINGULARITY_AUTH_FILE")
-    if explicit:
-        return Path(explicit)
-    own, docker = config_folder(environ), config_folder(environ, ".docker")
-    if own is not None and (own / "docker-config.json").is_file():
-        return own / "docker-config.json"
-    return docker / "config.json" if docker is not None else None
+def from_environment(environ: Mapping[str, str], rules: LoginRules) -> Login | None:
+    """Return the login that `environ` has for every registry, as a program of those `rules` takes it."""
+    username, password = rules.pair(environ)
+    if not username or not password:
+        return None
+    return Login(username=username, password=password, source="the environment (DOCKER_USERNAME)")
 
 
 def read(path: Path) -> LoginFile:
@@ -318,36 +308,6 @@ def parse(content: bytes, source: str) -> LoginFile:
         helpers=helpers,
         store=store,
     )
-
-
-def from_environment(environ: Mapping[str, str]) -> Login | None:
-    """Return user name and password, each from the first of its variables that is set, as Apptainer takes them."""
-    username = next((value for prefix in _PREFIXES if (value := environ.get(f"{prefix}_USERNAME"))), "")
-    password = next((value for prefix in _PREFIXES if (value := environ.get(f"{prefix}_PASSWORD"))), "")
-    if not username or not password:
-        return None
-    return Login(username=username, password=password, source="the environment (DOCKER_USERNAME)")
-
-
-def variables(environ: Mapping[str, str]) -> list[str]:
-    """Return the values, in the order in which they count, of the variables that a login may stand in."""
-    return [environ.get(f"{prefix}_{what}", "") for what in ("USERNAME", "PASSWORD") for prefix in _PREFIXES]
-
-
-def ignored_files(environ: Mapping[str, str]) -> list[tuple[str, Path]]:
-    """Return where other tools keep logins, which Apptainer does not read; each with what a person calls it."""
-    home = environ.get("HOME", "")
-    found = []
-    if file := environ.get("REGISTRY_AUTH_FILE"):
-        found.append(("REGISTRY_AUTH_FILE", Path(file)))
-    if folder := environ.get("DOCKER_CONFIG"):
-        found.append(("DOCKER_CONFIG", Path(folder) / "config.json"))
-    if folder := environ.get("XDG_RUNTIME_DIR"):
-        found.append(("$XDG_RUNTIME_DIR/containers/auth.json", Path(folder) / "containers/auth.json"))
-    if home:
-        found.append(("~/.config/containers/auth.json", Path(home) / ".config/containers/auth.json"))
-        found.append(("~/.docker/config.json", Path(home) / ".docker/config.json"))
-    return found
 
 
 def _login(value: object, key: str, source: str) -> Login | None:

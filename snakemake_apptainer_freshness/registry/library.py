@@ -30,7 +30,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import urls
-from snakemake_apptainer_freshness.registry.credentials import config_folder
+from snakemake_apptainer_freshness.registry.login_places import config_folder
 from snakemake_apptainer_freshness.registry.retry import RetryPolicy
 from snakemake_apptainer_freshness.registry.transport import (
     FORBIDDEN,

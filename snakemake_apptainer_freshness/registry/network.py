@@ -48,15 +48,17 @@ def asked_with(environ: Mapping[str, str]) -> bytes:
     OSError
         where the logins cannot be read.
     """
-    from snakemake_apptainer_freshness.registry import credentials
+    from snakemake_apptainer_freshness.common import container_program
+    from snakemake_apptainer_freshness.registry import login_places
+    from snakemake_apptainer_freshness.registry.credentials import MAX_SIZE
 
     names = [*_ASKED_WITH, *(name.lower() for name in _ASKED_WITH)]
-    parts = [*(environ.get(name, "") for name in names), *credentials.variables(environ)]
-    parts.append(repr(containers_conf.load(environ)))
-    path = credentials.login_file(environ)
-    if path is not None and path.exists():
-        with path.open("rb") as file:
-            parts += [str(path), file.read(credentials.MAX_SIZE).hex()]
+    parts = [*(environ.get(name, "") for name in names), *login_places.every_pair(environ)]
+    parts += [repr(containers_conf.load(environ)), container_program.on_path(environ) or ""]
+    for path in login_places.every_file(environ):  # of any program, so that none has to be started
+        if path.exists():
+            with path.open("rb") as file:
+                parts += [str(path), file.read(MAX_SIZE).hex()]
     return "\0".join(parts).encode(errors="surrogateescape")
 
 

@@ -108,7 +108,7 @@ class Authenticator:
 
     def hint(self, place: Repository) -> str:
         """Return what a person can do who has no login for `place` that works."""
-        hint = f"log in: apptainer registry login --username NAME docker://{place.host}"
+        hint = f"log in: {self._credentials.rules.login_command} --username NAME docker://{place.host}"
         elsewhere = self._credentials.elsewhere(place)
         return f"{hint} ({elsewhere})" if elsewhere else hint
 

@@ -75,7 +75,13 @@ def place(tmp_path, monkeypatch, capsys):
     folder.mkdir()
     for name in ("APPTAINER_CACHEDIR", "APPTAINER_CONFIGDIR", "SINGULARITY_CACHEDIR", "DOCKER_CONFIG"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("XDG_RUNTIME_DIR", "REGISTRY_AUTH_FILE", "APPTAINER_AUTH_FILE", "APPTAINER_TMPDIR"):
+    for name in (
+        "XDG_RUNTIME_DIR",
+        "REGISTRY_AUTH_FILE",
+        "APPTAINER_AUTH_FILE",
+        "SINGULARITY_AUTHFILE",
+        "APPTAINER_TMPDIR",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PATH", fake.environment["PATH"])

@@ -35,13 +35,8 @@ def test_versions_are_read_as_they_are_said(tmp_path, said, version):
 
 
 def test_apptainer_under_singularity_s_name_is_apptainer(tmp_path):
-    fake = FakeApptainer(tmp_path / "fake", name="singularity", version="apptainer version 1.4.5")
-    assert (
-        container_program.find(
-            {"PATH": f"{tmp_path}/fake/bin:/usr/bin:/bin"} | {"HOME": fake.environment["HOME"]}
-        ).family
-        == "apptainer"
-    )
+    FakeApptainer(tmp_path / "fake", name="singularity", version="apptainer version 1.4.5")
+    assert container_program.find({"PATH": f"{tmp_path}/fake/bin:/usr/bin:/bin"}).family == "apptainer"
 
 
 def test_a_missing_program_is_said_with_what_to_do(tmp_path):

@@ -4,9 +4,11 @@ import json
 import pytest
 
 from snakemake_apptainer_freshness.errors import InvalidLogin
-from snakemake_apptainer_freshness.registry import credentials
+from snakemake_apptainer_freshness.registry import credentials, login_places
 from snakemake_apptainer_freshness.registry.containers_conf import Repository
 from snakemake_apptainer_freshness.registry.credentials import Credentials
+from snakemake_apptainer_freshness.registry.login_places import rules_for
+from tests.support.fake_apptainer import FakeApptainer
 
 PLACE = Repository(host="quay.io", repository="team/tool")
 HUB = Repository(host="docker.io", repository="library/alpine")
@@ -117,6 +119,52 @@ def test_docker_hub_has_one_key_only(home):
     assert find(home, HUB) is None
     write(home / ".docker/config.json", {"auths": {"https://index.docker.io/v1/": auth("right")}})
     assert find(home, HUB) == "right"
+
+
+@pytest.fixture
+def singularity(home, monkeypatch):
+    """An environment with SingularityCE 4.1 and an account whose home folder is `home`."""
+    monkeypatch.setattr(login_places, "account_home", lambda: str(home))
+    return FakeApptainer(home / "fake", name="singularity", version="singularity-ce version 4.1.0").environment | {
+        "PATH": f"{home}/fake/bin:/usr/bin:/bin"
+    }
+
+
+def test_singularity_has_one_library_so_a_store_alone_is_enough(home, singularity):
+    environ = helper(home, "s", 'read key; echo "{\\"Username\\": \\"$key\\", \\"Secret\\": \\"x\\"}"')
+    write(home / ".singularity/docker-config.json", {"credsStore": "s"})
+    path = f"{environ['PATH']}:{singularity['PATH']}"
+    assert Credentials(singularity | {"PATH": path}).find(PLACE).username == "quay.io/team/tool"
+
+
+def test_singularity_knows_no_namespaces_as_keys(home, singularity):
+    write(home / ".singularity/docker-config.json", {"auths": {"quay.io/team/": auth("team")}})
+    assert Credentials(singularity).find(PLACE).username == "team"  # a key of the host, whatever follows
+    assert Credentials(singularity).find(Repository(host="quay.io", repository="x")).username == "team"
+
+
+def test_a_login_where_singularity_does_not_look_is_named_with_its_own_words(home, singularity):
+    environ = singularity | {"APPTAINER_AUTH_FILE": write(home / "a.json", {"auths": {"quay.io": auth("a")}})}
+    found = Credentials(environ)
+    assert found.find(PLACE) is None
+    assert found.elsewhere(PLACE) == "there is one in APPTAINER_AUTH_FILE, where SingularityCE does not look"
+    assert found.rules.login_command == "singularity registry login"
+
+
+def test_a_login_of_apptainer_s_own_is_named_to_a_user_of_singularity(home, singularity):
+    environ = singularity | {"HOME": str(home)}
+    write(home / ".apptainer/docker-config.json", {"auths": {"quay.io": auth("a")}})
+    assert "~/.apptainer/docker-config.json" in Credentials(environ).elsewhere(PLACE)
+
+
+def test_the_program_is_asked_for_its_version_once(home, singularity, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        credentials, "rules_here", lambda environ: asked.append(environ) or rules_for("apptainer", (1, 4))
+    )
+    found = Credentials(singularity)
+    assert [found.find(PLACE), found.find(HUB)] == [None, None]
+    assert len(asked) == 1
 
 
 def test_user_name_and_password_may_stand_in_the_open(home):
