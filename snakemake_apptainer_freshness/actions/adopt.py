@@ -171,10 +171,10 @@ class _Judge:
     def _target(self, reference: str) -> Target | None:
         if reference not in self._targets:
             meaning = parse(reference)
-            entries = [one for one in self._lock if one.reference == meaning]
-            for one in entries[:1] if self._deep is not None else ():
+            entries = [entry for entry in self._lock if entry.reference == meaning]
+            for entry in entries[:1] if self._deep is not None else ():
                 with contextlib.suppress(RegistryError):  # what cannot be asked for is not known
-                    proven_manifest(one, self._platform, self._deep)
+                    proven_manifest(entry, self._platform, self._deep)
             for target in targets_of(entries[:1], kind=self._kind, platform=self._platform).values():
                 self._targets[reference] = target
         return self._targets.get(reference)

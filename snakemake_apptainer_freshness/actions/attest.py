@@ -157,10 +157,12 @@ def attest_all(
     """
     worth = [pin for pin in pins if may_be_attested(pin, facts[pin.url])]
 
-    def one(pin: Pin) -> tuple[str, DiskFact]:
+    def attest_pin(pin: Pin) -> tuple[str, DiskFact]:
         begin(pin)
         fact = attestor.attest(pin, image_path(prefix, pin.url), facts[pin.url])
         end(pin, fact)
         return pin.url, fact
 
-    return dict(in_parallel(one, worth, name="attest", threads=jobs, stop=attestor.stop.set, grace=AS_LONG_AS_IT_TAKES))
+    return dict(
+        in_parallel(attest_pin, worth, name="attest", threads=jobs, stop=attestor.stop.set, grace=AS_LONG_AS_IT_TAKES)
+    )

@@ -316,8 +316,8 @@ def _blobs_of(document: Manifest | Index, blobs: Blobs) -> list[tuple[Member, Co
     if isinstance(document, Index) or document.config is None:
         return []
     return [
-        (Member.blob(one.digest, one.size), partial(_blob_content, blobs, one))
-        for one in (document.config, *document.layers)
+        (Member.blob(descriptor.digest, descriptor.size), partial(_blob_content, blobs, descriptor))
+        for descriptor in (document.config, *document.layers)
     ]
 
 

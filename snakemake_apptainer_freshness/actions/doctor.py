@@ -112,7 +112,7 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
         temporary_folder(environment),
     ]
     findings = [_of_problem(problem) for problem in problems]
-    findings += [_of_problem(one) for one in slowness(environment, temporary_files(environment))]
+    findings += [_of_problem(problem) for problem in slowness(environment, temporary_files(environment))]
     findings += _of_folders(folders, environment)
     findings += _of_prefix(prefix, locked)
     for cache in roots.values():
@@ -150,7 +150,7 @@ def _site() -> tuple[Site, list[MachineProblem]]:
     except FreshnessError as error:
         return Site(), [MachineProblem(kind="site", text=error.message, hint=error.hint)]
     refused = [refusal for store in site.stores if (refusal := store.refusal()) is not None]
-    return site, [MachineProblem(kind="site", text=one.message, hint=one.hint) for one in refused]
+    return site, [MachineProblem(kind="site", text=error.message, hint=error.hint) for error in refused]
 
 
 def _no_program() -> MachineProblem:
@@ -284,7 +284,7 @@ def _of_images(images: list[File], where: str, mend: str) -> Iterator[DoctorFind
 def _duplicates(files: Iterable[File]) -> Iterator[DoctorFinding]:
     """Files that are the same build, in whatever folders; only what could be saved is counted."""
     by_size: dict[int, list[File]] = {}
-    for file in {(one.status.st_dev, one.status.st_ino): one for one in files}.values():
+    for file in {(duplicate.status.st_dev, duplicate.status.st_ino): duplicate for duplicate in files}.values():
         if file.size > _HEADER and stat.S_ISREG(file.status.st_mode):
             by_size.setdefault(file.size, []).append(file)
     same: dict[tuple[int, bytes], list[File]] = {}

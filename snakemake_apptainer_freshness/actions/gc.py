@@ -104,15 +104,15 @@ def plan(known: NeededImages, caches: Iterable[CacheFolder]) -> GcPlan:
         where the folder cannot be read.
     """
     registered = known.claims()
-    for one in registered:
-        claims.remember(one)
+    for claim in registered:
+        claims.remember(claim)
     names = known.names(registered)
     items = list(image_folder.survey(known.prefix))
     images = [
         waste for item in items if item.kind is ItemKind.IMAGE and item.image not in names for waste in _image(item)
     ]
     others = [waste for item in items for waste in _other(item)]
-    run_out = [waste for one in registered if one.has_run_out(known.grace) for waste in _claim(one)]
+    run_out = [waste for claim in registered if claim.has_run_out(known.grace) for waste in _claim(claim)]
     cached = [waste for cache in caches for waste in _in_cache(cache)]
     ours = [waste for waste in images if waste.what is WasteKind.IMAGE]
     foreign = [waste for waste in images if waste.what is WasteKind.FOREIGN]
@@ -167,15 +167,15 @@ def _other(item: FolderItem) -> Iterator[Waste]:
 
 def _old(what: WasteKind, path: Path, why: str) -> Iterator[Waste]:
     """Return the file at `path`, if it was not written to for a day."""
-    return (one for one in _found(what, path, why) if time.time() - one.file.status.st_mtime > DISK.leftover)
+    return (item for item in _found(what, path, why) if time.time() - item.file.status.st_mtime > DISK.leftover)
 
 
 _ASIDE: Final = "was moved aside, not being what its pin names"
 
 
-def _claim(one: Registered) -> Iterator[Waste]:
-    why = f"its lock {one.claim.lockfile} has been gone since {one.claim.missing_since or 'now'}"
-    yield from _found(WasteKind.CLAIM, one.file, why)
+def _claim(claim: Registered) -> Iterator[Waste]:
+    why = f"its lock {claim.claim.lockfile} has been gone since {claim.claim.missing_since or 'now'}"
+    yield from _found(WasteKind.CLAIM, claim.file, why)
 
 
 def _in_cache(cache: CacheFolder) -> Iterator[Waste]:
@@ -239,45 +239,45 @@ def free(waste: Iterable[Waste], known: NeededImages) -> Iterator[Freed]:
     """
     registered = known.claims()
     names = known.names(registered)
-    live = {one.file for one in registered if not one.has_run_out(known.grace)}
-    for one in waste:
-        path = one.file.path
+    live = {claim.file for claim in registered if not claim.has_run_out(known.grace)}
+    for item in waste:
+        path = item.file.path
         try:
             if path.name in names or path in live:
-                yield Freed(waste=one, kept="a lock needs it now")
-            elif one.what in _LOCKED:
+                yield Freed(waste=item, kept="a lock needs it now")
+            elif item.what in _LOCKED:
                 with exclusive(_image_of(path), timeout=DISK.lock_patience):
-                    yield _deleted(one)
+                    yield _deleted(item)
             else:
-                yield _deleted(one)
+                yield _deleted(item)
         except OSError as error:
-            yield Freed(waste=one, error=_cannot(path, error))
+            yield Freed(waste=item, error=_cannot(path, error))
         except FreshnessError as error:
-            yield Freed(waste=one, error=error)
+            yield Freed(waste=item, error=error)
 
 
 _LOCKED: Final = (WasteKind.IMAGE, WasteKind.FOREIGN, WasteKind.RECORD)
 """What a run that fetches an image also writes, under the lock of that image."""
 
 
-def _deleted(one: Waste) -> Freed:
+def _deleted(item: Waste) -> Freed:
     """Delete one file, whose lock we have where it has one."""
-    path = one.file.path
-    if one.what is WasteKind.RECORD and _is_there(_image_of(path)):
-        return Freed(waste=one, kept="its image is there again")
+    path = item.file.path
+    if item.what is WasteKind.RECORD and _is_there(_image_of(path)):
+        return Freed(waste=item, kept="its image is there again")
     try:
         with open_folder(path.parent) as parent:
             now = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
-            if not StatKey.of(now).same_file(StatKey.of(one.file.status)):
-                return Freed(waste=one, kept="it has changed meanwhile")
+            if not StatKey.of(now).same_file(StatKey.of(item.file.status)):
+                return Freed(waste=item, kept="it has changed meanwhile")
             remove_at(parent, path.name)
-            if one.what is WasteKind.IMAGE:
+            if item.what is WasteKind.IMAGE:
                 places.forget(path)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(records.path_of(path).name, dir_fd=parent)
     except FileNotFoundError:
-        return Freed(waste=one, kept="another process has deleted it")
-    return Freed(waste=one)
+        return Freed(waste=item, kept="another process has deleted it")
+    return Freed(waste=item)
 
 
 def _cannot(path: Path, error: OSError) -> LocalIOError:

@@ -65,7 +65,9 @@ class Inspection:
     @property
     def signed(self) -> bool:
         """Whether there is a signature in it; it is not checked here."""
-        return self.content is not None and any(one.type == sif.SIGNATURE for one in self.content.descriptors)
+        return self.content is not None and any(
+            descriptor.type == sif.SIGNATURE for descriptor in self.content.descriptors
+        )
 
 
 def inspect(path: Path, locked: LockedPins) -> Inspection:
@@ -134,7 +136,7 @@ def _conclude(found: SurveyedImage, content: Sif | None, record: ContentFact | N
             "That others get the same file. It says that it was written so: then the same version of Apptainer makes "
             "of the same digest a file of the same SHA-256 elsewhere, which can be compared."
         )
-    if any(one.type == sif.SIGNATURE for one in content.descriptors):
+    if any(descriptor.type == sif.SIGNATURE for descriptor in content.descriptors):
         unproven.append("Who signed it: signatures are not looked at here (apptainer verify does that).")
     return proven, unproven
 

@@ -95,13 +95,13 @@ def find(
     if bars is not None:
         bars.end(_SEARCH)
 
-    def one(pin: Pin) -> tuple[str, DiskFact | None]:
+    def find_pin(pin: Pin) -> tuple[str, DiskFact | None]:
         fact = _best(pin, items[pin.url], attestor, begin)
         if fact is not None:
             library.remember(pin, Path(fact.path))
         return pin.url, fact
 
-    best = in_parallel(one, wanted, name="library", stop=attestor.stop.set)
+    best = in_parallel(find_pin, wanted, name="library", stop=attestor.stop.set)
     return {url: fact for url, fact in best if fact is not None}
 
 

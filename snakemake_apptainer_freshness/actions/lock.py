@@ -173,7 +173,7 @@ class LockPlan:
     @property
     def is_forbidden(self) -> bool:
         """Whether a policy forbids an image."""
-        return any(one.level is Level.ERROR for one in self.violations)
+        return any(violation.level is Level.ERROR for violation in self.violations)
 
 
 def lock(
@@ -230,12 +230,12 @@ def plan(
     files = site_files(workflow.lockfile, workflow.snakefile)
     policies = Policies.of(workflow.options, files, folder=workflow.lockfile.parent)
     named = policies.of_names(workflow.uses)
-    if any(one.level is Level.ERROR for one in named):
+    if any(violation.level is Level.ERROR for violation in named):
         return LockPlan(
             before=before, after=before, differences=(), unpinnable={}, failures={}, violations=tuple(named)
         )
     unnamed = tuple(text for text in before.entries if text not in workflow.uses)
-    unseen = tuple(one.rule for one in workflow.unseen if one.rule)
+    unseen = tuple(rule.rule for rule in workflow.unseen if rule.rule)
     orphans, unclear = ((), unnamed) if unseen else (unnamed, ())
     moving = _meaning_the_same(before, _chosen(wish.upgrade, [*workflow.uses, *unclear]))
     pins, failures = _pinned(workflow, before, moving, wish, registries)

@@ -207,13 +207,13 @@ def registries(environment: Mapping[str, str]) -> tuple[list[str], list[MachineP
     except FreshnessError as error:
         return [], [MachineProblem(kind="registries.conf", text=error.message, hint=error.hint)]
     lines = []
-    for one in configured:
-        says = ["blocked"] if one.blocked else []
-        if one.location and one.location != one.prefix:
-            says.append(f"asked at {one.location}")
-        says += [f"mirror {mirror.location}" for mirror in one.mirrors]
-        says += ["plain http allowed"] if one.insecure else []
-        lines.append(redact(f"{one.prefix}: {', '.join(says) or 'as it is'}"))
+    for registry in configured:
+        says = ["blocked"] if registry.blocked else []
+        if registry.location and registry.location != registry.prefix:
+            says.append(f"asked at {registry.location}")
+        says += [f"mirror {mirror.location}" for mirror in registry.mirrors]
+        says += ["plain http allowed"] if registry.insecure else []
+        lines.append(redact(f"{registry.prefix}: {', '.join(says) or 'as it is'}"))
     return lines, []
 
 

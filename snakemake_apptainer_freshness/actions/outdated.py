@@ -61,13 +61,18 @@ class NewerVersions:
 
 def outdated(references: Iterable[str], registry: TagLister, *, platform: Platform) -> list[NewerVersions]:
     """Return the newer versions of each of `references` that lies in a registry and names a tag, in their order."""
-    asked = [one for text in references if (one := _with_tag(text)) is not None]
-    versioned = [one for one in asked if versions.parse(one.tag or "") is not None]
+    asked = [reference for text in references if (reference := _with_tag(text)) is not None]
+    versioned = [reference for reference in asked if versions.parse(reference.tag or "") is not None]
     answers = dict(registry.tags(versioned))
-    newer = {one.text: _newer(one, answers[one]) for one in versioned}
+    newer = {reference.text: _newer(reference, answers[reference]) for reference in versioned}
     said = _newest(newer.values(), registry, platform)
-    newer = {text: replace(one, newest=said.get(next(iter(one.references), ""))) for text, one in newer.items()}
-    return [newer.get(one.text) or NewerVersions(reference=one.text, is_version=False) for one in asked]
+    newer = {
+        text: replace(versions_of, newest=said.get(next(iter(versions_of.references), "")))
+        for text, versions_of in newer.items()
+    }
+    return [
+        newer.get(reference.text) or NewerVersions(reference=reference.text, is_version=False) for reference in asked
+    ]
 
 
 def _with_tag(text: str) -> Reference | None:
@@ -89,7 +94,7 @@ def _newer(reference: Reference, answer: Tags | FreshnessError) -> NewerVersions
 
 def _newest(found: Iterable[NewerVersions], registry: TagLister, platform: Platform) -> dict[str, Details]:
     """Return what the newest version of each says of itself; what cannot be had is left out."""
-    wanted = [parse(one.references[0]) for one in found if one.references]
+    wanted = [parse(versions_of.references[0]) for versions_of in found if versions_of.references]
     entries = [answer for _, answer in registry.resolve(wanted) if isinstance(answer, Entry)]
     said = details(entries, registry, platform=platform)
     return {entry.reference.text: said[entry.pinned.text] for entry in entries if entry.pinned.text in said}

@@ -80,7 +80,7 @@ def unpacked(bundle: BundleContent, folder: Path, advance: Advance, *, earlier: 
             (folder / name).mkdir(parents=True, exist_ok=True)
         for member in bundle.contents.files:
             target = folder / member.name
-            if _has(target, member) or any(_linked(one / member.name, target, member) for one in earlier):
+            if _has(target, member) or any(_linked(other / member.name, target, member) for other in earlier):
                 advance(member.size)
                 continue
             with appearing(target) as out:
@@ -93,7 +93,7 @@ def unpacked(bundle: BundleContent, folder: Path, advance: Advance, *, earlier: 
 def there_already(bundle: BundleContent, folders: Sequence[Path]) -> int:
     """Return how many bytes of the bundle one of the `folders` seems to have: by name and size, nothing is hashed."""
     files = bundle.contents.files
-    return sum(one.size for one in files if any(_seen(folder / one.name, one) for folder in folders))
+    return sum(member.size for member in files if any(_seen(folder / member.name, member) for folder in folders))
 
 
 def _seen(path: Path, member: Member) -> bool:

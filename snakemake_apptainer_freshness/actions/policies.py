@@ -92,7 +92,7 @@ class Policies:
         for text in references:
             if not _is_reference(text):
                 continue
-            found += [one for policy in self.policies for one in check_name(policy, text)]
+            found += [violation for policy in self.policies for violation in check_name(policy, text)]
         return found
 
     def days(self, pins: Mapping[str, Entry | None], ask: Configurations, *, platform: Platform) -> dict[str, date]:
@@ -118,10 +118,10 @@ class Policies:
         """
         today = datetime.now(UTC).date()
         return [
-            one
+            violation
             for text, entry in pins.items()
             for policy in self.policies
-            for one in check_pin(policy, text, entry, today=today, made=days.get(text))
+            for violation in check_pin(policy, text, entry, today=today, made=days.get(text))
         ]
 
     def of_signatures(
@@ -178,9 +178,9 @@ def refuse(violations: Iterable[Violation], place: Callable[[str], str] = lambda
     PolicyViolated
         where there are any.
     """
-    bad = [one for one in violations if one.level is Level.ERROR]
+    bad = [violation for violation in violations if violation.level is Level.ERROR]
     if bad:
-        lines = [f"  {place(one.reference)}: {one.text} ({one.source})" for one in bad]
+        lines = [f"  {place(violation.reference)}: {violation.text} ({violation.source})" for violation in bad]
         raise PolicyViolated(
             "\n".join(["the policy does not allow:", *lines]),
             hint="name images that it allows, or change the policy where that is yours to do",

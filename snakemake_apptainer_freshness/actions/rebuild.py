@@ -207,7 +207,7 @@ def _build(made_of: Recipe, temporary: Path, workshop: Workshop) -> None:
     program, manifest = workshop.program(), made_of.parts[0]
     with scratch(program.environment) as folder:
         unpacked = folder / "layout"
-        for part in {one.digest: one for one in made_of.parts}.values():
+        for part in {blob.digest: blob for blob in made_of.parts}.values():
             target = unpacked / layout.blob_name(part.digest)
             target.parent.mkdir(parents=True, exist_ok=True)
             if part is manifest:  # which a registry does not serve as a blob

@@ -128,7 +128,7 @@ def _refuse(runs: Sequence[Run], left: Sequence[Run], before: Removal | None, wh
     if under_way := [run.id for run in runs if run.ending is Ending.RUNNING]:
         raise UsageError(f"run {under_way[0]} is under way: no record is removed now", hint="do it when it has ended")
     later = {run.id for run in left[1:]}
-    breaks = [one for one in chain(runs, before) if one.run not in later]
+    breaks = [broken for broken in chain(runs, before) if broken.run not in later]
     if breaks:
         first = breaks[0]
         because = f" ({why})" if why else ""

@@ -35,7 +35,7 @@ def check_sandbox(pin: Pin, path: Path, *, full: bool = False, remember: bool = 
         untouched = place is not None and place.survey == seen.key and not full
         if untouched and fact is not None and fact.is_about(pin) and not fact.refuted:
             return _by(fact, path, UNTOUCHED, seen)
-        candidates = [one for one in facts.about(pin) if one.size == seen.size]
+        candidates = [candidate for candidate in facts.about(pin) if candidate.size == seen.size]
         if candidates:
             read = sandbox.read(path)
             if known := proving(candidates, read.sha256):

@@ -53,7 +53,7 @@ def check_files(
     violations: list[Violation] = []
     signed: dict[str, tuple[Signed, ...]] = {}
     for text, file in files.items():
-        inside = [one for one in demands_of(policies, text) if one[1].is_inside]
+        inside = [pair for pair in demands_of(policies, text) if pair[1].is_inside]
         if not inside:
             continue
         try:
@@ -66,7 +66,9 @@ def check_files(
                 others = f"it is signed by {', '.join(sorted(found))}"
                 violations.append(violation(policy, text, _unsigned(demand, others)))
         digest = Digest(algorithm="sha256", hex=file.sha256)
-        signed[text] = tuple(Signed(digest=digest, by=f"PGP key {one}", signature="") for one in sorted(found))
+        signed[text] = tuple(
+            Signed(digest=digest, by=f"PGP key {fingerprint}", signature="") for fingerprint in sorted(found)
+        )
     return SignatureCheck(violations=tuple(violations), signed=signed)
 
 

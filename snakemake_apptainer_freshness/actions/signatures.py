@@ -70,8 +70,8 @@ class Held:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Wanted:
-    """One image, what each policy demands of it, and what is known of its signatures."""
+class _Subject:
+    """An image that has to be signed: what each policy demands of it, and what is known of its signatures."""
 
     text: str
     repository: str
@@ -113,7 +113,7 @@ def check_signatures(
     be signed inside of a file is left to :mod:`.sif_signatures`, and hopeless where no file is seen (`sees_files`).
     """
     violations: list[Violation] = []
-    wanted: list[_Wanted] = []
+    wanted: list[_Subject] = []
     for text, entry in pins.items():
         beside: list[tuple[Policy, Demand]] = []
         for policy, demand in demands_of(policies, text):
@@ -123,16 +123,16 @@ def check_signatures(
                 beside.append((policy, demand))
         if entry is not None and beside:
             images = tuple((entry.pinned, digest) for digest in held.digests(entry))
-            wanted.append(_Wanted(text=text, repository=repository_of(entry.reference), images=images, demands=beside))
+            wanted.append(_Subject(text=text, repository=repository_of(entry.reference), images=images, demands=beside))
     _gather(wanted, ask)
     signed: dict[str, tuple[Signed, ...]] = {}
-    for one in wanted:
-        good, bad = _judged(one)
+    for subject in wanted:
+        good, bad = _judged(subject)
         violations += bad
         if good:
-            signed[one.text] = good
+            signed[subject.text] = good
             if remember:
-                _keep(one, good)
+                _keep(subject, good)
     return SignatureCheck(violations=tuple(violations), signed=signed)
 
 
@@ -140,7 +140,9 @@ def demands_of(policies: Iterable[Policy], text: str) -> Iterator[tuple[Policy, 
     """Yield what each of `policies` demands of the image that `text` names."""
     repository = repository_of(parse(text))
     if repository:
-        yield from ((policy, one) for policy in policies for one in policy.signed_by if one.is_about(repository))
+        yield from (
+            (policy, demand) for policy in policies for demand in policy.signed_by if demand.is_about(repository)
+        )
 
 
 def _hopeless(entry: Entry | None, demand: Demand, *, sees_files: bool) -> str:
@@ -158,49 +160,49 @@ def _hopeless(entry: Entry | None, demand: Demand, *, sees_files: bool) -> str:
     return ""
 
 
-def _gather(wanted: Iterable[_Wanted], ask: Callable[[], SignatureSource] | None) -> None:
+def _gather(wanted: Iterable[_Subject], ask: Callable[[], SignatureSource] | None) -> None:
     """Find signatures: what is remembered, and where that is not enough what registries have."""
-    missing: defaultdict[Image, list[_Wanted]] = defaultdict(list)
-    for one in wanted:
-        for image in one.images:
-            one.found |= dict.fromkeys(remembered.known(image[1]), image[1])
-        if ask is not None and not one.is_satisfied:
-            one.asked = True
-            for image in one.images:
-                missing[image].append(one)
+    missing: defaultdict[Image, list[_Subject]] = defaultdict(list)
+    for subject in wanted:
+        for image in subject.images:
+            subject.found |= dict.fromkeys(remembered.known(image[1]), image[1])
+        if ask is not None and not subject.is_satisfied:
+            subject.asked = True
+            for image in subject.images:
+                missing[image].append(subject)
     if ask is None or not missing:
         return
     for image, answer in ask().signatures(missing):
-        for one in missing[image]:
+        for subject in missing[image]:
             if isinstance(answer, FreshnessError):
-                one.problems.append(answer.message)
+                subject.problems.append(answer.message)
             else:
-                one.found |= dict.fromkeys(answer.signatures, image[1])
-                one.problems += answer.problems
+                subject.found |= dict.fromkeys(answer.signatures, image[1])
+                subject.problems += answer.problems
 
 
-def _judged(one: _Wanted) -> tuple[tuple[Signed, ...], list[Violation]]:
+def _judged(subject: _Subject) -> tuple[tuple[Signed, ...], list[Violation]]:
     good: dict[Signed, None] = {}
     bad = []
-    for policy, demand in one.demands:
-        signed, reasons = one.by(demand)
+    for policy, demand in subject.demands:
+        signed, reasons = subject.by(demand)
         if signed is not None:
             good[signed] = None
         else:
-            bad.append(violation(policy, one.text, _why(one, demand, reasons)))
+            bad.append(violation(policy, subject.text, _why(subject, demand, reasons)))
     return tuple(good), bad
 
 
-def _why(one: _Wanted, demand: Demand, reasons: Iterable[str]) -> str:
+def _why(subject: _Subject, demand: Demand, reasons: Iterable[str]) -> str:
     """Return in one line what is wrong with the signatures of an image."""
-    digest = one.images[0][1].short
-    if one.found:
-        told = f"none of the {len(one.found)} signatures of {digest} is by {demand}"
-    elif one.asked:
+    digest = subject.images[0][1].short
+    if subject.found:
+        told = f"none of the {len(subject.found)} signatures of {digest} is by {demand}"
+    elif subject.asked:
         told = f"no signature of {digest} was found, and it has to be signed by {demand}"
     else:
         told = f"no signature of {digest} is remembered, no registry is asked, and it has to be signed by {demand}"
-    more = list(dict.fromkeys([*reasons, *one.problems]))[:_REASONS]
+    more = list(dict.fromkeys([*reasons, *subject.problems]))[:_REASONS]
     return f"{told}: {'; '.join(more)}" if more else told
 
 
@@ -210,10 +212,10 @@ def violation(policy: Policy, text: str, problem: str) -> Violation:
     return Violation(rule=Rule.SIGNED_BY, level=level, reference=text, text=problem, source=policy.source)
 
 
-def _keep(one: _Wanted, good: Iterable[Signed]) -> None:
+def _keep(subject: _Subject, good: Iterable[Signed]) -> None:
     """Remember signatures, as far as it can be done: another run can find them again."""
     names = {signed.signature for signed in good}
-    for signature, digest in one.found.items():
+    for signature, digest in subject.found.items():
         if signature.sha256 in names:
             with contextlib.suppress(OSError):
                 remembered.keep(digest, [signature])

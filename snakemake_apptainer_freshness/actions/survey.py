@@ -104,10 +104,10 @@ class SurveyedImage:
 def worst_first(found: Iterable[SurveyedImage]) -> list[SurveyedImage]:
     """Return `found` with what a person should look at first at the top."""
 
-    def rank(one: SurveyedImage) -> tuple[int, int, str, str]:
-        place = list(ImageLocation).index(one.place)
-        reference = one.pin.reference.text if one.pin else "~"
-        return _WORST_FIRST.index(one.fact.state), place, reference, one.fact.path
+    def rank(image: SurveyedImage) -> tuple[int, int, str, str]:
+        place = list(ImageLocation).index(image.place)
+        reference = image.pin.reference.text if image.pin else "~"
+        return _WORST_FIRST.index(image.fact.state), place, reference, image.fact.path
 
     return sorted(found, key=rank)
 

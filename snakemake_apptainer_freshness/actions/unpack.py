@@ -112,7 +112,7 @@ class Loader:
             lock, brought = self._lock(bundle)
             pins = {pin.url: pin for entry in lock if is_fetchable(pin := Pin.of(entry, kind=self.kind))}
             todo = self._recipes(bundle, list(pins.values()))
-            self._prepare(lock, sum(one.size(bundle.size_of) for one in todo.values()))
+            self._prepare(lock, sum(recipe.size(bundle.size_of) for recipe in todo.values()))
             workshop = Workshop(
                 source=bundle,
                 program=made_once(Apptainer.find),
@@ -120,7 +120,7 @@ class Loader:
                 note=self.note,
                 refuse=_refused,
             )
-            self.bars.begin(_LOADING, sum(one.size(bundle.size_of) for one in todo.values()))
+            self.bars.begin(_LOADING, sum(recipe.size(bundle.size_of) for recipe in todo.values()))
             images = tuple(self._one(pin, todo.get(pin.url), workshop) for pin in pins.values())
             if brought:
                 self._write_lock(lock, bundle.lock)

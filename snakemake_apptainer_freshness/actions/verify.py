@@ -61,26 +61,26 @@ def deepen(
     deeper: list[SurveyedImage] = []
     failed: list[tuple[SurveyedImage, FreshnessError]] = []
     with ProgressBars() as bars:
-        for one in found:
-            deeper.append(one)
-            if one.pin is None or not _is_comparable(one):
+        for image in found:
+            deeper.append(image)
+            if image.pin is None or not _is_comparable(image):
                 continue
-            bars.begin(one.pin.reference.text)
+            bars.begin(image.pin.reference.text)
             try:
-                proof = prove(one.pin, Path(one.fact.path), registry=registry)
-                deeper[-1] = replace(one, fact=proof.fact, differences=proof.differences)
+                proof = prove(image.pin, Path(image.fact.path), registry=registry)
+                deeper[-1] = replace(image, fact=proof.fact, differences=proof.differences)
             except FreshnessError as error:
-                failed.append((one, error))
-            bars.end(one.pin.reference.text)
+                failed.append((image, error))
+            bars.end(image.pin.reference.text)
     return deeper, failed
 
 
-def _is_comparable(one: SurveyedImage) -> bool:
+def _is_comparable(image: SurveyedImage) -> bool:
     return (
-        one.place is not ImageLocation.CACHE
-        and one.fact.state in (DiskState.BOUND, DiskState.UNBOUND)
-        and one.pin is not None
-        and one.pin.pinned.scheme is Scheme.DOCKER
+        image.place is not ImageLocation.CACHE
+        and image.fact.state in (DiskState.BOUND, DiskState.UNBOUND)
+        and image.pin is not None
+        and image.pin.pinned.scheme is Scheme.DOCKER
     )
 
 
@@ -110,12 +110,12 @@ def mend(
     LocalIOError
         where the image folder cannot be made.
     """
-    bad = [one for one in found if one.is_finding]
-    locked_pins = [one.pin for one in bad if one.place is ImageLocation.LOCK and one.pin is not None]
+    bad = [image for image in found if image.is_finding]
+    locked_pins = [image.pin for image in bad if image.place is ImageLocation.LOCK and image.pin is not None]
     wanted = [pin for pin in locked_pins if is_fetchable(pin)]
     mended = [_fetched(result) for result in fetch(wanted, prefix, jobs=jobs, report=report)]
     mended += [_left_alone(pin) for pin in locked_pins if pin.pinned.scheme is Scheme.FILE]
-    mended += [_moved_aside(one, locked) for one in bad if one.is_ours_to_move]
+    mended += [_moved_aside(image, locked) for image in bad if image.is_ours_to_move]
     return mended
 
 
@@ -142,13 +142,13 @@ def _left_alone(pin: Pin) -> Repair:
     return Repair(path=Path(pin.pinned.path), reference=pin.reference.text, error=error)
 
 
-def _moved_aside(one: SurveyedImage, locked: LockedPins) -> Repair:
+def _moved_aside(image: SurveyedImage, locked: LockedPins) -> Repair:
     """Move one damaged file aside, if it still is damaged once no other process works on it."""
-    path = Path(one.fact.path)
-    reference = one.pin.reference.text if one.pin else ""
+    path = Path(image.fact.path)
+    reference = image.pin.reference.text if image.pin else ""
     try:
         with exclusive(path):
-            again = examine(Candidate(place=one.place, path=path), locked, full=True)
+            again = examine(Candidate(place=image.place, path=path), locked, full=True)
             if again is None or not again.is_ours_to_move:
                 return Repair(path=path, reference=reference)
             aside = quarantine(path)

@@ -58,10 +58,10 @@ def parse(answer: str) -> frozenset[str]:
     """Return the fingerprints in the `answer` of a program that found nothing wrong; raises as :func:`signers`."""
     try:
         document = json.loads(answer)
-        objects = [one["Signer"] for one in document["SignerKeys"]]
-        found = frozenset(str(one["Fingerprint"]).upper() for one in objects)
-        is_good = all(_is_good(one) for one in objects)
-        has_system = any(one["Partition"] == _FILE_SYSTEM for one in objects)
+        objects = [key["Signer"] for key in document["SignerKeys"]]
+        found = frozenset(str(signer["Fingerprint"]).upper() for signer in objects)
+        is_good = all(_is_good(signer) for signer in objects)
+        has_system = any(signer["Partition"] == _FILE_SYSTEM for signer in objects)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise NotSignedInside("the program's answer is not understood") from None
     if not is_good or not has_system:

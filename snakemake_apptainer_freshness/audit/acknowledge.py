@@ -96,13 +96,13 @@ def acknowledged(audit: Audit, entries: Sequence[AcknowledgedFinding]) -> Audit:
     current = [entry for entry in entries if entry.acknowledgement.until >= today]
     ended = [entry for entry in entries if entry.acknowledgement.until < today]
     outputs = {(output.workdir, output.path) for output in audit.outputs}
-    found = [replace(one, acknowledged=_answer(one, current, outputs)) for one in audit.findings]
+    found = [replace(finding, acknowledged=_answer(finding, current, outputs)) for finding in audit.findings]
     unused = [entry for entry in current if not _speaks(entry, audit.findings)]
     notes = [
-        f"the acknowledgement of {one.finding} for {one.subject} by {one.acknowledgement.who} ended on "
-        f"{one.acknowledgement.until}"
-        for one in ended
-        if _speaks(one, audit.findings)
+        f"the acknowledgement of {entry.finding} for {entry.subject} by {entry.acknowledgement.who} ended on "
+        f"{entry.acknowledgement.until}"
+        for entry in ended
+        if _speaks(entry, audit.findings)
     ]
     if unused:
         notes.append(
@@ -118,12 +118,12 @@ def _answer(
     """Who acknowledged `finding`: of several the one that ends first."""
     fitting = [entry for entry in entries if entry.finding is finding.kind]
     about = [subject for subject in finding.subjects if (finding.workdir, subject) in outputs]
-    by_subject = [[one for one in fitting if one.matches(subject)] for subject in about or finding.subjects]
+    by_subject = [[entry for entry in fitting if entry.matches(subject)] for subject in about or finding.subjects]
     if not (all(by_subject) if about else any(by_subject)):
         return None
     used = [entry.acknowledgement for matching in by_subject for entry in matching[:1]]
-    return min(used, key=lambda one: one.until)
+    return min(used, key=lambda acknowledgement: acknowledgement.until)
 
 
 def _speaks(entry: AcknowledgedFinding, findings: Iterable[AuditFinding]) -> bool:
-    return any(one.kind is entry.finding and any(map(entry.matches, one.subjects)) for one in findings)
+    return any(finding.kind is entry.finding and any(map(entry.matches, finding.subjects)) for finding in findings)

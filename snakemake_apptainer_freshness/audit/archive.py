@@ -77,7 +77,7 @@ class ArchivePlan:
     @property
     def to_write(self) -> int:
         """About how many bytes are written."""
-        return self.images.contents.size - self.there + sum(one.size for one in self.files)
+        return self.images.contents.size - self.there + sum(file.size for file in self.files)
 
 
 def check(audit: Audit, request: ArchiveRequest) -> None:
@@ -112,11 +112,11 @@ def plan(audit: Audit, request: ArchiveRequest, *, registry: BlobSource, advance
         workdir=str(workdir),
         snakefile=snakefile,
         lock=lock.name,
-        inputs={one.path: one.inputs for one in audit.outputs},
+        inputs={output.path: output.inputs for output in audit.outputs},
     )
     folders = image_folders(audit, request)
-    files = {one.name: one for one in picking.taken}
-    notes = [*picking.notes, *(f"not in the archive: {one.reference}: {one.why}" for one in content.left)]
+    files = {taken.name: taken for taken in picking.taken}
+    notes = [*picking.notes, *(f"not in the archive: {left.reference}: {left.why}" for left in content.left)]
     return ArchivePlan(
         audit=audit,
         request=request,
@@ -155,8 +155,8 @@ def write(plan: ArchivePlan, advance: Advance) -> int:
             data = partial / PAYLOAD
             _sweep(data, plan)
             unpacked(plan.images, data / IMAGES, advance, earlier=earlier)
-            sums = {f"{IMAGES}/{one.name}": one.digest.hex for one in plan.images.contents.files}
-            sums |= {one.name: _copied(one, data / one.name, plan, advance) for one in plan.files}
+            sums = {f"{IMAGES}/{file.name}": file.digest.hex for file in plan.images.contents.files}
+            sums |= {file.name: _copied(file, data / file.name, plan, advance) for file in plan.files}
             rocrate.write(plan.audit, data / CRATE, _options(plan.request))
             (data / TABLE).write_bytes(plan.table.dumps())
             (data / README).write_bytes(readme(plan.table, plan.audit.answer))
@@ -203,7 +203,7 @@ def _earlier(target: Path, workdir: str) -> list[Path]:
     foreign = InvalidArchive(
         f"cannot write the archive {target}: something else is there", hint="name a folder that is new"
     )
-    if not target.is_dir() or not bag.is_bag(target) or not {one.name for one in target.iterdir()} <= _TAG_FILES:
+    if not target.is_dir() or not bag.is_bag(target) or not {path.name for path in target.iterdir()} <= _TAG_FILES:
         raise foreign
     there = Bag.of(target)
     if TABLE not in there.files:
@@ -228,7 +228,7 @@ def _refuse_without_room(plan: ArchivePlan, target: Path) -> None:
 
 def _sweep(data: Path, plan: ArchivePlan) -> None:
     """Remove what an unfinished archive has that this one has not; the rest is hashed before it counts."""
-    wanted = {f"{IMAGES}/{one.name}" for one in plan.images.contents.files} | {one.name for one in plan.files}
+    wanted = {f"{IMAGES}/{file.name}" for file in plan.images.contents.files} | {file.name for file in plan.files}
     for name in (CRATE, *(path.name for path in data.iterdir() if path.name.startswith(f".{CRATE}."))):
         if (data / name).exists():
             remove_tree(data / name)
@@ -237,26 +237,30 @@ def _sweep(data: Path, plan: ArchivePlan) -> None:
             path.unlink()
 
 
-def _copied(one: TakenFile, target: Path, plan: ArchivePlan, advance: Advance) -> str:
+def _copied(file: TakenFile, target: Path, plan: ArchivePlan, advance: Advance) -> str:
     """Copy a file, unless it is there already; its SHA-256."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    advance(one.size)
+    advance(file.size)
     if is_file(target):
-        if is_file(one.source) and (there := sha256_at(target)) == sha256_at(one.source) and one.sha256 in ("", there):
+        if (
+            is_file(file.source)
+            and (there := sha256_at(target)) == sha256_at(file.source)
+            and file.sha256 in ("", there)
+        ):
             return there
         target.unlink()
     try:
-        if one.sha256:
+        if file.sha256:
             workdir = Path(plan.audit.workdirs[0])
-            copy_recorded(one.source, target, workdir=workdir, sha256=one.sha256, limit=RECORDS.size)
-            return one.sha256
-        sha256 = copy(one.source, target, limit=DISK.bundle_file)
-        if one.source.stat().st_mode & stat.S_IXUSR:
+            copy_recorded(file.source, target, workdir=workdir, sha256=file.sha256, limit=RECORDS.size)
+            return file.sha256
+        sha256 = copy(file.source, target, limit=DISK.bundle_file)
+        if file.source.stat().st_mode & stat.S_IXUSR:
             target.chmod(target.stat().st_mode | _EXECUTABLE)
     except NotCopied as reason:
         target.unlink(missing_ok=True)
         raise UsageError(
-            f"cannot put {one.source} into the archive: {reason}", hint="look at it, and try again"
+            f"cannot put {file.source} into the archive: {reason}", hint="look at it, and try again"
         ) from None
     return sha256
 

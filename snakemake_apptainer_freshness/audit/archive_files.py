@@ -113,7 +113,7 @@ class FilePicking:
         self._add(name, path.resolve())
         if sha256_at(path.resolve()) != run.lock.sha256:
             self._notes.append(f"the lock {path} is not the one that the newest run used: it was changed since")
-        found = next((one for one in reversed(self.taken) if one.name == name), None)
+        found = next((file for file in reversed(self.taken) if file.name == name), None)
         if found is None:
             raise UsageError(f"cannot archive the lock {path}: its name cannot be listed", hint="give it another name")
         return found
@@ -131,8 +131,8 @@ class FilePicking:
         if path.is_file():
             self._add(f"{PROJECT}/{within}", path)
             return
-        for one in files_in(path):
-            self._add(f"{PROJECT}/{within / one.relative_to(path)}", one)
+        for file in files_in(path):
+            self._add(f"{PROJECT}/{within / file.relative_to(path)}", file)
 
     def records(self, runs: Iterable[Run]) -> None:
         """Take the record of each run, as it was judged, and its seal; and what says which older ones were removed."""

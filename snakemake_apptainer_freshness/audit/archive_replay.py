@@ -65,7 +65,7 @@ class ArchiveReplay:
     @property
     def possible(self) -> bool:
         """Whether all outputs could be made again."""
-        return all(one.possible for one in self.outputs)
+        return all(output.possible for output in self.outputs)
 
 
 def images_of(root: Path) -> Path:
@@ -156,7 +156,7 @@ class _Judge:
         made = {path: maker for path, maker in makers.items() if path in self.table.inputs or not maker.left.temporary}
         judged = {path: self._output(path, made.get(path)) for path in sorted({*made, *self.table.inputs})}
         lacking = missing_inputs(self.table.inputs, self.bag.files)
-        bad = {path: one.why for path, one in judged.items() if not one.possible}
+        bad = {path: output.why for path, output in judged.items() if not output.possible}
         bad |= {
             path: f"its input {names[0]} is not in the archive" for path, names in lacking.items() if path not in bad
         }
@@ -165,13 +165,13 @@ class _Judge:
             ArchivedOutput(
                 path=path,
                 possible=path not in bad,
-                why=bad.get(path, one.why),
-                rule=one.rule,
-                reference=one.reference,
-                digest=one.digest,
-                run=one.run,
+                why=bad.get(path, output.why),
+                rule=output.rule,
+                reference=output.reference,
+                digest=output.digest,
+                run=output.run,
             )
-            for path, one in judged.items()
+            for path, output in judged.items()
         )
 
     def _output(self, path: str, maker: Maker | None) -> ArchivedOutput:
@@ -179,7 +179,7 @@ class _Judge:
         if maker is None:
             return ArchivedOutput(path=path, possible=False, why="how it was made was not recorded")
         run, job = maker.run, maker.job
-        image = next((one for one in run.images if one.pinned == job.image), None) if job.image else None
+        image = next((record for record in run.images if record.pinned == job.image), None) if job.image else None
         problem = self._record(run) or ("" if not (job.image or job.reference) else self._image(image))
         good = "all that its image is made of is here, and proven" if job.image else _NO_IMAGE
         return ArchivedOutput(
@@ -194,7 +194,7 @@ class _Judge:
 
     def _record(self, run: Run) -> str:
         """Return what is wrong with the record of `run`; empty where nothing is."""
-        broken = [one.state for one in self.sealed.seals if one.run == run.id]
+        broken = [seal.state for seal in self.sealed.seals if seal.run == run.id]
         if run.problem:
             return f"the record of run {run.id} is damaged: {run.problem}"
         if SealState.BROKEN in broken or run.id in doubted(self.runs, chain(self.runs)):
@@ -278,7 +278,7 @@ def _notes(bag: Bag, table: ArchiveTable, runs: list[Run]) -> list[str]:
 
 
 def _answer(outputs: tuple[ArchivedOutput, ...]) -> str:
-    possible = sum(one.possible for one in outputs)
+    possible = sum(output.possible for output in outputs)
     if not outputs:
         return "No output is known of."
     if possible == len(outputs):

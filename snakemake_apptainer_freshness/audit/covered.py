@@ -32,7 +32,7 @@ def covered(runs: Sequence[Run], conditions: Mapping[str, ImageCondition]) -> di
     trees: dict[str, Node | None] = {}
     found = {}
     for run in runs:
-        overrides = [one for one in run.runtime.overrides if _may_matter(one)] if run.runtime else []
+        overrides = [override for override in run.runtime.overrides if _may_matter(override)] if run.runtime else []
         for image in run.images if overrides else ():
             now = conditions.get(image.pinned)
             is_here = now is not None and bool(image.sha256) and now.sha256 == image.sha256
@@ -49,7 +49,7 @@ def _may_matter(override: Override) -> bool:
         return True
     if override.path in FILES_BOUND_ANYWAY:
         return False
-    return not any(override.path == one or override.path.startswith(f"{one}/") for one in _BOUND_ANYWAY)
+    return not any(override.path == folder or override.path.startswith(f"{folder}/") for folder in _BOUND_ANYWAY)
 
 
 def _tree(path: Path) -> Node | None:

@@ -56,9 +56,9 @@ def sentence(found: RunDifference) -> str:
     counts = [
         counted(number, kind.value)
         for kind in ChangeKind
-        if (number := sum(one.kind is kind and not one.alone for one in found.changes))
+        if (number := sum(change.kind is kind and not change.alone for change in found.changes))
     ]
-    alone = sum(one.alone for one in found.changes)
+    alone = sum(change.alone for change in found.changes)
     parts = [f"{', '.join(counts)} differ" if counts else "nothing differs"]
     parts.append(f"{counted(found.same_images, 'image')} and {counted(found.same_outputs, 'output')} are the same")
     if alone:

@@ -99,7 +99,7 @@ def find(site: WorkDirectory) -> list[AuditFinding]:
         for finding in seek(site)
     ]
     order = list(Severity)
-    return sorted(found, key=lambda one: order.index(one.severity))
+    return sorted(found, key=lambda finding: order.index(finding.severity))
 
 
 def of(
@@ -115,11 +115,11 @@ def of(
 
 
 def _bad_now(site: WorkDirectory) -> Iterator[AuditFinding]:
-    made = _grouped((one for one in site.outputs if one.pinned), lambda one: one.pinned)
+    made = _grouped((output for output in site.outputs if output.pinned), lambda output: output.pinned)
     references = {image.pinned: image.reference for run in site.runs for image in run.images}
     for url, now in site.conditions.items():
         if now.bad and url in references:
-            outputs = [one.path for one in made.get(url, ()) if one.sif_sha256 in ("", now.ran) or not now.ran]
+            outputs = [output.path for output in made.get(url, ()) if output.sif_sha256 in ("", now.ran) or not now.ran]
             text = f"the file of {references[url]} is {now.state}: {now.detail} ({now.path})"
             yield of(FindingKind.BAD_IMAGE, text, site.workdir, outputs or [references[url]])
 
@@ -132,11 +132,11 @@ def _bad_then(site: WorkDirectory) -> Iterator[AuditFinding]:
         state = (output.job.disk if output.job else "") or (image.disk if image else "")
         return (output.run, output.reference, state) if image and state in BAD else None
 
-    for key, outputs in _grouped((one for one in site.outputs if was(one)), was).items():
+    for key, outputs in _grouped((output for output in site.outputs if was(output)), was).items():
         if key is not None:
             run, reference, state = key
             text = f"run {run} used a file of {reference} that was {state} then"
-            yield of(FindingKind.BAD_IMAGE, text, site.workdir, (one.path for one in outputs))
+            yield of(FindingKind.BAD_IMAGE, text, site.workdir, (output.path for output in outputs))
 
 
 def _mixed(site: WorkDirectory) -> Iterator[AuditFinding]:
@@ -145,16 +145,18 @@ def _mixed(site: WorkDirectory) -> Iterator[AuditFinding]:
     Two indexes with the same manifest for the platform that ran are one image.
     """
     together = _references_together(site.runs)
-    for rule, outputs in _grouped((one for one in site.outputs if one.digest and one.run), lambda o: o.rule).items():
-        digests = _grouped(outputs, lambda one: one.digest)
-        if len({one.manifest or one.digest for one in outputs}) == 1:
+    for rule, outputs in _grouped(
+        (output for output in site.outputs if output.digest and output.run), lambda o: o.rule
+    ).items():
+        digests = _grouped(outputs, lambda output: output.digest)
+        if len({output.manifest or output.digest for output in outputs}) == 1:
             continue
-        of_reference = _grouped(outputs, lambda one: one.reference)
-        several = any(len({one.manifest or one.digest for one in some}) > 1 for some in of_reference.values())
+        of_reference = _grouped(outputs, lambda output: output.reference)
+        several = any(len({output.manifest or output.digest for output in some}) > 1 for some in of_reference.values())
         if several or not any(set(of_reference) <= references for references in together.get(rule, ())):
             shown = ", ".join(f"{short(digest)} ({len(some)})" for digest, some in sorted(digests.items()))
             text = f"the outputs of rule {rule} were made with {len(digests)} digests: {shown}"
-            yield of(FindingKind.MIXED_DIGESTS, text, site.workdir, (one.path for one in outputs))
+            yield of(FindingKind.MIXED_DIGESTS, text, site.workdir, (output.path for output in outputs))
 
 
 def _references_together(runs: Sequence[Run]) -> dict[str, list[set[str]]]:
@@ -258,29 +260,29 @@ def _committed(site: WorkDirectory) -> frozenset[str]:
 
 
 def _by_verdict(site: WorkDirectory) -> Iterator[AuditFinding]:
-    chosen = (one for one in site.outputs if one.verdict in _OF_OUTPUTS)
+    chosen = (output for output in site.outputs if output.verdict in _OF_OUTPUTS)
     for (verdict, rule, reference), outputs in _grouped(
-        chosen, lambda one: (one.verdict, one.rule, one.reference)
+        chosen, lambda output: (output.verdict, output.rule, output.reference)
     ).items():
         kind, words = _OF_OUTPUTS[verdict]
         verb, _, rest = words.partition(" ")
         said = f"{_SEVERAL.get(verb, verb) if len(outputs) > 1 else verb} {rest}"
         by = f": {reference}" if reference else ""
-        yield of(kind, f"{_named(outputs, rule)} {said}{by}", site.workdir, (one.path for one in outputs))
+        yield of(kind, f"{_named(outputs, rule)} {said}{by}", site.workdir, (output.path for output in outputs))
 
 
 def _changed(site: WorkDirectory) -> Iterator[AuditFinding]:
-    chosen = (one for one in site.outputs if one.path in site.changed)
-    for rule, outputs in _grouped(chosen, lambda one: one.rule).items():
+    chosen = (output for output in site.outputs if output.path in site.changed)
+    for rule, outputs in _grouped(chosen, lambda output: output.rule).items():
         how = f": {site.changed[outputs[0].path]}" if len(outputs) == 1 else ""
         text = f"{_named(outputs, rule)} changed since {'it was' if len(outputs) == 1 else 'they were'} made{how}"
-        yield of(FindingKind.OUTPUT_CHANGED, text, site.workdir, (one.path for one in outputs))
+        yield of(FindingKind.OUTPUT_CHANGED, text, site.workdir, (output.path for output in outputs))
 
 
 def _missing(site: WorkDirectory) -> Iterator[AuditFinding]:
-    for rule, outputs in _grouped(filter(_is_missed, site.outputs), lambda one: one.rule).items():
+    for rule, outputs in _grouped(filter(_is_missed, site.outputs), lambda output: output.rule).items():
         text = f"{_named(outputs, rule)} {be(outputs)} no longer there"
-        yield of(FindingKind.OUTPUT_MISSING, text, site.workdir, (one.path for one in outputs))
+        yield of(FindingKind.OUTPUT_MISSING, text, site.workdir, (output.path for output in outputs))
 
 
 def _is_missed(output: OutputAudit) -> bool:

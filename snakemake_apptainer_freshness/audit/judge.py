@@ -61,11 +61,11 @@ def whose(folder: Path, runs: Sequence[Run], metadata: Metadata) -> tuple[list[R
         where all are of another workflow.
     """
     named = [run.workdir for run in runs if run.workdir]
-    at_home = {workdir for workdir in set(named) if same(workdir, folder)}
+    at_home = {workdir for workdir in set(named) if is_same_folder(workdir, folder)}
     folders = {"", *(at_home or named[-1:])}
     by_hash = {run.sha256: run for run in runs}
     links = {frozenset((run.workdir, by_hash[run.previous].workdir)) for run in runs if run.previous in by_hash}
-    while linked := {one for link in links if link & (folders - {""}) for one in link} - folders:
+    while linked := {workdir for link in links if link & (folders - {""}) for workdir in link} - folders:
         folders |= linked
     own = [run for run in runs if run.workdir in folders]
     if named and not at_home and not _anything_here(folder, own, metadata):
@@ -76,9 +76,9 @@ def whose(folder: Path, runs: Sequence[Run], metadata: Metadata) -> tuple[list[R
     return own, [run for run in runs if run.workdir not in folders]
 
 
-def same(one: str, other: Path) -> bool:
-    """Return whether the recorded folder `one` is `other`, by whatever links it was reached."""
-    return one == str(other) or os.path.realpath(one) == os.path.realpath(other)
+def is_same_folder(recorded: str, other: Path) -> bool:
+    """Return whether the folder that was `recorded` is `other`, by whatever links it was reached."""
+    return recorded == str(other) or os.path.realpath(recorded) == os.path.realpath(other)
 
 
 def _anything_here(folder: Path, runs: Sequence[Run], metadata: Metadata) -> bool:
@@ -109,12 +109,14 @@ _OF_OUTPUTS: Final = frozenset(
 def answer(audit: Audit) -> str:
     """Return what `audit` found, in one sentence."""
     parts = [_outputs(audit)]
-    open_findings = [one for one in audit.findings if one.severity is not Severity.NOTE and one.acknowledged is None]
-    others = [one for one in open_findings if one.kind not in _OF_OUTPUTS]
+    open_findings = [
+        finding for finding in audit.findings if finding.severity is not Severity.NOTE and finding.acknowledged is None
+    ]
+    others = [finding for finding in open_findings if finding.kind not in _OF_OUTPUTS]
     if others:
-        words = Counter(one.kind.value for one in others)
+        words = Counter(finding.kind.value for finding in others)
         parts.append("found besides: " + ", ".join(f"{count} {word}" for word, count in words.items()))
-    if known := sum(one.acknowledged is not None for one in audit.findings):
+    if known := sum(finding.acknowledged is not None for finding in audit.findings):
         parts.append(f"{counted(known, 'finding')} acknowledged")
     if audit.replay is not None:
         again = "yes" if audit.replay.possible else "no"
@@ -216,7 +218,7 @@ def _put_together(sites: "Sequence[_Work]", ask: Asker | None, notes: Sequence[s
         histories += history
     outputs = sorted(
         (output for work in sites for output in work.site.outputs),
-        key=lambda one: (verdicts.ORDER[one.verdict], one.workdir, one.path),
+        key=lambda output: (verdicts.ORDER[output.verdict], output.workdir, output.path),
     )
     severities = list(Severity)
     made = Audit(
@@ -226,7 +228,7 @@ def _put_together(sites: "Sequence[_Work]", ask: Asker | None, notes: Sequence[s
         runs=tuple(run for work in sites for run in work.chosen),
         images=tuple(histories),
         outputs=tuple(outputs),
-        findings=tuple(sorted(found, key=lambda one: severities.index(one.severity))),
+        findings=tuple(sorted(found, key=lambda finding: severities.index(finding.severity))),
         edges=tuple(edge for work in sites for edge in work.edges),
         replay=Replayed.together(replays) if replays else None,
         seals=tuple(work.site.seals for work in sites if work.site.seals is not None),
@@ -269,10 +271,12 @@ class _Work:
     ) -> "_Work":
         """Judge what lies in `folder`; what could not be looked at is added to `notes`."""
         own, foreign = whose(folder, runs, metadata)
-        if (made_in := next((run.workdir for run in reversed(own) if run.workdir), "")) and not same(made_in, folder):
+        if (made_in := next((run.workdir for run in reversed(own) if run.workdir), "")) and not is_same_folder(
+            made_in, folder
+        ):
             notes.append(f"{folder} was moved or copied: its newest run was recorded in {made_in}")
         sealed = _sealed(str(folder), own, sealing)
-        disowned = frozenset(one.run for one in sealed.seals if one.state is SealState.BROKEN)
+        disowned = frozenset(seal.run for seal in sealed.seals if seal.state is SealState.BROKEN)
         removal, why = believed(folder, own, sealing.allowed)
         if removal is not None:
             notes.append(f"{told(removal, by=why)}: what they said is not known any more")
@@ -293,7 +297,7 @@ class _Work:
             workdir=str(folder),
             runs=own,
             foreign=foreign,
-            broken=[(one.run, one.text) for one in judging.broken],
+            broken=[(link.run, link.text) for link in judging.broken],
             outputs=outputs,
             images=conditions.histories(str(folder), own, outputs, judging.conditions),
             conditions=judging.conditions,

@@ -220,7 +220,7 @@ def doubted(runs: Sequence[Run], broken: Sequence[Break]) -> frozenset[str]:
     """Return the runs whose record is not the one that the next run knew; the newest is not doubted."""
     vouched = {run.previous for run in runs}
     before = dict(zip((run.id for run in runs[1:]), runs, strict=False))
-    found = (before[one.run] for one in broken if one.run in before)
+    found = (before[link.run] for link in broken if link.run in before)
     return frozenset(run.id for run in found if run.sha256 not in vouched)
 
 

@@ -71,18 +71,18 @@ class Replayed:
     @staticmethod
     def together(replays: "Sequence[Replayed]") -> Replay:
         """Return the answer for all work directories."""
-        reasons = list(dict.fromkeys(reason for one in replays for reason in one.reasons))
+        reasons = list(dict.fromkeys(reason for replay in replays for reason in replay.reasons))
         if reasons:
             return Replay(
                 possible=False,
                 because="; ".join(reasons),
-                unreachable=any(one.unreachable for one in replays),
+                unreachable=any(replay.unreachable for replay in replays),
             )
-        asked = sum(one.asked for one in replays)
+        asked = sum(replay.asked for replay in replays)
         if not asked:
             return Replay(possible=True, because="no output needs an image")
         whose = "its digest is" if asked == 1 else f"each of {asked} digests is"
-        elsewhere = list(dict.fromkeys(place for one in replays for place in one.elsewhere))
+        elsewhere = list(dict.fromkeys(place for replay in replays for place in replay.elsewhere))
         had = f", or had from {', '.join(elsewhere)}" if elsewhere else ""
         return Replay(possible=True, because=f"{whose} still served for this platform, or proven on this disk{had}")
 
@@ -109,14 +109,14 @@ def _replay(site: WorkDirectory, registries: TagChecker, platform: Platform, mir
         key: _with_mirrors(_answer(site, image, served[key], registries, platform), image, platform, mirrors)
         for key, image in images.items()
     }
-    lost = [key for key, one in answers.items() if not one.possible]
+    lost = [key for key, answer in answers.items() if not answer.possible]
     return Replayed(
         images=tuple(_with_answer(image, answers) for image in site.images),
         findings=[_finding(site, key, answers[key]) for key in lost if answers[key].served is not None],
         reasons=(*(_reason(key, answers[key]) for key in lost), *_unknown(site)),
         asked=len(answers),
         unreachable=any(answers[key].served is None for key in lost),
-        elsewhere=tuple(place for one in answers.values() if not one.on_disk for place in one.elsewhere),
+        elsewhere=tuple(place for answer in answers.values() if not answer.on_disk for place in answer.elsewhere),
     )
 
 
@@ -201,7 +201,10 @@ def _same_platform(image: ImageRecord, registries: TagChecker, platform: Platfor
 
 def _with_answer(image: ImageAudit, answers: Mapping[Key, ImageReplay]) -> ImageAudit:
     """Return `image` with the answer for the digest that it was run with last."""
-    last = next((one.digest for one in reversed(image.sightings) if (image.reference, one.digest) in answers), None)
+    last = next(
+        (sighting.digest for sighting in reversed(image.sightings) if (image.reference, sighting.digest) in answers),
+        None,
+    )
     return image if last is None else replace(image, replay=answers[image.reference, last])
 
 
@@ -221,8 +224,8 @@ def _reason(key: Key, answer: ImageReplay) -> str:
 
 
 def _unknown(site: WorkDirectory) -> Iterator[str]:
-    unnamed = sorted({one.reference for one in site.outputs if one.reference and not one.digest})
+    unnamed = sorted({output.reference for output in site.outputs if output.reference and not output.digest})
     if unnamed:
         yield f"{', '.join(unnamed)} {'names' if len(unnamed) == 1 else 'name'} no digest"
-    if unknown := [one for one in site.outputs if one.verdict is OutputVerdict.NO_RECORD]:
+    if unknown := [output for output in site.outputs if output.verdict is OutputVerdict.NO_RECORD]:
         yield f"how {counted(unknown, 'output')} {'was' if len(unknown) == 1 else 'were'} made was not recorded"

@@ -55,7 +55,7 @@ def seals(workdir: str, runs: Sequence[Run], check: Callable[[Run], Seal | None]
             continue
         found.append(seal)
         if seal.state in _BELIEVED:
-            before = [one.id for one in _chain(run, by_hash)]
+            before = [earlier.id for earlier in _chain(run, by_hash)]
             led_to.update(before)
             vouched.update(before if seal.state is SealState.GOOD else ())
     return SealAudit(

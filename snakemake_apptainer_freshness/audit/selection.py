@@ -75,10 +75,10 @@ class Selection:
         about = {output.path for output in site.outputs} | {run.id for run in runs}
         used = {output.reference for output in site.outputs} | {image.reference for run in runs for image in run.images}
         return [
-            one
-            for one in found
-            if about.intersection(one.subjects)
-            or (one.kind is FindingKind.BAD_IMAGE and used.intersection(one.subjects))
+            finding
+            for finding in found
+            if about.intersection(finding.subjects)
+            or (finding.kind is FindingKind.BAD_IMAGE and used.intersection(finding.subjects))
         ]
 
     def check(self, sites: Sequence[WorkDirectory]) -> None:

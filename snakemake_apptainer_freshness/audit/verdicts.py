@@ -199,4 +199,4 @@ ORDER: Final[Mapping[OutputVerdict, int]] = {verdict: place for place, verdict i
 
 def worst(*judged: VerdictWithReason) -> VerdictWithReason:
     """Return the worst verdict, and why."""
-    return min(judged, key=lambda one: ORDER[one[0]])
+    return min(judged, key=lambda verdict: ORDER[verdict[0]])

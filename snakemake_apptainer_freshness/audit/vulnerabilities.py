@@ -64,9 +64,9 @@ class IgnoredVulnerability:
     package: str = ""
     until: date | None = None
 
-    def covers(self, one: Vulnerability, reference: str, today: date) -> bool:
-        """Return whether it accepts `one` in the image of `reference` on the day `today`."""
-        is_it = self.id in (one.id, *one.aliases) and self.package in ("", one.package)
+    def covers(self, vulnerability: Vulnerability, reference: str, today: date) -> bool:
+        """Return whether it accepts `vulnerability` in the image of `reference` on the day `today`."""
+        is_it = self.id in (vulnerability.id, *vulnerability.aliases) and self.package in ("", vulnerability.package)
         return is_it and not self.is_over(today) and fnmatch.fnmatchcase(reference, self.image)
 
     def is_over(self, today: date) -> bool:
@@ -132,20 +132,20 @@ def joined(
         if not matches:
             unknown[scan.name] = None
         found += [_of_image(scan, key, by, audit=audit, accepted=accepted, today=today) for key, by in matches]
-    found.sort(key=lambda one: (one.workdir, one.reference, one.digest, one.scanner))
+    found.sort(key=lambda scan: (scan.workdir, scan.reference, scan.digest, scan.scanner))
     return tuple(found), list(unknown)
 
 
 def images_of(audit: Audit) -> list[tuple[str, str]]:
     """Return the reference and the digest of each image that ran; the digest is empty where it has none."""
-    named = [(image.reference, one.digest) for image in audit.images for one in image.sightings]
+    named = [(image.reference, sighting.digest) for image in audit.images for sighting in image.sightings]
     named += [(output.reference, output.digest) for output in audit.outputs if output.reference]
     return sorted(set(named))
 
 
 def _images(audit: Audit) -> Iterator[tuple[tuple[str, str, str], frozenset[str]]]:
     """Return each image that ran, with the digests that name it: of its index, and of its manifest."""
-    seen = [(image.workdir, image.reference, one.digest) for image in audit.images for one in image.sightings]
+    seen = [(image.workdir, image.reference, sighting.digest) for image in audit.images for sighting in image.sightings]
     known = {key: {key[2]} for key in seen if key[2]}
     for output in audit.outputs:
         if output.reference and output.digest:
@@ -178,18 +178,31 @@ def _of_image(
     today: date,
 ) -> ImageVulnerabilities:
     workdir, reference, digest = key
-    is_accepted = [any(rule.covers(one, reference, today) for rule in accepted) for one in scan.vulnerabilities]
+    is_accepted = [
+        any(rule.covers(vulnerability, reference, today) for rule in accepted) for vulnerability in scan.vulnerabilities
+    ]
     worst_first = list(VulnerabilitySeverity)
-    kept = [one for one, covered in zip(scan.vulnerabilities, is_accepted, strict=True) if not covered]
+    kept = [
+        vulnerability for vulnerability, covered in zip(scan.vulnerabilities, is_accepted, strict=True) if not covered
+    ]
     return ImageVulnerabilities(
         workdir=workdir,
         reference=reference,
         digest=digest,
         scanner=scan.scanner,
         joined_by=by,
-        found=tuple(sorted(kept, key=lambda one: (worst_first.index(one.severity), one.id, one.package))),
+        found=tuple(
+            sorted(
+                kept,
+                key=lambda vulnerability: (
+                    worst_first.index(vulnerability.severity),
+                    vulnerability.id,
+                    vulnerability.package,
+                ),
+            )
+        ),
         ignored=sum(is_accepted),
-        outputs=sum((one.workdir, one.reference, one.digest) == key for one in audit.outputs),
+        outputs=sum((output.workdir, output.reference, output.digest) == key for output in audit.outputs),
     )
 
 
@@ -200,14 +213,14 @@ def _trivy(name: str, report: Mapping[str, Any]) -> ScanReport:
     metadata = report.get("Metadata") or {}
     found = [
         _vulnerability(
-            one["VulnerabilityID"],
-            package=one.get("PkgName", ""),
-            version=one.get("InstalledVersion", ""),
-            fixed=one.get("FixedVersion", ""),
-            severity=_severity(one.get("Severity", "")),
+            vulnerability["VulnerabilityID"],
+            package=vulnerability.get("PkgName", ""),
+            version=vulnerability.get("InstalledVersion", ""),
+            fixed=vulnerability.get("FixedVersion", ""),
+            severity=_severity(vulnerability.get("Severity", "")),
         )
         for result in report.get("Results") or []
-        for one in result.get("Vulnerabilities") or []
+        for vulnerability in result.get("Vulnerabilities") or []
     ]
     names = [name, *(metadata.get("RepoDigests") or [])]
     return ScanReport(scanner="trivy", name=name, digests=_digests(names), vulnerabilities=_unique(found))
@@ -217,14 +230,14 @@ def _grype(matches: list[Any], target: Any) -> ScanReport:
     named = target if isinstance(target, dict) else {"userInput": target}
     found = [
         _vulnerability(
-            one["vulnerability"]["id"],
-            package=one["artifact"]["name"],
-            version=one["artifact"].get("version", ""),
-            fixed=", ".join((one["vulnerability"].get("fix") or {}).get("versions") or []),
-            severity=_severity(one["vulnerability"].get("severity", "")),
-            aliases=[other["id"] for other in one.get("relatedVulnerabilities") or []],
+            match["vulnerability"]["id"],
+            package=match["artifact"]["name"],
+            version=match["artifact"].get("version", ""),
+            fixed=", ".join((match["vulnerability"].get("fix") or {}).get("versions") or []),
+            severity=_severity(match["vulnerability"].get("severity", "")),
+            aliases=[other["id"] for other in match.get("relatedVulnerabilities") or []],
         )
-        for one in matches
+        for match in matches
     ]
     name = str(named.get("userInput", ""))
     names = [name, str(named.get("manifestDigest") or ""), *(named.get("repoDigests") or [])]
@@ -237,15 +250,15 @@ def _osv(result: Mapping[str, Any]) -> ScanReport:
         scores = {
             known: group.get("max_severity", "") for group in package.get("groups") or [] for known in group["ids"]
         }
-        for one in package.get("vulnerabilities") or []:
-            said = (one.get("database_specific") or {}).get("severity") or scores.get(one["id"], "")
+        for vulnerability in package.get("vulnerabilities") or []:
+            said = (vulnerability.get("database_specific") or {}).get("severity") or scores.get(vulnerability["id"], "")
             found.append(
                 _vulnerability(
-                    one["id"],
+                    vulnerability["id"],
                     package=package["package"]["name"],
                     version=package["package"].get("version", ""),
                     severity=_severity(str(said)),
-                    aliases=one.get("aliases") or [],
+                    aliases=vulnerability.get("aliases") or [],
                 )
             )
     name = str(result["source"]["path"])
@@ -283,7 +296,7 @@ def _severity(said: str) -> VulnerabilitySeverity:
     if word in VulnerabilitySeverity.__members__.values():
         return VulnerabilitySeverity(word)
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", word):
-        return next((one for least, one in _SCORES if float(word) >= least), VulnerabilitySeverity.NEGLIGIBLE)
+        return next((severity for least, severity in _SCORES if float(word) >= least), VulnerabilitySeverity.NEGLIGIBLE)
     return _WORDS.get(word, VulnerabilitySeverity.UNKNOWN)
 
 

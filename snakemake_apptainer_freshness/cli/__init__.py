@@ -57,7 +57,7 @@ def allowing_offline(command: click.Command) -> click.Command:
     """Give `command`, and those in it, the option ``--offline``, unless it has one of its own."""
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         allowing_offline(inner)
-    if not isinstance(command, click.Group) and not any(one.name == "offline" for one in command.params):
+    if not isinstance(command, click.Group) and not any(param.name == "offline" for param in command.params):
         text = "Ask no registry and fetch nothing."
         command.params.append(
             click.Option(["--offline"], is_flag=True, expose_value=False, callback=_go_offline, help=text)

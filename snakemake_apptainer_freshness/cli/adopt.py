@@ -75,7 +75,7 @@ def command(arguments: tuple[str, ...], *, deep: bool, dry_run: bool, lockfile: 
         history.save(adoption.path, adoption.memory)
     for url, error in adoption.errors.items():
         output.note(f"error: {url}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
-    findings = int(any(not one.standing.stays for one in adoption.outputs))
+    findings = int(any(not adopted.standing.stays for adopted in adoption.outputs))
     return max(findings, *(error.exit_status for error in adoption.errors.values()), 0)
 
 
@@ -99,16 +99,24 @@ def _show(workflow: "Workflow", adoption: "Adoption", *, as_json: bool, dry_run:
             prefix=str(workflow.prefix),
             memory=str(adoption.path),
             remembered=not dry_run,
-            output=[_as_json(one) for one in adoption.outputs],
-            unseen=[{"rule": one.rule, "why": one.why} for one in workflow.unseen],
+            output=[_as_json(adopted) for adopted in adoption.outputs],
+            unseen=[{"rule": rule.rule, "why": rule.why} for rule in workflow.unseen],
             error=[output.error_of(error, url) for url, error in adoption.errors.items()],
         )
         return
     if output.at_terminal(sys.stdout):
         output.table(("standing", "image", "how that is known"), [_grouped(same) for same in _groups(adoption)])
     else:
-        for one in adoption.outputs:
-            output.row((one.standing, one.output.path, one.output.recorded_url or "-", one.url or "-", one.detail))
+        for adopted in adoption.outputs:
+            output.row(
+                (
+                    adopted.standing,
+                    adopted.output.path,
+                    adopted.output.recorded_url or "-",
+                    adopted.url or "-",
+                    adopted.detail,
+                )
+            )
     for unseen in workflow.unseen:
         output.note(f"not seen: rule {unseen.rule}: {unseen.why}")
     output.note(_summary(adoption, dry_run=dry_run))
@@ -117,14 +125,16 @@ def _show(workflow: "Workflow", adoption: "Adoption", *, as_json: bool, dry_run:
 def _groups(adoption: "Adoption") -> "list[list[AdoptedOutput]]":
     """Return the outputs that one thing is to be said of, those first that a person should look at."""
     groups: dict[tuple[Any, ...], list[AdoptedOutput]] = {}
-    for one in adoption.outputs:
-        groups.setdefault((one.standing, one.output.recorded_url, one.url, one.detail), []).append(one)
+    for adopted in adoption.outputs:
+        groups.setdefault((adopted.standing, adopted.output.recorded_url, adopted.url, adopted.detail), []).append(
+            adopted
+        )
     return sorted(groups.values(), key=lambda same: same[0].standing.stays)
 
 
 def _grouped(same: "Sequence[AdoptedOutput]") -> tuple[str, ...]:
     first = same[0]
-    paths = [one.output.path for one in same]
+    paths = [adopted.output.path for adopted in same]
     more = f", … and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
     made = first.output.recorded_url or "-"
     made = made if made in (first.url, first.output.reference) else f"{first.output.reference}\nmade with {made}"
@@ -135,22 +145,22 @@ def _summary(adoption: "Adoption", *, dry_run: bool) -> str:
     if not adoption.outputs:
         return "no output of a rule with a container is there"
     counts: dict[str, int] = {}
-    for one in adoption.outputs:
-        counts[one.standing.value] = counts.get(one.standing.value, 0) + 1
+    for adopted in adoption.outputs:
+        counts[adopted.standing.value] = counts.get(adopted.standing.value, 0) + 1
     told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
-    again = sum(not one.standing.stays for one in adoption.outputs)
+    again = sum(not adopted.standing.stays for adopted in adoption.outputs)
     will = f"{again} will be made again" if again else "a run keeps all of them, as far as their containers go"
     rest = "; nothing was remembered (--dry-run)" if dry_run else ""
     return f"{output.counted(len(adoption.outputs), 'output')}: {told}; {will}{rest}"
 
 
-def _as_json(one: "AdoptedOutput") -> dict[str, Any]:
+def _as_json(adopted: "AdoptedOutput") -> dict[str, Any]:
     return {
-        "path": one.output.path,
-        "rule": one.output.rule,
-        "reference": one.output.reference,
-        "recorded": one.output.recorded_url or None,
-        "pinned": one.url or None,
-        "standing": one.standing.value,
-        "detail": one.detail,
+        "path": adopted.output.path,
+        "rule": adopted.output.rule,
+        "reference": adopted.output.reference,
+        "recorded": adopted.output.recorded_url or None,
+        "pinned": adopted.url or None,
+        "standing": adopted.standing.value,
+        "detail": adopted.detail,
     }

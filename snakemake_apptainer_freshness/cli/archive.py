@@ -69,13 +69,13 @@ def write_archive(audit: "Audit", wanted: "ArchiveRequest") -> None:
             there = f", of which {output.size(planned.there)} are there already" if planned.there else ""
             output.note(
                 f"archive: {output.counted(len(images.images), 'image')}, {output.size(images.contents.size)}{there}; "
-                f"{output.counted(len(files), 'file')}, {output.size(sum(one.size for one in files))}"
+                f"{output.counted(len(files), 'file')}, {output.size(sum(file.size for file in files))}"
             )
             for image in images.images:
                 output.note(f"  {image.pin.reference.text}: {output.size(image.size)}")
             for note in planned.notes:
                 output.note(note)
-            bars.begin(_WRITING, images.contents.size + sum(one.size for one in files))
+            bars.begin(_WRITING, images.contents.size + sum(file.size for file in files))
             size = write(planned, lambda count: bars.advance(_WRITING, count))
     except BaseException:
         partial = partial_of(wanted.target)
@@ -108,26 +108,26 @@ def replay_archive(folder: Path, *, allowed: Path | None, as_json: bool) -> int:
     else:
         output.row(("answer", found.answer))
         output.row(("seal", found.seals.text))
-        output.table(("again", "output", "rule", "why"), [_row(one) for one in found.outputs])
+        output.table(("again", "output", "rule", "why"), [_row(archived) for archived in found.outputs])
     for note in found.notes:
         output.note(f"note: {note}")
     return int(not found.possible)
 
 
-def _row(one: "ArchivedOutput") -> tuple[str, str, str, str]:
-    return ("yes" if one.possible else "no", one.path, one.rule, one.why)
+def _row(archived: "ArchivedOutput") -> tuple[str, str, str, str]:
+    return ("yes" if archived.possible else "no", archived.path, archived.rule, archived.why)
 
 
 def _print_document(found: "ArchiveReplay") -> None:
-    def row(one: "ArchivedOutput") -> dict[str, Any]:
+    def row(archived: "ArchivedOutput") -> dict[str, Any]:
         return {
-            "path": one.path,
-            "possible": one.possible,
-            "why": one.why,
-            "rule": one.rule or None,
-            "reference": one.reference or None,
-            "digest": one.digest or None,
-            "run": one.run or None,
+            "path": archived.path,
+            "possible": archived.possible,
+            "why": archived.why,
+            "rule": archived.rule or None,
+            "reference": archived.reference or None,
+            "digest": archived.digest or None,
+            "run": archived.run or None,
         }
 
     output.document(
@@ -135,6 +135,6 @@ def _print_document(found: "ArchiveReplay") -> None:
         answer=found.answer,
         possible=found.possible,
         seal=found.seals.text,
-        output=[row(one) for one in found.outputs],
+        output=[row(archived) for archived in found.outputs],
         note=list(found.notes),
     )

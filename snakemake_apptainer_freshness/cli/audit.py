@@ -249,10 +249,12 @@ def _failing(word: str) -> "Callable[[Audit], bool]":
     severities, verdicts = list(Severity), list(OutputVerdict)
     if said in severities:
         bad_severities = severities[: severities.index(Severity(said)) + 1]
-        return lambda audit: any(one.severity in bad_severities and one.acknowledged is None for one in audit.findings)
+        return lambda audit: any(
+            finding.severity in bad_severities and finding.acknowledged is None for finding in audit.findings
+        )
     if said in verdicts:
         bad = verdicts[: verdicts.index(OutputVerdict(said)) + 1]
-        return lambda audit: any(one.verdict in bad for one in audit.outputs)
+        return lambda audit: any(judged.verdict in bad for judged in audit.outputs)
     allowed = ", ".join([*severities, *(verdict.replace(" ", "-") for verdict in verdicts)])
     raise UsageError(f"--fail-on cannot be {word!r}", hint=f"it is one of {allowed}")
 

@@ -57,9 +57,15 @@ def _plain(outputs: Iterable[OutputAudit], *, several: bool) -> Iterator[str]:
             known[text] = output.clean(text)
         return known[text]
 
-    for one in outputs:
-        cells = [one.verdict.value, output.clean(one.path), clean(one.rule), clean(one.pinned), clean(one.explanation)]
-        yield "\t".join(["output", *cells, *([clean(one.workdir)] if several else [])])
+    for judged in outputs:
+        cells = [
+            judged.verdict.value,
+            output.clean(judged.path),
+            clean(judged.rule),
+            clean(judged.pinned),
+            clean(judged.explanation),
+        ]
+        yield "\t".join(["output", *cells, *([clean(judged.workdir)] if several else [])])
 
 
 def _print_at_terminal(audit: Audit) -> None:
@@ -72,26 +78,28 @@ def _print_at_terminal(audit: Audit) -> None:
     )
     if audit.findings:
         output.line()
-        output.table(("severity", "finding"), [(one.severity.value, _folded(one)) for one in audit.findings])
+        output.table(
+            ("severity", "finding"), [(finding.severity.value, _folded(finding)) for finding in audit.findings]
+        )
     if audit.difference is not None:
         output.line()
         _print_difference(audit.difference)
         return
-    bad = [one for one in audit.outputs if one.affected_by or one.verdict not in _GOOD]
+    bad = [judged for judged in audit.outputs if judged.affected_by or judged.verdict not in _GOOD]
     if bad:
         output.line()
-        shown = [(one.verdict.value, f"{_place(one, audit)}\n  {one.explanation}") for one in bad[:_SHOWN]]
+        shown = [(judged.verdict.value, f"{_place(judged, audit)}\n  {judged.explanation}") for judged in bad[:_SHOWN]]
         output.table(("verdict", "output"), shown)
         if len(bad) > _SHOWN:
             output.line(f"… and {len(bad) - _SHOWN:,} more: a pipe, --json and --html have them all")
     if audit.images:
         output.line()
-        output.table(("disk", "image"), [(one.now or "-", _image_text(one)) for one in audit.images])
+        output.table(("disk", "image"), [(image.now or "-", _image_text(image)) for image in audit.images])
 
 
 def _image_text(image: ImageAudit) -> str:
     last = image.sightings[-1] if image.sightings else None
-    signed = [f"signed by {one.by}, as the last run checked" for one in last.signatures] if last else []
+    signed = [f"signed by {signature.by}, as the last run checked" for signature in last.signatures] if last else []
     return "\n  ".join([image.reference, image.now_detail, *signed])
 
 
@@ -99,25 +107,27 @@ def _print_difference(found: RunDifference) -> None:
     """Print the differences alone: who asks for them looks at two runs, not at today's files."""
     if not output.at_terminal(sys.stdout):
         output.row(("diff", found.first, found.second, sentence(found)))
-        for one in found.changes:
-            output.row(("change", one.kind.value, one.word, one.subject, one.before, one.after))
+        for change in found.changes:
+            output.row(("change", change.kind.value, change.word, change.subject, change.before, change.after))
         return
     output.line(f"Run {found.first} and run {found.second}: {sentence(found)}.")
-    shown = [one for one in found.changes if not one.alone]
+    shown = [change for change in found.changes if not change.alone]
     if shown:
         output.line()
-        rows = [(one.kind.value, f"{one.subject}: {one.word}\n  {_change(one)}") for one in shown[:_SHOWN]]
+        rows = [
+            (change.kind.value, f"{change.subject}: {change.word}\n  {_change(change)}") for change in shown[:_SHOWN]
+        ]
         output.table(("what", "difference"), rows)
     if len(shown) > _SHOWN:
         output.line(f"… and {len(shown) - _SHOWN:,} more: a pipe, --json and --html have them all")
 
 
-def _change(one: RunChange) -> str:
-    return f"{one.before or '-'} → {one.after or '-'}"
+def _change(change: RunChange) -> str:
+    return f"{change.before or '-'} → {change.after or '-'}"
 
 
 def _counts(audit: Audit) -> list[tuple[str, int]]:
-    counts = Counter(one.verdict for one in audit.outputs)
+    counts = Counter(judged.verdict for judged in audit.outputs)
     return [(verdict.value, counts[verdict]) for verdict in OutputVerdict if counts[verdict]]
 
 
@@ -133,5 +143,5 @@ def _folded(finding: AuditFinding) -> str:
     return "\n  ".join([f"{finding.kind.value}: {finding.text}", *known, *shown[:_SHOWN]]) + more
 
 
-def _place(one: OutputAudit, audit: Audit) -> str:
-    return one.path if len(audit.workdirs) == 1 else f"{one.workdir}/{one.path}"
+def _place(judged: OutputAudit, audit: Audit) -> str:
+    return judged.path if len(audit.workdirs) == 1 else f"{judged.workdir}/{judged.path}"

@@ -89,10 +89,10 @@ def save_command(
     if as_json:
         _print_saved(bundle, file, path)
     elif target is not None:
-        rows = [(one.pin.reference.text, output.size(one.size)) for one in bundle.images]
+        rows = [(image.pin.reference.text, output.size(image.size)) for image in bundle.images]
         output.table(("image", "size"), rows)
-    for one in bundle.left:
-        output.note(f"not in the bundle: {one.reference}: {one.why}")
+    for left in bundle.left:
+        output.note(f"not in the bundle: {left.reference}: {left.why}")
     output.note(
         f"{output.counted(len(bundle.images), 'image')}, {output.size(bundle.contents.size)}"
         + ("" if target is None else f", in {file}")
@@ -161,18 +161,18 @@ def load_command(file: str, lockfile: Path | None, prefix: str | None, pin: str,
         loader = Loader(lock_path=path, prefix=folder, kind=PinKind(pin), bars=bars, note=output.note)
         loaded = loader.load(source)
     if as_json:
-        output.document(lockfile=str(path), prefix=str(folder), image=[_as_json(one) for one in loaded.images])
+        output.document(lockfile=str(path), prefix=str(folder), image=[_as_json(image) for image in loaded.images])
         return 0
     output.table(
         ("what", "image", "size", "how"),
         [
-            ("kept" if one.kept else "loaded", one.pin.reference.text, output.size(one.size), one.how)
-            for one in loaded.images
+            ("kept" if image.kept else "loaded", image.pin.reference.text, output.size(image.size), image.how)
+            for image in loaded.images
         ],
     )
-    for one in loaded.images:
-        if one.quarantined is not None:
-            output.note(f"{one.pin.reference.text}: its former image was moved aside as {one.quarantined.name}")
+    for image in loaded.images:
+        if image.quarantined is not None:
+            output.note(f"{image.pin.reference.text}: its former image was moved aside as {image.quarantined.name}")
     if loaded.brought_lock:
         output.note(
             f"{path} came with the bundle: that it is the workflow's lock is its sender's word, so compare them"
@@ -223,27 +223,27 @@ def _print_saved(bundle: "BundleContent", file: str, lockfile: Path) -> None:
         lockfile=str(lockfile),
         image=[
             {
-                "reference": one.pin.reference.text,
-                "pinned": one.pin.url,
-                "digest": str(one.pin.digest),
-                "platform": str(one.pin.platform),
-                "size": one.size,
+                "reference": image.pin.reference.text,
+                "pinned": image.pin.url,
+                "digest": str(image.pin.digest),
+                "platform": str(image.pin.platform),
+                "size": image.size,
             }
-            for one in bundle.images
+            for image in bundle.images
         ],
-        left=[{"reference": one.reference, "why": one.why} for one in bundle.left],
+        left=[{"reference": left.reference, "why": left.why} for left in bundle.left],
     )
 
 
-def _as_json(one: "Loaded") -> dict[str, Any]:
+def _as_json(loaded: "Loaded") -> dict[str, Any]:
     return {
-        "reference": one.pin.reference.text,
-        "pinned": one.pin.url,
-        "digest": str(one.pin.digest),
-        "platform": str(one.pin.platform),
-        "action": "kept" if one.kept else "loaded",
-        "how": one.how,
-        "path": str(one.path),
-        "size": one.size,
-        "quarantined": str(one.quarantined) if one.quarantined else None,
+        "reference": loaded.pin.reference.text,
+        "pinned": loaded.pin.url,
+        "digest": str(loaded.pin.digest),
+        "platform": str(loaded.pin.platform),
+        "action": "kept" if loaded.kept else "loaded",
+        "how": loaded.how,
+        "path": str(loaded.path),
+        "size": loaded.size,
+        "quarantined": str(loaded.quarantined) if loaded.quarantined else None,
     }

@@ -69,8 +69,8 @@ def _print(diagnosis: "Diagnosis") -> None:
         "Logins",
         ("host", "where", "used by Apptainer"),
         [
-            ("every host" if one.host == "*" else one.host, one.source, "yes" if one.used else "no, ignored")
-            for one in diagnosis.logins
+            ("every host" if login.host == "*" else login.host, login.source, "yes" if login.used else "no, ignored")
+            for login in diagnosis.logins
         ],
     )
     _part("registries.conf", ("entry",), [(line,) for line in diagnosis.registries])
@@ -121,12 +121,12 @@ def _as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
     return {
         "versions": [
             {
-                "name": one.name,
-                "version": one.version or None,
-                "path": one.path or None,
-                "reproducible": one.is_reproducible,
+                "name": version.name,
+                "version": version.version or None,
+                "path": version.path or None,
+                "reproducible": version.is_reproducible,
             }
-            for one in diagnosis.versions
+            for version in diagnosis.versions
         ],
         "folders": [
             {
@@ -137,13 +137,13 @@ def _as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
             for f in diagnosis.folders
         ],
         "environment": [{"name": v.name, "value": v.value} for v in diagnosis.variables],
-        "logins": [{"host": one.host, "source": one.source, "used": one.used} for one in diagnosis.logins],
+        "logins": [{"host": login.host, "source": login.source, "used": login.used} for login in diagnosis.logins],
         "registries_conf": diagnosis.registries,
         "findings": [
             {
-                "weight": one.weight.value, "kind": one.kind, "text": one.text, "hint": one.hint,
-                "paths": list(one.paths), "size": one.size,
+                "weight": finding.weight.value, "kind": finding.kind, "text": finding.text, "hint": finding.hint,
+                "paths": list(finding.paths), "size": finding.size,
             }
-            for one in diagnosis.findings
+            for finding in diagnosis.findings
         ],
     }  # fmt: skip

@@ -112,7 +112,7 @@ def command(
         _print(found, done, waste=waste, deleted=yes, grace=grace)
         if records is not None:
             output.note(records.told(removed=removed))
-    errors = [one.error for one in done if one.error is not None]
+    errors = [freed.error for freed in done if freed.error is not None]
     for error in errors:
         print_error(error)
     is_left = bool(waste or (records is not None and records.planned.gone)) and not yes
@@ -182,17 +182,17 @@ def _records(keep_runs: int | None, keep_days: int | None, *, seal: bool, seal_k
 
 
 def _print(found: "GcPlan", done: "list[Freed]", *, waste: "list[Waste]", deleted: bool, grace: int) -> None:
-    kept = {one.waste.file.path: one.kept for one in done if one.kept}
+    kept = {freed.waste.file.path: freed.kept for freed in done if freed.kept}
     listed = [*found.waste, *found.foreign]
     output.table(
         ("what", "size", "file", "why"),
         [(w.what.value, output.size(w.file.size), _named(w), kept.get(w.file.path, w.why)) for w in listed],
     )
-    for one in found.registered:
-        if text := _told(one, grace):
+    for claim in found.registered:
+        if text := _told(claim, grace):
             output.note(text)
     if deleted:
-        gone = [one.waste for one in done if one.is_done]
+        gone = [freed.waste for freed in done if freed.is_done]
         output.note(f"freed {output.size(_total(gone))}: {output.counted(len(gone), 'file')} deleted")
     elif waste:
         output.note(
@@ -201,7 +201,7 @@ def _print(found: "GcPlan", done: "list[Freed]", *, waste: "list[Waste]", delete
         )
     else:
         output.note("nothing to free")
-    left = [one for one in found.foreign if one not in waste]
+    left = [item for item in found.foreign if item not in waste]
     if left:
         output.note(
             f"{output.counted(len(left), 'foreign image')}, {output.size(_total(left))}: not touched without --foreign"
@@ -212,15 +212,15 @@ def _named(waste: "Waste") -> str:
     return f"{waste.file.path}\n  {waste.reference}" if waste.reference else str(waste.file.path)
 
 
-def _told(one: "Registered", grace: int) -> str:
+def _told(claim: "Registered", grace: int) -> str:
     """Return what a person should know of a registered lock; empty where there is nothing."""
-    end = one.ends(grace)
-    if end is not None and not one.has_run_out(grace):
-        return f"{one.claim.lockfile} is gone; its images are kept until {end:%Y-%m-%d}"
-    if one.presence.value == "unreadable":
+    end = claim.ends(grace)
+    if end is not None and not claim.has_run_out(grace):
+        return f"{claim.claim.lockfile} is gone; its images are kept until {end:%Y-%m-%d}"
+    if claim.presence.value == "unreadable":
         return (
-            f"{one.claim.lockfile} of host {one.claim.host} cannot be read here; what it claimed is kept "
-            f"(its claim: {one.file})"
+            f"{claim.claim.lockfile} of host {claim.claim.host} cannot be read here; what it claimed is kept "
+            f"(its claim: {claim.file})"
         )
     return ""
 
@@ -228,7 +228,7 @@ def _told(one: "Registered", grace: int) -> str:
 def _total(waste: "list[Waste]") -> int:
     from snakemake_apptainer_freshness.actions.folders import total
 
-    return total(one.file for one in waste)
+    return total(item.file for item in waste)
 
 
 def _print_json(
@@ -241,26 +241,26 @@ def _print_json(
     grace: int,
     records: dict[str, Any] | None,
 ) -> None:
-    outcome = {one.waste.file.path: one for one in done}
+    outcome = {freed.waste.file.path: freed for freed in done}
     output.document(
         lockfile=str(lockfile) if lockfile else None,
         prefix=str(prefix),
-        waste=[_as_json(one, outcome.get(one.file.path)) for one in found.waste],
-        foreign=[_as_json(one, outcome.get(one.file.path)) for one in found.foreign],
+        waste=[_as_json(item, outcome.get(item.file.path)) for item in found.waste],
+        foreign=[_as_json(item, outcome.get(item.file.path)) for item in found.foreign],
         total=_total(waste),
-        freed=_total([one.waste for one in done if one.is_done]),
+        freed=_total([freed.waste for freed in done if freed.is_done]),
         locks=[
             {
-                "lockfile": one.claim.lockfile,
-                "host": one.claim.host,
-                "presence": one.presence.value,
-                "until": _stamp(one.ends(grace)),
-                "claim": str(one.file),
+                "lockfile": claim.claim.lockfile,
+                "host": claim.claim.host,
+                "presence": claim.presence.value,
+                "until": _stamp(claim.ends(grace)),
+                "claim": str(claim.file),
             }
-            for one in found.registered
+            for claim in found.registered
         ],
         records=records,
-        error=[output.error_of(one.error, str(one.waste.file.path)) for one in done if one.error is not None],
+        error=[output.error_of(freed.error, str(freed.waste.file.path)) for freed in done if freed.error is not None],
     )
 
 

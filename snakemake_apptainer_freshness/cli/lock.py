@@ -263,8 +263,10 @@ def _details(planned: "LockPlan", registries: "Resolver") -> "Mapping[str, Detai
     from snakemake_apptainer_freshness.actions.labels import details
     from snakemake_apptainer_freshness.image.platform import Platform
 
-    changed = [one for one in planned.differences if one.old is not None and one.new is not None]
-    entries = [entry for one in changed for entry in (one.old, one.new) if entry is not None]
+    changed = [
+        difference for difference in planned.differences if difference.old is not None and difference.new is not None
+    ]
+    entries = [entry for difference in changed for entry in (difference.old, difference.new) if entry is not None]
     return details(entries, registries, platform=Platform.here())
 
 
@@ -275,8 +277,8 @@ def _show(
         output.document(**document_of(workflow, planned, details, written=written and bool(planned.differences)))
         return
     show(workflow, planned, details)
-    for one in planned.violations:
-        output.note(told(workflow, one))
+    for violation in planned.violations:
+        output.note(told(workflow, violation))
     for text in unversioned(workflow):
         where = rules_of(workflow, text)
         named = f"{text} ({where})" if where else text

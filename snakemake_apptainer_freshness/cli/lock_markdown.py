@@ -45,14 +45,14 @@ def lines(
 ) -> Iterator[str]:
     """Yield what changes: a table an image, and in a line what is the same for this platform and was not taken."""
     yield output.clean(summary(path_from_here(str(workflow.lockfile)), planned, written=written))
-    for one in planned.differences:
+    for difference in planned.differences:
         yield ""
-        yield from _difference(one, details)
+        yield from _difference(difference, details)
     if planned.held_back:
         yield ""
         yield "Not taken, since the image for this platform is the same:"
         yield ""
-        yield from (f"- {code(one.reference)}" for one in planned.held_back)
+        yield from (f"- {code(difference.reference)}" for difference in planned.held_back)
     if planned.failures:
         yield ""
         yield "Could not be pinned:"
@@ -60,26 +60,30 @@ def lines(
         yield from (f"- {code(text)}: {code(error.message)}" for text, error in planned.failures.items())
 
 
-def _difference(one: "LockDifference", details: "Mapping[str, Details]") -> Iterator[str]:
-    yield f"### {one.what} {code(one.reference)}"
+def _difference(difference: "LockDifference", details: "Mapping[str, Details]") -> Iterator[str]:
+    yield f"### {difference.what} {code(difference.reference)}"
     yield ""
     yield "| | before | after |"
     yield "|---|---|---|"
-    yield _row("digest", str(one.old.digest) if one.old else "", str(one.new.digest) if one.new else "")
-    for platform, fate in one.platforms.items():
-        old, new = (_manifest(entry, str(platform)) for entry in (one.old, one.new))
+    yield _row(
+        "digest",
+        str(difference.old.digest) if difference.old else "",
+        str(difference.new.digest) if difference.new else "",
+    )
+    for platform, fate in difference.platforms.items():
+        old, new = (_manifest(entry, str(platform)) for entry in (difference.old, difference.new))
         yield _row(f"{platform} {fate}", old, new)
-    before, after = (details.get(entry.pinned.text) if entry else None for entry in (one.old, one.new))
+    before, after = (details.get(entry.pinned.text) if entry else None for entry in (difference.old, difference.new))
     for name in ("created", "version", "revision"):
         if getattr(before, name, "") or getattr(after, name, ""):
             yield _row(name, getattr(before, name, ""), getattr(after, name, ""))
-    if one.uses:
+    if difference.uses:
         yield ""
-        yield f"Rules: {_some([code(use.rule) for use in one.uses])}"
-    if one.outputs:
+        yield f"Rules: {_some([code(use.rule) for use in difference.uses])}"
+    if difference.outputs:
         yield ""
-        made = output.counted(len(one.outputs), "output that is there was", "outputs that are there were")
-        yield f"{made} made with the old one: {_some([code(made.path) for made in one.outputs])}"
+        made = output.counted(len(difference.outputs), "output that is there was", "outputs that are there were")
+        yield f"{made} made with the old one: {_some([code(made.path) for made in difference.outputs])}"
 
 
 def _manifest(entry: "Entry | None", platform: str) -> str:

@@ -25,10 +25,13 @@ _ZERO_DATES: Final = ("0001-01-01", "1970-01-01", "1980-01-01")
 def show(workflow: "Workflow", planned: "LockPlan", details: "Mapping[str, Details]") -> None:
     """Print a row for everything that is not simply as it was agreed."""
     rows: list[tuple[str, ...]] = []
-    rows += [(one.what.value, one.reference, *_cells(one, details)) for one in planned.differences]
-    rows += [(_HELD, one.reference, *_cells(one, {})) for one in planned.held_back]
+    rows += [
+        (difference.what.value, difference.reference, *_cells(difference, details))
+        for difference in planned.differences
+    ]
+    rows += [(_HELD, difference.reference, *_cells(difference, {})) for difference in planned.held_back]
     rows += [("missing", text, "not in the lock", rules_of(workflow, text)) for text in planned.missing]
-    removed = {one.reference for one in planned.differences if one.new is None}
+    removed = {difference.reference for difference in planned.differences if difference.new is None}
     rows += [("orphan", text, "no rule names it") for text in planned.orphans if text not in removed]
     rows += [("unclear", text, "no rule that could be seen names it") for text in planned.unclear]
     if workflow.options.on_unpinnable is not Reaction.IGNORE:
@@ -50,17 +53,17 @@ def unversioned(workflow: "Workflow") -> "Iterator[str]":
             continue
 
 
-def _cells(one: "LockDifference", details: "Mapping[str, Details]") -> Iterator[str]:
+def _cells(difference: "LockDifference", details: "Mapping[str, Details]") -> Iterator[str]:
     """Yield what there is to say of one changed entry."""
-    if one.old and one.new:
-        yield f"{one.old.digest.short} → {one.new.digest.short}"
-        yield ", ".join(f"{platform} {fate}" for platform, fate in one.platforms.items())
-        yield _said(details.get(one.old.pinned.text), details.get(one.new.pinned.text))
+    if difference.old and difference.new:
+        yield f"{difference.old.digest.short} → {difference.new.digest.short}"
+        yield ", ".join(f"{platform} {fate}" for platform, fate in difference.platforms.items())
+        yield _said(details.get(difference.old.pinned.text), details.get(difference.new.pinned.text))
     else:
-        entry = one.new or one.old
+        entry = difference.new or difference.old
         yield entry.digest.short if entry else ""
-    yield _rules(one.uses)
-    yield _made(one.outputs)
+    yield _rules(difference.uses)
+    yield _made(difference.outputs)
 
 
 def _said(old: "Details | None", new: "Details | None") -> str:
@@ -99,7 +102,7 @@ def _made(outputs: "Sequence[ExistingOutput]") -> str:
     if not outputs:
         return ""
     made = output.counted(len(outputs), "output that is there was", "outputs that are there were")
-    return f"{made} made with the old one: {_some([one.path for one in outputs])}"
+    return f"{made} made with the old one: {_some([existing.path for existing in outputs])}"
 
 
 def _some(texts: Sequence[str]) -> str:
@@ -116,20 +119,20 @@ def path_from_here(path: str) -> str:
     return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
 
 
-def told(workflow: "Workflow", one: "Violation") -> str:
+def told(workflow: "Workflow", violation: "Violation") -> str:
     """Return how a policy is broken, and by which rule."""
-    where = rules_of(workflow, one.reference)
-    named = f"{one.reference} ({where})" if where else one.reference
-    return f"policy {one.level}: {named}: {one.text} ({path_from_here(one.source)})"
+    where = rules_of(workflow, violation.reference)
+    named = f"{violation.reference} ({where})" if where else violation.reference
+    return f"policy {violation.level}: {named}: {violation.text} ({path_from_here(violation.source)})"
 
 
 def summary(lockfile: str, planned: "LockPlan", *, written: bool) -> str:
     """Return one line about the whole of it."""
     would = "" if written else "would be "
-    removed = {one.reference for one in planned.differences if one.new is None}
+    removed = {difference.reference for difference in planned.differences if difference.new is None}
     counts: dict[str, int] = {}
-    for one in planned.differences:
-        counts[f"{would}{one.what}"] = counts.get(f"{would}{one.what}", 0) + 1
+    for difference in planned.differences:
+        counts[f"{would}{difference.what}"] = counts.get(f"{would}{difference.what}", 0) + 1
     counts["not locked"] = len(planned.missing)
     counts["not taken, the same for this platform"] = len(planned.held_back)
     counts["named by no rule"] = len(set(planned.orphans) - removed)
@@ -149,8 +152,8 @@ def document_of(
         "snakefile": str(workflow.snakefile) if workflow.snakefile else None,
         "written": written,
         "as_agreed": planned.is_as_agreed,
-        "change": [_change(workflow, one, details) for one in planned.differences],
-        "held_back": [_change(workflow, one, details) for one in planned.held_back],
+        "change": [_change(workflow, difference, details) for difference in planned.differences],
+        "held_back": [_change(workflow, difference, details) for difference in planned.held_back],
         "missing": [{"reference": text, "rules": _json_rules(workflow, text)} for text in planned.missing],
         "orphan": list(planned.orphans),
         "unclear": list(planned.unclear),
@@ -158,24 +161,29 @@ def document_of(
             {"reference": text, "why": why, "rules": _json_rules(workflow, text)}
             for text, why in planned.unpinnable.items()
         ],
-        "unseen": [{"rule": one.rule or None, "why": one.why} for one in workflow.unseen],
+        "unseen": [{"rule": rule.rule or None, "why": rule.why} for rule in workflow.unseen],
         "violation": [
-            {"reference": one.reference, "rule": one.rule.value, "level": one.level.value, "why": one.text}
-            for one in planned.violations
+            {
+                "reference": violation.reference,
+                "rule": violation.rule.value,
+                "level": violation.level.value,
+                "why": violation.text,
+            }
+            for violation in planned.violations
         ],
         "error": [output.error_of(error, text) for text, error in planned.failures.items()],
     }
 
 
-def _change(workflow: "Workflow", one: "LockDifference", details: "Mapping[str, Details]") -> dict[str, Any]:
+def _change(workflow: "Workflow", difference: "LockDifference", details: "Mapping[str, Details]") -> dict[str, Any]:
     return {
-        "what": one.what.value,
-        "reference": one.reference,
-        "old": _entry(one.old, details),
-        "new": _entry(one.new, details),
-        "platforms": {str(platform): fate.value for platform, fate in one.platforms.items()},
-        "rules": _json_rules(workflow, one.reference),
-        "outputs": [made.path for made in one.outputs],
+        "what": difference.what.value,
+        "reference": difference.reference,
+        "old": _entry(difference.old, details),
+        "new": _entry(difference.new, details),
+        "platforms": {str(platform): fate.value for platform, fate in difference.platforms.items()},
+        "rules": _json_rules(workflow, difference.reference),
+        "outputs": [made.path for made in difference.outputs],
     }
 
 

@@ -69,16 +69,16 @@ def of_plan(workflow: "Workflow", planned: "LockPlan") -> Iterator[SarifResult]:
         yield _differs(change.uses, lock, "would-change", f"{change.reference}: {change.what}")
     for text, error in planned.failures.items():
         yield _differs(workflow.uses.get(text, ()), lock, "not-pinned", f"{text}: {error.message}")
-    for one in planned.violations:
-        yield _of_policy(one, workflow.uses.get(one.reference, ()), lock)
+    for violation in planned.violations:
+        yield _of_policy(violation, workflow.uses.get(violation.reference, ()), lock)
 
 
 def of_rows(rows: "Sequence[StatusRow]", violations: "Iterable[Violation]", lockfile: Path) -> Iterator[SarifResult]:
     """Yield what ``status`` found."""
     lock = _shown(str(lockfile))
     uses_of = {row.reference: row.uses or () for row in rows}
-    for one in violations:
-        yield _of_policy(one, uses_of.get(one.reference, ()), lock)
+    for violation in violations:
+        yield _of_policy(violation, uses_of.get(violation.reference, ()), lock)
     for row in rows:
         uses, text, verdict = uses_of[row.reference], row.reference, row.verdict
         if verdict is None:
@@ -99,9 +99,9 @@ def _sentence(reason: Reason, text: str, verdict: "Verdict") -> str:
     return f"{text} is {remote.state}{now}"
 
 
-def _of_policy(one: "Violation", uses: "Iterable[RuleUse]", lock: str) -> SarifResult:
-    level = {"warn": "warning"}.get(one.level.value, one.level.value)
-    return _at(uses, lock, "policy", level, f"{one.reference}: {one.text} ({_shown(one.source)})")
+def _of_policy(violation: "Violation", uses: "Iterable[RuleUse]", lock: str) -> SarifResult:
+    level = {"warn": "warning"}.get(violation.level.value, violation.level.value)
+    return _at(uses, lock, "policy", level, f"{violation.reference}: {violation.text} ({_shown(violation.source)})")
 
 
 def _differs(uses: "Iterable[RuleUse]", lock: str, rule: str, message: str) -> SarifResult:

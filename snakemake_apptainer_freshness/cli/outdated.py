@@ -27,39 +27,39 @@ def tell(workflow: "Workflow", *, as_json: bool) -> int:
         found = outdated(workflow.uses, registries, platform=Platform.here())
         warnings = registries.warnings
     if as_json:
-        output.document(lockfile=str(workflow.lockfile), outdated=[_as_json(workflow, one) for one in found])
+        output.document(lockfile=str(workflow.lockfile), outdated=[_as_json(workflow, versions) for versions in found])
     else:
         _show(workflow, found)
     for warning in warnings:
         output.note(f"warning: {warning}")
-    errors = [one.error for one in found if one.error is not None]
+    errors = [versions.error for versions in found if versions.error is not None]
     for error in errors:
         print_error(error)
     return max((error.exit_status for error in errors), default=0)
 
 
 def _show(workflow: "Workflow", found: "list[NewerVersions]") -> None:
-    newer = [one for one in found if one.references]
-    rows = [("newer", one.reference, *_cells(workflow, one)) for one in newer]
+    newer = [versions for versions in found if versions.references]
+    rows = [("newer", versions.reference, *_cells(workflow, versions)) for versions in newer]
     if output.at_terminal(sys.stdout):  # references are long: what there is to say stands below, not beside
         rows = [(what, "\n".join(filter(None, cells))) for what, *cells in rows]
     output.table(("what", "image"), rows)
-    for one in found:
-        if not one.is_version:
-            output.note(f"not compared: the tag of {one.reference} is no version")
-        elif not one.is_whole:
-            output.note(f"not all seen: the repository of {one.reference} has more tags than are asked for")
+    for versions in found:
+        if not versions.is_version:
+            output.note(f"not compared: the tag of {versions.reference} is no version")
+        elif not versions.is_whole:
+            output.note(f"not all seen: the repository of {versions.reference} has more tags than are asked for")
     told = {0: "none has", 1: "1 has"}.get(len(newer), f"{len(newer)} have")
     output.note(f"{output.counted(len(found), 'image')}: {told} a newer version; nothing was changed")
 
 
-def _cells(workflow: "Workflow", one: "NewerVersions") -> tuple[str, ...]:
-    newest, *others = one.references
+def _cells(workflow: "Workflow", versions: "NewerVersions") -> tuple[str, ...]:
+    newest, *others = versions.references
     said = [
         text
         for text in (
-            one.newest.created.partition("T")[0] if one.newest else "",
-            output.size(one.newest.size) if one.newest and one.newest.size else "",
+            versions.newest.created.partition("T")[0] if versions.newest else "",
+            output.size(versions.newest.size) if versions.newest and versions.newest.size else "",
         )
         if text
     ]
@@ -67,20 +67,20 @@ def _cells(workflow: "Workflow", one: "NewerVersions") -> tuple[str, ...]:
     more = f", … and {len(tags) - _SHOWN} more" if len(tags) > _SHOWN else ""
     also = f"also {', '.join(tags[:_SHOWN])}{more}" if tags else ""
     when = f" ({', '.join(said)})" if said else ""
-    return f"{newest}{when}", also, rules_of(workflow, one.reference)
+    return f"{newest}{when}", also, rules_of(workflow, versions.reference)
 
 
-def _as_json(workflow: "Workflow", one: "NewerVersions") -> dict[str, Any]:
+def _as_json(workflow: "Workflow", versions: "NewerVersions") -> dict[str, Any]:
     return {
-        "reference": one.reference,
-        "newer": list(one.references),
-        "created": (one.newest.created if one.newest else "") or None,
-        "size": (one.newest.size if one.newest else 0) or None,
-        "version": one.is_version,
-        "complete": one.is_whole,
+        "reference": versions.reference,
+        "newer": list(versions.references),
+        "created": (versions.newest.created if versions.newest else "") or None,
+        "size": (versions.newest.size if versions.newest else 0) or None,
+        "version": versions.is_version,
+        "complete": versions.is_whole,
         "rules": [
             {"rule": use.rule, "snakefile": use.snakefile, "line": use.line or None}
-            for use in workflow.uses.get(one.reference, ())
+            for use in workflow.uses.get(versions.reference, ())
         ],
-        "error": None if one.error is None else output.error_of(one.error, one.reference),
+        "error": None if versions.error is None else output.error_of(versions.error, versions.reference),
     }

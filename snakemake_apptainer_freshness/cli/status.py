@@ -84,22 +84,29 @@ def command(
             offline=offline,
             image=[_as_json(row) | {"signatures": answers.as_json(row.reference)} for row in rows],
             violation=[
-                {"reference": one.reference, "rule": one.rule.value, "level": one.level.value, "why": one.text}
-                for one in violations
+                {
+                    "reference": violation.reference,
+                    "rule": violation.rule.value,
+                    "level": violation.level.value,
+                    "why": violation.text,
+                }
+                for violation in violations
             ],
-            unseen=[] if workflow is None else [{"rule": one.rule or None, "why": one.why} for one in workflow.unseen],
+            unseen=[]
+            if workflow is None
+            else [{"rule": rule.rule or None, "why": rule.why} for rule in workflow.unseen],
         )
     else:
         _print(rows, workflow, answers)
-        for one in violations:
-            output.note(f"policy {one.level}: {one.reference}: {one.text} ({one.source})")
+        for violation in violations:
+            output.note(f"policy {violation.level}: {violation.reference}: {violation.text} ({violation.source})")
     for warning in warnings:
         output.note(f"warning: {warning}")
     if sarif is not None:
         from snakemake_apptainer_freshness.cli.lock_sarif import of_rows, write
 
         write(sarif, of_rows(rows, violations, path))
-    if any(row.differs for row in rows) or any(one.level.value == "error" for one in violations):
+    if any(row.differs for row in rows) or any(violation.level.value == "error" for violation in violations):
         return 1
     from snakemake_apptainer_freshness.freshness import exit_status
 

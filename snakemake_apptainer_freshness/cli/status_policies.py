@@ -35,7 +35,7 @@ class PolicyAnswers:
 
     def told(self, reference: str) -> list[str]:
         """Return what there is to say of the signatures of `reference`, in lines for a person."""
-        lines = [f"signed by {one.by}" for one in self.signed.get(reference, ())]
+        lines = [f"signed by {signed.by}" for signed in self.signed.get(reference, ())]
         found = self.beside.get(reference)
         if found is None:
             return lines
@@ -54,11 +54,11 @@ class PolicyAnswers:
             beside, problems = len(found.signatures), list(found.problems)
         return {
             "signed": [
-                {"by": one.by, "digest": str(one.digest), "signature": one.signature or None}
-                for one in self.signed.get(reference, ())
+                {"by": signed.by, "digest": str(signed.digest), "signature": signed.signature or None}
+                for signed in self.signed.get(reference, ())
             ],
             "beside": beside,
-            "problem": [output.clean(one) for one in problems],
+            "problem": [output.clean(problem) for problem in problems],
         }
 
 
@@ -89,8 +89,8 @@ def ask_policies(
             _judge(answers, policies, lock, workflow, rows={row.reference: row for row in rows}, ask=ask)
         if look and not offline:
             images = {text: entry for text, entry in lock.entries.items() if entry.reference.scheme.is_registry}
-            found = dict(asking.resolver().signatures((one.pinned, one.digest) for one in images.values()))
-            answers.beside |= {text: found[one.pinned, one.digest] for text, one in images.items()}
+            found = dict(asking.resolver().signatures((pinned.pinned, pinned.digest) for pinned in images.values()))
+            answers.beside |= {text: found[pinned.pinned, pinned.digest] for text, pinned in images.items()}
     return answers
 
 

@@ -96,12 +96,12 @@ def command(
         _print_json(answer, mended, lockfile=lock_path, prefix=None if paths else folder)
     else:
         _print(answer, mended)
-    for one, error in answer.failed:
-        output.note(f"error: {one.fact.path} could not be compared: {error.message}")
-    errors = [error for _, error in answer.failed] + [one.error for one in mended if one.error]
+    for image, error in answer.failed:
+        output.note(f"error: {image.fact.path} could not be compared: {error.message}")
+    errors = [error for _, error in answer.failed] + [repair.error for repair in mended if repair.error]
     from snakemake_apptainer_freshness.freshness import exit_status
 
-    return max(exit_status(one.decision for one in answer.found), *(error.exit_status for error in errors), 0)
+    return max(exit_status(image.decision for image in answer.found), *(error.exit_status for error in errors), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ def _given(paths: tuple[Path, ...]) -> "list[Candidate]":
     for path in paths:
         try:
             is_folder = path.is_dir() and not (path / _SANDBOX).is_dir()
-            files = sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES) if is_folder else [path]
+            files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES) if is_folder else [path]
             for file in files:
                 if file.is_file():
                     file.open("rb").close()
@@ -184,32 +184,32 @@ def _print(answer: _Answer, mended: "list[Repair]") -> None:
     for done in mended:
         output.note(_told(done))
     if output.at_terminal(sys.stdout):
-        shown = ((one.fact.state.value, _named(one), one.fact.detail) for one in found)
+        shown = ((image.fact.state.value, _named(image), image.fact.detail) for image in found)
         output.table(("disk", "image", "how that is known"), shown)
     else:
-        for one in found:
-            output.row((one.fact.state, _name(one), one.place, one.fact.path, one.fact.detail))
-    bad = [one for one in found if one.is_finding]
+        for image in found:
+            output.row((image.fact.state, _name(image), image.place, image.fact.path, image.fact.detail))
+    bad = [image for image in found if image.is_finding]
     verdict = f"{len(bad)} to look at" if bad else "nothing to report"
     entries = output.counted(unattributed, "entry", "entries")
     rest = f"; not listed: {entries} of Apptainer's cache that no digest can be found for" if unattributed else ""
     output.note(f"{output.counted(len(found), 'image')}: {verdict}{rest}")
-    locked = {one.fact.state.value for one in bad if one.place.value == "lock"}
+    locked = {image.fact.state.value for image in bad if image.place.value == "lock"}
     if locked and not mended:
         verb = "pull" if locked == {"absent"} else "verify --repair"
         output.note(f"fetch what the lock names with: apptainer-freshness {verb}")
 
 
-def _named(one: "SurveyedImage") -> str:
+def _named(image: "SurveyedImage") -> str:
     """Return what an image is called, and where it lies unless that is where it belongs."""
-    if one.place.value == "lock" and not one.is_finding:
-        return _name(one)
-    where = "in Apptainer's cache: " if one.place.value == "cache" else ""
-    return f"{_name(one)}\n  {where}{_near(one.fact.path)}"
+    if image.place.value == "lock" and not image.is_finding:
+        return _name(image)
+    where = "in Apptainer's cache: " if image.place.value == "cache" else ""
+    return f"{_name(image)}\n  {where}{_near(image.fact.path)}"
 
 
-def _name(one: "SurveyedImage") -> str:
-    return one.pin.reference.text if one.pin else "-"
+def _name(image: "SurveyedImage") -> str:
+    return image.pin.reference.text if image.pin else "-"
 
 
 def _near(path: str) -> str:
@@ -219,12 +219,12 @@ def _near(path: str) -> str:
     return f"~{short.removeprefix(home)}" if short.startswith(f"{home}/") else short
 
 
-def _told(one: "Repair") -> str:
-    what = one.reference or str(one.path)
-    if one.error is not None:
-        return f"error: {what}: {one.error.message}" + (f" ({one.error.hint})" if one.error.hint else "")
-    moved = f"its former file was moved aside as {one.aside}" if one.aside else ""
-    if one.fetched:
+def _told(repair: "Repair") -> str:
+    what = repair.reference or str(repair.path)
+    if repair.error is not None:
+        return f"error: {what}: {repair.error.message}" + (f" ({repair.error.hint})" if repair.error.hint else "")
+    moved = f"its former file was moved aside as {repair.aside}" if repair.aside else ""
+    if repair.fetched:
         return f"fetched {what}" + (f"; {moved}" if moved else "")
     return f"{what}: {moved or 'it is sound now, and stays'}"
 
@@ -233,41 +233,41 @@ def _print_json(answer: _Answer, mended: "list[Repair]", *, lockfile: Path | Non
     output.document(
         lockfile=str(lockfile) if lockfile else None,
         prefix=str(prefix) if prefix else None,
-        image=[_as_json(one) for one in answer.found],
+        image=[_as_json(image) for image in answer.found],
         unattributed=answer.unattributed,
         repair=[
             {
-                "reference": one.reference,
-                "path": str(one.path),
-                "fetched": one.fetched,
-                "quarantined": str(one.aside) if one.aside else None,
+                "reference": repair.reference,
+                "path": str(repair.path),
+                "fetched": repair.fetched,
+                "quarantined": str(repair.aside) if repair.aside else None,
             }
-            for one in mended
-            if one.error is None
+            for repair in mended
+            if repair.error is None
         ],
         error=[
-            *(output.error_of(one.error, one.reference or str(one.path)) for one in mended if one.error),
+            *(output.error_of(repair.error, repair.reference or str(repair.path)) for repair in mended if repair.error),
             *(
-                output.error_of(error, one.pin.reference.text if one.pin else one.fact.path)
-                for one, error in answer.failed
+                output.error_of(error, image.pin.reference.text if image.pin else image.fact.path)
+                for image, error in answer.failed
             ),
         ],
     )
 
 
-def _as_json(one: "SurveyedImage") -> dict[str, Any]:
-    pin = one.pin
+def _as_json(image: "SurveyedImage") -> dict[str, Any]:
+    pin = image.pin
     return {
         "reference": pin.reference.text if pin else None,
         "pinned": pin.url if pin else None,
         "digest": str(pin.digest) if pin else None,
         "platform": str(pin.platform) if pin else None,
-        "place": one.place.value,
-        "path": one.fact.path,
-        "state": one.fact.state.value,
-        "detail": one.fact.detail,
-        "store": one.fact.store or None,
-        "size": one.size,
-        "finding": one.is_finding,
-        "differences": list(one.differences),
+        "place": image.place.value,
+        "path": image.fact.path,
+        "state": image.fact.state.value,
+        "detail": image.fact.detail,
+        "store": image.fact.store or None,
+        "size": image.size,
+        "finding": image.is_finding,
+        "differences": list(image.differences),
     }

@@ -68,7 +68,7 @@ def with_scans(audit: "Audit", scanned: Scanned) -> Scanned:
     from snakemake_apptainer_freshness.image.platform import Platform
 
     made, failed, names = [*scanned.scans], False, dict.fromkeys(images_of(audit))
-    for name in dict.fromkeys(name for one in names if (name := name_to_scan(*one)) is not None):
+    for name in dict.fromkeys(name for image in names if (name := name_to_scan(*image)) is not None):
         with ProgressBars() as bars:
             bars.begin(f"scanning {name}")
             try:
@@ -95,7 +95,9 @@ def with_vulnerabilities(audit: "Audit", scanned: Scanned) -> "Audit":
     today = datetime.now(UTC).date()
     found, unknown = joined(audit, scanned.scans, scanned.accepted, today=today)
     notes = [f"{name} was scanned, and no recorded run ran that image" for name in unknown]
-    notes += [f"{one.id} is not accepted any more since {one.until}" for one in scanned.accepted if one.is_over(today)]
+    notes += [
+        f"{entry.id} is not accepted any more since {entry.until}" for entry in scanned.accepted if entry.is_over(today)
+    ]
     return replace(audit, vulnerabilities=found, notes=(*audit.notes, *notes))
 
 
@@ -131,34 +133,34 @@ def _text(file: Path) -> str:
 def show(audit: "Audit") -> None:
     """Print what was found in each image: a terminal is shown counts and the worst, a pipe gets a row each."""
     if output.at_terminal(sys.stdout):
-        rows = [(_counts(one), _told(one)) for one in audit.vulnerabilities]
+        rows = [(_counts(scan), _told(scan)) for scan in audit.vulnerabilities]
         if rows:
             output.line()
         output.table(("vulnerabilities", "image"), rows)
         return
-    for one in audit.vulnerabilities:
-        for each in one.found:
-            cells = (each.severity.value, each.id, each.package, each.version, each.fixed, one.reference, one.digest)
-            output.row(("vulnerability", *cells, one.scanner, one.joined_by.value))
-        if one.ignored:
-            output.row(("ignored", str(one.ignored), one.reference, one.digest, one.scanner))
+    for scan in audit.vulnerabilities:
+        for each in scan.found:
+            cells = (each.severity.value, each.id, each.package, each.version, each.fixed, scan.reference, scan.digest)
+            output.row(("vulnerability", *cells, scan.scanner, scan.joined_by.value))
+        if scan.ignored:
+            output.row(("ignored", str(scan.ignored), scan.reference, scan.digest, scan.scanner))
 
 
-def _counts(one: "ImageVulnerabilities") -> str:
-    counts = Counter(each.severity.value for each in one.found)
+def _counts(scan: "ImageVulnerabilities") -> str:
+    counts = Counter(each.severity.value for each in scan.found)
     return "\n".join(f"{count} {word}" for word, count in counts.items()) or "none"
 
 
-def _told(one: "ImageVulnerabilities") -> str:
+def _told(scan: "ImageVulnerabilities") -> str:
     from snakemake_apptainer_freshness.common.text import short
 
-    how = "" if one.joined_by.value == "digest" else ", joined by its name alone: the tag may have pointed elsewhere"
-    accepted = f", {one.ignored} accepted" if one.ignored else ""
-    digest = f"  {short(one.digest)}\n" if one.digest else ""
-    head = f"{one.reference}\n{digest}  made {output.counted(one.outputs, 'output')}; {one.scanner}{how}{accepted}"
+    how = "" if scan.joined_by.value == "digest" else ", joined by its name alone: the tag may have pointed elsewhere"
+    accepted = f", {scan.ignored} accepted" if scan.ignored else ""
+    digest = f"  {short(scan.digest)}\n" if scan.digest else ""
+    head = f"{scan.reference}\n{digest}  made {output.counted(scan.outputs, 'output')}; {scan.scanner}{how}{accepted}"
     worst = [
         f"  {each.id} {each.package} {each.version}{f' (fixed in {each.fixed})' if each.fixed else ''}"
-        for each in one.found[:_SHOWN]
+        for each in scan.found[:_SHOWN]
     ]
-    more = [f"  … and {len(one.found) - _SHOWN:,} more"] if len(one.found) > _SHOWN else []
+    more = [f"  … and {len(scan.found) - _SHOWN:,} more"] if len(scan.found) > _SHOWN else []
     return "\n".join([head, *worst, *more])

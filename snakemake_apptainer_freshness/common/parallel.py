@@ -128,14 +128,14 @@ def in_parallel(
     todo = list(items)
     ended: queue.SimpleQueue[int] = queue.SimpleQueue()
 
-    def one(number: int) -> R:
+    def work_on(number: int) -> R:
         try:
             return work(todo[number])
         finally:
             ended.put(number)
 
     with Workers(min(len(todo), threads or available_cpus()), name, stop=stop, grace=grace) as workers:
-        tasks = [workers.submit(one, number) for number in range(len(todo))]
+        tasks = [workers.submit(work_on, number) for number in range(len(todo))]
         for _ in tasks:
             result = tasks[ended.get()].result()
             if done is not None:

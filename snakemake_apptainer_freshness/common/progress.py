@@ -64,7 +64,7 @@ class _Task:
         return f"{_shortened(self.name)}: {', '.join(parts)}"
 
     def _bytes(self, amount: Amount, now: float) -> list[str]:
-        self.seen = [one for one in self.seen if one[0] > now - _SPEED_OVER] + [(now, amount.done)]
+        self.seen = [sample for sample in self.seen if sample[0] > now - _SPEED_OVER] + [(now, amount.done)]
         (then, before), passed = self.seen[0], now - self.seen[0][0]
         if amount.total is not None and amount.done >= amount.total:
             return [f"{size(amount.total)} downloaded"]

@@ -49,7 +49,7 @@ def dumps(results: Iterable[SarifResult], rules: Mapping[str, str], *, version: 
         "version": version,
         "rules": [{"id": rule, "shortDescription": {"text": text}} for rule, text in rules.items()],
     }
-    run = {"tool": {"driver": driver}, "results": [_result(one, numbers) for one in results]}
+    run = {"tool": {"driver": driver}, "results": [_result(result, numbers) for result in results]}
     return json.dumps({"$schema": SCHEMA, "version": VERSION, "runs": [run]}, indent=1) + "\n"
 
 
@@ -67,23 +67,23 @@ def _encodable(path: str) -> bool:
     return True
 
 
-def _result(one: SarifResult, numbers: Mapping[str, int]) -> dict[str, Any]:
-    message = redact(" ".join(one.message.split()))
+def _result(result: SarifResult, numbers: Mapping[str, int]) -> dict[str, Any]:
+    message = redact(" ".join(result.message.split()))
     found: dict[str, Any] = {
-        "ruleId": one.rule,
-        "ruleIndex": numbers[one.rule],
-        "level": one.level,
+        "ruleId": result.rule,
+        "ruleIndex": numbers[result.rule],
+        "level": result.level,
         "message": {"text": message},
-        "partialFingerprints": {"finding/v1": _fingerprint(one)},
+        "partialFingerprints": {"finding/v1": _fingerprint(result)},
     }
-    if one.suppressed:
-        found["suppressions"] = [{"kind": "external", "justification": redact(one.suppressed)}]
-    if one.uri:
-        found["locations"] = [{"physicalLocation": _place(one.uri, one.line)}]
-    if one.related:
+    if result.suppressed:
+        found["suppressions"] = [{"kind": "external", "justification": redact(result.suppressed)}]
+    if result.uri:
+        found["locations"] = [{"physicalLocation": _place(result.uri, result.line)}]
+    if result.related:
         found["relatedLocations"] = [
             {"id": number, "physicalLocation": _place(path, 0)}
-            for number, path in enumerate(one.related[:RELATED], start=1)
+            for number, path in enumerate(result.related[:RELATED], start=1)
         ]
     return found
 
@@ -95,7 +95,7 @@ def _place(path: str, line: int) -> dict[str, Any]:
     return place
 
 
-def _fingerprint(one: SarifResult) -> str:
+def _fingerprint(result: SarifResult) -> str:
     """Return what makes the finding the same one in the next audit: its rule and its place."""
-    text = "\0".join((one.rule, one.uri, *sorted(one.related)))
+    text = "\0".join((result.rule, result.uri, *sorted(result.related)))
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()

@@ -29,10 +29,10 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
-def counted(things: Sized | int, one: str, many: str = "") -> str:
+def counted(things: Sized | int, singular: str, many: str = "") -> str:
     """Return how many `things` there are, as in ``1 image`` and ``2,000 images``."""
     count = things if isinstance(things, int) else len(things)
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {singular if count == 1 else many or singular + 's'}"
 
 
 def be(things: Sized | int) -> str:

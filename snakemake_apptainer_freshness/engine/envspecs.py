@@ -37,13 +37,13 @@ def directive(rule: Any) -> Any:
         return reference_of(image) if isinstance(image, str) and image else image
     if not hasattr(specs.software_spec, "kind"):
         return specs.software_spec
-    return next((reference_of(one.image_uri) for one in containers_in(specs.software_spec)), None)
+    return next((reference_of(container.image_uri) for container in containers_in(specs.software_spec)), None)
 
 
 def said(rule: Any, wildcards: Any) -> Any:
     """Return the first reference that `rule` says for `wildcards`."""
     spec = rule.expand_software_env_specs(wildcards)
-    return next((reference_of(one.image_uri) for one in containers_in(spec)), None)
+    return next((reference_of(container.image_uri) for container in containers_in(spec)), None)
 
 
 def containers_in(spec: Any) -> Iterator[Any]:

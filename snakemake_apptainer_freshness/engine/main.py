@@ -198,7 +198,7 @@ class MainSession(Session):
             pins.lock = write_lock(self._path, before=before, after=after)
         facts = messages.Facts(
             verdicts=verdicts,
-            changes=[one for one in changes(before, after) if one.moves_pin],
+            changes=[change for change in changes(before, after) if change.moves_pin],
             unpinnable={text: why for text, why in pins.unpinnable.items() if text in self._untold},
             left_alone=[text for text in self._untold if text in pins.left_alone],
             unneeded={text: error.message for text, error in pins.failures.items() if text in self._untold},

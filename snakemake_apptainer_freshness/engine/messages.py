@@ -116,10 +116,10 @@ def _moved(facts: Facts, options: Options) -> Iterator[Line]:
         elif verdict.reference.text in facts.refused:
             text += f"; on_moved is {Reaction.ERROR}: this run stops"
         yield Line(text=text, problem=True)
-    one = f"apptainer-freshness lock --upgrade-image {shlex.quote(moved[0].reference.text)}"
+    of_image = f"apptainer-freshness lock --upgrade-image {shlex.quote(moved[0].reference.text)}"
     which = "this one" if len(moved) == 1 else "one, as the first"
     stay = "" if facts.refused else "the pin stays; " if len(moved) == 1 else "the pins stay; "
-    yield Line(text=f"    {stay}take {which}: {one}; take all: {_TAKE_ALL}", problem=True)
+    yield Line(text=f"    {stay}take {which}: {of_image}; take all: {_TAKE_ALL}", problem=True)
 
 
 def _summary(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> Line:

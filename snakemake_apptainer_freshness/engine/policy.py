@@ -117,7 +117,10 @@ class PolicyCheck:
     def lines(self) -> list[Line]:
         """Return a line for each warning of a policy that was not told yet."""
         untold, self._untold = self._untold, []
-        texts = (f"{one.reference} ({self._place(one.reference)}): {one.text} ({one.source})" for one in untold)
+        texts = (
+            f"{violation.reference} ({self._place(violation.reference)}): {violation.text} ({violation.source})"
+            for violation in untold
+        )
         return [Line(text=f"  policy: {text}", problem=True) for text in texts]
 
     def _inform(self, pins: Pins) -> None:
@@ -137,7 +140,7 @@ class PolicyCheck:
         from snakemake_apptainer_freshness.policy.tables import Level
 
         refuse(violations, lambda reference: f"{reference} ({self._place(reference)})")
-        self._untold += [one for one in violations if one.level is Level.WARN]
+        self._untold += [violation for violation in violations if violation.level is Level.WARN]
 
 
 def _policies(options: Options, files: Sequence[Path], folder: Path) -> "Policies | None":

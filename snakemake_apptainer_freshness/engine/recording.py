@@ -148,7 +148,7 @@ class Recorder:
             handle = scheduler._handle_error  # noqa: SLF001  of this one object
 
             def handle_recorded(job: Any, *args: Any, **kwargs: Any) -> Any:
-                self._write([event for one in notes.single([job]) for event in self._failed(_key(one), one)])
+                self._write([event for member in notes.single([job]) for event in self._failed(_key(member), member)])
                 return handle(job, *args, **kwargs)
 
             scheduler._handle_error = handle_recorded  # noqa: SLF001  of this one object
@@ -220,11 +220,11 @@ class Recorder:
         if self._workflow.remote_execution_settings.immediate_submit:
             return  # it was submitted, and nothing more is known
         tables = []
-        for one in notes.single([job]):
-            record = self._open.pop(_key(one), None)
+        for member in notes.single([job]):
+            record = self._open.pop(_key(member), None)
             if record is not None:
-                outputs = tuple([_output(path) for path in one.output])
-                tables.append(self._ended(record, one, outputs, JobResult.FINISHED))
+                outputs = tuple([_output(path) for path in member.output])
+                tables.append(self._ended(record, member, outputs, JobResult.FINISHED))
         self._write(tables)
 
     def _failed(self, key: Key, job: Any) -> Iterator[Event]:
@@ -271,12 +271,12 @@ class Recorder:
         if self._journal is None:
             return
         scheduler = self._workflow.scheduler
-        for one in notes.single(getattr(scheduler, "failed", ())):
-            self._write(self._failed(_key(one), one))
-        for one in notes.single(getattr(scheduler, "running", ())):
-            record = self._open.get(_key(one))
+        for failed in notes.single(getattr(scheduler, "failed", ())):
+            self._write(self._failed(_key(failed), failed))
+        for running in notes.single(getattr(scheduler, "running", ())):
+            record = self._open.get(_key(running))
             if record is not None and record.disk and not DiskState(record.disk).is_proven:
-                self._write(self._failed(_key(one), one))
+                self._write(self._failed(_key(running), running))
         if self._repository is not None:
             self._repository.join(RECORDS.repository_timeout)
         self._write([events.run_ended(self._ending(scheduler, error), now())])

@@ -355,7 +355,7 @@ def require(owner: Any, *seams: Seam, instead: str = "") -> None:
 
 def names(settings: Iterable[Any]) -> set[str]:
     """Give the names of `settings` in capital letters: of members of an enum, or words of the command line of 9.0."""
-    return {getattr(one, "name", str(one).replace("-", "_").upper()) for one in settings}
+    return {getattr(setting, "name", str(setting).replace("-", "_").upper()) for setting in settings}
 
 
 def when_released(persistence: Any, do: Callable[[], None]) -> None:

@@ -77,8 +77,8 @@ class Witnesses:
         entry = self.pins.entries.get(reference)
         digest = str(pinned.digest or "")
         signatures = tuple(
-            SignatureRecord(by=one.by, digest=str(one.digest), signature=one.signature)
-            for one in self.signed(reference)
+            SignatureRecord(by=signed.by, digest=str(signed.digest), signature=signed.signature)
+            for signed in self.signed(reference)
         )
         record = ImageRecord(reference=reference, pinned=pinned.url, digest=digest, signatures=signatures)
         if entry is None:

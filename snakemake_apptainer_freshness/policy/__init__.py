@@ -170,7 +170,9 @@ def _platform_problem(policy: Policy, reference: Reference, entry: Entry) -> str
         return None
     if not entry.platforms:
         return f"its platforms are not known, and {_listed_platforms(policy.platforms)} must be there"
-    missing = [wanted for wanted in policy.platforms if not any(one.serves(wanted) for one in entry.platforms)]
+    missing = [
+        wanted for wanted in policy.platforms if not any(platform.serves(wanted) for platform in entry.platforms)
+    ]
     if not missing:
         return None
     return f"it has no image for {_listed_platforms(missing)}; it has {_listed_platforms(sorted(entry.platforms))}"
@@ -240,7 +242,11 @@ def load_site_policy(text: str, *, source: str = SITE_FILE) -> Policy | None:
 def _contradictions(policy: Policy) -> Iterator[str]:
     for pattern in policy.repositories:
         host = pattern.partition("/")[0]
-        if policy.registries and not _is_pattern(host) and not any(fnmatchcase(host, one) for one in policy.registries):
+        if (
+            policy.registries
+            and not _is_pattern(host)
+            and not any(fnmatchcase(host, pattern) for pattern in policy.registries)
+        ):
             yield f"repositories allows {pattern}, whose registry {host} registries does not allow"
     if policy.tag_needed and "*" in policy.tags:
         yield "tags requires a tag and refuses every one"

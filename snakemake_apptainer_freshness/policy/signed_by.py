@@ -83,7 +83,9 @@ class Demand:
 
     def with_material(self, material: Mapping[str, bytes]) -> "Demand":
         """Return the same with the content of the files that its signers name."""
-        signers = (replace(one, material=material[one.file]) if one.file else one for one in self.signers)
+        signers = (
+            replace(signer, material=material[signer.file]) if signer.file else signer for signer in self.signers
+        )
         return replace(self, signers=tuple(signers))
 
 
@@ -135,8 +137,8 @@ def _demand(pattern: object, value: object, root: str, name: str, source: str) -
         raise InvalidPolicy(f"{source}: {name}.{pattern} names no signer, so that nothing could satisfy it")
     host, slash, rest = pattern.partition("/")
     # A spelling that no image's name is brought to would protect none.
-    signers = tuple(_signer(one, root, f"{name}.{pattern}", source) for one in listed)
-    if len({bool(one.fingerprint) for one in signers}) > 1:
+    signers = tuple(_signer(row, root, f"{name}.{pattern}", source) for row in listed)
+    if len({bool(signer.fingerprint) for signer in signers}) > 1:
         raise InvalidPolicy(
             f"{source}: {name}.{pattern} mixes PGP keys, which sign inside of SIF files, with signers beside images",
             hint="an image has one kind or the other: give each its own pattern",

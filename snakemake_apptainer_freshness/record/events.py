@@ -87,7 +87,9 @@ def image(record: ImageRecord) -> Event:
     """Return the event that `record` is one of the run's images."""
     table = {key: value for key, value in asdict(record).items() if value and key != "signatures"}
     if record.signatures:
-        signatures = [{key: value for key, value in asdict(one).items() if value} for one in record.signatures]
+        signatures = [
+            {key: value for key, value in asdict(signature).items() if value} for signature in record.signatures
+        ]
         table["signatures"] = signatures
     return {"event": "image"} | table
 
@@ -286,7 +288,7 @@ def _runtime(head: Table) -> RuntimeSettings:
     return RuntimeSettings(
         arguments=tuple(runtime.texts("arguments")),
         environment=runtime.mapping("environment"),
-        overrides=tuple([_override(one) for one in runtime.children("overrides", _OVERRIDE, most=RECORDS.arguments)]),
+        overrides=tuple([_override(row) for row in runtime.children("overrides", _OVERRIDE, most=RECORDS.arguments)]),
     )
 
 

@@ -198,7 +198,7 @@ def _of_option(option: str, value: str, *, by: str) -> Iterator[Found]:
         source, _, path = value.partition(":")
         yield OverrideKind.BIND, path or source, source, by
     else:  # --env
-        for name, _, text in (one.partition("=") for one in value.split(",")):
+        for name, _, text in (pair.partition("=") for pair in value.split(",")):
             if name in _PROGRAMS_FIRST:
                 yield OverrideKind.VARIABLE, name, text, by
 
@@ -234,12 +234,16 @@ def _place(kind: OverrideKind, path: str, folder: str) -> str:
 
 def over_programs(overrides: Iterable[Override]) -> Iterator[str]:
     """Give in words those of `overrides` that put something over what images run, as can be told without any image."""
-    for one in overrides:
-        top = one.path.split("/")[1] if one.path.startswith("/") else ""
-        if one.kind is not OverrideKind.BIND:
-            yield f"{one.by} puts {one.source} over all images"
-        elif is_open(one.path) or one.path == "/" or (top in LOADED_FROM and one.path not in FILES_BOUND_ANYWAY):
-            yield f"{one.by} puts {one.source} over {one.path} of all images"
+    for override in overrides:
+        top = override.path.split("/")[1] if override.path.startswith("/") else ""
+        if override.kind is not OverrideKind.BIND:
+            yield f"{override.by} puts {override.source} over all images"
+        elif (
+            is_open(override.path)
+            or override.path == "/"
+            or (top in LOADED_FROM and override.path not in FILES_BOUND_ANYWAY)
+        ):
+            yield f"{override.by} puts {override.source} over {override.path} of all images"
 
 
 def is_open(path: str) -> bool:

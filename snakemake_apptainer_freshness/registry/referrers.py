@@ -38,7 +38,7 @@ def together(found: Iterable[FoundSignatures], problems: Sequence[str] = ()) -> 
     """Return what several places have, each signature once."""
     places = list(found)
     return FoundSignatures(
-        signatures=tuple(dict.fromkeys(one for place in places for one in place.signatures)),
+        signatures=tuple(dict.fromkeys(signature for place in places for signature in place.signatures)),
         problems=(*(text for place in places for text in place.problems), *problems),
     )
 
@@ -56,7 +56,7 @@ def signatures(client: Client, place: Repository, digest: Digest) -> FoundSignat
     parts = list(islice(search.parts(), most + 1))
     if len(parts) > most:
         search.problems.append(f"{place} has more than {most} signatures of {digest.short}; the others were not read")
-    found = [one for part in parts[:most] if (one := search.fetch(*part)) is not None]
+    found = [signature for part in parts[:most] if (signature := search.fetch(*part)) is not None]
     return FoundSignatures(signatures=tuple(dict.fromkeys(found)), problems=tuple(search.problems))
 
 
@@ -74,7 +74,7 @@ class _Search:
         tag = f"{self._digest.algorithm}-{self._digest.hex}"
         pages = self._client.referrers(self._place, self._digest)
         lists = [self._parsed(page) for page in pages or ()]
-        if pages is None or not all(isinstance(one, Index) for one in lists):  # some answer whatever is asked
+        if pages is None or not all(isinstance(page, Index) for page in lists):  # some answer whatever is asked
             lists.append(self._tagged(tag))
         for entry in islice(self._candidates(lists), self._client.limits.signatures + 1):
             yield from self._parts_of(self._named(str(entry.digest)))
@@ -82,8 +82,8 @@ class _Search:
 
     def _candidates(self, lists: Iterable[Manifest | Index | None]) -> Iterator[Descriptor]:
         """Yield what may hold signatures; what does not say what it is, is looked at."""
-        for one in lists:
-            for entry in one.entries if isinstance(one, Index) else ():
+        for page in lists:
+            for entry in page.entries if isinstance(page, Index) else ():
                 if entry.artifact_type in ("", _COSIGN_ARTIFACT) or entry.artifact_type.startswith(BUNDLE):
                     yield entry
 

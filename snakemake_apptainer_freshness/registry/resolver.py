@@ -260,8 +260,8 @@ class Resolver:
             rounds = math.ceil(self._open / self._limits.concurrency)
             new = math.ceil(self._open / rounds) - self._threads if rounds else 0
             self._threads += max(new, 0)
-        for one in jobs:
-            self._jobs.put(one)
+        for job in jobs:
+            self._jobs.put(job)
         for number in range(new):
             threading.Thread(target=self._work, name=f"registry {number}", daemon=True).start()
 

@@ -190,7 +190,7 @@ class Authorizations:
         if known := session.current():
             return known
         challenges = self._challenges.get(origin, ())
-        if origin in self._open or not any(one.scheme == "bearer" for one in challenges):
+        if origin in self._open or not any(challenge.scheme == "bearer" for challenge in challenges):
             return ""
         return self._answer(place, session, challenges, (origin, origin), stale="")
 

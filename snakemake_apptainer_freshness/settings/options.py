@@ -119,7 +119,7 @@ _PERIOD: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smh]?)", re.ASCII
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _NO_PATH: Final = re.compile(r"[-+]?[0-9.]+|(?i:true|false|yes|no|on|off|null|none|~)")
 _PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9._/+:@%=,-]*", re.ASCII)
-_KEYS: Final = tuple(one.name for one in fields(Options))
+_KEYS: Final = tuple(option.name for option in fields(Options))
 
 
 def parse_options(value: object, *, source: str, base: Options | None = None) -> Options:

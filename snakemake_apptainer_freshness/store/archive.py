@@ -75,7 +75,7 @@ class Contents:
 
     def dumps(self) -> bytes:
         """Return the table as it is written."""
-        files = [{"name": one.name, "size": one.size, "digest": str(one.digest)} for one in self.files]
+        files = [{"name": member.name, "size": member.size, "digest": str(member.digest)} for member in self.files]
         return (json.dumps({"version": VERSION, "platform": self.platform, "file": files}, indent=1) + "\n").encode()
 
     @classmethod
@@ -124,17 +124,17 @@ def _member(row: Table) -> Member:
 
 def _refuse_other_files(files: tuple[Member, ...]) -> None:
     """Hold the files to those of an image layout and a lock, each once."""
-    if tuple(one.name for one in files[: len(_FIRST)]) != _FIRST:
+    if tuple(member.name for member in files[: len(_FIRST)]) != _FIRST:
         raise _refused(f"its first files are not {', '.join(_FIRST)}")
-    if max(one.size for one in files[: len(_FIRST)]) > DISK.contents_size:
+    if max(member.size for member in files[: len(_FIRST)]) > DISK.contents_size:
         raise _refused(f"its lock or its index is larger than {DISK.contents_size} bytes")
     seen: set[Digest] = set()
-    for one in files[len(_FIRST) :]:
-        digest = layout.digest_of(one.name)
-        if digest is None or digest != one.digest:
-            raise _refused(f"it holds {one.name[:80]!r}, which is no blob of an image")
+    for member in files[len(_FIRST) :]:
+        digest = layout.digest_of(member.name)
+        if digest is None or digest != member.digest:
+            raise _refused(f"it holds {member.name[:80]!r}, which is no blob of an image")
         if digest in seen:
-            raise _refused(f"it holds {one.name} twice")
+            raise _refused(f"it holds {member.name} twice")
         seen.add(digest)
 
 

@@ -199,17 +199,17 @@ _HINT: Final = "ask its owner, or delete it if the workflow that made it is gone
 
 def needed(claims: Iterable[Registered], *, grace: int = DISK.claim_grace) -> set[str]:
     """Return the names of the image files that `claims` keep."""
-    return {image_name(url) for one in claims if not one.has_run_out(grace) for url in one.urls}
+    return {image_name(url) for claim in claims if not claim.has_run_out(grace) for url in claim.urls}
 
 
-def remember(one: Registered) -> None:
+def remember(claim: Registered) -> None:
     """Note in the claim that its lock is missed from now on, or is there again; as far as it can be written."""
-    gone = one.presence is Presence.GONE
-    if one.presence is Presence.UNREADABLE or gone is (one.claim.missing_since is not None):
+    gone = claim.presence is Presence.GONE
+    if claim.presence is Presence.UNREADABLE or gone is (claim.claim.missing_since is not None):
         return
-    noted = replace(one.claim, missing_since=facts.now() if gone else None)
+    noted = replace(claim.claim, missing_since=facts.now() if gone else None)
     with contextlib.suppress(OSError):
-        replace_own(one.file, noted.dumps(), readable=True)
+        replace_own(claim.file, noted.dumps(), readable=True)
 
 
 def _judged(file: Path, claim: Claim) -> Registered:

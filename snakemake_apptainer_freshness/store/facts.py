@@ -130,7 +130,7 @@ class ContentFact:
         )
 
 
-_WRITTEN: Final = tuple(one.name for one in fields(ContentFact) if one.name != "store")
+_WRITTEN: Final = tuple(field.name for field in fields(ContentFact) if field.name != "store")
 _KEYS: Final = frozenset(_WRITTEN)
 
 

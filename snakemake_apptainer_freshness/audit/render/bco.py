@@ -91,7 +91,7 @@ def _steps(audit: Audit) -> Iterator[dict[str, Any]]:
     ran = dict.fromkeys(job.rule for run in audit.runs for job in run.jobs if job.rule in outputs)
     for number, rule in enumerate([*ran, *(rule for rule in sorted(outputs) if rule not in ran)], start=1):
         made = outputs[rule]
-        images = {one.pinned: one.reference for one in made if one.pinned}
+        images = {output.pinned: output.reference for output in made if output.pinned}
         yield {
             "step_number": number,
             "name": unicode(rule),
@@ -99,8 +99,8 @@ def _steps(audit: Audit) -> Iterator[dict[str, Any]]:
             "prerequisite": [
                 {"name": unicode(reference), "uri": _uri(_quoted(pinned))} for pinned, reference in images.items()
             ],
-            "input_list": _files(audit, (path for one in made for path in one.inputs)),
-            "output_list": _files(audit, (one.path for one in made)),
+            "input_list": _files(audit, (path for output in made for path in output.inputs)),
+            "output_list": _files(audit, (output.path for output in made)),
         }
 
 
@@ -117,7 +117,7 @@ def _execution(audit: Audit, newest: Run) -> dict[str, Any]:
         "script_driver": "snakemake",
         "software_prerequisites": [
             *({"name": name, "version": version, "uri": _uri(url)} for name, (version, url) in versions.items()),
-            *(one for image in images.values() for one in _prerequisites(image)),
+            *(prerequisite for image in images.values() for prerequisite in _prerequisites(image)),
         ],
         "external_data_endpoints": [],
         "environment_variables": {
@@ -140,8 +140,8 @@ def _inputs_and_outputs(audit: Audit) -> dict[str, Any]:
     made = {output.path for output in audit.outputs}
     first = dict.fromkeys(path for output in audit.outputs for path in output.inputs if path not in made)
     return {
-        "input_subdomain": [{"uri": one} for one in _files(audit, first)],
-        "output_subdomain": [{"mediatype": _MEDIA_TYPE, "uri": one} for one in _files(audit, sorted(made))],
+        "input_subdomain": [{"uri": uri} for uri in _files(audit, first)],
+        "output_subdomain": [{"mediatype": _MEDIA_TYPE, "uri": uri} for uri in _files(audit, sorted(made))],
     }
 
 
@@ -149,16 +149,18 @@ def _errors(audit: Audit) -> dict[str, Any]:
     return {
         "empirical_error": {
             "finding": [
-                {"kind": one.kind.value, "severity": one.severity.value, "text": unicode(one.text)}
-                for one in audit.findings
+                {"kind": finding.kind.value, "severity": finding.severity.value, "text": unicode(finding.text)}
+                for finding in audit.findings
             ]
         },
-        "algorithmic_error": {"output": [_judged(one) for one in audit.outputs]},
+        "algorithmic_error": {"output": [_judged(output) for output in audit.outputs]},
     }
 
 
 def _judged(output: OutputAudit) -> Mapping[str, Any]:
-    recorded = next((one for one in output.job.outputs if one.path == output.path), None) if output.job else None
+    recorded = (
+        next((record for record in output.job.outputs if record.path == output.path), None) if output.job else None
+    )
     sha256 = {"sha256": recorded.sha256} if recorded and recorded.sha256 else {}
     return {
         "path": unicode(output.path),

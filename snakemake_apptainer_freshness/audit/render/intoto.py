@@ -49,7 +49,9 @@ def statement(run: Run) -> dict[str, Any]:
     """Return the statement of one run. Where the record has no output's hash, its subject is the record itself."""
     outputs = [output for job in run.jobs if job.result is JobResult.FINISHED for output in job.outputs]
     newest = {output.path: output for output in outputs}  # of a job that ran twice, the later attempt
-    subjects = [{"name": unicode(path), "digest": {"sha256": one.sha256}} for path, one in newest.items() if one.sha256]
+    subjects = [
+        {"name": unicode(path), "digest": {"sha256": record.sha256}} for path, record in newest.items() if record.sha256
+    ]
     return {
         "_type": STATEMENT,
         "subject": subjects or [_record(run)],
@@ -80,7 +82,7 @@ def statement(run: Run) -> dict[str, Any]:
                     "startedOn": run.started,
                     **({"finishedOn": run.ended} if run.ended else {}),
                 },
-                "byproducts": [_record(run), *(_large(one) for one in newest.values() if not one.sha256)],
+                "byproducts": [_record(run), *(_large(record) for record in newest.values() if not record.sha256)],
             },
         },
     }

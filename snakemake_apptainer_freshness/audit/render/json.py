@@ -56,7 +56,7 @@ def lines(audit: Audit) -> Iterator[str]:
     replay = audit.replay
     yield f'"replay": {_dumped({"possible": replay.possible, "because": replay.because} if replay else None)},'
     yield f'"diff": {_dumped(_difference(audit.difference) if audit.difference else None)},'
-    yield f'"seal": {_dumped([_seal(one) for one in audit.seals])},'
+    yield f'"seal": {_dumped([_seal(seal) for seal in audit.seals])},'
     yield f'"note": {_dumped(list(audit.notes))},'
     yield from _list("finding", map(_finding, audit.findings))
     yield from _list("image", map(_image, audit.images))
@@ -88,7 +88,7 @@ def _difference(found: RunDifference) -> dict[str, Any]:
         "first": {"run": found.first, "workdir": found.first_workdir},
         "second": {"run": found.second, "workdir": found.second_workdir},
         "same": {"image": found.same_images, "output": found.same_outputs},
-        "change": [{key: _known(value) for key, value in asdict(one).items()} for one in found.changes],
+        "change": [{key: _known(value) for key, value in asdict(change).items()} for change in found.changes],
     }
 
 
@@ -108,7 +108,7 @@ def _seal(seal: SealAudit) -> dict[str, Any]:
         "workdir": seal.workdir,
         "text": seal.text,
         "checked": seal.is_checked,
-        "seal": [{key: _known(value) for key, value in asdict(one).items()} for one in seal.seals],
+        "seal": [{key: _known(value) for key, value in asdict(checked).items()} for checked in seal.seals],
         "open": list(seal.open),
     }
 
@@ -123,25 +123,25 @@ def _image(image: ImageAudit) -> dict[str, Any]:
         "disk": image.now or None,
         "detail": image.now_detail or None,
         "replay": {**asdict(replay), "possible": replay.possible} if replay else None,
-        "sighting": [_sighting(one) for one in image.sightings],
+        "sighting": [_sighting(sighting) for sighting in image.sightings],
     }
 
 
 def _sighting(seen: ImageSighting) -> dict[str, Any]:
     table = {key: _known(value) for key, value in asdict(seen).items()}
     signatures = table.pop("signatures")
-    return table | {"signature": [{key: _known(value) for key, value in one.items()} for one in signatures]}
+    return table | {"signature": [{key: _known(value) for key, value in signature.items()} for signature in signatures]}
 
 
-def _vulnerabilities(one: ImageVulnerabilities) -> dict[str, Any]:
+def _vulnerabilities(scan: ImageVulnerabilities) -> dict[str, Any]:
     return {
-        "workdir": one.workdir,
-        "reference": one.reference,
-        "digest": one.digest,
-        "scanner": one.scanner,
-        "joined_by": one.joined_by.value,
-        "outputs": one.outputs,
-        "ignored": one.ignored,
+        "workdir": scan.workdir,
+        "reference": scan.reference,
+        "digest": scan.digest,
+        "scanner": scan.scanner,
+        "joined_by": scan.joined_by.value,
+        "outputs": scan.outputs,
+        "ignored": scan.ignored,
         "found": [
             {
                 "id": each.id,
@@ -151,7 +151,7 @@ def _vulnerabilities(one: ImageVulnerabilities) -> dict[str, Any]:
                 "fixed": _known(each.fixed),
                 "alias": list(each.aliases),
             }
-            for each in one.found
+            for each in scan.found
         ],
     }
 

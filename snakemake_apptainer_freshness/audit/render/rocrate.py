@@ -238,8 +238,8 @@ class _Crate:
             agent={"@id": f"#user-{quote(unicode(run.user))}"},
             **entities.times(job.started, job.ended),
         )
-        made = [one for output in job.outputs for one in self._outputs.get(output.path, ())]
-        if inputs := dict.fromkeys(path for one in made for path in one.inputs):
+        made = [made_output for output in job.outputs for made_output in self._outputs.get(output.path, ())]
+        if inputs := dict.fromkeys(path for made_output in made for path in made_output.inputs):
             action["object"] = entities.unique(self._output(path) for path in inputs)
         if job.result is JobResult.FINISHED:
             action["result"] = entities.unique(self._output(output.path) for output in job.outputs)
@@ -322,7 +322,7 @@ class _Crate:
         if path not in self._outputs:
             return properties
         newest = self._outputs[path][-1]
-        recorded = next((one for one in newest.job.outputs if one.path == path), None) if newest.job else None
+        recorded = next((record for record in newest.job.outputs if record.path == path), None) if newest.job else None
         properties["description"] = unicode(f"{SENTENCES[newest.verdict]}: {newest.why}")
         properties["contentSize"] = str(recorded.size if recorded else newest.size)
         if recorded and recorded.sha256:

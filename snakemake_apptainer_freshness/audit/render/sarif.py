@@ -50,20 +50,20 @@ def results(audit: Audit) -> Iterator[SarifResult]:
     outputs = {(output.workdir, output.path) for output in audit.outputs}
     files = {(run.workdir, run.id): run.file for run in audit.runs if run.file}
     whole = len(audit.workdirs) > 1
-    for one in audit.findings:
+    for finding in audit.findings:
         places = [
-            f"{one.workdir}/{subject}" if whole else subject
-            for subject in one.subjects
-            if (one.workdir, subject) in outputs
-        ] or [_near(files[one.workdir, name], one.workdir, whole=whole) for name in one.subjects
-              if (one.workdir, name) in files]  # fmt: skip
+            f"{finding.workdir}/{subject}" if whole else subject
+            for subject in finding.subjects
+            if (finding.workdir, subject) in outputs
+        ] or [_near(files[finding.workdir, name], finding.workdir, whole=whole) for name in finding.subjects
+              if (finding.workdir, name) in files]  # fmt: skip
         yield SarifResult(
-            rule=one.kind.value,
-            level=one.severity.value,
-            message=one.text,
-            uri=places[0] if places else _near(one.workdir, one.workdir, whole=whole),
+            rule=finding.kind.value,
+            level=finding.severity.value,
+            message=finding.text,
+            uri=places[0] if places else _near(finding.workdir, finding.workdir, whole=whole),
             related=places[1:],
-            suppressed=one.acknowledged.sentence if one.acknowledged else "",
+            suppressed=finding.acknowledged.sentence if finding.acknowledged else "",
         )
 
 

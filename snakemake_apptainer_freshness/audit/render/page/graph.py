@@ -55,7 +55,7 @@ def layout(nodes: Sequence[str], edges: Iterable[Edge]) -> Layout:
     neighbours = _neighbours(chains.values())
     order = _uncrossed(order, neighbours)
     middles, width = _middles(order, neighbours)
-    paths = {link: tuple((middles[one], _row(one, rows)) for one in chain) for link, chain in chains.items()}
+    paths = {link: tuple((middles[vertex], _row(vertex, rows)) for vertex in chain) for link, chain in chains.items()}
     return Layout(
         places={node: (middles[node], rows[node]) for node in nodes},
         edges={edge: paths[link] if link == edge else paths[link][::-1] for edge, link in forward.items()},
@@ -193,9 +193,12 @@ def _uncrossed(order: list[list[_Vertex]], neighbours: _Neighbours) -> list[list
         current = [list(row) for row in current]
         numbers = range(1, len(current)) if side == 0 else range(len(current) - 2, -1, -1)
         for number in numbers:
-            there = {one: place for place, one in enumerate(current[number - 1 if side == 0 else number + 1])}
-            here = {one: place for place, one in enumerate(current[number])}
-            means = {one: _mean([there[other] for other in _side(neighbours, one, side)], here[one]) for one in here}
+            there = {vertex: place for place, vertex in enumerate(current[number - 1 if side == 0 else number + 1])}
+            here = {vertex: place for place, vertex in enumerate(current[number])}
+            means = {
+                vertex: _mean([there[other] for other in _side(neighbours, vertex, side)], here[vertex])
+                for vertex in here
+            }
             current[number].sort(key=means.__getitem__)
         crossings = _crossings(current, neighbours)
         if crossings < fewest:
@@ -206,8 +209,8 @@ def _uncrossed(order: list[list[_Vertex]], neighbours: _Neighbours) -> list[list
 def _crossings(order: Sequence[Sequence[_Vertex]], neighbours: _Neighbours) -> int:
     count = 0
     for upper, lower in pairwise(order):
-        place = {one: number for number, one in enumerate(lower)}
-        ends = [end for one in upper for end in sorted(place[other] for other in _side(neighbours, one, 1))]
+        place = {vertex: number for number, vertex in enumerate(lower)}
+        ends = [end for vertex in upper for end in sorted(place[other] for other in _side(neighbours, vertex, 1))]
         count += sum(later < earlier for number, earlier in enumerate(ends) for later in ends[number + 1 :])
     return count
 
@@ -216,25 +219,25 @@ def _middles(order: Sequence[Sequence[_Vertex]], neighbours: _Neighbours) -> tup
     """Return the middle of each vertex, the leftmost edge being 0, and the whole width."""
     middles: dict[_Vertex, float] = {}
     for row in order:
-        middles.update(zip(row, _apart([(one, 0.0, 1.0) for one in row]), strict=True))
+        middles.update(zip(row, _apart([(vertex, 0.0, 1.0) for vertex in row]), strict=True))
     for sweep in range(SWEEPS):
         for row in order if sweep % 2 == 0 else reversed(order):
-            wishes = [(one, *_wish(one, neighbours, middles)) for one in row]
+            wishes = [(vertex, *_wish(vertex, neighbours, middles)) for vertex in row]
             middles.update(zip(row, _apart(wishes), strict=True))
-    left = min((middles[one] - _breadth(one) / 2 for one in middles), default=0.0)
-    right = max((middles[one] + _breadth(one) / 2 for one in middles), default=0.0)
-    return {one: round(middle - left, 1) for one, middle in middles.items()}, round(right - left, 1)
+    left = min((middles[vertex] - _breadth(vertex) / 2 for vertex in middles), default=0.0)
+    right = max((middles[vertex] + _breadth(vertex) / 2 for vertex in middles), default=0.0)
+    return {vertex: round(middle - left, 1) for vertex, middle in middles.items()}, round(right - left, 1)
 
 
-def _wish(one: _Vertex, neighbours: _Neighbours, middles: Mapping[_Vertex, float]) -> tuple[float, float]:
-    """Return where `one` would be best for its neighbours, and how much that counts."""
+def _wish(vertex: _Vertex, neighbours: _Neighbours, middles: Mapping[_Vertex, float]) -> tuple[float, float]:
+    """Return where `vertex` would be best for its neighbours, and how much that counts."""
     pulls = [
-        (middles[other], STIFFNESS if not (isinstance(one, str) or isinstance(other, str)) else 1.0)
+        (middles[other], STIFFNESS if not (isinstance(vertex, str) or isinstance(other, str)) else 1.0)
         for side in (0, 1)
-        for other in _side(neighbours, one, side)
+        for other in _side(neighbours, vertex, side)
     ]
     weight = sum(pull for _, pull in pulls)
-    return (sum(middle * pull for middle, pull in pulls) / weight, weight) if pulls else (middles[one], 1.0)
+    return (sum(middle * pull for middle, pull in pulls) / weight, weight) if pulls else (middles[vertex], 1.0)
 
 
 def _apart(row: Sequence[tuple[_Vertex, float, float]]) -> list[float]:
@@ -243,8 +246,8 @@ def _apart(row: Sequence[tuple[_Vertex, float, float]]) -> list[float]:
     Less the distances, that is a monotone regression: neighbours that would overlap are pooled at their mean.
     """
     offsets = [0.0] * min(len(row), 1)
-    for (one, *_), (following, *_) in pairwise(row):
-        offsets.append(offsets[-1] + (_breadth(one) + _breadth(following)) / 2 + GAP)
+    for (vertex, *_), (following, *_) in pairwise(row):
+        offsets.append(offsets[-1] + (_breadth(vertex) + _breadth(following)) / 2 + GAP)
     pools: list[tuple[float, float, int]] = []
     for (_, wish, own), offset in zip(row, offsets, strict=True):
         total, weight, members = (wish - offset) * own, own, 1

@@ -51,14 +51,14 @@ class RunSpan:
 def images(audit: Audit, anchors: Anchors, names: RunNames) -> list[ShownImage]:
     """Return every image of `audit`, the worst first."""
     runs: dict[str, list[RunMark]] = {}
-    for run in sorted(audit.runs, key=lambda one: (one.started, one.id)):
+    for run in sorted(audit.runs, key=lambda run: (run.started, run.id)):
         key = (run.workdir, run.id)
         mark = RunMark(id=run.id, started=run.started, name=names[key], anchor=anchors[key])
         runs.setdefault(run.workdir, []).append(mark)
     shown = []
     for number, image in enumerate(audit.images):
         digests = [sighting.digest for sighting in image.sightings]
-        one = ShownImage(
+        shown_image = ShownImage(
             anchor=f"image-{number}",
             image=image,
             picture=timeline(image.sightings, runs.get(image.workdir, [])),
@@ -66,8 +66,10 @@ def images(audit: Audit, anchors: Anchors, names: RunNames) -> list[ShownImage]:
             steady=_steady(image),
             spells=tuple(_spells(image, names)),
         )
-        shown.append(one)
-    return sorted(shown, key=lambda one: (_rank(one), one.image.workdir, one.image.reference))
+        shown.append(shown_image)
+    return sorted(
+        shown, key=lambda shown_image: (_rank(shown_image), shown_image.image.workdir, shown_image.image.reference)
+    )
 
 
 def _steady(image: ImageAudit) -> bool:
@@ -75,15 +77,15 @@ def _steady(image: ImageAudit) -> bool:
     return (
         image.now == DiskState.VERIFIED
         and (image.replay is None or image.replay.possible)
-        and all(one.disk == DiskState.VERIFIED and one.remote in _AT_REST for one in seen)
-        and len({one.digest for one in seen}) == 1
+        and all(sighting.disk == DiskState.VERIFIED and sighting.remote in _AT_REST for sighting in seen)
+        and len({sighting.digest for sighting in seen}) == 1
     )
 
 
 def _rank(shown: ShownImage) -> int:
     """Return where an image stands among others: the worst has the lowest number."""
     image = shown.image
-    states = [image.now, *(one.disk for one in image.sightings)]
+    states = [image.now, *(sighting.disk for sighting in image.sightings)]
     if any(state in BAD for state in states):
         return 0
     if image.replay is not None and not image.replay.possible:
@@ -94,19 +96,19 @@ def _rank(shown: ShownImage) -> int:
 
 
 def _spells(image: ImageAudit, names: RunNames) -> Iterable[RunSpan]:
-    def seen(one: ImageSighting) -> tuple[str, ...]:
+    def seen(sighting: ImageSighting) -> tuple[str, ...]:
         return (
-            one.digest,
-            one.remote,
-            one.points_at,
-            one.disk,
-            one.proof,
-            one.sha256,
-            *(signature.signature for signature in one.signatures),
+            sighting.digest,
+            sighting.remote,
+            sighting.points_at,
+            sighting.disk,
+            sighting.proof,
+            sighting.sha256,
+            *(signature.signature for signature in sighting.signatures),
         )
 
-    def name(one: ImageSighting) -> str:
-        return names.get((image.workdir, one.run), one.run)
+    def name(sighting: ImageSighting) -> str:
+        return names.get((image.workdir, sighting.run), sighting.run)
 
     for _, group in groupby(image.sightings, key=seen):
         alike = list(group)
@@ -115,5 +117,5 @@ def _spells(image: ImageAudit, names: RunNames) -> Iterable[RunSpan]:
             first=name(alike[0]),
             last=name(alike[-1]),
             runs=len(alike),
-            jobs=sum(one.jobs for one in alike),
+            jobs=sum(sighting.jobs for sighting in alike),
         )

@@ -124,8 +124,8 @@ def timeline(sightings: Sequence[ImageSighting], runs: Sequence[RunMark]) -> Tim
     columns = tuple(_column(group, keys) for group in _groups(sightings, runs))
     return Timeline(
         columns=columns,
-        tag=_bands([_pointer(one.sighting, keys) for one in columns]),
-        lock=_bands([_pin(one.sighting, keys) for one in columns]),
+        tag=_bands([_pointer(column.sighting, keys) for column in columns]),
+        lock=_bands([_pin(column.sighting, keys) for column in columns]),
         keys=tuple(keys.values()),
     )
 
@@ -137,7 +137,11 @@ def _groups(sightings: Sequence[ImageSighting], runs: Sequence[RunMark]) -> list
     """Return the runs of each column, with what they saw."""
     seen = {sighting.run: sighting for sighting in sightings}
     known = {run.id for run in runs}
-    strays = [RunMark(id=one.run, started=one.at, name=one.run) for one in sightings if one.run not in known]
+    strays = [
+        RunMark(id=sighting.run, started=sighting.at, name=sighting.run)
+        for sighting in sightings
+        if sighting.run not in known
+    ]
     marks = sorted([*runs, *strays], key=lambda mark: (mark.started, mark.id))
     pairs = [(mark, seen.get(mark.id)) for mark in marks]
     if len(pairs) <= MOST_COLUMNS:
@@ -158,7 +162,7 @@ def _column(group: Sequence[_Pair], keys: Mapping[str, Key]) -> Column:
         first=first,
         last=group[-1][0],
         runs=len(group),
-        jobs=sum(one.jobs for _, one in group if one is not None),
+        jobs=sum(seen.jobs for _, seen in group if seen is not None),
         sighting=sighting,
         key=keys.get(sighting.digest) if sighting is not None and proven else None,
     )
@@ -166,7 +170,9 @@ def _column(group: Sequence[_Pair], keys: Mapping[str, Key]) -> Column:
 
 def _keys(sightings: Iterable[ImageSighting]) -> dict[str, Key]:
     """Return a letter for each digest, in the order in which they were seen."""
-    digests = dict.fromkeys(digest for one in sightings for digest in (one.digest, one.points_at) if digest)
+    digests = dict.fromkeys(
+        digest for sighting in sightings for digest in (sighting.digest, sighting.points_at) if digest
+    )
     return {
         digest: Key(letter=_letter(number), hue=number % HUES, digest=digest) for number, digest in enumerate(digests)
     }

@@ -173,31 +173,35 @@ def view(audit: Audit) -> View:
         audit=audit,
         headline=headline(audit),
         counts=counts,
-        affected=sum(bool(one.affected_by) for one in audit.outputs),
+        affected=sum(bool(output.affected_by) for output in audit.outputs),
         bar=bar(counts_of(counts)),
         difference=_difference(audit.difference, anchors, names) if audit.difference else None,
         findings={
             severity: tuple(
-                _finding(one, anchors, names)
-                for one in audit.findings
-                if one.severity is severity and one.acknowledged is None
+                _finding(finding, anchors, names)
+                for finding in audit.findings
+                if finding.severity is severity and finding.acknowledged is None
             )
             for severity in Severity
         },
-        acknowledged=tuple(_finding(one, anchors, names) for one in audit.findings if one.acknowledged is not None),
+        acknowledged=tuple(
+            _finding(finding, anchors, names) for finding in audit.findings if finding.acknowledged is not None
+        ),
         images=tuple(images(audit, anchors, names)),
         scans=tuple(_scans(audit, anchors)),
         places=tuple(_places(audit)),
         runs=tuple(_runs(audit, anchors, names)),
         chains=tuple(_chains(audit.outputs, anchors, names)),
-        rules=tuple(sorted({one.rule for one in audit.outputs if one.rule})),
+        rules=tuple(sorted({output.rule for output in audit.outputs if output.rule})),
     )
 
 
 def headline(audit: Audit) -> Headline:
     """Return the first line of the page for `audit`."""
     severities = [
-        one.severity for one in audit.findings if one.acknowledged is None and one.severity is not Severity.NOTE
+        finding.severity
+        for finding in audit.findings
+        if finding.acknowledged is None and finding.severity is not Severity.NOTE
     ]
     worst = min(severities, key=list(Severity).index, default=None)
     total, proven = len(audit.outputs), audit.count(OutputVerdict.PROVEN)
@@ -266,9 +270,10 @@ def _difference(found: RunDifference, anchors: Anchors, names: RunNames) -> Show
         second=run(found.second_workdir, found.second),
         sentence=sentence(found),
         changes={
-            kind: tuple(one for one in found.changes if one.kind is kind and not one.alone) for kind in ChangeKind
+            kind: tuple(change for change in found.changes if change.kind is kind and not change.alone)
+            for kind in ChangeKind
         },
-        alone=tuple(one for one in found.changes if one.alone),
+        alone=tuple(change for change in found.changes if change.alone),
     )
 
 
@@ -276,14 +281,14 @@ def _scans(audit: Audit, anchors: Anchors) -> Iterable[ShownScan]:
     """Return what scanners found, images with the worst first."""
     severities = list(VulnerabilitySeverity)
 
-    def rank(one: ShownScan) -> tuple[int, ...]:
-        return (*(-one.counts[severity] for severity in severities), one.scan.ignored)
+    def rank(shown_scan: ShownScan) -> tuple[int, ...]:
+        return (*(-shown_scan.counts[severity] for severity in severities), shown_scan.scan.ignored)
 
     shown = []
     for scan in audit.vulnerabilities:
-        found = Counter(one.severity for one in scan.found)
+        found = Counter(vulnerability.severity for vulnerability in scan.found)
         subject = Subject(text=scan.reference, anchor=anchors.get((scan.workdir, scan.reference), ""))
-        shown.append(ShownScan(image=subject, scan=scan, counts={one: found[one] for one in severities}))
+        shown.append(ShownScan(image=subject, scan=scan, counts={severity: found[severity] for severity in severities}))
     return sorted(shown, key=rank)
 
 
@@ -320,9 +325,9 @@ def _nodes(outputs: Iterable[OutputAudit], edges: Iterable[tuple[str, str]]) -> 
     return [
         GraphNode(
             name=rule,
-            images=tuple(sorted({one.reference for one in made if one.reference})),
+            images=tuple(sorted({output.reference for output in made if output.reference})),
             outputs=len(made),
-            verdict=min((one.verdict for one in made), key=order.index, default=None),
+            verdict=min((output.verdict for output in made), key=order.index, default=None),
         )
         for rule, made in sorted(rules.items())
     ]
@@ -330,13 +335,22 @@ def _nodes(outputs: Iterable[OutputAudit], edges: Iterable[tuple[str, str]]) -> 
 
 def _chains(outputs: Sequence[OutputAudit], anchors: Anchors, names: RunNames) -> Iterable[Chain]:
     found: dict[tuple[object, ...], list[tuple[int, OutputAudit]]] = {}
-    for number, one in enumerate(outputs):
-        key = (one.verdict, one.workdir, one.rule, one.run, one.reference, one.pinned, one.digest, one.manifest)
-        found.setdefault((*key, one.sif_sha256), []).append((number, one))
+    for number, output in enumerate(outputs):
+        key = (
+            output.verdict,
+            output.workdir,
+            output.rule,
+            output.run,
+            output.reference,
+            output.pinned,
+            output.digest,
+            output.manifest,
+        )
+        found.setdefault((*key, output.sif_sha256), []).append((number, output))
     order = {verdict: place for place, verdict in enumerate(OutputVerdict)}
     for members in sorted(found.values(), key=lambda them: (order[them[0][1].verdict], *_sorting(them[0][1]))):
         like = members[0][1]
-        reasons = {one.why for _, one in members}
+        reasons = {output.why for _, output in members}
         shared = like.why if len(reasons) == 1 else ""
         run = (like.workdir, like.run)
         yield Chain(
@@ -345,7 +359,7 @@ def _chains(outputs: Sequence[OutputAudit], anchors: Anchors, names: RunNames) -
             why=shared,
             run=Subject(text=names.get(run, like.run), anchor=anchors.get(run, "") if like.run else ""),
             image=anchors.get((like.workdir, like.reference), "") if like.reference else "",
-            affected=sum(bool(one.affected_by) for _, one in members),
+            affected=sum(bool(output.affected_by) for _, output in members),
             rows=tuple(_rows(members, shared, anchors)),
             unfolded=like.verdict not in _GOOD and len(members) < OPEN_ROWS,
         )
@@ -362,7 +376,7 @@ def _rows(members: Iterable[tuple[int, OutputAudit]], shared: str, anchors: Anch
         if output.job is not None:
             left = jobs.setdefault(id(output.job), {})
             if not left:
-                left.update((one.path, one) for one in output.job.outputs)
+                left.update((record.path, record) for record in output.job.outputs)
             made = left.get(output.path)
         yield ShownOutput(
             anchor=f"output-{number}",
