@@ -8,17 +8,14 @@ For each pin whose image is not proven as it lies there:
   (:mod:`.actions.attest`).
 * Else the image comes from a mirror on this machine, from its registry, or from a mirror on the network, in this order
   (:mod:`.actions.elsewhere`).
-* It is obtained under a temporary name in the same folder (:mod:`.store.pull`), what is known of it is kept in the
-  user's state folder, and then it is renamed. No process ever sees half an image.
-* A file that was in its place is not deleted but moved aside: it may be the only copy of what a result was made with.
-* What killed runs left behind for this image is removed.
+* It is obtained under a temporary name in the same folder (:mod:`.store.pull`), and then put in its place
+  (:mod:`.store.put`).
 
 One image that cannot be fetched does not stop the others: each :class:`Result` has its own error. Ctrl-C and SIGTERM
 stop all of them, and nothing half-written stays.
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -34,15 +31,7 @@ from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.lock_claims import proven_of_pin
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
-from snakemake_apptainer_freshness.common.files import (
-    is_left_behind,
-    open_to_folder,
-    quarantine,
-    status_of,
-    sync_folder,
-    unique,
-    writable_by_all,
-)
+from snakemake_apptainer_freshness.common.files import status_of, unique, writable_by_all
 from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.common.parallel import (
     AS_LONG_AS_IT_TAKES,
@@ -51,7 +40,6 @@ from snakemake_apptainer_freshness.common.parallel import (
     made_once,
     stopping_cleanly,
 )
-from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
 from snakemake_apptainer_freshness.errors import (
     FreshnessError,
     LocalIOError,
@@ -63,11 +51,10 @@ from snakemake_apptainer_freshness.freshness import Action, DiskFact, DiskState,
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK, OnUnverified, Options
-from snakemake_apptainer_freshness.store import facts, places, state
 from snakemake_apptainer_freshness.store.facts import ProvenBy
-from snakemake_apptainer_freshness.store.places import PlaceFact
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
-from snakemake_apptainer_freshness.store.pull import Obtained, PullSource, Watch, copy_image, fact_of, obtain
+from snakemake_apptainer_freshness.store.pull import Obtained, PullSource, Watch, copy_image, obtain
+from snakemake_apptainer_freshness.store.put import make_folder, put, remove_leftovers
 
 
 class Stage(StrEnum):
@@ -177,7 +164,7 @@ def fetch(
                 )
             missing = [pin for pin in missing if pin.url not in results]
             if missing:
-                _make(prefix)
+                make_folder(prefix)
                 results.update({result.pin.url: result for result in fetcher.run(missing, jobs)})
     return [results[pin.url] for pin in wanted]
 
@@ -265,7 +252,7 @@ class _Fetcher:
             if not _is_to_be_repaired(fact):
                 self._tell(pin, Stage.DONE, fact.detail, FetchOutcome.PROVEN)
                 return Result(pin=pin, outcome=FetchOutcome.PROVEN, fact=fact)
-        _remove_leftovers(image)
+        remove_leftovers(image)
         self._tell(
             pin, Stage.PULLING, "" if fact.state is DiskState.ABSENT else f"its image is {fact.state}: {fact.detail}"
         )
@@ -350,65 +337,3 @@ class _Fetcher:
         if self._report is not None:
             with self._telling:
                 self._report(Progress(pin=pin, stage=stage, detail=detail, outcome=outcome))
-
-
-def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | None:
-    """Rename an image to its name, once it is kept what it is; where the former file went, if there was one.
-
-    The caller has the lock of `image`. Raises LocalIOError where that cannot be done; nothing is left of `temporary`.
-    """
-    try:
-        keep_facts(pin, image, obtained, exposed=writable_by_all(status_of(temporary).st_mode))
-    except FreshnessError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    try:
-        open_to_folder(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        aside = quarantine(image)
-        temporary.replace(image)
-        sync_folder(image.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise LocalIOError(
-            f"cannot put the image of {pin.reference.text} in {image.parent}: {error.strerror or error}",
-            hint="make the folder writable, or choose another one with --apptainer-prefix",
-        ) from error
-    return aside
-
-
-def keep_facts(pin: Pin, image: Path, obtained: Obtained, *, exposed: bool = False) -> None:
-    """Keep in the state folder that `image` was obtained for `pin`.
-
-    `exposed` says that its mode lets every user write it although we did not: its file system says so of all files.
-    Raises LocalIOError where that cannot be done.
-    """
-    try:
-        fact = obtained.known or fact_of(pin, obtained)
-        if obtained.known is None:
-            facts.keep(fact)
-        places.keep(image, PlaceFact.of(fact, writable_by_all=exposed))
-    except OSError as error:
-        raise state.cannot_write(error) from error
-
-
-def _remove_leftovers(image: Path) -> None:
-    """Remove what a killed run on this host left of `image`; we have its lock, so no other process writes it here."""
-    with contextlib.suppress(OSError), open_folder(image.parent) as parent:
-        for name in os.listdir(parent):  # noqa: PTH208  a descriptor, not a path
-            if name.startswith(f"{image.name}{PARTIAL}") and is_left_behind(name):
-                with contextlib.suppress(OSError):  # it may be another user's
-                    remove_at(parent, name)
-
-
-def _make(prefix: Path) -> None:
-    try:
-        prefix.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LocalIOError(
-            f"cannot make the image folder {prefix}: {error.strerror}",
-            hint="choose another one with --apptainer-prefix",
-        ) from error

@@ -19,7 +19,6 @@ from typing import BinaryIO
 
 from snakemake_apptainer_freshness import lockfile as lock_format
 from snakemake_apptainer_freshness.actions.check import check_one
-from snakemake_apptainer_freshness.actions.fetch import put
 from snakemake_apptainer_freshness.actions.image_content import Blobs
 from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.actions.rebuild import Recipe, Workshop, rebuild, recipe, refuse_incomplete
@@ -51,6 +50,7 @@ from snakemake_apptainer_freshness.store import archive, claims
 from snakemake_apptainer_freshness.store.archive import Archive
 from snakemake_apptainer_freshness.store.bundle_folder import BundleFolder
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
+from snakemake_apptainer_freshness.store.put import put
 
 Bundle = Archive | BundleFolder
 _READING = "reading the bundle"

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.actions import fetch as module
 from snakemake_apptainer_freshness.actions.fetch import Result, fetch
 from snakemake_apptainer_freshness.apptainer import program
 from snakemake_apptainer_freshness.errors import LocalIOError, PullFailed, UnprovenImage
@@ -189,7 +188,7 @@ def test_a_prefix_that_becomes_read_only_in_the_middle(fake, prefix, monkeypatch
     def refuse(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(module.facts, "keep", refuse)
+    monkeypatch.setattr(facts, "keep", refuse)
     result = refused(fake, prefix)
     assert isinstance(result.error, LocalIOError)
     assert "Read-only file system" in result.error.message

@@ -1,0 +1,89 @@
+"""Putting an image that was obtained in its place in the image folder, under the lock of that image.
+
+* What is known of it is kept in the user's state folder, and then it is renamed. No process ever sees half an image.
+* A file that was in its place is not deleted but moved aside: it may be the only copy of what a result was made with.
+* What killed runs left behind for this image is removed.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+from snakemake_apptainer_freshness.common.files import (
+    is_left_behind,
+    open_to_folder,
+    quarantine,
+    status_of,
+    sync_folder,
+    writable_by_all,
+)
+from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
+from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
+from snakemake_apptainer_freshness.pin import Pin
+from snakemake_apptainer_freshness.store import facts, places, state
+from snakemake_apptainer_freshness.store.places import PlaceFact
+from snakemake_apptainer_freshness.store.prefix import PARTIAL
+from snakemake_apptainer_freshness.store.pull import Obtained, fact_of
+
+
+def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | None:
+    """Rename an image to its name, once it is kept what it is; where the former file went, if there was one.
+
+    The caller has the lock of `image`. Raises LocalIOError where that cannot be done; nothing is left of `temporary`.
+    """
+    try:
+        _keep_facts(pin, image, obtained, exposed=writable_by_all(status_of(temporary).st_mode))
+    except FreshnessError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    try:
+        open_to_folder(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        aside = quarantine(image)
+        temporary.replace(image)
+        sync_folder(image.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise LocalIOError(
+            f"cannot put the image of {pin.reference.text} in {image.parent}: {error.strerror or error}",
+            hint="make the folder writable, or choose another one with --apptainer-prefix",
+        ) from error
+    return aside
+
+
+def _keep_facts(pin: Pin, image: Path, obtained: Obtained, *, exposed: bool = False) -> None:
+    """Keep in the state folder that `image` was obtained for `pin`.
+
+    `exposed` says that its mode lets every user write it although we did not: its file system says so of all files.
+    Raises LocalIOError where that cannot be done.
+    """
+    try:
+        fact = obtained.known or fact_of(pin, obtained)
+        if obtained.known is None:
+            facts.keep(fact)
+        places.keep(image, PlaceFact.of(fact, writable_by_all=exposed))
+    except OSError as error:
+        raise state.cannot_write(error) from error
+
+
+def remove_leftovers(image: Path) -> None:
+    """Remove what a killed run on this host left of `image`; we have its lock, so no other process writes it here."""
+    with contextlib.suppress(OSError), open_folder(image.parent) as parent:
+        for name in os.listdir(parent):  # noqa: PTH208  a descriptor, not a path
+            if name.startswith(f"{image.name}{PARTIAL}") and is_left_behind(name):
+                with contextlib.suppress(OSError):  # it may be another user's
+                    remove_at(parent, name)
+
+
+def make_folder(prefix: Path) -> None:
+    """Make the image folder `prefix`, where it is not there. Raises LocalIOError where that cannot be done."""
+    try:
+        prefix.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalIOError(
+            f"cannot make the image folder {prefix}: {error.strerror}",
+            hint="choose another one with --apptainer-prefix",
+        ) from error
