@@ -27,9 +27,10 @@ from snakemake_apptainer_freshness.store.pull import Obtained, fact_of
 
 
 def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | None:
-    """Rename an image to its name, once it is kept what it is; where the former file went, if there was one.
+    """Give the file `temporary` its name `image`, once it is kept what it is; return where the former file went.
 
-    The caller has the lock of `image`. Raises LocalIOError where that cannot be done; nothing is left of `temporary`.
+    None where there was no former file. The caller has the lock of `image`. Raises LocalIOError where that cannot be
+    done; nothing is left of `temporary`.
     """
     try:
         _keep_facts(pin, image, obtained, exposed=writable_by_all(status_of(temporary).st_mode))
@@ -70,7 +71,7 @@ def _keep_facts(pin: Pin, image: Path, obtained: Obtained, *, exposed: bool = Fa
 
 
 def remove_leftovers(image: Path) -> None:
-    """Remove what a killed run on this host left of `image`; we have its lock, so no other process writes it here."""
+    """Remove what a killed run on this host left of `image`, whose lock the caller has: no other process writes it."""
     with contextlib.suppress(OSError), open_folder(image.parent) as parent:
         for name in os.listdir(parent):  # noqa: PTH208  a descriptor, not a path
             if name.startswith(f"{image.name}{PARTIAL}") and is_left_behind(name):
