@@ -59,7 +59,7 @@ class Images:
         self._options = options
         self._main = main
         self._provided: set[str] = set()
-        self._verdicts: Mapping[str, Sequence[Evidence]] = {}
+        self._verdicts: Mapping[str, Sequence[Verdict]] = {}
         self.facts: dict[str, DiskFact] = {}
         """What lay there for each url when its image was provided."""
         self.hashes: dict[str, FileHash] = dict(hashes or {})
@@ -102,10 +102,13 @@ class Images:
         """
         if self._workflow.dryrun or self._workflow.touch:
             return pull()
-        guards = self._containers.guards()
-        needed = {url: guard for url, guard in guards.items() if url in pins and url not in self._provided}
+        guards = {url: guard for url, guard in self._containers.guards().items() if url in pins}
+        needed = {url: guard for url, guard in guards.items() if url not in self._provided}
+        self._verdicts = verdicts
+        # an image that was provided may be that of another tag, too, which a job needs only now
+        if moved := self._moved(url for url in guards if url not in needed):
+            raise tags_moved(moved)
         if needed:
-            self._verdicts = verdicts
             self._prove_local([guard for guard in needed.values() if guard.is_local])
             self._provide([pins[url] for url, guard in needed.items() if not guard.is_local])
             self._provided |= set(needed)
@@ -193,7 +196,7 @@ class Images:
     def _decide(self, pin: Pin, repairable: Repairable) -> Decision:
         """Return what is decided on the image of `pin`: of several references that run it, the most severe."""
         fact = self.facts[pin.url]
-        told_of = self._verdicts.get(pin.url) or (Evidence(),)
+        told_of: Sequence[Evidence] = self._verdicts.get(pin.url) or (Evidence(),)
         return most_severe(
             decide(replace(evidence, disk=fact), self._options, repairable=repairable) for evidence in told_of
         )
@@ -213,12 +216,17 @@ class Images:
         if bad := [(pin, self.facts[pin.url]) for pin, reason in refused.items() if reason is not Reason.MOVED]:
             raise _refusal(bad, hint=hint)
         if refused:
-            raise tags_moved(pin.reference.text for pin in refused)
+            raise tags_moved(self._moved(pin.url for pin in refused))
         for pin, decision in decided.items():
             # what registries say was told when the pins were
             if decision.action is Action.WARN and decision.reason in (Reason.UNVERIFIED, Reason.DISPROVEN):
                 _tell_unproven(self.facts[pin.url])
         return [pin for pin, decision in decided.items() if decision.action is Action.REPAIR]
+
+    def _moved(self, urls: Iterable[str]) -> list[str]:
+        """Return the references whose images are those of `urls`, and which may not run by what registries said."""
+        verdicts = [verdict for url in urls for verdict in self._verdicts.get(url, ())]
+        return [one.reference.text for one in verdicts if decide(one, self._options).action is Action.REFUSE]
 
 
 def tags_moved(references: Iterable[str]) -> TagMoved:

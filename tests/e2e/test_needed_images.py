@@ -137,6 +137,24 @@ def test_a_checkpoint_that_brings_a_job_whose_tag_moved_stops_the_run_there(aliv
     assert not workspace.exists("other.txt")
 
 
+def test_a_checkpoint_that_brings_a_tag_that_moved_away_from_an_image_that_runs_already_stops_the_run_there(
+    alive, workspace
+):
+    other = alive.tagged("other")
+    alive.push("original", tag="other")
+    workspace.write("Snakefile", WORKFLOW.format(alive=alive.reference, gone=other) + LATER)
+    workspace.snakemake("message.txt", flag="lock")
+    assert len({entry.digest for entry in workspace.lock()}) == 1
+    alive.push("moved", tag="other")
+    result = workspace.snakemake(
+        "message.txt", "last.txt", "--forceall", flag="{on_moved: error, check_every: 0}", fails=True
+    )
+
+    assert f"tags moved away from their pins: {other}" in result.output
+    assert workspace.exists("which.txt")
+    assert not workspace.exists("other.txt")
+
+
 def test_holding_a_pull_request_to_the_lock_counts_what_no_job_needs(gone, workspace):
     result = workspace.run(*CLI, "lock", "--check", "--", "message.txt", fails=True)
 

@@ -9,8 +9,10 @@ from snakemake.exceptions import WorkflowError
 
 from snakemake_apptainer_freshness.engine import images as module
 from snakemake_apptainer_freshness.engine.images import Images
-from snakemake_apptainer_freshness.errors import UnprovenImage
-from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options
+from snakemake_apptainer_freshness.errors import TagMoved, UnprovenImage
+from snakemake_apptainer_freshness.freshness import RemoteState, Verdict
+from snakemake_apptainer_freshness.image.reference import parse
+from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options, Reaction
 from tests.support import pins
 from tests.unit.engine.conftest import Job, Rule
 
@@ -43,8 +45,14 @@ def images(workflow, *, main=True, hashes=None, **options):
     return made
 
 
-def provide(made, workflow):
-    return made.provide({PIN.url: PIN}, workflow.dag.pull_container_imgs, {})
+def provide(made, workflow, *verdicts):
+    return made.provide({PIN.url: PIN}, workflow.dag.pull_container_imgs, {PIN.url: verdicts})
+
+
+def verdict(tag, state):
+    """What a registry says of another tag of the image."""
+    reference = parse(f"docker://{pins.REPOSITORY}:{tag}")
+    return Verdict(reference=reference, pinned=pins.DIGEST, remote=pins.remote_fact(state, pins.OTHER))
 
 
 def test_a_proven_image_is_kept_with_its_hash_and_snakemake_fetches_the_rest(workflow, proven):
@@ -60,6 +68,28 @@ def test_what_was_provided_is_not_looked_at_again_by_a_later_collection(workflow
     provide(made, workflow)
     proven.unlink()
     provide(made, workflow)
+    assert workflow.dag.done == ["pull", "pull"]
+
+
+def test_a_tag_that_moved_is_named_and_no_other_of_the_same_image(workflow, proven):
+    made = images(workflow, on_moved=Reaction.ERROR)
+    with pytest.raises(TagMoved, match=rf"pins: docker://{pins.REPOSITORY}:b\n"):
+        provide(made, workflow, verdict("a", RemoteState.CURRENT), verdict("b", RemoteState.MOVED))
+    assert workflow.dag.done == []
+
+
+def test_a_tag_that_moved_stops_the_run_where_a_job_needs_it_only_after_another_of_the_same_image(workflow, proven):
+    made = images(workflow, on_moved=Reaction.ERROR)
+    provide(made, workflow, verdict("a", RemoteState.CURRENT))
+    with pytest.raises(TagMoved, match=rf"pins: docker://{pins.REPOSITORY}:b\n"):
+        provide(made, workflow, verdict("a", RemoteState.CURRENT), verdict("b", RemoteState.MOVED))
+    assert workflow.dag.done == ["pull"]
+
+
+def test_a_tag_that_moved_is_no_reason_to_stop_where_a_user_wants_to_be_warned(workflow, proven):
+    made = images(workflow, on_moved=Reaction.WARN)
+    provide(made, workflow, verdict("a", RemoteState.CURRENT))
+    provide(made, workflow, verdict("b", RemoteState.MOVED))
     assert workflow.dag.done == ["pull", "pull"]
 
 
