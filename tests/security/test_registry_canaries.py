@@ -36,15 +36,16 @@ def lab(tmp_path):
 
 @pytest.fixture
 def everything_logged(caplog):
-    """All loggers at their lowest level, those of the libraries below us included."""
-    loggers = [logging.getLogger(name) for name in ("", "httpx", "httpcore", "snakemake_apptainer_freshness")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers[:1]:
-        logger.setLevel(1)
+    """The root logger at its lowest level, with all below it that have none of their own.
+
+    Those of the libraries that we silence are left alone: they may be imported only by the first test.
+    """
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(1)
     caplog.set_level(1)
     yield caplog
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+    root.setLevel(level)
 
 
 def token_with_canary(lab):
