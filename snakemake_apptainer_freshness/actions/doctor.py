@@ -31,7 +31,7 @@ from snakemake_apptainer_freshness.actions.folders import (
 from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.actions.machine import KnownLogin, MachineProblem, ProgramVersion, Variable
 from snakemake_apptainer_freshness.actions.mounting import KIND as SLOW
-from snakemake_apptainer_freshness.actions.mounting import slowness
+from snakemake_apptainer_freshness.actions.mounting import cannot_mount, slowness
 from snakemake_apptainer_freshness.actions.survey import LockedPins
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.environment import temporary_folder as temporary_files
@@ -99,7 +99,7 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
     registries, more = machine.registries(environment)
     problems += more
     problems += machine.wrong_values(environment)
-    if (unmountable := machine.cannot_mount(environment)) is not None:
+    if (unmountable := cannot_mount(environment)) is not None:
         problems.append(unmountable)
     site, more = _site()
     problems += more

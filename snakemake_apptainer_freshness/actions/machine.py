@@ -13,12 +13,11 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness import ENVIRONMENT_VARIABLE
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
-from snakemake_apptainer_freshness.common.environment import OFFLINE, SWITCHES, TIMEOUT, is_on, wrong_switches
+from snakemake_apptainer_freshness.common.environment import OFFLINE, SWITCHES, TIMEOUT, wrong_switches
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidLogin, redact
 from snakemake_apptainer_freshness.registry import containers_conf
 from snakemake_apptainer_freshness.registry.credentials import LoginFile, from_environment, read
@@ -26,7 +25,6 @@ from snakemake_apptainer_freshness.registry.login_places import LoginRules, file
 from snakemake_apptainer_freshness.settings import DISK
 
 DISTRIBUTION: Final = "snakemake-apptainer-freshness"
-FUSE: Final = Path("/dev/fuse")
 
 _OURS: Final = (
     "APPTAINER_", "SINGULARITY_", "DOCKER_", "REGISTRY_AUTH_FILE", "CONTAINERS_", "SSL_CERT_", "SNAKEMAKE_APPTAINER_",
@@ -225,21 +223,3 @@ def wrong_values(environment: Mapping[str, str]) -> Iterator[MachineProblem]:
             text=f"{name} is {redact(environment[name])[:40]!r}, which Apptainer refuses",
             hint=f"a switch is 1 or true, 0 or false: export {name}=1, or unset it",
         )
-
-
-def cannot_mount(environment: Mapping[str, str], fuse: Path = FUSE) -> MachineProblem | None:
-    """Return why Apptainer cannot mount an image here without being told to unpack it.
-
-    None where it can, or was told.
-    """
-    if is_on(environment, "APPTAINER_UNSQUASH"):
-        return None
-    try:
-        os.close(os.open(fuse, os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        return MachineProblem(
-            kind="fuse",
-            text=f"{fuse} cannot be opened ({error.strerror}), so Apptainer cannot mount an image without privileges",
-            hint="set APPTAINER_UNSQUASH=1, which unpacks the image for each run, or ask for access to the device",
-        )
-    return None

@@ -30,6 +30,11 @@ class ContainerProgram:
     version: str
     release: tuple[int, int]
 
+    @property
+    def name(self) -> str:
+        """What its family is called."""
+        return "Apptainer" if self.family == "apptainer" else "SingularityCE"
+
 
 def find(environment: Mapping[str, str]) -> ContainerProgram:
     """Return the program on PATH.

@@ -18,7 +18,7 @@ TIMEOUT: Final = "SNAKEMAKE_APPTAINER_FRESHNESS_TIMEOUT"
 CHECK_EVERY: Final = "SNAKEMAKE_APPTAINER_FRESHNESS_CHECK_EVERY"
 """For how long an answer about a tag is not asked for again, such as ``15m``."""
 
-SWITCHES: Final = ("NOHTTPS", "DISABLE_CACHE", "UNSQUASH", "USERNS", "FAKEROOT", "NV", "ROCM")
+SWITCHES: Final = ("NOHTTPS", "DISABLE_CACHE", "UNSQUASH", "TMP_SANDBOX", "USERNS", "FAKEROOT", "NV", "ROCM")
 """The switches of Apptainer that ``doctor`` looks at, without the family in front."""
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})

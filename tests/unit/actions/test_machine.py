@@ -126,13 +126,3 @@ def test_registries_conf_is_told_line_by_line(home, environment):
 def test_a_switch_that_apptainer_would_refuse_is_a_problem():
     [problem] = machine.wrong_values({"APPTAINER_DISABLE_CACHE": "yes", "APPTAINER_NOHTTPS": "1"})
     assert problem.text == "APPTAINER_DISABLE_CACHE is 'yes', which Apptainer refuses"
-
-
-def test_a_device_that_cannot_be_opened_is_a_problem_unless_images_are_unpacked(tmp_path):
-    problem = machine.cannot_mount({}, tmp_path / "fuse")
-
-    assert problem is not None
-    assert "APPTAINER_UNSQUASH=1" in problem.hint
-    assert machine.cannot_mount({"APPTAINER_UNSQUASH": "true"}, tmp_path / "fuse") is None
-    (tmp_path / "fuse").touch()
-    assert machine.cannot_mount({}, tmp_path / "fuse") is None
