@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_apptainer_freshness.engine import containers
-from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
+from snakemake_apptainer_freshness.engine.messages import Line, as_workflow_errors, log_line
 from snakemake_apptainer_freshness.engine.seams import CLEAN_UP, when_released
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.lockfile import Lock
@@ -42,7 +42,7 @@ def register(workflow: Any, lock_path: Path, lock: Lock, unpinned: Iterable[str]
     try:
         claims.register(_prefix(workflow), lock_path, lock, unpinned=unpinned)
     except LocalIOError as error:
-        tell(Line(text=f"apptainer-freshness: {error.message}; {error.hint}"))
+        log_line(Line(text=f"apptainer-freshness: {error.message}; {error.hint}"))
 
 
 def protect(workflow: Any, lock: Lock | None = None) -> None:
@@ -56,13 +56,13 @@ def protect(workflow: Any, lock: Lock | None = None) -> None:
         from snakemake_apptainer_freshness.store import claims
 
         prefix, used = _prefix(workflow), workflow.dag.container_imgs
-        with errors_told():
+        with as_workflow_errors():
             names = claims.needed(claims.registered(prefix)) | {image_name(url) for url in claims.urls_of(lock or ())}
         in_use = {Path(image.path).name for image in used.values()}
         kept = [name for name in sorted(names - in_use) if (prefix / name).exists()]
         if kept:
             what = "an image that is" if len(kept) == 1 else f"{len(kept)} images that are"
-            tell(Line(text=f"apptainer-freshness: keeping {what} not used here, since a lock needs it"))
+            log_line(Line(text=f"apptainer-freshness: keeping {what} not used here, since a lock needs it"))
         kept += _aliases(prefix, names | in_use)
         workflow.dag.container_imgs = dict(used) | {name: _Kept(str(prefix / name)) for name in kept}
         try:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from snakemake_apptainer_freshness.engine.config import PLUGIN
 from snakemake_apptainer_freshness.engine.directives import PinTable
-from snakemake_apptainer_freshness.engine.guard import Found, Guard
+from snakemake_apptainer_freshness.engine.guard import Guard, OnImage
 from snakemake_apptainer_freshness.engine.next_seams import MANAGER
 from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.pin import Pin
@@ -72,7 +72,7 @@ class Containers(Protocol):
         """
 
     def guard(
-        self, pins: Mapping[str, Pin], options: Options, *, hashes: dict[str, FileHash], found: Found
+        self, pins: Mapping[str, Pin], options: Options, *, hashes: dict[str, FileHash], on_image: OnImage
     ) -> set[str]:
         """Give no job the path of an image that is not what its pin in `pins`, by url, names; gives the new urls."""
 

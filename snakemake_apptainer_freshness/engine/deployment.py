@@ -20,8 +20,8 @@ from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.engine import environment, envspecs
 from snakemake_apptainer_freshness.engine.config import PLUGIN
 from snakemake_apptainer_freshness.engine.directives import PinTable
-from snakemake_apptainer_freshness.engine.guard import Found, Guard
-from snakemake_apptainer_freshness.engine.messages import errors_told
+from snakemake_apptainer_freshness.engine.guard import Guard, OnImage
+from snakemake_apptainer_freshness.engine.messages import as_workflow_errors
 from snakemake_apptainer_freshness.engine.next_seams import COLLECT_ENVIRONMENTS, DEPLOY_ENVIRONMENTS, SPECS
 from snakemake_apptainer_freshness.engine.seams import names, require
 from snakemake_apptainer_freshness.errors import InvalidReference, UnprovenImage, UsageError
@@ -131,7 +131,7 @@ class PluginContainers:
             if rule.software_env_specs is not None:
                 make = functools.partial(self._specification, rule)
                 rule.software_env_specs = envspecs.converted(rule.software_env_specs, make)
-        return envspecs.said
+        return envspecs.reference_for
 
     def references(self, original: Callable[[Any, Any], Any]) -> Iterator[tuple[str, Any]]:  # noqa: ARG002
         """As :class:`.Containers` has it; a specification knows what its rule said."""
@@ -159,11 +159,11 @@ class PluginContainers:
         manager.collect_envs, manager.deploy_envs = collect_pinned, deploy_proven
 
     def guard(
-        self, pins: Mapping[str, Pin], options: Options, *, hashes: dict[str, FileHash], found: Found
+        self, pins: Mapping[str, Pin], options: Options, *, hashes: dict[str, FileHash], on_image: OnImage
     ) -> set[str]:
         """As :class:`.Containers` has it."""
         new = {
-            url: environment.guard_of(pin, self.folder, options, hashes=hashes, found=found)
+            url: environment.guard_of(pin, self.folder, options, hashes=hashes, on_image=on_image)
             for url, pin in pins.items()
             if url not in self._guards
         }
@@ -178,7 +178,7 @@ class PluginContainers:
     def pinned(self, reference: str) -> Pinned | None:
         """Return what the session pins `reference` to; None where it has no digest."""
         if reference not in self._known and self._pins is not None:
-            with errors_told():
+            with as_workflow_errors():
                 self._pins.pinned(reference)
             self._known = self._pins.table()
         pinned = self._known.get(reference)
@@ -213,7 +213,7 @@ class PluginContainers:
 
     def _specification(self, rule: Any, image: Any) -> Any:
         """Return the specification of our plugin for what `rule` says."""
-        with errors_told():
+        with as_workflow_errors():
             if not isinstance(image, str) or not image:
                 raise InvalidReference(
                     f"rule {rule.name} has {image!r} as its container", hint="write a reference such as docker://…"

@@ -54,7 +54,7 @@ def directive_of(rule: Any) -> Any:
 def container_of(rule: Any, wildcards: Any) -> Any:
     """Return what the directive of `rule` says for `wildcards`, whatever was made of it on this one object."""
     if SPECS.is_in(rule):
-        return envspecs.said(rule, wildcards)
+        return envspecs.reference_for(rule, wildcards)
     if EXPAND_CONTAINER.is_in(type(rule)):
         return type(rule).expand_container_img(rule, wildcards)
     return directive_of(rule)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
-from snakemake_apptainer_freshness.engine.guard import WHAT_NEXT, Found, Guard
+from snakemake_apptainer_freshness.engine.guard import WHAT_NEXT, Guard, OnImage
 from snakemake_apptainer_freshness.errors import NotLocked, Unpinnable
 from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -127,7 +127,7 @@ def guard_of(
     options: Options,
     *,
     hashes: dict[str, FileHash],
-    found: Found = lambda _url, _fact, _key: None,
+    on_image: OnImage = lambda _url, _fact, _key: None,
 ) -> Guard:
     """Return a guard of the image of `pin` in the image folder `folder`, or of the user's own file."""
     is_local = pin.pinned.scheme is Scheme.FILE
@@ -136,7 +136,7 @@ def guard_of(
         place_of(folder, pin.url),
         options=options,
         hashes=hashes,
-        found=found,
+        on_image=on_image,
         is_local=is_local,
         what_next=what_next(folder),
     )

@@ -40,8 +40,8 @@ def directive(rule: Any) -> Any:
     return next((reference_of(container.image_uri) for container in containers_in(specs.software_spec)), None)
 
 
-def said(rule: Any, wildcards: Any) -> Any:
-    """Return the first reference that `rule` says for `wildcards`."""
+def reference_for(rule: Any, wildcards: Any) -> Any:
+    """Return the first reference that `rule` names for `wildcards`."""
     spec = rule.expand_software_env_specs(wildcards)
     return next((reference_of(container.image_uri) for container in containers_in(spec)), None)
 

@@ -24,8 +24,8 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Options
 from snakemake_apptainer_freshness.store.held import held, key_of
 
-Found = Callable[[str, DiskFact, StatKey | None], None]
-"""Is told, by url, what the file of an image is, each time that a job wants to run it, and its stat key before that."""
+OnImage = Callable[[str, DiskFact, StatKey | None], None]
+"""Is called each time that a job is about to run an image: its url, what its file is, and its stat key before that."""
 
 WHAT_NEXT: Final = "fetch a proven one with: apptainer-freshness verify --repair"
 
@@ -40,11 +40,11 @@ class Guard:
         *,
         options: Options,
         hashes: dict[str, FileHash],
-        found: Found,
+        on_image: OnImage,
         is_local: bool = False,
         what_next: str = WHAT_NEXT,
     ) -> None:
-        """Begin.
+        """Prepare to guard.
 
         `hashes` has what the images of this run hashed to when they were proven, by their url; it is its owner's, not a
         copy. `what_next` is what a user can do about an image that is refused.
@@ -53,7 +53,7 @@ class Guard:
         self.place = place
         self.is_local = is_local
         self._options = options
-        self._found = found
+        self._on_image = on_image
         self._what_next = what_next
         self._hashes = hashes
 
@@ -72,11 +72,11 @@ class Guard:
             if served is not None and (served.state is DiskState.VERIFIED or fact.state is DiskState.ABSENT):
                 fact, before = served, key_of(Path(served.path))
                 self._keep(fact)
-        self._found(self.pin.url, fact, before)
+        self._on_image(self.pin.url, fact, before)
         decision = decide(Evidence(disk=fact), self._options, repairable=Repairable.NOTHING)
         if decision.action is Action.REFUSE and decision.reason is not Reason.MISSING:  # then the job says so itself
             raise UnprovenImage(
-                f"will not run the image of {self.pin.reference.text}: {told(fact)}", hint=self._what_next
+                f"will not run the image of {self.pin.reference.text}: {describe(fact)}", hint=self._what_next
             )
         return fact.path if fact.state is DiskState.VERIFIED else str(self.place)
 
@@ -112,6 +112,6 @@ class Guard:
             self._hashes[self.pin.url] = fact.known
 
 
-def told(fact: DiskFact) -> str:
-    """Return what `fact` says of a file, for a person."""
+def describe(fact: DiskFact) -> str:
+    """Return what `fact` says of a file, as a part of a message."""
     return f"{fact.path} is {fact.state}{f': {fact.detail}' if fact.detail else ''}"

@@ -62,15 +62,15 @@ class Handover:
     """The image libraries of the main process."""
 
 
-def encode(luggage: Handover, *, file: str = "", held: Mapping[str, Row] | None = None) -> str:
-    """Return `luggage` as one word, but for the rows that are `held` in the `file` of this name already.
+def encode(handover: Handover, *, file: str = "", held: Mapping[str, Row] | None = None) -> str:
+    """Return `handover` as one word, but for the rows that are `held` in the `file` of this name already.
 
     A file is named by the SHA-256 of its content.
     """
-    rows = {reference: row for reference, row in rows_of(luggage).items() if (held or {}).get(reference) != row}
-    table = {"mode": luggage.mode, "on_unverified": luggage.on_unverified, "run": luggage.run, "pins": rows}
-    if luggage.images:
-        table |= {"images": [str(path) for path in luggage.images]}
+    rows = {reference: row for reference, row in rows_of(handover).items() if (held or {}).get(reference) != row}
+    table = {"mode": handover.mode, "on_unverified": handover.on_unverified, "run": handover.run, "pins": rows}
+    if handover.images:
+        table |= {"images": [str(path) for path in handover.images]}
     return _PREFIX + base64.urlsafe_b64encode(_packed(table | ({"file": file} if file else {}))).decode()
 
 
@@ -79,12 +79,12 @@ def content_of(rows: Mapping[str, Row]) -> bytes:
     return _packed(rows)
 
 
-def rows_of(luggage: Handover) -> dict[str, Row]:
+def rows_of(handover: Handover) -> dict[str, Row]:
     """Return a row a reference: its url and digest, then what its image hashed to, and under which stat key."""
     rows: dict[str, Row] = {}
-    for reference, pin in sorted(luggage.pins.items()):
+    for reference, pin in sorted(handover.pins.items()):
         row: Row = [pin.url, str(pin.digest or "")]
-        if (known := luggage.hashes.get(pin.url)) is not None:
+        if (known := handover.hashes.get(pin.url)) is not None:
             key = astuple(known.stat) if known.stat is not None else ((known.survey,) if known.survey else ())
             row += [known.sha256, known.writable_by_all, *key]
         rows[reference] = row
@@ -92,7 +92,7 @@ def rows_of(luggage: Handover) -> dict[str, Row]:
 
 
 def decode(text: str, read: Callable[[str], bytes]) -> Handover:
-    """Return the luggage that :func:`encode` made `text` of; `read` gives the content of the file of a SHA-256.
+    """Return the handover that :func:`encode` made `text` of; `read` gives the content of the file of a SHA-256.
 
     Raises
     ------
@@ -252,8 +252,8 @@ class JobPins:
         }
 
 
-def keep_what_main_keeps(workflow: Any) -> None:
-    """Have this process make nothing again because of its software; the main process has decided that for all jobs.
+def leave_reruns_to_main(workflow: Any) -> None:
+    """Make this process rerun no job for its software: the main process has decided that for all jobs.
 
     Snakemake builds a DAG in the process of a job, too, and looks in it at other jobs of the same rule: those that the
     main process keeps (:mod:`.rerun`) would be made again here.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from snakemake_apptainer_freshness.engine import config, containers
-from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
+from snakemake_apptainer_freshness.engine.messages import Line, as_workflow_errors, log_line
 from snakemake_apptainer_freshness.engine.session import Session
 from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.settings import Mode, Options
@@ -19,7 +19,7 @@ def build_dag(workflow: Any, asked: config.CommandLineFlag, build: Callable[[], 
     """Build the DAG of `workflow` with `build`, its containers pinned; `asked` is what the command line said."""
     from snakemake_interface_executor_plugins.settings import ExecMode
 
-    with errors_told():
+    with as_workflow_errors():
         if workflow.exec_mode == ExecMode.DEFAULT:
             session = _for_main_process(workflow, config.options(workflow, asked))
         else:
@@ -36,7 +36,7 @@ def _for_main_process(workflow: Any, options: Options) -> Session | None:
     of_workflow = containers.of(workflow)
     if not of_workflow.are_run:
         without = f"without --sdm {of_workflow.method} Snakemake ignores containers"
-        tell(Line(text=f"apptainer-freshness: nothing to do: {without}"))
+        log_line(Line(text=f"apptainer-freshness: nothing to do: {without}"))
         if workflow.executor_plugin is None:
             from snakemake_apptainer_freshness.engine import cleanup
 
@@ -52,20 +52,20 @@ def _for_job(workflow: Any, asked: config.CommandLineFlag) -> Session | None:
         return None
     if asked.pins is not None:
         from snakemake_apptainer_freshness.engine import handover, pins_file
-        from snakemake_apptainer_freshness.engine.handover import JobPins, keep_what_main_keeps
+        from snakemake_apptainer_freshness.engine.handover import JobPins, leave_reruns_to_main
         from snakemake_apptainer_freshness.engine.images import Images
 
-        luggage = handover.decode(asked.pins, pins_file.read)
-        keep_what_main_keeps(workflow)
-        options = Options(mode=luggage.mode, on_unverified=luggage.on_unverified, images=luggage.images)
-        images = Images(workflow, options, main=False, hashes=luggage.hashes)
-        if luggage.run:
+        handed_over = handover.decode(asked.pins, pins_file.read)
+        leave_reruns_to_main(workflow)
+        options = Options(mode=handed_over.mode, on_unverified=handed_over.on_unverified, images=handed_over.images)
+        images = Images(workflow, options, main=False, hashes=handed_over.hashes)
+        if handed_over.run:
             from snakemake_apptainer_freshness.engine import notes
             from snakemake_apptainer_freshness.engine.far_notes import far_notes
 
-            folder, far = notes.folder_for(workflow, luggage.run), far_notes(workflow, luggage.run)
-            images.watcher = notes.NoteWriter(workflow, folder, images.guarded, far).found
-        return Session(workflow, JobPins(luggage.pins), images)
+            folder, far = notes.folder_for(workflow, handed_over.run), far_notes(workflow, handed_over.run)
+            images.watcher = notes.NoteWriter(workflow, folder, images.guarded, far).note_image
+        return Session(workflow, JobPins(handed_over.pins), images)
     if config.options(workflow, asked).mode is Mode.OFF:
         return None
     raise UsageError(

@@ -15,8 +15,8 @@ from typing import Any, Final
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.engine import containers
-from snakemake_apptainer_freshness.engine.guard import Guard, told
-from snakemake_apptainer_freshness.engine.messages import Line, tell, wants_progress
+from snakemake_apptainer_freshness.engine.guard import Guard, describe
+from snakemake_apptainer_freshness.engine.messages import Line, log_line, wants_progress
 from snakemake_apptainer_freshness.engine.seams import LOCAL_EXECUTION
 from snakemake_apptainer_freshness.engine.watch import ImageWatch
 from snakemake_apptainer_freshness.errors import TagMoved, UnprovenImage
@@ -38,7 +38,7 @@ from snakemake_apptainer_freshness.settings import Mode, Options
 from snakemake_apptainer_freshness.store.held import held
 from snakemake_apptainer_freshness.store.prefix import image_path
 
-Found = Callable[[str, DiskFact], None]
+Watcher = Callable[[str, DiskFact], None]
 
 _LOCAL: Final = f"put the file back, or accept it as it is now with --config {CONFIG_KEY}={Mode.UPDATE}"
 _FROZEN: Final = (
@@ -65,8 +65,8 @@ class Images:
         self.hashes: dict[str, FileHash] = dict(hashes or {})
         """What each image hashed to when it was proven, by its url."""
         self.guarded: set[str] = set()
-        self.watcher: Found | None = None
-        """Is told what the file of a guarded url is, each time that a job is about to run it."""
+        self.watcher: Watcher | None = None
+        """Is called with what the file of a guarded url is, each time that a job is about to run it."""
         self._watch: ImageWatch | None = None
 
     def guard(self, pins: Mapping[str, Pin]) -> None:
@@ -76,9 +76,9 @@ class Images:
             options = replace(options, mode=Mode.OFF)
         elif self._watch is None and not self._workflow.dryrun and not self._workflow.touch:
             self._watch = ImageWatch(self._workflow.dag, self._containers.url_of)
-        self.guarded |= self._containers.guard(pins, options, hashes=self.hashes, found=self._found)
+        self.guarded |= self._containers.guard(pins, options, hashes=self.hashes, on_image=self._on_image)
 
-    def _found(self, url: str, fact: DiskFact, key: StatKey | None) -> None:
+    def _on_image(self, url: str, fact: DiskFact, key: StatKey | None) -> None:
         if self._watch is not None and key is not None and fact.state is DiskState.VERIFIED:
             self._watch.looked(url, Path(fact.path), key)
         if self.watcher is not None:
@@ -238,10 +238,10 @@ def tags_moved(references: Iterable[str]) -> TagMoved:
 
 
 def _tell_unproven(fact: DiskFact) -> None:
-    tell(Line(text=f"apptainer-freshness: running an unproven image: {told(fact)}", problem=True))
+    log_line(Line(text=f"apptainer-freshness: running an unproven image: {describe(fact)}", problem=True))
 
 
 def _refusal(bad: list[tuple[Pin, DiskFact]], *, hint: str) -> UnprovenImage:
-    lines = [f"  {pin.reference.text}: {told(fact)}" for pin, fact in bad]
+    lines = [f"  {pin.reference.text}: {describe(fact)}" for pin, fact in bad]
     count = "an image is" if len(bad) == 1 else f"{len(bad)} images are"
     return UnprovenImage("\n".join([f"{count} not proven to be what the lock names:", *lines]), hint=hint)

@@ -19,7 +19,7 @@ from snakemake_apptainer_freshness.actions.remembered import RememberedAnswers
 from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
 from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.engine import cleanup, config, containers, handover, images, messages, seams
-from snakemake_apptainer_freshness.engine.messages import errors_told, tell, wants_progress
+from snakemake_apptainer_freshness.engine.messages import as_workflow_errors, log_line, wants_progress
 from snakemake_apptainer_freshness.engine.pins_file import PinsFile
 from snakemake_apptainer_freshness.engine.policy import PolicyCheck
 from snakemake_apptainer_freshness.engine.rerun import Reruns
@@ -96,7 +96,7 @@ class MainSession(Session):
 
     def build_dag(self, build: Callable[[], Any]) -> Any:
         """Build the DAG, then tell the user and write the lock."""
-        with errors_told():
+        with as_workflow_errors():
             self._reruns.attach()
         if self._recorder is not None:
             self._recorder.attach()
@@ -106,7 +106,7 @@ class MainSession(Session):
         self._built = True
         self._concludes_later = self._looks_for_images_first()
         if not self._concludes_later:
-            with errors_told():
+            with as_workflow_errors():
                 self._conclude()
         return built
 
@@ -119,13 +119,13 @@ class MainSession(Session):
                 found.setdefault(table[text].url, []).append(verdict)
         return found
 
-    def pulled(self) -> None:
+    def on_provided(self) -> None:
         """Hold images to the policies, give them their tags' names too; conclude a dry run, which waited for this."""
         self._hand_over()
         if self._policing is not None and not self.workflow.dryrun:
             self._policing.files(self._files())
             for line in self._policing.lines():
-                tell(line)
+                log_line(line)
         if self._aliases is not None:
             table = self._main_pins.table()
             self._aliases.make({text: table[text].url for text in self.needed if text in table})
@@ -150,18 +150,18 @@ class MainSession(Session):
         urls = {text: pinned.url for text, pinned in self._main_pins.table().items() if text in self.needed}
         return {text: SifFile(pin=pins[url], fact=facts[url]) for text, url in urls.items() if url in facts}
 
-    def named(self, references: list[str]) -> None:
+    def on_named(self, references: list[str]) -> None:
         """Hold the names to the policies, before any registry hears of them."""
         if self._policing is not None:
             self._policing.names(references)
 
-    def met(self, references: list[str]) -> None:
+    def on_pinned(self, references: list[str]) -> None:
         """Ask whether the tags of new `references` moved, and hand their pins to the jobs that start from now on."""
         pins = self._main_pins
         if self._options.mode in (Mode.LOCK, Mode.LOCKED):
             self._drift.ask(entry for text in references if (entry := pins.lock.get(text)) is not None)
         if self._recorder is not None:
-            self._recorder.met(pins.table())
+            self._recorder.note_pins(pins.table())
         self._hand_over()
         self._untold += references
         if self._built and references:
@@ -172,7 +172,7 @@ class MainSession(Session):
         if self._pins_file is None:
             return
         options = self._options
-        luggage = handover.Handover(
+        handed_over = handover.Handover(
             pins=self._main_pins.table(),
             mode=options.mode,
             on_unverified=options.on_unverified,
@@ -180,7 +180,7 @@ class MainSession(Session):
             run=self._recorder.run if self._recorder is not None else "",
             images=library.folders(options.images),
         )
-        handover.hand_over(self.workflow.config_settings, self._pins_file.word(luggage))
+        handover.hand_over(self.workflow.config_settings, self._pins_file.word(handed_over))
 
     def _conclude(self) -> None:
         """Write down what was agreed, then tell the user what was not told yet: nothing is told as added before."""
@@ -206,8 +206,8 @@ class MainSession(Session):
         )
         told = messages.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun)
         told += [] if self._policing is None else self._policing.lines()
-        for line in messages.headed([*told, *self._new_warnings(), *self._reruns.lines()]):
-            tell(line)
+        for line in messages.keep_summary_visible([*told, *self._new_warnings(), *self._reruns.lines()]):
+            log_line(line)
         self._untold = []
         if refused:
             raise images.tags_moved(refused)
@@ -215,7 +215,7 @@ class MainSession(Session):
             cleanup.register(self.workflow, self._path, pins.lock, pins.unpinnable)
             self._reruns.remember()
             if is_first and after.entries:
-                tell(
+                log_line(
                     messages.Line(
                         text=f"  new: {pins.lockfile}: commit it, so that every run of this workflow runs these images"
                     )
@@ -235,7 +235,7 @@ class MainSession(Session):
             original=lambda rule, wildcards: self.original(rule, wildcards) if self.original else None,
         )
         self._registries = recorder.witnesses.listening(self._registries)
-        provider.watcher = recorder.found
+        provider.watcher = recorder.note_image
         return recorder
 
     def _signed(self, reference: str) -> "tuple[Signed, ...]":
@@ -264,7 +264,7 @@ class MainSession(Session):
             return self._drift.facts()
         from snakemake_apptainer_freshness.common.progress import ProgressBars
 
-        with ProgressBars(enabled=wants_progress(self.workflow), say=messages.say) as bars:
+        with ProgressBars(enabled=wants_progress(self.workflow), say=messages.log_waiting) as bars:
             bars.begin("asking registries whether tags moved")
             return self._drift.facts()
 

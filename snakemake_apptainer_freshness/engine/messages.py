@@ -65,15 +65,15 @@ def lines(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> lis
     return [*told, *_not_needed(facts.unneeded)]
 
 
-def headed(told: Sequence[Line]) -> Iterator[Line]:
-    """Give the lines `told`, of which the first is the summary: it is silenced no sooner than any that follows it."""
+def keep_summary_visible(told: Sequence[Line]) -> Iterator[Line]:
+    """Yield the lines `told`; the first, the summary, is a problem where any other is, and so stays visible."""
     summary, *others = told
     yield replace(summary, problem=any(line.problem for line in others))
     yield from others
 
 
-def alike(reasons: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
-    """Give each reason of `reasons` once, with the references that share it: a host that is down is one line."""
+def group_by_reason(reasons: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
+    """Yield each reason of `reasons` once, with the references that share it: a host that is down is one line."""
     by_reason: dict[str, list[str]] = {}
     for text, why in reasons.items():
         by_reason.setdefault(" ".join(why.split()), []).append(text)
@@ -81,23 +81,23 @@ def alike(reasons: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
         yield named, why
 
 
-def some(named: Sequence[str]) -> str:
-    """Name the first of `named`, and say how many more there are."""
+def list_first(named: Sequence[str]) -> str:
+    """Return the first of `named`, and how many more there are."""
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     return ", ".join(named[:_NAMED]) + more
 
 
 def _not_needed(unneeded: Mapping[str, str]) -> Iterator[Line]:
-    for named, why in alike(unneeded):
+    for named, why in group_by_reason(unneeded):
         it = "it" if len(named) == 1 else "them"
-        yield Line(text=f"  not pinned, no job needs {it}: {some(named)}: {why}", problem=True)
+        yield Line(text=f"  not pinned, no job needs {it}: {list_first(named)}: {why}", problem=True)
 
 
 def _unreachable(verdicts: Iterable[Verdict]) -> Iterator[Line]:
     unreachable = [verdict for verdict in verdicts if verdict.remote.state is RemoteState.UNREACHABLE]
-    for named, why in alike({verdict.reference.text: verdict.remote.detail for verdict in unreachable}):
+    for named, why in group_by_reason({verdict.reference.text: verdict.remote.detail for verdict in unreachable}):
         tags = "the tag" if len(named) == 1 else f"{len(named)} tags"
-        text = f"  {RemoteState.UNREACHABLE}: {some(named)}: could not ask whether {tags} moved: {why}"
+        text = f"  {RemoteState.UNREACHABLE}: {list_first(named)}: could not ask whether {tags} moved: {why}"
         yield Line(text=text, problem=True)
 
 
@@ -183,7 +183,7 @@ def _short(digest: Digest | None) -> str:
     return "?" if digest is None else digest.short
 
 
-def tell(line: Line) -> None:
+def log_line(line: Line) -> None:
     """Log `line`, cleaned; any ``--quiet`` silences information, ``--quiet all`` also problems.
 
     It may have names in it that other users of a shared folder gave to files, or that a registry gave.
@@ -198,9 +198,9 @@ def tell(line: Line) -> None:
         logger.info(text, extra={"quietness": Quietness.PROGRESS})
 
 
-def say(text: str) -> None:
-    """Tell that something is waited for, where no progress can be drawn."""
-    tell(Line(text=f"apptainer-freshness: {text}"))
+def log_waiting(text: str) -> None:
+    """Log what is waited for, where no progress can be drawn."""
+    log_line(Line(text=f"apptainer-freshness: {text}"))
 
 
 def wants_progress(workflow: Any) -> bool:
@@ -232,8 +232,8 @@ def workflow_error(message: str, rule: Any = None) -> ContainerFreshnessError:
 
 
 @contextlib.contextmanager
-def errors_told(explain: Callable[[FreshnessError], str] = str) -> Iterator[None]:
-    """Turn our errors into Snakemake's; `explain` gives the text."""
+def as_workflow_errors(explain: Callable[[FreshnessError], str] = str) -> Iterator[None]:
+    """Raise our errors of the block as Snakemake's, which it prints without a traceback; `explain` gives the text."""
     try:
         yield
     except FreshnessError as error:

@@ -59,7 +59,7 @@ class NoteWriter:
     """Has the jobs of this process leave their notes in `folder`."""
 
     def __init__(self, workflow: Any, folder: Path, guarded: Container[str], far: "FarNotes | None" = None) -> None:
-        """Begin; `guarded` are the urls of which :meth:`found` will be told, as far as they are known by then.
+        """Begin; `guarded` are the urls for which :meth:`note_image` will be called, as far as they are known by then.
 
         `far` takes the notes where there is no such `folder`.
         """
@@ -71,7 +71,7 @@ class NoteWriter:
         if self._far is not None or folder.is_dir():
             on_running(workflow.dag, self._started)
 
-    def found(self, url: str, fact: DiskFact) -> None:
+    def note_image(self, url: str, fact: DiskFact) -> None:
         """Note that the image of `url` is about to be run; `fact` is what its file is."""
         for name, began in self._waiting.pop(url, ()):
             self._leave(name, began, fact.state)
@@ -96,15 +96,15 @@ class NoteWriter:
             temporary.replace(self._folder / name)
 
 
-def on_running(dag: Any, tell: Callable[[Iterable[Any]], None]) -> None:
-    """`tell` the jobs that Snakemake hands to an executor, each time before it does."""
+def on_running(dag: Any, notify: Callable[[Iterable[Any]], None]) -> None:
+    """Call `notify` with the jobs that Snakemake hands to an executor, each time before it does."""
     register = dag.register_running
 
-    def register_and_tell(jobs: Any) -> Any:
-        tell(jobs)
+    def register_and_notify(jobs: Any) -> Any:
+        notify(jobs)
         return register(jobs)
 
-    dag.register_running = register_and_tell
+    dag.register_running = register_and_notify
 
 
 def take(folder: Path, job: Any, attempt: int, far: "FarNotes | None" = None) -> Note:

@@ -79,19 +79,19 @@ class PinsFile:
 
             dag.get_sources = sources_with_pins
 
-    def word(self, luggage: Handover) -> str:
-        """Return `luggage` as the word that jobs get.
+    def word(self, handover: Handover) -> str:
+        """Return `handover` as the word that jobs get.
 
         Raises
         ------
         LocalIOError
             where it takes a file, which cannot be written.
         """
-        word = encode(luggage, file=self._names[-1] if self._names else "", held=self._held)
+        word = encode(handover, file=self._names[-1] if self._names else "", held=self._held)
         if len(word) <= LONGEST:
             return word
-        rows = rows_of(luggage)
-        return encode(luggage, file=self._write(rows), held=rows)
+        rows = rows_of(handover)
+        return encode(handover, file=self._write(rows), held=rows)
 
     def _write(self, rows: Mapping[str, Row]) -> str:
         """Write `rows` to a new file; gives its name. Jobs that have started may still read the one before."""

@@ -16,7 +16,7 @@ from snakemake_apptainer_freshness.actions.transfer import Transfer, sizes_of
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.common.text import counted, duration, size
-from snakemake_apptainer_freshness.engine.messages import Line, say, tell
+from snakemake_apptainer_freshness.engine.messages import Line, log_line, log_waiting
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.pin import Pin
@@ -33,7 +33,7 @@ def fetch_images(pins: list[Pin], prefix: Path, *, bars: bool) -> list[Result]:
         where one cannot be had; the others are there.
     """
     started = time.monotonic()
-    with contextlib.closing(LazyRegistries()) as registries, ProgressBars(enabled=bars, say=say) as drawn:
+    with contextlib.closing(LazyRegistries()) as registries, ProgressBars(enabled=bars, say=log_waiting) as drawn:
         transfer = Transfer(prefix, CacheFolder.of(), ask=functools.partial(sizes_of, registries))
         drawn.begin(f"fetching {counted(len(pins), 'image')}", measure=transfer.measure)
         report = functools.partial(_report, bars=drawn, transfer=transfer)
@@ -52,7 +52,7 @@ def attest_images(
 
     `online` says whether registries may be asked. Nothing is fetched or replaced; gives what each image then is.
     """
-    with ProgressBars(enabled=bars, say=say) as drawn, contextlib.closing(LazyRegistries()) as registries:
+    with ProgressBars(enabled=bars, say=log_waiting) as drawn, contextlib.closing(LazyRegistries()) as registries:
         attestor = Attestor(source=registries if online else None)
 
         def begin(pin: Pin) -> None:
@@ -68,7 +68,7 @@ def attest_images(
 
 def search_libraries(pins: list[Pin], libraries: Iterable[Path], *, bars: bool, online: bool) -> dict[str, DiskFact]:
     """Return, by url, the images of `pins` that a site's library has, proven: `online` by asking registries, too."""
-    with ProgressBars(enabled=bars, say=say) as drawn, contextlib.closing(LazyRegistries()) as registries:
+    with ProgressBars(enabled=bars, say=log_waiting) as drawn, contextlib.closing(LazyRegistries()) as registries:
 
         def begin(pin: Pin, fact: DiskFact) -> None:
             _report(Progress(pin=pin, stage=Stage.PROVING, detail=f"{fact.path} is {fact.state}: {fact.detail}"), drawn)
@@ -77,7 +77,7 @@ def search_libraries(pins: list[Pin], libraries: Iterable[Path], *, bars: bool, 
         found = library.find(pins, libraries, attestor=attestor, begin=begin, bars=drawn)
     for pin in pins:
         if (fact := found.get(pin.url)) is not None:
-            tell(Line(text=f"apptainer-freshness: {pin.reference.text}: used in place, {fact.path}: {fact.detail}"))
+            log_line(Line(text=f"apptainer-freshness: {pin.reference.text}: used in place, {fact.path}: {fact.detail}"))
     return found
 
 
@@ -91,7 +91,7 @@ def _tell_cost(results: list[Result], seconds: float) -> None:
         with contextlib.suppress(OSError):
             total += path.stat().st_size
     if came:
-        tell(Line(text=f"Fetched {counted(len(came), 'image')}, {size(total)}, in {duration(seconds)}."))
+        log_line(Line(text=f"Fetched {counted(len(came), 'image')}, {size(total)}, in {duration(seconds)}."))
 
 
 def _report(progress: Progress, bars: ProgressBars, transfer: Transfer | None = None) -> None:
@@ -99,22 +99,22 @@ def _report(progress: Progress, bars: ProgressBars, transfer: Transfer | None = 
     match progress.stage:
         case Stage.PROVING:
             bars.begin(progress.pin.reference.text)
-            tell(Line(text=f"apptainer-freshness: comparing an image with its layers: {progress.detail}"))
+            log_line(Line(text=f"apptainer-freshness: comparing an image with its layers: {progress.detail}"))
         case Stage.PULLING:
             bars.begin(progress.pin.reference.text)
             if transfer is not None:
                 transfer.begin(progress.pin)
             why = f" ({progress.detail})" if progress.detail else ""
-            tell(Line(text=f"Pulling singularity image {progress.pin.url}.{why}"))
+            log_line(Line(text=f"Pulling singularity image {progress.pin.url}.{why}"))
         case Stage.WAITING:
             who = progress.detail
-            tell(Line(text=f"apptainer-freshness: waiting {who}, which is fetching {progress.pin.reference.text}"))
+            log_line(Line(text=f"apptainer-freshness: waiting {who}, which is fetching {progress.pin.reference.text}"))
         case Stage.NOTE:
-            tell(Line(text=f"apptainer-freshness: {progress.pin.reference.text}: {progress.detail}"))
+            log_line(Line(text=f"apptainer-freshness: {progress.pin.reference.text}: {progress.detail}"))
         case Stage.DONE | Stage.FAILED:
             bars.end(progress.pin.reference.text)
             if progress.outcome is FetchOutcome.PROVEN:
-                tell(Line(text=f"apptainer-freshness: {progress.pin.reference.text}: {progress.detail}"))
+                log_line(Line(text=f"apptainer-freshness: {progress.pin.reference.text}: {progress.detail}"))
 
 
 def _together(failed: list[tuple[Pin, FreshnessError]]) -> FreshnessError:

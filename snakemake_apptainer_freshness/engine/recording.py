@@ -26,7 +26,7 @@ from snakemake_apptainer_freshness.common.files import HOST
 from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.engine import containers, notes
 from snakemake_apptainer_freshness.engine.far_notes import far_notes
-from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
+from snakemake_apptainer_freshness.engine.messages import Line, as_workflow_errors, log_line
 from snakemake_apptainer_freshness.engine.origin import lock_used, run_of
 from snakemake_apptainer_freshness.engine.seams import (
     EXECUTOR,
@@ -78,7 +78,7 @@ class Recorder:
         self._lock = lock
         self._original = original
         self._folder = notes.records_of(workflow)
-        with errors_told():
+        with as_workflow_errors():
             self.run = new_id(self._folder)
         self._notes = notes.folder_for(workflow, self.run)
         self._far = far_notes(workflow, self.run)
@@ -108,14 +108,14 @@ class Recorder:
         dag.finish = finish_recorded
         persistence.lock = self._until_released(persistence.lock)
 
-    def met(self, pins: Mapping[str, Pinned]) -> None:
+    def note_pins(self, pins: Mapping[str, Pinned]) -> None:
         """Take `pins`, by reference, for what rules run from now on."""
         self._pins = pins
         self._references = {}
         for reference, pinned in pins.items():
             self._references.setdefault(pinned.url, []).append(reference)
 
-    def found(self, url: str, fact: DiskFact) -> None:
+    def note_image(self, url: str, fact: DiskFact) -> None:
         """Note that this process is about to run the image of `url`, whose file is what `fact` says."""
         for key in self._waiting.pop(url, ()):
             if key in self._open:
@@ -123,7 +123,7 @@ class Recorder:
 
     def _begin(self) -> None:
         """Make the record, before the first job."""
-        with errors_told():
+        with as_workflow_errors():
             lock, content = lock_used(self._lock)
             run = run_of(
                 self._workflow,
@@ -251,7 +251,7 @@ class Recorder:
             self._journal.append(tables)
         except OSError as error:
             self._close()
-            tell(Line(text=f"apptainer-freshness: no more is recorded of this run: {error.strerror}", problem=True))
+            log_line(Line(text=f"apptainer-freshness: no more is recorded of this run: {error.strerror}", problem=True))
 
     def _until_released(self, lock: Callable[..., Any]) -> Callable[..., Any]:
         @contextlib.contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from snakemake_apptainer_freshness.engine.messages import Line, errors_told, tell
+from snakemake_apptainer_freshness.engine.messages import Line, as_workflow_errors, log_line
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 
 NAME: Final = "apptainer-freshness"
@@ -56,7 +56,7 @@ def render(path: Path) -> None:
     from snakemake_apptainer_freshness.common.files import write_atomically
     from snakemake_apptainer_freshness.engine.persistence import read
 
-    with errors_told():
+    with as_workflow_errors():
         if path.suffix != ".html":
             raise UsageError(f"cannot write the audit to {path}: it is one HTML page", hint="name a file *.html")
         found = audit([Path.cwd()], read_metadata=read)
@@ -66,4 +66,4 @@ def render(path: Path) -> None:
             raise LocalIOError(
                 f"cannot write the page of the audit to {path}: {error.strerror}", hint="name another file"
             ) from error
-    tell(Line(text=f"{NAME}: {found.answer}"))
+    log_line(Line(text=f"{NAME}: {found.answer}"))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from snakemake_apptainer_freshness.actions.pinning import Pins
 from snakemake_apptainer_freshness.engine import containers
-from snakemake_apptainer_freshness.engine.messages import Line, tell
+from snakemake_apptainer_freshness.engine.messages import Line, log_line
 from snakemake_apptainer_freshness.engine.seams import (
     METADATA,
     SOFTWARE_CHANGED,
@@ -106,10 +106,10 @@ class Reruns:
 
         persistence.software_stack_changed = changed_by_content
 
-    def tell(self) -> None:
+    def log_decisions(self) -> None:
         """Tell what was decided and not told yet."""
         for line in self.lines():
-            tell(line)
+            log_line(line)
 
     def lines(self) -> list[Line]:
         """Return a line for each thing that was decided and not told yet."""
@@ -134,7 +134,7 @@ class Reruns:
         """Return those of `files`, which Snakemake says were made with other software, that `job` has to make again."""
         changed = [file for file in files if self._is_changed(job, file)]
         if self._concluded:
-            self.tell()
+            self.log_decisions()
             self._save()
         return changed
 
@@ -204,7 +204,7 @@ class Reruns:
             path = memories.path_in(Path(persistence.path))
             memory = memories.load(path)
             if memory.problem:
-                tell(Line(text=f"apptainer-freshness: not using {path}: {memory.problem}", problem=True))
+                log_line(Line(text=f"apptainer-freshness: not using {path}: {memory.problem}", problem=True))
             self._known = Origins(self._containers.folder, memory, remember=self._writes)
         return self._known
 
@@ -216,7 +216,7 @@ class Reruns:
         try:
             memories.save(memories.path_in(Path(self._workflow.persistence.path)), self._origins().memory)
         except LocalIOError as error:
-            tell(Line(text=f"apptainer-freshness: {error.message}", problem=True))
+            log_line(Line(text=f"apptainer-freshness: {error.message}", problem=True))
 
 
 class _InContainer:

@@ -11,7 +11,7 @@ from typing import Any
 from snakemake_apptainer_freshness.engine import containers
 from snakemake_apptainer_freshness.engine.directives import PinTable, static_references
 from snakemake_apptainer_freshness.engine.images import Images
-from snakemake_apptainer_freshness.engine.messages import alike, errors_told, some
+from snakemake_apptainer_freshness.engine.messages import as_workflow_errors, group_by_reason, list_first
 from snakemake_apptainer_freshness.errors import FreshnessError, PinningFailed
 from snakemake_apptainer_freshness.freshness import Verdict
 
@@ -48,31 +48,31 @@ class Session:
 
     def _provide(self, pull: Callable[[], Any]) -> Any:
         """Have a proven image for each job that needs one; Snakemake is to `pull` what is left."""
-        with errors_told(self._explain):
+        with as_workflow_errors(self._explain):
             pulled = self._images.provide(self._pins.images(), pull, self.verdicts())
-            self.pulled()
+            self.on_provided()
         return pulled
 
-    def named(self, references: list[str]) -> None:
-        """Note that `references` were met for the first time, and no registry was asked for them yet."""
+    def on_named(self, references: list[str]) -> None:
+        """Handle that `references` were met for the first time, before a registry is asked for them."""
 
-    def met(self, references: list[str]) -> None:
-        """Note that `references` were met for the first time, and are pinned now."""
+    def on_pinned(self, references: list[str]) -> None:
+        """Handle that `references` were met for the first time, and are pinned now."""
 
     def verdicts(self) -> Mapping[str, Sequence[Verdict]]:
         """Return what registries said of the references that jobs need, by the url that rules run; none in a job."""
         return {}
 
-    def pulled(self) -> None:
-        """Snakemake has its images; in a dry run it has said which it would fetch."""
+    def on_provided(self) -> None:
+        """Handle that images are provided; in a dry run Snakemake has said which it would fetch."""
 
     def _meet_rules(self, named: Iterable[tuple[str, Any]]) -> None:
         """Pin what rules name, each reference with its rule; a rule without a job may name what cannot be pinned."""
         new = self._not_met(named)
-        with errors_told(self._explain):
-            self.named(new)
+        with as_workflow_errors(self._explain):
+            self.on_named(new)
             self._pins.attempt(new)
-            self.met(new)
+            self.on_pinned(new)
 
     def _meet_jobs(self, named: Iterable[tuple[str, Any]]) -> None:
         """Pin what jobs need, each reference with its rule; an error where that cannot be."""
@@ -80,10 +80,10 @@ class Session:
         new = self._not_met(needed)
         references = dict.fromkeys(reference for reference, _ in needed)
         self.needed |= set(references)
-        with errors_told(self._explain):
-            self.named(new)
+        with as_workflow_errors(self._explain):
+            self.on_named(new)
             self._pins.ensure(references)
-            self.met(new)
+            self.on_pinned(new)
 
     def _not_met(self, named: Iterable[tuple[str, Any]]) -> list[str]:
         """Note the rules of the references that were not met before; gives these."""
@@ -100,8 +100,10 @@ class Session:
         """Return `error`, with the rule and the line of its Snakefile for each reference that it is about."""
         if not isinstance(error, PinningFailed):
             return str(error)
-        reasons = alike({text: why.message for text, why in error.failures.items()})
-        lines = [f"  {some([f'{text} ({self.place_of(text)})' for text in named])}: {why}" for named, why in reasons]
+        reasons = group_by_reason({text: why.message for text, why in error.failures.items()})
+        lines = [
+            f"  {list_first([f'{text} ({self.place_of(text)})' for text in named])}: {why}" for named, why in reasons
+        ]
         return "\n".join([error.headline + ":", *lines, *([error.hint] if error.hint else [])])
 
     def place_of(self, reference: str) -> str:

@@ -19,8 +19,8 @@ from typing import Any
 from snakemake.deployment.singularity import Image, Singularity
 
 from snakemake_apptainer_freshness.engine.directives import PinTable, Rewriting, job_references
-from snakemake_apptainer_freshness.engine.guard import WHAT_NEXT, Found, Guard
-from snakemake_apptainer_freshness.engine.messages import errors_told, workflow_error
+from snakemake_apptainer_freshness.engine.guard import WHAT_NEXT, Guard, OnImage
+from snakemake_apptainer_freshness.engine.messages import as_workflow_errors, workflow_error
 from snakemake_apptainer_freshness.engine.next_seams import MANAGER
 from snakemake_apptainer_freshness.engine.seams import COLLECT_IMAGES, PULL_IMAGES, missing, unsupported
 from snakemake_apptainer_freshness.freshness import FileHash
@@ -34,10 +34,12 @@ class GuardedImage(Image):
     guard: Guard
 
     @classmethod
-    def of(cls, image: Any, pin: Pin, *, options: Options, hashes: dict[str, FileHash], found: Found) -> "GuardedImage":
+    def of(
+        cls, image: Any, pin: Pin, *, options: Options, hashes: dict[str, FileHash], on_image: OnImage
+    ) -> "GuardedImage":
         """`image`, guarded as `options` say."""
         guarded: GuardedImage = object.__new__(cls)
-        guard = Guard(pin, Path(image.path), options=options, hashes=hashes, found=found, is_local=image.is_local)
+        guard = Guard(pin, Path(image.path), options=options, hashes=hashes, on_image=on_image, is_local=image.is_local)
         guarded.__dict__.update(vars(image), guard=guard)
         return guarded
 
@@ -50,7 +52,7 @@ class GuardedImage(Image):
         ContainerFreshnessError
             where it is there, and not what the pin names.
         """
-        with errors_told():
+        with as_workflow_errors():
             return self.guard.path()
 
 
@@ -132,13 +134,13 @@ class OwnContainers:
         dag.pull_container_imgs = pull
 
     def guard(
-        self, pins: Mapping[str, Pin], options: Options, *, hashes: dict[str, FileHash], found: Found
+        self, pins: Mapping[str, Pin], options: Options, *, hashes: dict[str, FileHash], on_image: OnImage
     ) -> set[str]:
         """As :class:`.Containers` has it."""
         known, new = self._workflow.dag.container_imgs, set()
         for url, image in known.items():
             if url in pins and not isinstance(image, GuardedImage):
-                known[url] = GuardedImage.of(image, pins[url], options=options, hashes=hashes, found=found)
+                known[url] = GuardedImage.of(image, pins[url], options=options, hashes=hashes, on_image=on_image)
                 new.add(url)
         return new
 

@@ -191,10 +191,10 @@ def images(folder: Path) -> list[Figure]:
         rewritten = {
             one.reference.text: Pinned(reference=one.reference, pinned=one.pinned, digest=one.digest) for one in made
         }
-        luggage = Handover(pins=rewritten, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR)
+        handover = Handover(pins=rewritten, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR)
         lock["bytes"].append((size, len(text.encode())))
         lock["read"].append((size, cpu(lambda text=text: loads(text, source="x"))))  # type: ignore[misc]
-        lock["pins"].append((size, len(content_of(rows_of(luggage)))))
+        lock["pins"].append((size, len(content_of(rows_of(handover)))))
     for size in (100, 300, 1_000):
         pins.forget_all()
         wanted = proven_images(folder / f"images{size}", size)

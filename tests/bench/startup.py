@@ -139,7 +139,7 @@ def job_start(bench: Bench, folder: Path) -> int:
         flag = ("--config", "apptainer_freshness=lock")
         replace(calls["pinned"], arguments=[*calls["pinned"].arguments, *flag]).run()
         url = f"{name}@{digest}"
-        luggage = Handover(
+        handover = Handover(
             pins={f"{name}:1.0": run_as(f"{name}:1.0", url, digest)},
             mode=Mode.LOCK,
             on_unverified=OnUnverified.REPAIR,
@@ -147,7 +147,7 @@ def job_start(bench: Bench, folder: Path) -> int:
         )
         job = ("--mode", "subprocess", "--nolock")
         plain = replace(calls["plain"], arguments=[*calls["plain"].arguments, *job])
-        pins = (*job, *flag, f"apptainer_freshness_pins={encode(luggage)}")
+        pins = (*job, *flag, f"apptainer_freshness_pins={encode(handover)}")
         pinned = replace(calls["pinned"], arguments=[*calls["pinned"].arguments, *pins])
         registry.clear()
         bench.compare("start of a job", plain, pinned)

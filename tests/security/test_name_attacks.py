@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from snakemake_apptainer_freshness.common.files import HOST
-from snakemake_apptainer_freshness.engine.messages import Line, tell
+from snakemake_apptainer_freshness.engine.messages import Line, log_line
 from snakemake_apptainer_freshness.record.journal import folder_of
 from snakemake_apptainer_freshness.store import records
 from snakemake_apptainer_freshness.store.prefix import image_path
@@ -93,5 +93,5 @@ def test_name_with_control_characters_of_a_file_that_cannot_be_deleted(shared, m
 
 
 def test_name_with_control_characters_in_a_line_of_a_run(caplog):
-    tell(Line(text=f"  corrupt: {EVIL}", problem=True))
+    log_line(Line(text=f"  corrupt: {EVIL}", problem=True))
     assert all(FOREIGN.search(record.getMessage()) is None for record in caplog.records)

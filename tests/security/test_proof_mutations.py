@@ -153,15 +153,15 @@ def image_swapped_while_a_job_runs_and_swapped_back(folder: Path) -> bool:
 # --- What travels to jobs ---------------------------------------------------------------------------------------------
 
 
-def luggage(pins: dict[str, Pinned]) -> handover.Handover:
+def handover_of(pins: dict[str, Pinned]) -> handover.Handover:
     return handover.Handover(pins=pins, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR)
 
 
 def file_of_pins_rewritten(_folder: Path) -> bool:
-    evil = luggage({REFERENCE: run_as(REFERENCE, f"docker://{REPOSITORY}@{OTHER}", OTHER)})
-    rows = handover.rows_of(luggage({REFERENCE: run_as(REFERENCE, f"docker://{REPOSITORY}@{DIGEST}", DIGEST)}))
+    evil = handover_of({REFERENCE: run_as(REFERENCE, f"docker://{REPOSITORY}@{OTHER}", OTHER)})
+    rows = handover.rows_of(handover_of({REFERENCE: run_as(REFERENCE, f"docker://{REPOSITORY}@{DIGEST}", DIGEST)}))
     name = hashlib.sha256(handover.content_of(rows)).hexdigest()
-    word = handover.encode(luggage({}), file=name)
+    word = handover.encode(handover_of({}), file=name)
     try:
         return (
             str(OTHER)
@@ -180,7 +180,7 @@ def from_any_file(name: str, read: Callable[[str], bytes]) -> Any:
 def pin_that_leads_to_another_repository(_folder: Path) -> bool:
     evil = Pinned(reference=parse(REFERENCE), pinned=parse(f"docker://evil.example/x@{DIGEST}"), digest=DIGEST)
     try:
-        decoded = handover.decode(handover.encode(luggage({REFERENCE: evil})), lambda _: b"")
+        decoded = handover.decode(handover.encode(handover_of({REFERENCE: evil})), lambda _: b"")
     except FreshnessError:
         return False
     return "evil.example" in decoded.pins[REFERENCE].url

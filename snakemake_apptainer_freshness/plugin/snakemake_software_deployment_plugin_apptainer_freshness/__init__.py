@@ -81,9 +81,9 @@ class Env(PinnableEnvBase, DeployableEnvBase):
     async def pin(self) -> None:
         """Pin the reference in the lock, and leave a word of it where Snakemake keeps pins."""
         from snakemake_apptainer_freshness.engine import environment
-        from snakemake_apptainer_freshness.engine.messages import errors_told
+        from snakemake_apptainer_freshness.engine.messages import as_workflow_errors
 
-        with errors_told():
+        with as_workflow_errors():
             told = environment.pinfile(self._images, self.spec.image_uri)
         self.clear_hashes()
         self.pinfile.write_text(told, encoding="utf-8")
@@ -107,9 +107,9 @@ class Env(PinnableEnvBase, DeployableEnvBase):
 
     async def deploy(self) -> None:
         """Have a proven image file at :attr:`deployment_path`."""
-        from snakemake_apptainer_freshness.engine.messages import errors_told
+        from snakemake_apptainer_freshness.engine.messages import as_workflow_errors
 
-        with errors_told():
+        with as_workflow_errors():
             self._images.provide(self.spec.image_uri)
 
     def remove(self) -> None:
@@ -121,9 +121,9 @@ class Env(PinnableEnvBase, DeployableEnvBase):
     def decorate_shellcmd(self, cmd: str) -> str:
         """Return the command that runs `cmd` in the image, whose file is held to its pin now."""
         from snakemake_apptainer_freshness.engine import environment
-        from snakemake_apptainer_freshness.engine.messages import errors_told
+        from snakemake_apptainer_freshness.engine.messages import as_workflow_errors
 
-        with errors_told():
+        with as_workflow_errors():
             return environment.command(
                 self.shell_executable.name,
                 cmd,

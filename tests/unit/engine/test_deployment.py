@@ -226,8 +226,8 @@ def test_a_main_process_that_shares_no_image_folder_fetches_nothing(workflow):
 def test_guarded_is_what_the_jobs_at_hand_run(workflow, tmp_path):
     ours = containers.of(workflow)
     ours.rewrite([], Pins())
-    assert ours.guard(Pins().images(), Options(), hashes={}, found=lambda *_: None) == {URL}
-    assert ours.guard(Pins().images(), Options(), hashes={}, found=lambda *_: None) == set()
+    assert ours.guard(Pins().images(), Options(), hashes={}, on_image=lambda *_: None) == {URL}
+    assert ours.guard(Pins().images(), Options(), hashes={}, on_image=lambda *_: None) == set()
     assert ours.guards() == {}
     ours.attach(lambda collect: collect(), lambda _: None)
     jobs = [job(environment("env.yaml", within=environment(), kind="conda")), job(None)]
@@ -238,7 +238,7 @@ def test_guarded_is_what_the_jobs_at_hand_run(workflow, tmp_path):
 def test_what_nothing_can_be_held_to_is_given_to_no_job(workflow):
     ours = containers.of(workflow)
     ours.rewrite([], Pins())
-    ours.guard(Pins().images(), Options(), hashes={}, found=lambda *_: None)
+    ours.guard(Pins().images(), Options(), hashes={}, on_image=lambda *_: None)
     with pytest.raises(Unpinnable, match="it cannot be proven: its source has no digest"):
         ours.image("shub://team/tool")
     with pytest.raises(Unpinnable, match="it cannot be proven: no image file can be held to its digest"):

@@ -46,8 +46,8 @@ def no_file(name):
 
 
 def content_of(pins):
-    luggage = Handover(pins=pins, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR, hashes=HASHES)
-    return handover.content_of(handover.rows_of(luggage))
+    given = Handover(pins=pins, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR, hashes=HASHES)
+    return handover.content_of(handover.rows_of(given))
 
 
 def word(pins):

@@ -32,7 +32,7 @@ def job_process(workflow, rule, no_registry):
 @pytest.fixture
 def told(monkeypatch):
     lines = []
-    monkeypatch.setattr(hook, "tell", lambda line: lines.append(line.text))
+    monkeypatch.setattr(hook, "log_line", lambda line: lines.append(line.text))
     return lines
 
 
@@ -42,8 +42,8 @@ def built(workflow, asked=NOTHING):
 
 def word(**changes):
     run_as = {TOOL: pins.run_as(TOOL, PINNED, pins.DIGEST)}
-    luggage = {"pins": run_as, "mode": Mode.LOCK, "on_unverified": OnUnverified.REPAIR, **changes}
-    return handover.encode(handover.Handover(**luggage))
+    fields = {"pins": run_as, "mode": Mode.LOCK, "on_unverified": OnUnverified.REPAIR, **changes}
+    return handover.encode(handover.Handover(**fields))
 
 
 def test_a_main_process_whose_flag_is_off_tells_its_jobs_and_changes_nothing(workflow, rule, no_registry):

@@ -124,7 +124,7 @@ def test_an_image_that_is_altered_between_its_proof_and_its_job_runs_in_none(wor
 
 def test_a_user_who_wants_to_be_warned_is_warned_and_the_image_runs(workflow, proven, monkeypatch):
     told = []
-    monkeypatch.setattr(module, "tell", told.append)
+    monkeypatch.setattr(module, "log_line", told.append)
     alter(proven)
     made = images(workflow, mode=Mode.LOCK, on_unverified=OnUnverified.WARN)
     provide(made, workflow)

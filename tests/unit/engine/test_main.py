@@ -37,7 +37,7 @@ def lock(tmp_path):
 @pytest.fixture
 def told(monkeypatch):
     lines = []
-    monkeypatch.setattr(main, "tell", lambda line: lines.append(line.text.strip()))
+    monkeypatch.setattr(main, "log_line", lambda line: lines.append(line.text.strip()))
     return lines
 
 
@@ -80,8 +80,8 @@ def test_what_is_locked_is_pinned_without_a_network_and_handed_to_the_jobs(workf
     monkeypatch.setenv("PATH", programs.environment()["PATH"])
     before = lock.read_bytes()
     assert build(workflow, TOOL, mode=Mode.FROZEN) == [PINNED]
-    luggage = handed_over(workflow)
-    assert ({text: one.url for text, one in luggage.pins.items()}, luggage.mode) == ({TOOL: PINNED}, Mode.FROZEN)
+    received = handed_over(workflow)
+    assert ({text: one.url for text, one in received.pins.items()}, received.mode) == ({TOOL: PINNED}, Mode.FROZEN)
     assert lock.read_bytes() == before
 
 

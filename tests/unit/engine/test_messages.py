@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from snakemake_apptainer_freshness.engine.messages import Facts, headed, lines
+from snakemake_apptainer_freshness.engine.messages import Facts, keep_summary_visible, lines
 from snakemake_apptainer_freshness.freshness import UNCHECKED, RemoteFact, RemoteState, Verdict
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
@@ -119,8 +119,8 @@ def test_a_host_that_cannot_be_asked_takes_one_line_for_all_its_images():
 
 
 def test_the_summary_is_silenced_no_sooner_than_the_lines_below_it():
-    quiet = headed(told(verdict("a")))
-    loud = headed(told(verdict("a", RemoteState.LOST)))
+    quiet = keep_summary_visible(told(verdict("a")))
+    loud = keep_summary_visible(told(verdict("a", RemoteState.LOST)))
 
     assert [line.problem for line in quiet] == [False]
     assert [line.problem for line in loud] == [True, True]

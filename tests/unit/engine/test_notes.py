@@ -57,7 +57,7 @@ def test_a_job_with_an_image_says_what_it_found(tmp_path, started):
     leaving = started(Job(url=URL))
     assert take(tmp_path, Job(), 1) == Note()
 
-    leaving.found(URL, DiskFact(state=DiskState.ALTERED))
+    leaving.note_image(URL, DiskFact(state=DiskState.ALTERED))
     assert take(tmp_path, Job(), 1).disk == "altered"
 
 

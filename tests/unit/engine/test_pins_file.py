@@ -27,7 +27,7 @@ def many(count, first=0):
     return found
 
 
-def luggage(pins):
+def handover_of(pins):
     return Handover(pins=pins, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR)
 
 
@@ -51,14 +51,14 @@ def files():
 
 
 def test_two_hundred_images_need_no_file(workflow):
-    word = PinsFile(workflow).word(luggage(many(200)))
+    word = PinsFile(workflow).word(handover_of(many(200)))
 
     assert in_job(word) == many(200)
     assert files() == []
 
 
 def test_three_thousand_images_take_a_short_word_and_one_file(workflow):
-    word = PinsFile(workflow).word(luggage(many(3000)))
+    word = PinsFile(workflow).word(handover_of(many(3000)))
 
     assert len(word) < 500
     assert in_job(word) == many(3000)
@@ -68,10 +68,10 @@ def test_three_thousand_images_take_a_short_word_and_one_file(workflow):
 def test_a_hash_that_is_known_later_stands_beside_the_file(workflow):
     file = PinsFile(workflow)
     pins = many(3000)
-    file.word(luggage(pins))
+    file.word(handover_of(pins))
     url = next(iter(pins.values())).url
     hashes = {url: FileHash(sha256="5" * 64)}
-    word = file.word(replace(luggage(pins), hashes=hashes))
+    word = file.word(replace(handover_of(pins), hashes=hashes))
 
     assert len(word) < 700
     assert len(files()) == 1
@@ -81,10 +81,10 @@ def test_a_hash_that_is_known_later_stands_beside_the_file(workflow):
 
 def test_what_is_met_later_stands_beside_the_file_while_it_is_little(workflow):
     file = PinsFile(workflow)
-    first = file.word(luggage(many(3000)))
-    second = file.word(luggage(many(3010)))
+    first = file.word(handover_of(many(3000)))
+    second = file.word(handover_of(many(3010)))
     assert len(files()) == 1
-    third = file.word(luggage(many(6000)))
+    third = file.word(handover_of(many(6000)))
 
     assert len(files()) == 2
     assert max(map(len, (first, second, third))) < LONGEST
@@ -96,7 +96,7 @@ def test_the_file_travels_with_the_sources_and_goes_with_the_run(workflow):
     file.attach()
     assert workflow.dag.get_sources() == {"Snakefile"}
     with workflow.persistence.lock():
-        file.word(luggage(many(3000)))
+        file.word(handover_of(many(3000)))
         [path] = files()
         assert workflow.dag.get_sources() == {"Snakefile", os.path.relpath(path)}
 
@@ -108,7 +108,7 @@ def test_the_file_stays_for_jobs_that_are_only_submitted(workflow):
     file = PinsFile(workflow)
     file.attach()
     with workflow.persistence.lock():
-        word = file.word(luggage(many(3000)))
+        word = file.word(handover_of(many(3000)))
 
     assert len(in_job(word)) == 3000
 
@@ -120,7 +120,7 @@ def test_what_a_killed_run_left_is_removed_after_a_month(workflow):
         path.touch()
     month_ago = time.time() - 31 * 86400
     os.utime(old, (month_ago, month_ago))
-    PinsFile(workflow).word(luggage(many(3000)))
+    PinsFile(workflow).word(handover_of(many(3000)))
 
     assert not old.exists()
     assert young.exists()
@@ -131,7 +131,7 @@ def test_what_a_killed_run_left_is_removed_after_a_month(workflow):
     [("removed", "it is not there"), ("altered", "not the one that the main process"), ("a folder", "it is a folder")],
 )
 def test_a_job_that_has_not_the_file_stops_and_says_so(workflow, damage, told):
-    word = PinsFile(workflow).word(luggage(many(3000)))
+    word = PinsFile(workflow).word(handover_of(many(3000)))
     [path] = files()
     if damage == "altered":
         path.write_bytes(path.read_bytes()[:-1])
@@ -148,6 +148,6 @@ def test_a_folder_that_cannot_be_written_is_said_with_what_to_do(workflow):
     FOLDER.parent.mkdir(parents=True)
     FOLDER.touch()
     with pytest.raises(LocalIOError, match="cannot write the pins of this run") as raised:
-        PinsFile(workflow).word(luggage(many(3000)))
+        PinsFile(workflow).word(handover_of(many(3000)))
 
     assert "make room" in raised.value.hint

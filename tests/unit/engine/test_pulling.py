@@ -14,7 +14,7 @@ ONE, TWO = pins.pin(), pins.pin(pins.OTHER)
 @pytest.fixture
 def told(monkeypatch):
     lines = []
-    monkeypatch.setattr(pulling, "tell", lambda line: lines.append(line.text))
+    monkeypatch.setattr(pulling, "log_line", lambda line: lines.append(line.text))
     return lines
 
 

@@ -37,7 +37,7 @@ def recorder(workflow, tmp_path):
         witnesses=witnesses,
         original=lambda *_: TOOL,
     )
-    made.met({TOOL: pins.run_as(TOOL, PINNED, pins.DIGEST)})
+    made.note_pins({TOOL: pins.run_as(TOOL, PINNED, pins.DIGEST)})
     made.attach()
     return made
 
@@ -67,7 +67,7 @@ def test_a_job_that_finished_is_recorded_with_its_output_and_its_image(workflow,
     job = Job(1, "a.txt", url=PINNED)
     with workflow.persistence.lock():
         start(workflow, job)
-        recorder.found(PINNED, DiskFact(state=DiskState.VERIFIED))
+        recorder.note_image(PINNED, DiskFact(state=DiskState.VERIFIED))
         finish(workflow, job)
     run = recorded(tmp_path)
     assert (run.id, run.ending, run.problem, workflow.dag.done) == (recorder.run, "finished", "", ["run", "finish"])
@@ -111,7 +111,7 @@ def test_a_job_whose_image_was_refused_failed(workflow, recorder, tmp_path):
         with workflow.persistence.lock():
             start(workflow, job)
             workflow.scheduler.running.add(job)
-            recorder.found(PINNED, DiskFact(state=DiskState.ALTERED))
+            recorder.note_image(PINNED, DiskFact(state=DiskState.ALTERED))
             raise WorkflowError("a job failed")
 
     with pytest.raises(WorkflowError):
@@ -122,7 +122,7 @@ def test_a_job_whose_image_was_refused_failed(workflow, recorder, tmp_path):
 
 def test_a_full_disk_is_told_once_and_the_run_goes_on(workflow, recorder, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr(recording, "tell", lambda line: told.append(line.text))
+    monkeypatch.setattr(recording, "log_line", lambda line: told.append(line.text))
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

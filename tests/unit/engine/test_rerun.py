@@ -14,7 +14,7 @@ from snakemake.settings.types import DeploymentMethod, RerunTrigger
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_apptainer_freshness.engine import rerun
-from snakemake_apptainer_freshness.engine.handover import keep_what_main_keeps
+from snakemake_apptainer_freshness.engine.handover import leave_reruns_to_main
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.settings import Options, PinKind, Rerun
@@ -103,7 +103,7 @@ def lab(tmp_path, request):
 @pytest.fixture
 def told(monkeypatch):
     lines = []
-    monkeypatch.setattr(rerun, "tell", lines.append)
+    monkeypatch.setattr(rerun, "log_line", lines.append)
     return lines
 
 
@@ -123,7 +123,7 @@ def test_what_the_same_image_made_stays(lab, told):
 
     assert lab.changed() == []
     assert lab.persistence.software_stack_changed(lab.job, file=lab.job.output[0]) is False
-    reruns.tell()
+    reruns.log_decisions()
     assert texts(told) == ["  same image: 2 outputs stay although the image has another name now"]
     assert not told[0].problem
 
@@ -133,7 +133,7 @@ def test_what_was_made_under_the_same_name_is_not_even_looked_at(lab, told):
     reruns = lab.reruns()
 
     assert lab.changed() == []
-    reruns.tell()
+    reruns.log_decisions()
     assert told == []
 
 
@@ -142,8 +142,8 @@ def test_what_cannot_be_proven_runs_again_and_is_told_once(lab, told):
     reruns = lab.reruns()
 
     assert lab.changed() == lab.changed() == ["a.txt", "b.txt"]
-    reruns.tell()
-    reruns.tell()
+    reruns.log_decisions()
+    reruns.log_decisions()
     assert texts(told) == [UNPROVEN.format(prefix=lab.persistence.container_img_path)]
     assert told[0].problem
 
@@ -153,7 +153,7 @@ def test_what_another_image_made_runs_again_without_a_word(lab, told):
     reruns = lab.reruns()
 
     assert lab.changed() == ["a.txt", "b.txt"]
-    reruns.tell()
+    reruns.log_decisions()
     assert told == []
 
 
@@ -162,7 +162,7 @@ def test_always_runs_it_again_and_says_so(lab, told):
     reruns = lab.reruns(Rerun.ALWAYS)
 
     assert lab.changed() == ["a.txt", "b.txt"]
-    reruns.tell()
+    reruns.log_decisions()
     assert texts(told) == [
         f"  run again, since rerun is always: rule read: made with {BY_PLATFORM}, the rule runs {PINNED}"
     ]
@@ -175,7 +175,7 @@ def test_never_keeps_it_and_says_so(lab, told, url):
     reruns = lab.reruns(Rerun.NEVER)
 
     assert lab.changed() == []
-    reruns.tell()
+    reruns.log_decisions()
     assert texts(told) == [
         f"  NOT run again, since rerun is never: rule read: made with {url or 'no container'}, the rule runs {PINNED}"
     ]
@@ -189,7 +189,7 @@ def test_environment_modules_that_changed_count_whatever_the_container_is(lab, t
     reruns = lab.reruns(option)
 
     assert lab.changed() == ["a.txt", "b.txt"]
-    reruns.tell()
+    reruns.log_decisions()
     assert told == []
 
 
@@ -202,7 +202,7 @@ def test_a_conda_environment_that_changed_counts_whatever_the_container_is(lab, 
     reruns = lab.reruns(option)
 
     assert lab.changed() == ["a.txt", "b.txt"]
-    reruns.tell()
+    reruns.log_decisions()
     assert told == []
 
 
@@ -290,7 +290,7 @@ def test_a_snakemake_without_the_method_is_refused_and_always_goes_without_it(la
 
 def test_the_process_of_a_job_makes_nothing_again_because_of_software(lab):
     lab.made(url=TAG)
-    keep_what_main_keeps(lab.workflow)
+    leave_reruns_to_main(lab.workflow)
 
     assert lab.changed() == []
     assert lab.persistence.software_stack_changed(lab.job, file=lab.job.output[0]) is False

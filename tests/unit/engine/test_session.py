@@ -122,7 +122,7 @@ def test_a_reference_is_met_once():
     dag, pins = Dag(rule), Pins()
     made = session(dag, pins, rule)
     met = []
-    made.met = met.extend
+    made.on_pinned = met.extend
     made.build_dag(lambda: (dag.update_container_imgs(), dag.update_container_imgs()))
     assert met == [ONE]
 
