@@ -43,8 +43,7 @@ from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.settings import DISK, PARALLEL
-from snakemake_apptainer_freshness.store import archive
-from snakemake_apptainer_freshness.store.archive import Contents, Member
+from snakemake_apptainer_freshness.store.bundle import ALL, LOCK, Contents, Member
 from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 
 Advance = Callable[[int], None]
@@ -120,14 +119,14 @@ def gather(lock_path: Path, selection: Selection, *, registry: BlobSource, advan
     parts = in_parallel(gatherer.part, wanted, name="gather", threads=PARALLEL.askers)
     index = layout.index_document(_each_once(entry for part in parts for entry in part.listed))
     pieces: dict[str, tuple[Member, Content]] = {}
-    for name, text in ((layout.LAYOUT, layout.VERSION), (archive.LOCK, content), (layout.INDEX, index)):
+    for name, text in ((layout.LAYOUT, layout.VERSION), (LOCK, content), (layout.INDEX, index)):
         pieces[name] = (Member.of(name, text), partial(_of, text))
     for part in parts:
         for member, piece in part.files:
             pieces.setdefault(member.name, (member, piece))
     return BundleContent(
         contents=Contents(
-            platform=archive.ALL if selection.all_platforms else str(Platform.here()),
+            platform=ALL if selection.all_platforms else str(Platform.here()),
             files=tuple(member for member, _ in pieces.values()),
         ),
         pieces={name: piece for name, (_, piece) in pieces.items()},

@@ -25,7 +25,7 @@ from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.image.blobs import DamagedBlob
 from snakemake_apptainer_freshness.store import archive
-from snakemake_apptainer_freshness.store.archive import Member
+from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, Member
 
 
 def partial_of(target: Path) -> Path:
@@ -76,7 +76,7 @@ def unpacked(bundle: BundleContent, folder: Path, advance: Advance, *, earlier: 
     does.
     """
     with _writing(str(folder)):
-        for name in archive.FOLDERS:
+        for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True)
         for member in bundle.contents.files:
             target = folder / member.name
@@ -87,7 +87,7 @@ def unpacked(bundle: BundleContent, folder: Path, advance: Advance, *, earlier: 
                 for piece in bundle.pieces[member.name]():
                     out.write(piece)
                     advance(len(piece))
-        write_atomically(folder / archive.CONTENTS, bundle.contents.dumps())
+        write_atomically(folder / CONTENTS, bundle.contents.dumps())
 
 
 def there_already(bundle: BundleContent, folders: Sequence[Path]) -> int:

@@ -48,6 +48,7 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store import archive, claims
 from snakemake_apptainer_freshness.store.archive import Archive
+from snakemake_apptainer_freshness.store.bundle import ALL
 from snakemake_apptainer_freshness.store.bundle_folder import BundleFolder
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
 from snakemake_apptainer_freshness.store.put import put
@@ -218,7 +219,7 @@ class Loader:
 
 
 def _refuse_other_platform(platform: str) -> None:
-    if platform not in (archive.ALL, here := str(Platform.here())):
+    if platform not in (ALL, here := str(Platform.here())):
         raise InvalidBundle(
             f"the bundle cannot be used: its images are for {platform}, this machine is {here}",
             hint="save one on a machine like this one, or with --all-platforms",

@@ -51,9 +51,9 @@ from snakemake_apptainer_freshness.common.removal import remove_tree
 from snakemake_apptainer_freshness.errors import InvalidArchive, LocalIOError, UsageError
 from snakemake_apptainer_freshness.record.run import Ending, Run
 from snakemake_apptainer_freshness.settings import DISK, RECORDS
-from snakemake_apptainer_freshness.store import archive as bundle_format
 from snakemake_apptainer_freshness.store import bag, prefix
 from snakemake_apptainer_freshness.store.bag import PAYLOAD, Bag
+from snakemake_apptainer_freshness.store.bundle import CONTENTS
 
 _EXECUTABLE: Final = 0o111
 _TAG_FILES: Final = frozenset({"bagit.txt", "bag-info.txt", "manifest-sha256.txt", "tagmanifest-sha256.txt", PAYLOAD})
@@ -160,7 +160,7 @@ def write(plan: ArchivePlan, advance: Advance) -> int:
             rocrate.write(plan.audit, data / CRATE, _options(plan.request))
             (data / TABLE).write_bytes(plan.table.dumps())
             (data / README).write_bytes(readme(plan.table, plan.audit.answer))
-            for path in [*files_in(data / CRATE), data / TABLE, data / README, data / IMAGES / bundle_format.CONTENTS]:
+            for path in [*files_in(data / CRATE), data / TABLE, data / README, data / IMAGES / CONTENTS]:
                 sums[str(path.relative_to(data))] = sha256_at(path)
             bag.finish(partial, sums, _information(plan))
             size = sum((data / name).stat().st_size for name in sums)

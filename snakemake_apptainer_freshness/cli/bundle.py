@@ -204,8 +204,8 @@ def _read(file: str) -> Iterator[BinaryIO | Path]:
 def _unpacked(folder: Path) -> Path:
     """Return where in `folder` an unpacked bundle lies: there itself, or in the archive that it is."""
     from snakemake_apptainer_freshness.audit.archive_replay import images_of
-    from snakemake_apptainer_freshness.store.archive import CONTENTS
     from snakemake_apptainer_freshness.store.bag import is_bag
+    from snakemake_apptainer_freshness.store.bundle import CONTENTS
 
     if is_bag(folder):
         return images_of(folder)

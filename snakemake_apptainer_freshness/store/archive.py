@@ -15,127 +15,18 @@ and its maker is not trusted. The table of contents and ``index.json`` say where
 """
 
 import hashlib
-import json
 import tarfile
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final
 
-from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json, version_of
-from snakemake_apptainer_freshness.errors import InvalidBundle, NotFound
+from snakemake_apptainer_freshness.errors import NotFound
 from snakemake_apptainer_freshness.image import layout
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.settings import DISK, LIMITS
+from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, LOCK, Contents, Member, refused
 
-VERSION: Final = 2
-CONTENTS: Final = "bundle.json"
-LOCK: Final = "containers.lock"
-ALL: Final = "all"
-"""The platform of a bundle that has every platform's layers."""
-
-_FIRST: Final = (layout.LAYOUT, LOCK, layout.INDEX)
-FOLDERS: Final = ("blobs", "blobs/sha256")
-"""Of a layout."""
 _BLOCK: Final = tarfile.BLOCKSIZE
-_LONGEST_PLATFORM: Final = 100
-_AGAIN: Final = "copy the bundle again, or save it anew"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One file of the archive: `size` in bytes, `digest` of its content."""
-
-    name: str
-    size: int
-    digest: Digest
-
-    @classmethod
-    def of(cls, name: str, content: bytes) -> Self:
-        """Return the member that has this `content`."""
-        return cls(name=name, size=len(content), digest=Digest.of(content))
-
-    @classmethod
-    def blob(cls, digest: Digest, size: int) -> Self:
-        """Return the member that is the blob `digest`."""
-        return cls(name=layout.blob_name(digest), size=size, digest=digest)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
-    """The table of contents: the files, and the `platform` (``os/architecture``) whose layers they are, or `ALL`."""
-
-    platform: str
-    files: tuple[Member, ...]
-
-    @property
-    def size(self) -> int:
-        """The bytes of all files."""
-        return sum(member.size for member in self.files)
-
-    def dumps(self) -> bytes:
-        """Return the table as it is written."""
-        files = [{"name": member.name, "size": member.size, "digest": str(member.digest)} for member in self.files]
-        return (json.dumps({"version": VERSION, "platform": self.platform, "file": files}, indent=1) + "\n").encode()
-
-    @classmethod
-    def loads(cls, content: bytes) -> Self:
-        """Return the table that `content` spells.
-
-        Raises
-        ------
-        InvalidBundle
-            where it is none, or of another version.
-        """
-        try:
-            document = read_json(content)
-            _refuse_other_version(version_of(document))
-            table = Table.versioned(document, VERSION, _KEYS)
-            platform = table.words("platform", longest=_LONGEST_PLATFORM)
-            files = tuple(_member(row) for row in table.children("file", _FILE_KEYS))
-        except Damaged as error:
-            raise _refused(f"its table of contents cannot be used: {error}") from None
-        _refuse_other_files(files)
-        return cls(platform=platform, files=files)
-
-
-_KEYS: Final = frozenset({"platform", "file"})
-_FILE_KEYS: Final = frozenset({"name", "size", "digest"})
-
-
-def _refuse_other_version(version: int) -> None:
-    if version > VERSION:
-        raise InvalidBundle(
-            f"the bundle has version {version}; this program knows version {VERSION}",
-            hint="upgrade snakemake-apptainer-freshness",
-        )
-    if version < VERSION:
-        raise InvalidBundle(
-            f"the bundle has version {version}, in which nothing but its sender's word says what the images are",
-            hint="save it anew with this version of the program, where the registry can be reached",
-        )
-
-
-def _member(row: Table) -> Member:
-    if row.number("size") >= DISK.bundle_file:
-        row.refuse("size", f"must be less than {DISK.bundle_file}")
-    return Member(name=row.text("name"), size=row.number("size"), digest=row.parsed("digest", Digest.parse))
-
-
-def _refuse_other_files(files: tuple[Member, ...]) -> None:
-    """Hold the files to those of an image layout and a lock, each once."""
-    if tuple(member.name for member in files[: len(_FIRST)]) != _FIRST:
-        raise _refused(f"its first files are not {', '.join(_FIRST)}")
-    if max(member.size for member in files[: len(_FIRST)]) > DISK.contents_size:
-        raise _refused(f"its lock or its index is larger than {DISK.contents_size} bytes")
-    seen: set[Digest] = set()
-    for member in files[len(_FIRST) :]:
-        digest = layout.digest_of(member.name)
-        if digest is None or digest != member.digest:
-            raise _refused(f"it holds {member.name[:80]!r}, which is no blob of an image")
-        if digest in seen:
-            raise _refused(f"it holds {member.name} twice")
-        seen.add(digest)
 
 
 def header(name: str, size: int) -> bytes:
@@ -235,7 +126,7 @@ class Archive:
             self._file.seek(offset + member.size - left)
             piece = self._file.read(min(left, DISK.chunk))
             if not piece:
-                raise _refused("it was cut short while it was read")
+                raise refused("it was cut short while it was read")
             left -= len(piece)
             yield piece
 
@@ -243,7 +134,7 @@ class Archive:
         offset, member = self._places[name]
         content = b"".join(self._pieces(offset, member))
         if not member.digest.matches(content):
-            raise _refused(f"{name} is not what its table of contents says")
+            raise refused(f"{name} is not what its table of contents says")
         return content
 
 
@@ -257,7 +148,7 @@ def read_contents(file: BinaryIO) -> Contents:
     """
     size = _next_entry(file, CONTENTS)
     if size > DISK.contents_size:
-        raise _refused(f"its table of contents is larger than {DISK.contents_size} bytes")
+        raise refused(f"its table of contents is larger than {DISK.contents_size} bytes")
     content = _exactly(file, size)
     _pad(file, size)
     contents = Contents.loads(content)
@@ -284,7 +175,7 @@ def spool(file: BinaryIO, out: BinaryIO, contents: Contents) -> Iterator[int]:
         while left:
             piece = file.read(min(left, DISK.chunk))
             if not piece:
-                raise _refused("it is cut short")
+                raise refused("it is cut short")
             out.write(piece)
             left -= len(piece)
             yield len(piece)
@@ -331,37 +222,37 @@ def _is_whole(file: BinaryIO, member: Member) -> bool:
 
 def _announced(file: BinaryIO, member: Member) -> None:
     if _next_entry(file, member.name) != member.size:
-        raise _refused(f"{member.name} has not the announced size")
+        raise refused(f"{member.name} has not the announced size")
 
 
 def _next_entry(file: BinaryIO, name: str, kind: bytes = tarfile.REGTYPE) -> int:
     """Return the size of what comes next, which must be called `name` and be of this `kind`."""
     block = _exactly(file, _BLOCK)
     if not any(block):
-        raise _refused(f"it ends before {name}")
+        raise refused(f"it ends before {name}")
     try:
         entry = tarfile.TarInfo.frombuf(block, "ascii", "strict")
     except (tarfile.HeaderError, ValueError, OverflowError):
-        raise _refused("it is no tar archive, or damaged") from None
+        raise refused("it is no tar archive, or damaged") from None
     if entry.type != kind or entry.name != name or entry.linkname or entry.size < 0:
-        raise _refused(f"{name} should come, and there is {entry.name[:80]!r}, of type {entry.type!r}")
+        raise refused(f"{name} should come, and there is {entry.name[:80]!r}, of type {entry.type!r}")
     return entry.size
 
 
 def _pad(file: BinaryIO, size: int) -> None:
     if _exactly(file, len(padding(size))) != padding(size):
-        raise _refused("it is damaged between two files")
+        raise refused("it is damaged between two files")
 
 
 def _end(file: BinaryIO) -> None:
     """See that nothing follows but the end."""
     if any(_exactly(file, len(END))):
-        raise _refused("it holds more than it announces")
+        raise refused("it holds more than it announces")
     rest = 0
     while piece := file.read(DISK.chunk):
         rest += len(piece)
         if rest > DISK.bundle_end or any(piece):
-            raise _refused("something follows its end")
+            raise refused("something follows its end")
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
@@ -369,10 +260,6 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
     while len(content) < size:
         piece = file.read(min(size - len(content), DISK.chunk))
         if not piece:
-            raise _refused("it is cut short")
+            raise refused("it is cut short")
         content += piece
     return bytes(content)
-
-
-def _refused(problem: str) -> InvalidBundle:
-    return InvalidBundle(f"the bundle cannot be used: {problem}", hint=_AGAIN)

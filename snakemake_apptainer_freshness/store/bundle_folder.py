@@ -13,17 +13,15 @@ import stat
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, read_small
-from snakemake_apptainer_freshness.errors import InvalidBundle, NotFound
+from snakemake_apptainer_freshness.errors import NotFound
 from snakemake_apptainer_freshness.image import layout
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.settings import DISK, LIMITS
-from snakemake_apptainer_freshness.store.archive import CONTENTS, FOLDERS, LOCK, Contents, Member
-
-_AGAIN: Final = "copy it again, or save it anew"
+from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, LOCK, Contents, Member, refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +54,9 @@ class BundleFolder:
         there.pop(CONTENTS, None)
         for name, member in members.items():
             if there.pop(name, None) != member.size:
-                raise _refused(f"{name} is not there with the announced size")
+                raise refused(f"{name} is not there with the announced size")
         if there:
-            raise _refused(f"it holds {min(there)[:80]!r}, which it does not announce")
+            raise refused(f"it holds {min(there)[:80]!r}, which it does not announce")
         lock, index, _ = (_announced(root, members[name]) for name in (LOCK, layout.INDEX, layout.LAYOUT))
         return cls(root=root, contents=contents, lock=lock, index=index, _members=members)
 
@@ -96,24 +94,24 @@ class BundleFolder:
                 while piece := file.read(DISK.chunk):
                     yield piece
         except NotAFile as error:
-            raise _refused(f"{name} is {error}") from None
+            raise refused(f"{name} is {error}") from None
 
 
 def _small(root: Path, name: str, limit: int) -> bytes:
     try:
         return read_small(root / name, limit)
     except FileNotFoundError:
-        raise _refused(f"it lacks {name}") from None
+        raise refused(f"it lacks {name}") from None
     except NotAFile as error:
-        raise _refused(f"{name} is {error}") from None
+        raise refused(f"{name} is {error}") from None
     except ValueError:
-        raise _refused(f"{name} is larger than {limit} bytes") from None
+        raise refused(f"{name} is larger than {limit} bytes") from None
 
 
 def _announced(root: Path, member: Member) -> bytes:
     content = _small(root, member.name, DISK.contents_size)
     if not member.digest.matches(content):
-        raise _refused(f"{member.name} is not what its table of contents says")
+        raise refused(f"{member.name} is not what its table of contents says")
     return content
 
 
@@ -122,7 +120,7 @@ def _sizes(root: Path) -> Iterator[tuple[str, int]]:
     for folder in ("", *FOLDERS):
         where = root / folder
         if folder and (not where.is_dir() or where.is_symlink()):
-            raise _refused(f"{folder} is no folder")
+            raise refused(f"{folder} is no folder")
         with os.scandir(where) as entries:
             for entry in entries:
                 name = f"{folder}/{entry.name}" if folder else entry.name
@@ -130,8 +128,4 @@ def _sizes(root: Path) -> Iterator[tuple[str, int]]:
                 if stat.S_ISREG(status.st_mode):
                     yield name, status.st_size
                 elif not stat.S_ISDIR(status.st_mode) or name not in FOLDERS:
-                    raise _refused(f"it holds {name[:80]!r}, which is no regular file")
-
-
-def _refused(problem: str) -> InvalidBundle:
-    return InvalidBundle(f"the bundle cannot be used: {problem}", hint=_AGAIN)
+                    raise refused(f"it holds {name[:80]!r}, which is no regular file")

@@ -9,7 +9,7 @@ import pytest
 from snakemake_apptainer_freshness.actions.bundle import Selection, gather
 from snakemake_apptainer_freshness.actions.pack import partial_of, save, stream, there_already, unpacked
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
-from snakemake_apptainer_freshness.store import archive
+from snakemake_apptainer_freshness.store.bundle import CONTENTS
 from tests.support.bundles import entry_text, saved
 from tests.support.images import Image
 from tests.support.proofs import Served, file, layer
@@ -37,8 +37,8 @@ def test_an_unpacked_bundle_has_each_file_and_last_its_contents(tmp_path):
     unpacked(bundle, tmp_path / "out", done.append)
     found = files_of(tmp_path / "out")
 
-    assert found.keys() == {member.name for member in bundle.contents.files} | {archive.CONTENTS}
-    assert found[archive.CONTENTS].read_bytes() == bundle.contents.dumps()
+    assert found.keys() == {member.name for member in bundle.contents.files} | {CONTENTS}
+    assert found[CONTENTS].read_bytes() == bundle.contents.dumps()
     assert {member.name: found[member.name].stat().st_size for member in bundle.contents.files} == {
         member.name: member.size for member in bundle.contents.files
     }

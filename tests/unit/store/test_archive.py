@@ -1,4 +1,4 @@
-"""The table of contents of a bundle, what stands around its files, and reading one that was left unfinished."""
+"""What stands around the files of a bundle in a tar file, and reading one that was left unfinished."""
 
 from __future__ import annotations
 
@@ -14,28 +14,13 @@ from snakemake_apptainer_freshness.image import layout
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.store import archive
-from snakemake_apptainer_freshness.store.archive import Archive, Contents, Member
+from snakemake_apptainer_freshness.store.archive import Archive
+from snakemake_apptainer_freshness.store.bundle import LOCK, Contents, Member
 
-DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64).map(lambda text: Digest(algorithm="sha256", hex=text))
 SIZE = st.integers(0, 2**39)
-SMALL = (layout.LAYOUT, archive.LOCK, layout.INDEX)
 REFERENCE = parse("docker://quay.io/team/tool:1.0")
-TEXTS = {layout.LAYOUT: layout.VERSION, archive.LOCK: b"version = 1\n", layout.INDEX: b"{}"}
+TEXTS = {layout.LAYOUT: layout.VERSION, LOCK: b"version = 1\n", layout.INDEX: b"{}"}
 BLOBS = [b"first", b"", b"x" * 2000]
-
-
-@st.composite
-def contents(draw):
-    small = [Member(name=name, size=draw(st.integers(0, 1000)), digest=draw(DIGESTS)) for name in SMALL]
-    blobs = [Member.blob(digest, draw(SIZE)) for digest in draw(st.lists(DIGESTS, unique=True, max_size=5))]
-    return Contents(platform=draw(st.sampled_from(["linux/amd64", archive.ALL])), files=(*small, *blobs))
-
-
-def load_or_refuse(content: bytes) -> None:
-    try:
-        Contents.loads(content)
-    except InvalidBundle as error:
-        assert error.hint  # noqa: PT017  any refusal is right, if it says what to do
 
 
 def made(*, upto: int | None = None) -> bytes:
@@ -50,23 +35,6 @@ def made(*, upto: int | None = None) -> bytes:
 
 
 TABLE = archive.read_contents(io.BytesIO(made()))
-
-
-@given(contents())
-def test_writing_and_reading_is_the_identity(table):
-    assert Contents.loads(table.dumps()) == table
-
-
-@given(st.binary(max_size=500))
-def test_any_bytes_are_a_table_or_refused(content):
-    load_or_refuse(content)
-
-
-@given(contents(), st.data())
-def test_a_table_with_a_piece_replaced_is_a_table_or_refused(table, data):
-    content = table.dumps()
-    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(content))] * 2)))
-    load_or_refuse(content[:start] + data.draw(st.binary(max_size=20)) + content[end:])
 
 
 @given(st.binary(max_size=3000))
@@ -92,7 +60,7 @@ def test_a_file_beyond_8_gib_has_a_header():
 def test_blobs_are_read_in_any_order_and_the_small_files_at_once():
     bundle = Archive(io.BytesIO(made()))
 
-    assert (bundle.lock, bundle.index) == (TEXTS[archive.LOCK], TEXTS[layout.INDEX])
+    assert (bundle.lock, bundle.index) == (TEXTS[LOCK], TEXTS[layout.INDEX])
     for blob in [*BLOBS, *reversed(BLOBS)]:
         assert b"".join(bundle.blob(REFERENCE, Digest.of(blob))) == blob
         assert bundle.size_of(Digest.of(blob)) == len(blob)
