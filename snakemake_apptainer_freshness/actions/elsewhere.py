@@ -43,9 +43,10 @@ from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.mirrors import Mirror, Place, PlaceKind
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.settings import DISK, LIMITS
+from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store.archive import Archive
 from snakemake_apptainer_freshness.store.blob_folder import BlobFolder
+from snakemake_apptainer_freshness.store.named_blobs import NamedBlobs
 from snakemake_apptainer_freshness.store.pull import Obtained
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Elsewhere:
             case PlaceKind.REGISTRY:
                 yield _RegistryPlace(registry=self._resolver(), name=f"{place.address}/{rest}".rstrip("/"))
             case PlaceKind.LAYOUT:
-                yield _WebPlace(web=self._resolver(), base=place.address)
+                yield _WebPlace(web=self._resolver(), place=place.address)
             case PlaceKind.FILE:
                 yield _WebFile(web=self._resolver(), address=place.address)
 
@@ -250,25 +251,15 @@ class _RegistryPlace(_Remote):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _WebPlace(_Remote):
+class _WebPlace(NamedBlobs):
     """An OCI image layout on a web server."""
 
     web: "Resolver"
-    base: str
-
-    def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """Return the manifest or index `digest`."""
-        content = bytearray()
-        with closing(self.blob(reference, digest)) as pieces:
-            for piece in pieces:
-                content += piece
-                if len(content) > LIMITS.manifest_size:
-                    raise NotFound(f"{self.base} has something as {digest.short} that is too large for a manifest")
-        return bytes(content)
+    place: str
 
     def blob(self, _reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
         """Return the blob `digest`, in pieces."""
-        return self.web.download(parse(self.base + layout.blob_name(digest)))
+        return self.web.download(parse(self.place + layout.blob_name(digest)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

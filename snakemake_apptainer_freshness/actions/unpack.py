@@ -48,12 +48,11 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store import archive, claims
 from snakemake_apptainer_freshness.store.archive import Archive
-from snakemake_apptainer_freshness.store.bundle import ALL
+from snakemake_apptainer_freshness.store.bundle import ALL, Bundle
 from snakemake_apptainer_freshness.store.bundle_folder import BundleFolder
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
 from snakemake_apptainer_freshness.store.put import put
 
-Bundle = Archive | BundleFolder
 _READING = "reading the bundle"
 _LOADING = "loading"
 
@@ -131,7 +130,7 @@ class Loader:
     def _opened(self, source: BinaryIO | Path) -> Iterator[Bundle]:
         """Provide the bundle in `source`; what comes through a pipe is put into a file without a name first."""
         if isinstance(source, Path) or source.seekable():
-            bundle = BundleFolder.of(source) if isinstance(source, Path) else Archive(source)
+            bundle = BundleFolder(source) if isinstance(source, Path) else Archive(source)
             _refuse_other_platform(bundle.contents.platform)
             yield bundle
             return

@@ -92,7 +92,7 @@ def replay(root: Path, *, allowed: Path | None, hashed: Callable[[int, int], Non
         where it cannot be read.
     """
     bag = _checked(root, hashed)
-    images = BundleFolder.of(bag.path(IMAGES))
+    images = BundleFolder(bag.path(IMAGES))
     _hold_blobs(bag)
     if TABLE not in bag.files:
         raise InvalidArchive(f"{root} is no archive of an audit: it lacks {TABLE}", hint="see docs/audit.md")

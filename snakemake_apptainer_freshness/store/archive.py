@@ -7,24 +7,18 @@ blobs. Layers and SIFs are compressed, so the archive is not.
 What is written any ``tar`` can unpack, and what reads OCI archives can read. Reading here is strict, since an archive
 may come from anywhere: nothing is taken but what the table of contents announces, in that order, as regular files, each
 with its size, and then the end. So a link, a device, a folder, a path, a duplicate, a file too many or too few, a size
-that is not the announced one, and bytes after the end are all refused by one rule, before anything else is done. The
-names are those of an image layout; no name out of an archive is ever used as a path.
-
-A blob is read where it is needed, and hashed while it is read. What a digest of the lock leads to is proven that way,
-and its maker is not trusted. The table of contents and ``index.json`` say where things are, and nothing else.
+that is not the announced one, and bytes after the end are all refused by one rule, before anything else is done. A blob
+is read where it is needed (:mod:`.bundle`).
 """
 
 import hashlib
+import os
 import tarfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-from snakemake_apptainer_freshness.errors import NotFound
-from snakemake_apptainer_freshness.image import layout
-from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.reference import Reference
-from snakemake_apptainer_freshness.settings import DISK, LIMITS
-from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, LOCK, Contents, Member, refused
+from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, Bundle, Contents, Member, refused
 
 _BLOCK: Final = tarfile.BLOCKSIZE
 
@@ -51,11 +45,8 @@ END: Final = bytes(2 * _BLOCK)
 """What stands at the end."""
 
 
-class Archive:
-    """An archive in a seekable file: its table of contents, its small files, and its blobs as an image's source.
-
-    It can stand where a registry would (:class:`~.actions.image_content.BlobSource`).
-    """
+class Archive(Bundle):
+    """An archive in a seekable file."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Read the table of contents of `file` and see that all that it announces is there, and nothing else.
@@ -69,59 +60,18 @@ class Archive:
         """
         self._file = file
         file.seek(0)
-        self.contents = read_contents(file)
-        self._places: dict[str, tuple[int, Member]] = {}
-        for member in self.contents.files:
-            self._file.seek(self._next())
-            _announced(self._file, member)
-            self._places[member.name] = (self._file.tell(), member)
-        self._file.seek(self._next())
-        _end(self._file)
-        self.lock, self.index, _ = (self._small(name) for name in (LOCK, layout.INDEX, layout.LAYOUT))
-        """The lock that came with it, and what it says by name; both are claims."""
+        contents = read_contents(file)
+        self._offsets: dict[str, int] = {}
+        for member in contents.files:
+            _announced(file, member)
+            self._offsets[member.name] = file.tell()
+            file.seek(member.size, os.SEEK_CUR)
+            _pad(file, member.size)
+        _end(file)
+        super().__init__(contents)
 
-    def _next(self) -> int:
-        """Return where the next header stands, after checking that nothing is hidden in between."""
-        if not self._places:
-            return self._file.tell()
-        offset, member = next(reversed(self._places.values()))
-        self._file.seek(offset + member.size)
-        _pad(self._file, member.size)
-        return self._file.tell()
-
-    def size_of(self, digest: Digest) -> int | None:
-        """Return how long the blob `digest` is said to be; None where it is not in here."""
-        found = self._places.get(layout.blob_name(digest))
-        return None if found is None else found[1].size
-
-    def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """Return what lies under the name of the manifest or index `digest`, unchecked.
-
-        Raises
-        ------
-        NotFound
-            where it is not in here, or too large to be one.
-        """
-        size = self.size_of(digest)
-        if size is None or size > LIMITS.manifest_size:
-            raise NotFound(f"the bundle lacks {digest}, which {reference.text} needs")
-        return b"".join(self.blob(reference, digest))
-
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """Give what lies under the name of the blob `digest`, a piece at a time, unchecked.
-
-        Raises
-        ------
-        NotFound
-            where it is not in here.
-        """
-        found = self._places.get(layout.blob_name(digest))
-        if found is None:
-            raise NotFound(f"the bundle lacks {digest}, which {reference.text} needs")
-        yield from self._pieces(*found)
-
-    def _pieces(self, offset: int, member: Member) -> Generator[bytes, None, None]:
-        left = member.size
+    def _pieces(self, member: Member) -> Iterator[bytes]:
+        offset, left = self._offsets[member.name], member.size
         while left:
             self._file.seek(offset + member.size - left)
             piece = self._file.read(min(left, DISK.chunk))
@@ -129,13 +79,6 @@ class Archive:
                 raise refused("it was cut short while it was read")
             left -= len(piece)
             yield piece
-
-    def _small(self, name: str) -> bytes:
-        offset, member = self._places[name]
-        content = b"".join(self._pieces(offset, member))
-        if not member.digest.matches(content):
-            raise refused(f"{name} is not what its table of contents says")
-        return content
 
 
 def read_contents(file: BinaryIO) -> Contents:

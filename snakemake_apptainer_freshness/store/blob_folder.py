@@ -9,19 +9,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakemake_apptainer_freshness.common.files import NotAFile, opened_target, read_target
+from snakemake_apptainer_freshness.common.files import NotAFile, opened_target
 from snakemake_apptainer_freshness.errors import LocalIOError, NotFound
 from snakemake_apptainer_freshness.image import layout
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference
-from snakemake_apptainer_freshness.settings import DISK, LIMITS
+from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store.named_blobs import NamedBlobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlobFolder:
-    """The folder `root`; it can stand where a registry would (:class:`~.actions.image_content.BlobSource`)."""
+class BlobFolder(NamedBlobs):
+    """The folder `root`."""
 
     root: Path
+
+    @property
+    def place(self) -> str:
+        """The folder's path."""
+        return str(self.root)
 
     def size_of(self, digest: Digest) -> int | None:
         """Return how long the blob `digest` is; None where it is not there, or cannot be read."""
@@ -30,31 +36,23 @@ class BlobFolder:
             return None if path is None else path.stat().st_size
         return None
 
-    def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """Return what lies under the name of the manifest or index `digest`, unchecked.
+    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
+        """Give what lies under the name of the blob `digest`, a piece at a time, unchecked.
 
         Raises
         ------
         NotFound
-            where nothing does, or something that is too large to be one.
+            where nothing does.
         LocalIOError
             where it cannot be read.
         """
-        try:
-            return read_target(self._path(reference, digest), LIMITS.manifest_size)
-        except (OSError, NotAFile) as error:
-            raise _unreadable(self.root, digest, error) from None
-        except ValueError:
-            raise NotFound(f"{self.root} has something as {digest.short} that is too large for a manifest") from None
-
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """Give what lies under the name of the blob `digest`, in pieces, unchecked; raises as :meth:`manifest` does."""
         reading = self._pieces(self._path(reference, digest))
         while True:
             try:
                 piece = next(reading, b"")
             except (OSError, NotAFile) as error:
-                raise _unreadable(self.root, digest, error) from None
+                problem = f"cannot read {digest.short} in {self.root}: {error}"
+                raise LocalIOError(problem, hint="check its permissions") from None
             if not piece:
                 return
             yield piece
@@ -76,7 +74,3 @@ class BlobFolder:
             names += [f"sha256.{digest.hex}", digest.hex]  # the first is what Apptainer's own cache calls it
             names += [f"{name}.sif" for name in names[1:]]
         return next((path for name in names if (path := self.root / name).is_file()), None)
-
-
-def _unreadable(root: Path, digest: Digest, error: Exception) -> LocalIOError:
-    return LocalIOError(f"cannot read {digest.short} in {root}: {error}", hint="check its permissions")

@@ -2,21 +2,26 @@
 
 The table, ``bundle.json``, has name, size and digest of every other file, in order: ``oci-layout``, the lock,
 ``index.json`` and the blobs. It says where things are, and nothing else: what a digest of the lock leads to is hashed
-while it is read, and is proven that way, whoever made the bundle. The names are those of an image layout; no name out
+while it is read, and is proven that way, and its maker is not trusted. The names are those of an image layout; no name out
 of a bundle is ever used as a path.
 
 It lies in a tar file (:mod:`.archive`), or in the folder that ``tar`` makes of one (:mod:`.bundle_folder`).
 """
 
 import json
+from abc import abstractmethod
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
 from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json, version_of
-from snakemake_apptainer_freshness.errors import InvalidBundle
+from snakemake_apptainer_freshness.errors import InvalidBundle, NotFound
 from snakemake_apptainer_freshness.image import layout
+from snakemake_apptainer_freshness.image.blobs import DamagedBlob, checked
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store.named_blobs import NamedBlobs
 
 VERSION: Final = 2
 CONTENTS: Final = "bundle.json"
@@ -125,6 +130,59 @@ def _refuse_other_files(files: tuple[Member, ...]) -> None:
         if digest in seen:
             raise refused(f"it holds {member.name} twice")
         seen.add(digest)
+
+
+class Bundle(NamedBlobs):
+    """A bundle whose table of contents was held against what is there.
+
+    `lock` and `index` are what came with it, by which things are found in it; both are claims.
+    """
+
+    place = "the bundle"
+
+    def __init__(self, contents: Contents) -> None:
+        """Read the small files.
+
+        Raises
+        ------
+        InvalidBundle
+            where one of them is not what the table of contents says.
+        OSError
+            where one cannot be read.
+        """
+        self.contents = contents
+        self._members = {member.name: member for member in contents.files}
+        self.lock, self.index, _ = (self._small(self._members[name]) for name in (LOCK, layout.INDEX, layout.LAYOUT))
+
+    @abstractmethod
+    def _pieces(self, member: Member) -> Iterator[bytes]:
+        """Give what lies under the name of `member`, which was there, a piece at a time, unchecked."""
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return how long the blob `digest` is said to be; None where it is not in here."""
+        found = self._members.get(layout.blob_name(digest))
+        return None if found is None else found.size
+
+    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
+        """Give what lies under the name of the blob `digest`, a piece at a time, unchecked.
+
+        Raises
+        ------
+        NotFound
+            where it is not in here.
+        InvalidBundle
+            where it is no longer there as it was.
+        """
+        found = self._members.get(layout.blob_name(digest))
+        if found is None:
+            raise NotFound(f"the bundle lacks {digest}, which {reference.text} needs")
+        yield from self._pieces(found)
+
+    def _small(self, member: Member) -> bytes:
+        try:
+            return b"".join(checked(self._pieces(member), member.digest, member.size))
+        except DamagedBlob:
+            raise refused(f"{member.name} is not what its table of contents says") from None
 
 
 def refused(problem: str) -> InvalidBundle:

@@ -10,35 +10,18 @@ nothing else. No symbolic link is followed, and a name out of the folder is only
 
 import os
 import stat
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, read_small
-from snakemake_apptainer_freshness.errors import NotFound
-from snakemake_apptainer_freshness.image import layout
-from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.reference import Reference
-from snakemake_apptainer_freshness.settings import DISK, LIMITS
-from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, LOCK, Contents, Member, refused
+from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, Bundle, Contents, Member, refused
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleFolder:
-    """The unpacked bundle in the folder `root`; it can stand where a registry would (:class:`BlobSource`).
+class BundleFolder(Bundle):
+    """The unpacked bundle in the folder `root`."""
 
-    `lock` and `index` are what came with it; both are claims.
-    """
-
-    root: Path
-    contents: Contents
-    lock: bytes
-    index: bytes
-    _members: dict[str, Member] = field(repr=False)
-
-    @classmethod
-    def of(cls, root: Path) -> Self:
+    def __init__(self, root: Path) -> None:
         """Read the table of contents in `root` and see that all that it announces is there, and nothing else.
 
         Raises
@@ -48,53 +31,23 @@ class BundleFolder:
         OSError
             where it cannot be read.
         """
+        self._root = root
         contents = Contents.loads(_small(root, CONTENTS, DISK.contents_size))
-        members = {member.name: member for member in contents.files}
         there = dict(_sizes(root))
         there.pop(CONTENTS, None)
-        for name, member in members.items():
-            if there.pop(name, None) != member.size:
-                raise refused(f"{name} is not there with the announced size")
+        for member in contents.files:
+            if there.pop(member.name, None) != member.size:
+                raise refused(f"{member.name} is not there with the announced size")
         if there:
             raise refused(f"it holds {min(there)[:80]!r}, which it does not announce")
-        lock, index, _ = (_announced(root, members[name]) for name in (LOCK, layout.INDEX, layout.LAYOUT))
-        return cls(root=root, contents=contents, lock=lock, index=index, _members=members)
+        super().__init__(contents)
 
-    def size_of(self, digest: Digest) -> int | None:
-        """Return how long the blob `digest` is; None where it is not in here."""
-        found = self._members.get(layout.blob_name(digest))
-        return None if found is None else found.size
-
-    def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """Return what lies under the name of the manifest or index `digest`, unchecked.
-
-        Raises
-        ------
-        NotFound
-            where it is not in here, or too large to be one.
-        """
-        size = self.size_of(digest)
-        if size is None or size > LIMITS.manifest_size:
-            raise NotFound(f"the bundle lacks {digest}, which {reference.text} needs")
-        return b"".join(self.blob(reference, digest))
-
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """Give what lies under the name of the blob `digest`, a piece at a time, unchecked.
-
-        Raises
-        ------
-        NotFound
-            where it is not in here.
-        """
-        name = layout.blob_name(digest)
-        if name not in self._members:
-            raise NotFound(f"the bundle lacks {digest}, which {reference.text} needs")
+    def _pieces(self, member: Member) -> Iterator[bytes]:
         try:
-            with opened(self.root / name) as file:
-                while piece := file.read(DISK.chunk):
-                    yield piece
+            with opened(self._root / member.name) as file:
+                yield from iter(lambda: file.read(DISK.chunk), b"")
         except NotAFile as error:
-            raise refused(f"{name} is {error}") from None
+            raise refused(f"{member.name} is {error}") from None
 
 
 def _small(root: Path, name: str, limit: int) -> bytes:
@@ -106,13 +59,6 @@ def _small(root: Path, name: str, limit: int) -> bytes:
         raise refused(f"{name} is {error}") from None
     except ValueError:
         raise refused(f"{name} is larger than {limit} bytes") from None
-
-
-def _announced(root: Path, member: Member) -> bytes:
-    content = _small(root, member.name, DISK.contents_size)
-    if not member.digest.matches(content):
-        raise refused(f"{member.name} is not what its table of contents says")
-    return content
 
 
 def _sizes(root: Path) -> Iterator[tuple[str, int]]:

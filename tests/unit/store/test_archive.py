@@ -76,14 +76,6 @@ def test_what_is_not_in_it_is_not_found():
         next(bundle.blob(REFERENCE, other))
 
 
-def test_a_manifest_that_is_too_large_to_be_one_is_not_read(monkeypatch):
-    from snakemake_apptainer_freshness.settings import Limits
-
-    monkeypatch.setattr(archive, "LIMITS", Limits(manifest_size=1999))
-    with pytest.raises(NotFound):
-        Archive(io.BytesIO(made())).manifest(REFERENCE, Digest.of(BLOBS[2]))
-
-
 def test_a_pipe_is_copied_to_its_end_and_no_further():
     content, out = made(), io.BytesIO()
     source = io.BytesIO(content)

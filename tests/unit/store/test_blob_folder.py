@@ -68,15 +68,6 @@ def test_what_is_no_file_is_not_waited_for(folder, kind):
         folder.manifest(REFERENCE, DIGEST)
 
 
-def test_a_manifest_that_is_too_large_to_be_one_is_not_read(folder, monkeypatch):
-    from snakemake_apptainer_freshness.settings import Limits
-
-    monkeypatch.setattr(blob_folder, "LIMITS", Limits(manifest_size=10))
-    (folder.root / DIGEST.hex).write_bytes(CONTENT)
-    with pytest.raises(NotFound, match="too large for a manifest"):
-        folder.manifest(REFERENCE, DIGEST)
-
-
 def test_what_cannot_be_read_is_told(folder, monkeypatch):
     (folder.root / DIGEST.hex).write_bytes(CONTENT)
 

@@ -26,7 +26,7 @@ def unpacked(tmp_path):
 
 
 def test_it_has_what_the_archive_has(unpacked, tmp_path):
-    folder = BundleFolder.of(unpacked)
+    folder = BundleFolder(unpacked)
     with (tmp_path / "source/all.tar").open("rb") as file:
         archive = Archive(file)
         assert (folder.contents, folder.lock, folder.index) == (archive.contents, archive.lock, archive.index)
@@ -36,7 +36,7 @@ def test_it_has_what_the_archive_has(unpacked, tmp_path):
 
 
 def test_what_it_lacks_is_not_found(unpacked):
-    folder = BundleFolder.of(unpacked)
+    folder = BundleFolder(unpacked)
     other = Digest.of(b"other")
     assert folder.size_of(other) is None
     for ask in (lambda: folder.manifest(REFERENCE, other), lambda: list(folder.blob(REFERENCE, other))):
@@ -45,7 +45,7 @@ def test_what_it_lacks_is_not_found(unpacked):
 
 
 def test_a_blob_that_became_a_link_meanwhile_is_not_followed(unpacked, tmp_path):
-    folder = BundleFolder.of(unpacked)
+    folder = BundleFolder(unpacked)
     path = unpacked / "blobs" / CONTENT.layers[0].digest.replace(":", "/")
     path.rename(tmp_path / "outside")
     path.symlink_to(tmp_path / "outside")
@@ -57,7 +57,7 @@ def test_a_blob_that_became_a_link_meanwhile_is_not_followed(unpacked, tmp_path)
 def test_a_missing_file(unpacked, name):
     (unpacked / name).unlink()
     with pytest.raises(InvalidBundle, match=name):
-        BundleFolder.of(unpacked)
+        BundleFolder(unpacked)
 
 
 def test_a_missing_folder(unpacked):
@@ -65,25 +65,25 @@ def test_a_missing_folder(unpacked):
         path.unlink()
     (unpacked / "blobs/sha256").rmdir()
     with pytest.raises(InvalidBundle, match="is no folder"):
-        BundleFolder.of(unpacked)
+        BundleFolder(unpacked)
 
 
 @pytest.mark.parametrize("name", ["evil", "blobs/evil", "blobs/sha256/evil"])
 def test_a_file_or_a_folder_too_many(unpacked, name):
     (unpacked / name).write_text("x")
     with pytest.raises(InvalidBundle, match="does not announce"):
-        BundleFolder.of(unpacked)
+        BundleFolder(unpacked)
     (unpacked / name).unlink()
     (unpacked / name).mkdir()
     with pytest.raises(InvalidBundle, match="no regular file"):
-        BundleFolder.of(unpacked)
+        BundleFolder(unpacked)
 
 
 def test_a_lock_that_is_not_the_announced_one(unpacked):
     content = (unpacked / "containers.lock").read_bytes()
     (unpacked / "containers.lock").write_bytes(content.replace(b"1.0", b"2.0"))
     with pytest.raises(InvalidBundle, match=r"containers.lock is not what"):
-        BundleFolder.of(unpacked)
+        BundleFolder(unpacked)
 
 
 def test_a_size_that_is_not_the_announced_one(unpacked):
@@ -91,4 +91,4 @@ def test_a_size_that_is_not_the_announced_one(unpacked):
     table["file"][-1]["size"] += 1
     (unpacked / "bundle.json").write_text(json.dumps(table))
     with pytest.raises(InvalidBundle, match="announced size"):
-        BundleFolder.of(unpacked)
+        BundleFolder(unpacked)
