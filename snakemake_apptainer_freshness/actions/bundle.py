@@ -48,7 +48,8 @@ from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 
 Advance = Callable[[int], None]
 """Is told how many more bytes, or images, are done."""
-Content = Callable[[], Iterator[bytes]]
+Pieces = Callable[[], Iterator[bytes]]
+"""Gives the bytes of a file, from its start."""
 _MOST_DOCUMENTS: Final = 1000
 """Manifests of one image, of all platforms together: the largest official images have some fifty."""
 
@@ -74,13 +75,13 @@ class BundleContent:
     """What a bundle is made of: `pieces` gives the bytes of each of its files, by name."""
 
     contents: Contents
-    pieces: Mapping[str, Content]
+    pieces: Mapping[str, Pieces]
     images: tuple[BundledImage, ...]
     left: tuple[LeftOut, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class BundleSelection:
     """What goes into a bundle: layers of every platform or of this one; ready SIFs of the folder `prefix` or none."""
 
     prefix: Path
@@ -93,11 +94,11 @@ class _Part:
     """What one image adds to the bundle: files with their content, and entries of the index."""
 
     pin: Pin
-    files: tuple[tuple[Member, Content], ...]
+    files: tuple[tuple[Member, Pieces], ...]
     listed: tuple[Listed, ...]
 
 
-def gather(lock_path: Path, selection: Selection, *, registry: BlobSource, advance: Advance) -> BundleContent:
+def gather(lock_path: Path, selection: BundleSelection, *, registry: BlobSource, advance: Advance) -> BundleContent:
     """Return what belongs into the bundle of the lock at `lock_path`; `advance` is told each image that was asked for.
 
     Raises
@@ -118,7 +119,7 @@ def gather(lock_path: Path, selection: Selection, *, registry: BlobSource, advan
     )
     parts = in_parallel(gatherer.part, wanted, name="gather", threads=PARALLEL.askers)
     index = layout.index_document(_each_once(entry for part in parts for entry in part.listed))
-    pieces: dict[str, tuple[Member, Content]] = {}
+    pieces: dict[str, tuple[Member, Pieces]] = {}
     for name, text in ((layout.LAYOUT, layout.VERSION), (LOCK, content), (layout.INDEX, index)):
         pieces[name] = (Member.of(name, text), partial(_of, text))
     for part in parts:
@@ -169,7 +170,7 @@ def _not_carried(pin: Pin) -> str:
     return "each machine builds it from what lies there, and nothing in it names what it is"
 
 
-def _proven_sifs(entries: Iterable[Entry], selection: Selection) -> Mapping[str, Path]:
+def _proven_sifs(entries: Iterable[Entry], selection: BundleSelection) -> Mapping[str, Path]:
     """Return the verified SIF of each reference of which one is to be carried."""
     wanted = [pins_of(entry) for entry in entries]
     facts = check((pin for pins in wanted for pin in pins), selection.prefix)
@@ -310,7 +311,7 @@ def _all_documents(pin: Pin, blobs: Blobs) -> dict[Digest, bytes]:
     return found
 
 
-def _blobs_of(document: Manifest | Index, blobs: Blobs) -> list[tuple[Member, Content]]:
+def _blobs_of(document: Manifest | Index, blobs: Blobs) -> list[tuple[Member, Pieces]]:
     """Return the configuration and layers of a manifest; none of an index."""
     if isinstance(document, Index) or document.config is None:
         return []
@@ -320,7 +321,7 @@ def _blobs_of(document: Manifest | Index, blobs: Blobs) -> list[tuple[Member, Co
     ]
 
 
-def _document(digest: Digest, body: bytes) -> tuple[Member, Content]:
+def _document(digest: Digest, body: bytes) -> tuple[Member, Pieces]:
     return Member.blob(digest, len(body)), partial(_of, body)
 
 
@@ -330,7 +331,7 @@ def _blob_content(blobs: Blobs, descriptor: Descriptor) -> Iterator[bytes]:
     yield from blobs.blob(descriptor)
 
 
-def _ready(sif: Path, pin: Pin, *, subject: Listed | None) -> tuple[list[tuple[Member, Content]], Listed]:
+def _ready(sif: Path, pin: Pin, *, subject: Listed | None) -> tuple[list[tuple[Member, Pieces]], Listed]:
     """Return the files of the artifact that the ready `sif` becomes, and its entry of the index."""
     try:
         with opened(sif) as file:

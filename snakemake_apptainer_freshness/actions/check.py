@@ -26,7 +26,7 @@ from snakemake_apptainer_freshness.store import facts as known
 from snakemake_apptainer_freshness.store import index, places
 from snakemake_apptainer_freshness.store.classify import (
     UNTOUCHED,
-    Evidence,
+    FoundFile,
     classify,
     known_by_stat,
     needs_hash,
@@ -58,7 +58,7 @@ def check(
     vouched = [] if full else index.vouched(prefix, wanted.values())
     facts = {pin.url: _untouched(prefix, pin, known_as) for pin, known_as in vouched}
     untouched: list[Pin] = []
-    open_questions: list[tuple[Pin, Evidence]] = []
+    open_questions: list[tuple[Pin, FoundFile]] = []
     for pin in wanted.values():
         if pin.url in facts:
             continue
@@ -113,19 +113,19 @@ def check_settled(pins: Iterable[Pin], prefix: Path) -> dict[str, DiskFact]:
     return {url: fact for url, fact in facts.items() if fact.state is DiskState.VERIFIED}
 
 
-def look(image: Path) -> Evidence:
+def look(image: Path) -> FoundFile:
     """Return what can be said of the file `image` without opening it: its status, and what is known of this place."""
     path = str(image)
     try:
         status = status_of(path)
     except FileNotFoundError:
-        return Evidence(path=path, exists=False)
+        return FoundFile(path=path, exists=False)
     except NotAFile as error:
-        return Evidence(path=path, problem=f"not a file but {error}")
+        return FoundFile(path=path, problem=f"not a file but {error}")
     except OSError as error:
-        return Evidence(path=path, problem=f"it cannot be read: {error.strerror}")
+        return FoundFile(path=path, problem=f"it cannot be read: {error.strerror}")
     place = places.load(image)
-    return Evidence(
+    return FoundFile(
         path=path,
         mode=status.st_mode,
         size=status.st_size,
@@ -135,11 +135,11 @@ def look(image: Path) -> Evidence:
     )
 
 
-def _answered(evidence: Evidence, pin: Pin) -> bool:
+def _answered(evidence: FoundFile, pin: Pin) -> bool:
     return evidence.stat is None or known_by_stat(evidence, pin)
 
 
-def _read(pin: Pin, evidence: Evidence, *, remember: bool, read_only: bool = False) -> DiskFact:
+def _read(pin: Pin, evidence: FoundFile, *, remember: bool, read_only: bool = False) -> DiskFact:
     """Return what the file says when it is opened.
 
     Asked again where it is replaced meanwhile, as another run may do.
@@ -154,7 +154,7 @@ def _read(pin: Pin, evidence: Evidence, *, remember: bool, read_only: bool = Fal
     return classify(replace(evidence, stat=None, problem="it changes while it is read"), pin)
 
 
-def _read_once(pin: Pin, evidence: Evidence, *, remember: bool, read_only: bool) -> DiskFact | None:
+def _read_once(pin: Pin, evidence: FoundFile, *, remember: bool, read_only: bool) -> DiskFact | None:
     """Return what the file says when it is opened; None where it changed while it was read."""
     from snakemake_apptainer_freshness.apptainer import sif
 
@@ -173,7 +173,7 @@ def _read_once(pin: Pin, evidence: Evidence, *, remember: bool, read_only: bool)
     except CorruptImage as error:
         return classify(replace(evidence, problem=error.message), pin)
     except FileNotFoundError:
-        return classify(Evidence(path=evidence.path, exists=False), pin)
+        return classify(FoundFile(path=evidence.path, exists=False), pin)
     except NotAFile as error:
         return classify(replace(evidence, sif=None, problem=f"not a file but {error}"), pin)
     except OSError as error:
@@ -187,7 +187,7 @@ def _read_once(pin: Pin, evidence: Evidence, *, remember: bool, read_only: bool)
     return replace(fact, known=replace(fact.known, stat=before)) if settled else fact
 
 
-def _remember(image: Path, evidence: Evidence, stat: StatKey | None) -> None:
+def _remember(image: Path, evidence: FoundFile, stat: StatKey | None) -> None:
     """Make the next check a ``stat``, where that can be trusted and written."""
     fact = proving([*([evidence.fact] if evidence.fact else []), *evidence.candidates], evidence.sha256 or "")
     if fact is None:

@@ -33,13 +33,16 @@ from snakemake_apptainer_freshness.store import signatures as remembered
 
 _REASONS: Final = 3
 
-Image = tuple[Reference, Digest]
+SignedImage = tuple[Reference, Digest]
+"""The image that signatures are about."""
 
 
 class SignatureSource(Protocol):
     """Who looks for signatures beside images: :class:`.registry.resolver.Resolver`, or a stand-in in tests."""
 
-    def signatures(self, images: Iterable[Image]) -> Iterator[tuple[Image, FoundSignatures | FreshnessError]]:
+    def signatures(
+        self, images: Iterable[SignedImage]
+    ) -> Iterator[tuple[SignedImage, FoundSignatures | FreshnessError]]:
         """Return what lies beside each image as its signatures, as it comes in; none of it is checked."""
 
 
@@ -75,7 +78,7 @@ class _Subject:
 
     text: str
     repository: str
-    images: tuple[Image, ...]
+    images: tuple[SignedImage, ...]
     demands: list[tuple[Policy, Demand]]
     found: dict[Signature, Digest] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -162,7 +165,7 @@ def _hopeless(entry: Entry | None, demand: Demand, *, sees_files: bool) -> str:
 
 def _gather(wanted: Iterable[_Subject], ask: Callable[[], SignatureSource] | None) -> None:
     """Find signatures: what is remembered, and where that is not enough what registries have."""
-    missing: defaultdict[Image, list[_Subject]] = defaultdict(list)
+    missing: defaultdict[SignedImage, list[_Subject]] = defaultdict(list)
     for subject in wanted:
         for image in subject.images:
             subject.found |= dict.fromkeys(remembered.known(image[1]), image[1])

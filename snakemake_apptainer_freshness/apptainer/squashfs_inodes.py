@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from snakemake_apptainer_freshness.apptainer.squashfs_tables import METADATA, NO_XATTRS, Metadata, Tables
+from snakemake_apptainer_freshness.apptainer.squashfs_tables import METADATA, NO_XATTRS, MetadataBlocks, Tables
 from snakemake_apptainer_freshness.image.tree import PERMISSIONS, FileType, Node, NotComparable
 from snakemake_apptainer_freshness.settings import TreeLimits
 
@@ -214,7 +214,7 @@ class InodeTable:
         return links, xattrs, size, content, after + 4 * blocks
 
 
-def index_entries(table: Metadata, at: int, count: int) -> Iterator[tuple[int, int, bytes]]:
+def index_entries(table: MetadataBlocks, at: int, count: int) -> Iterator[tuple[int, int, bytes]]:
     """Yield the index of an extended folder: offset in its listing, metadata block, and the name that stands there."""
     for _ in range(count):
         offset, block, longest = _INDEX.unpack(table.read(at, _INDEX.size))

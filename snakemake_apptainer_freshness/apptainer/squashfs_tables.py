@@ -130,7 +130,7 @@ def _options(image: Image, compression: int) -> int:
     return 2 + int(size)
 
 
-class Metadata:
+class MetadataBlocks:
     """A run of metadata blocks, as if it were one array of bytes; the blocks lie from `start` to `end` exactly."""
 
     def __init__(self, image: Image, unpack: Decompress, start: int, end: int) -> None:
@@ -229,16 +229,16 @@ class Tables:
         if block.xattr_table is not None:
             ends_at, self.xattrs = self._xattrs(block.xattr_table, ends_at)
         ends_at, self.owners = self._owners(block, ends_at)
-        self._export: Metadata | None = None
+        self._export: MetadataBlocks | None = None
         if block.export_table is not None:
             ends_at, self._export = self._indexed(block.export_table, block.inodes, 8, ends_at)
-        self._fragments: Metadata | None = None
+        self._fragments: MetadataBlocks | None = None
         if block.fragment_table is not None:
             ends_at, self._fragments = self._indexed(block.fragment_table, block.fragments, 16, ends_at)
-        self.inodes = Metadata(image, self.unpack, block.inode_table, block.directory_table)
-        self.directories = Metadata(image, self.unpack, block.directory_table, ends_at)
+        self.inodes = MetadataBlocks(image, self.unpack, block.inode_table, block.directory_table)
+        self.directories = MetadataBlocks(image, self.unpack, block.directory_table, ends_at)
 
-    def _indexed(self, index: int, count: int, size: int, ends_at: int) -> tuple[int, Metadata]:
+    def _indexed(self, index: int, count: int, size: int, ends_at: int) -> tuple[int, MetadataBlocks]:
         """Return where a table begins that has `count` entries of `size` bytes, and the table.
 
         Its index stands at its end.
@@ -256,8 +256,8 @@ class Tables:
             pointers.byteswap()
         return pointers
 
-    def _table(self, start: int, end: int, pointers: "array[int]", length: int) -> Metadata:
-        table = Metadata(self._image, self.unpack, start, end)
+    def _table(self, start: int, end: int, pointers: "array[int]", length: int) -> MetadataBlocks:
+        table = MetadataBlocks(self._image, self.unpack, start, end)
         if table.length != length or not table.lies_at(pointers):
             raise NotComparable("a table of its file system is not where its index says, or not as long")
         return table
@@ -274,7 +274,7 @@ class Tables:
         if index + _XATTR_TABLE.size + 8 * len(pointers) != ends_at:
             raise NotComparable("a table of its file system does not end where the next one begins")
         numbers = self._table(pointers[0], index, pointers, count * _XATTR_ID.size)
-        return values_at, Xattrs(count, numbers, Metadata(self._image, self.unpack, values_at, pointers[0]))
+        return values_at, Xattrs(count, numbers, MetadataBlocks(self._image, self.unpack, values_at, pointers[0]))
 
     def fragment(self, number: int) -> tuple[int, int]:
         """Return where the fragment `number` lies, and the word that describes it."""
@@ -298,7 +298,7 @@ class Tables:
 class Xattrs:
     """The extended attributes of a squashfs, by the number that inodes have of them."""
 
-    def __init__(self, count: int, numbers: Metadata, values: Metadata) -> None:
+    def __init__(self, count: int, numbers: MetadataBlocks, values: MetadataBlocks) -> None:
         self._count = count
         self._numbers = numbers
         self._values = values

@@ -106,7 +106,7 @@ def plan(audit: Audit, request: ArchiveRequest, *, registry: BlobSource, advance
     for path in request.more:
         picking.named(path)
     picking.records(audit.runs)
-    selection = bundle.Selection(prefix=_image_folder(run, workdir))
+    selection = bundle.BundleSelection(prefix=_image_folder(run, workdir))
     content = bundle.gather(lock.source, selection, registry=registry, advance=advance)
     table = ArchiveTable(
         workdir=str(workdir),

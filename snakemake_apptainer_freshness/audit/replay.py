@@ -37,7 +37,7 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.record.run import ImageRecord
 
 _SERVED = frozenset({RemoteState.CURRENT, RemoteState.MOVED, RemoteState.UNTAGGED})
-Key = tuple[str, str]
+RunReference = tuple[str, str]
 """A reference, and the digest that it was run with."""
 
 
@@ -120,17 +120,17 @@ def _replay(site: WorkDirectory, registries: TagChecker, platform: Platform, mir
     )
 
 
-def _images(site: WorkDirectory) -> dict[Key, ImageRecord]:
+def _images(site: WorkDirectory) -> dict[RunReference, ImageRecord]:
     """Return the newest record of each image that an output in `site` was made with."""
     recorded = {(image.reference, image.digest): image for run in site.runs for image in run.images if image.digest}
     needed = {(output.reference, output.digest) for output in site.outputs if output.digest}
     return {key: recorded[key] for key in sorted(needed) if key in recorded}
 
 
-def _served(registries: TagChecker, images: Mapping[Key, ImageRecord]) -> dict[Key, RemoteFact]:
+def _served(registries: TagChecker, images: Mapping[RunReference, ImageRecord]) -> dict[RunReference, RemoteFact]:
     """Return what registries say of each digest, all asked at once."""
-    found: dict[Key, RemoteFact] = {}
-    entries: dict[Key, Entry] = {}
+    found: dict[RunReference, RemoteFact] = {}
+    entries: dict[RunReference, Entry] = {}
     for key, image in images.items():
         try:
             reference, digest = parse_reference(image.reference), Digest.parse(image.digest)
@@ -199,7 +199,7 @@ def _same_platform(image: ImageRecord, registries: TagChecker, platform: Platfor
     return True, ""
 
 
-def _with_answer(image: ImageAudit, answers: Mapping[Key, ImageReplay]) -> ImageAudit:
+def _with_answer(image: ImageAudit, answers: Mapping[RunReference, ImageReplay]) -> ImageAudit:
     """Return `image` with the answer for the digest that it was run with last."""
     last = next(
         (sighting.digest for sighting in reversed(image.sightings) if (image.reference, sighting.digest) in answers),
@@ -208,11 +208,11 @@ def _with_answer(image: ImageAudit, answers: Mapping[Key, ImageReplay]) -> Image
     return image if last is None else replace(image, replay=answers[image.reference, last])
 
 
-def _finding(site: WorkDirectory, key: Key, answer: ImageReplay) -> AuditFinding:
+def _finding(site: WorkDirectory, key: RunReference, answer: ImageReplay) -> AuditFinding:
     return findings.of(FindingKind.NOT_REPEATABLE, _reason(key, answer), site.workdir, [key[0]])
 
 
-def _reason(key: Key, answer: ImageReplay) -> str:
+def _reason(key: RunReference, answer: ImageReplay) -> str:
     reference, digest = key
     image = f"{short(digest)} of {reference}"
     detail = f" ({answer.detail})" if answer.detail else ""

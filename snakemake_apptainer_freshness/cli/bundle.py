@@ -63,7 +63,7 @@ def save_command(
     Exit status: 0 where FILE is written, 1 where an image is not proven, 2 wrong use or bad input, 3 where a registry
     cannot be asked, or a file not be read or written.
     """
-    from snakemake_apptainer_freshness.actions.bundle import Selection, gather
+    from snakemake_apptainer_freshness.actions.bundle import BundleSelection, gather
     from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
     from snakemake_apptainer_freshness.actions.layer_sources import LayerSources
     from snakemake_apptainer_freshness.actions.pack import save, stream
@@ -75,7 +75,7 @@ def save_command(
         raise UsageError("'-' writes the bundle to standard output: send that into a file or a pipe, without --json")
     path, lock = need_lock(lockfile, hint="make one with: apptainer-freshness lock")
     target = _target(file, path)
-    selection = Selection(prefix=image_folder(prefix), all_platforms=all_platforms, with_images=with_images)
+    selection = BundleSelection(prefix=image_folder(prefix), all_platforms=all_platforms, with_images=with_images)
     with stopping_cleanly(threading.Event()), Resolver() as registry, Elsewhere() as mirrors, ProgressBars() as bars:
         bars.begin(_ASKING, len(lock))
         sources = LayerSources(registry=registry, mirrors=mirrors)

@@ -52,7 +52,7 @@ _PASSING: Final = frozenset({"temp", "pipe", "service"})
 
 _NO_NOTE: Final = notes.Note()
 
-Key = tuple[int, int]
+Attempt = tuple[int, int]
 """A job's number and its attempt."""
 
 
@@ -87,8 +87,8 @@ class Recorder:
         self._pins: Mapping[str, Pinned] = {}
         self._references: dict[str, list[str]] = {}
         self._images: set[str] = set()
-        self._open: dict[Key, JobRecord] = {}
-        self._waiting: dict[str, dict[Key, None]] = {}
+        self._open: dict[Attempt, JobRecord] = {}
+        self._waiting: dict[str, dict[Attempt, None]] = {}
         self._repository: threading.Thread | None = None
         self._is_over = False
         self._is_stopped = False
@@ -227,7 +227,7 @@ class Recorder:
                 tables.append(self._ended(record, member, outputs, JobResult.FINISHED))
         self._write(tables)
 
-    def _failed(self, key: Key, job: Any) -> Iterator[Event]:
+    def _failed(self, key: Attempt, job: Any) -> Iterator[Event]:
         record = self._open.pop(key, None)
         if record is not None:
             yield self._ended(record, job, record.outputs, JobResult.FAILED)
@@ -298,7 +298,7 @@ class Recorder:
             journal.close()
 
 
-def _key(job: Any) -> Key:
+def _key(job: Any) -> Attempt:
     return job.jobid, job.attempt
 
 

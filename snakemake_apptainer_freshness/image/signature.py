@@ -85,7 +85,7 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class SignedClaim:
     """What a signature says: this `digest`, under the name of this `repository` (empty where it names none)."""
 
     digest: Digest
@@ -132,7 +132,7 @@ def parts(manifest: Manifest) -> Iterator[tuple[Descriptor, Form, str]]:
             yield layer, Form.BUNDLE, ""
 
 
-def simple_claim(payload: bytes) -> Claim:
+def simple_claim(payload: bytes) -> SignedClaim:
     """Return what a simple signing `payload` says.
 
     Raises
@@ -148,10 +148,10 @@ def simple_claim(payload: bytes) -> Claim:
     repository = _table(critical, "identity").get("docker-reference")
     if not isinstance(digest, str) or not isinstance(repository, str) or not repository:
         raise DamagedAnswer("it names no digest or no repository")
-    return Claim(digest=Digest.parse(digest), repository=_without_tag(repository))
+    return SignedClaim(digest=Digest.parse(digest), repository=_without_tag(repository))
 
 
-def statement_claims(statement: bytes) -> tuple[Claim, ...]:
+def statement_claims(statement: bytes) -> tuple[SignedClaim, ...]:
     """Return what an in-toto `statement` that signs images says, a claim for each of its subjects.
 
     Raises
@@ -172,12 +172,12 @@ def statement_claims(statement: bytes) -> tuple[Claim, ...]:
     return tuple(map(_subject_claim, subjects))
 
 
-def _subject_claim(subject: object) -> Claim:
+def _subject_claim(subject: object) -> SignedClaim:
     sha256 = _table(subject, "digest").get("sha256")
     name = subject.get("name") if isinstance(subject, dict) else ""
     if not isinstance(sha256, str) or not isinstance(name, str | None):
         raise DamagedAnswer("a subject names no SHA-256")
-    return Claim(digest=Digest.parse(f"sha256:{sha256}"), repository=_without_tag(name or ""))
+    return SignedClaim(digest=Digest.parse(f"sha256:{sha256}"), repository=_without_tag(name or ""))
 
 
 def _table(document: object, key: str) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from snakemake_apptainer_freshness.errors import FreshnessError, InvalidPolicy, 
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.signature import (
     IN_TOTO,
-    Claim,
     Form,
     Signature,
+    SignedClaim,
     simple_claim,
     statement_claims,
     unbase64,
@@ -100,7 +100,7 @@ def verify(signature: Signature, signer: Signer, *, digest: Digest, repository: 
     return Signed(digest=digest, by=_name(signer), signature=signature.sha256)
 
 
-def _claims(signature: Signature, signer: Signer) -> Iterable[Claim]:
+def _claims(signature: Signature, signer: Signer) -> Iterable[SignedClaim]:
     """Return what `signature` says, which is shown to come from `signer`."""
     if signer.key and signature.form is Form.SIMPLE:
         _check_by_key(signer, _unbase64(signature.signature), signature.content)

@@ -137,16 +137,16 @@ def kept_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
     return found
 
 
-Found = tuple[OverrideKind, str, str, str]
+_Said = tuple[OverrideKind, str, str, str]
 """An override's kind, path, source, and what says so."""
 
 
-def _in_arguments(arguments: str, environment: Mapping[str, str]) -> Iterator[Found]:
+def _in_arguments(arguments: str, environment: Mapping[str, str]) -> Iterator[_Said]:
     for option, value in _options(iter(_words(arguments))):
         yield from _of_option(option, _expanded(value, environment), by=option)
 
 
-def _in_environment(environment: Mapping[str, str]) -> Iterator[Found]:
+def _in_environment(environment: Mapping[str, str]) -> Iterator[_Said]:
     for prefix in _PREFIXES:
         for name, option in _VARIABLES.items():
             if value := environment.get(f"{prefix}_{name}"):
@@ -180,7 +180,7 @@ def _options(words: Iterator[str]) -> Iterator[tuple[str, str]]:
                     yield option, value
 
 
-def _of_option(option: str, value: str, *, by: str) -> Iterator[Found]:
+def _of_option(option: str, value: str, *, by: str) -> Iterator[_Said]:
     """Give what `option` with `value` puts over an image."""
     if option == "--bind":
         yield from ((OverrideKind.BIND, path, source, by) for source, path in _binds(value))

@@ -29,7 +29,7 @@ def path_in(folder: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
+class Cut:
     """A removed record at which the chain was cut."""
 
     id: str
@@ -58,7 +58,7 @@ class Removal:
     last: str
     newest: str
     newest_sha256: str
-    edges: tuple[Edge, ...]
+    edges: tuple[Cut, ...]
 
     def dumps(self) -> bytes:
         """Return the removal as it is written."""
@@ -79,15 +79,15 @@ class Removal:
             last=table.name("last"),
             newest=table.name("newest"),
             newest_sha256=table.hex("newest_sha256", may_be_empty=False),
-            edges=tuple(map(Edge.read, table.children("edges", frozenset(Edge.__slots__)))),
+            edges=tuple(map(Cut.read, table.children("edges", frozenset(Cut.__slots__)))),
         )
 
 
-def edges_of(removed: Sequence[Run], left: Iterable[Run], before: Removal | None) -> tuple[Edge, ...]:
+def edges_of(removed: Sequence[Run], left: Iterable[Run], before: Removal | None) -> tuple[Cut, ...]:
     """Return the edges where `removed` are removed and `left` stay; `before` is what was removed earlier."""
     named = {run.previous for run in left}
     inner = {run.previous for run in removed}
-    known = [Edge(id=run.id, sha256=run.sha256, ended=run.ended) for run in removed]
+    known = [Cut(id=run.id, sha256=run.sha256, ended=run.ended) for run in removed]
     older = [edge for edge in before.edges if edge.sha256 in named] if before is not None else []
     cut = [edge for edge in known if edge.sha256 in named or edge.sha256 not in inner]
     return tuple(sorted((*older, *cut), key=lambda edge: edge.id))
@@ -122,7 +122,7 @@ def chain(runs: Sequence[Run], removal: Removal | None = None) -> list[Break]:
     return breaks
 
 
-def _led_to(runs: Sequence[Run], edges: Iterable[Edge]) -> set[str]:
+def _led_to(runs: Sequence[Run], edges: Iterable[Cut]) -> set[str]:
     """Return the SHA-256 of records to which the chain leads from `edges`: a removal may have been cut short."""
     found = {edge.sha256 for edge in edges}
     for run in sorted(runs, key=lambda run: run.id, reverse=True):
@@ -131,9 +131,9 @@ def _led_to(runs: Sequence[Run], edges: Iterable[Edge]) -> set[str]:
     return found
 
 
-def _breaks(runs: Sequence[Run], edges: Sequence[Edge]) -> list[Break]:
+def _breaks(runs: Sequence[Run], edges: Sequence[Cut]) -> list[Break]:
     breaks = []
-    earlier: list[Run | Edge] = list(edges)
+    earlier: list[Run | Cut] = list(edges)
     for run in runs:
         if run.started and (text := _broken(run, earlier)):
             breaks.append(Break(run=run.id, text=text))
@@ -141,7 +141,7 @@ def _breaks(runs: Sequence[Run], edges: Sequence[Edge]) -> list[Break]:
     return breaks
 
 
-def _broken(run: Run, earlier: Sequence[Run | Edge]) -> str:
+def _broken(run: Run, earlier: Sequence[Run | Cut]) -> str:
     """Return what is wrong with the link from `run` to those before it; empty where it holds."""
     if not earlier:
         return f"the record before it, of SHA-256 {run.previous}, is gone" if run.previous else ""

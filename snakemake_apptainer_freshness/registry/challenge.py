@@ -103,7 +103,8 @@ class FetchToken:
     withheld: str = ""
 
 
-Decision = Basic | Bearer | FetchToken
+NextRequest = Basic | Bearer | FetchToken
+"""What is asked next: the registry once more, or a token service."""
 
 
 def parse(values: Iterable[str]) -> tuple[Challenge, ...]:
@@ -169,7 +170,7 @@ def decide(
     registry_zone: Zone | None,
     realm_zone: Zone | None,
     token_hosts: frozenset[str] = frozenset(),
-) -> Decision:
+) -> NextRequest:
     """Return what to do about `challenges`, which `answered_by` sent when `registry` was asked about `repository`.
 
     `registry_zone` and `realm_zone` are where the two hosts' addresses lie, None where only a proxy knows.

@@ -55,7 +55,7 @@ class Repository:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mirror:
+class RegistryMirror:
     """A place to ask before the registry itself; `pull` says for which references."""
 
     location: str
@@ -71,7 +71,7 @@ class RegistryConf:
     location: str
     insecure: bool = False
     blocked: bool = False
-    mirrors: tuple[Mirror, ...] = ()
+    mirrors: tuple[RegistryMirror, ...] = ()
 
     def matches(self, name: str) -> bool:
         """Return whether `name`, as in ``quay.io/team/tool``, lies under the prefix."""
@@ -224,7 +224,7 @@ def _registry(table: Mapping[str, Any], source: str) -> RegistryConf:
     )
 
 
-def _mirror(table: Mapping[str, Any], source: str, *, digest_only: bool) -> Mirror:
+def _mirror(table: Mapping[str, Any], source: str, *, digest_only: bool) -> RegistryMirror:
     location = _location(_value(table, "location", str, source), source)
     if not location:
         raise _invalid(source, "a [[registry.mirror]] needs a location")
@@ -233,7 +233,7 @@ def _mirror(table: Mapping[str, Any], source: str, *, digest_only: bool) -> Mirr
         raise _invalid(source, f"mirror {location!r}: mirror-by-digest-only and pull-from-mirror exclude each other")
     if pull not in ("", ALL, DIGEST_ONLY, TAG_ONLY):
         raise _invalid(source, f"mirror {location!r}: pull-from-mirror cannot be {pull!r}")
-    return Mirror(
+    return RegistryMirror(
         location=location,
         insecure=_value(table, "insecure", bool, source),
         pull=DIGEST_ONLY if digest_only else pull or ALL,

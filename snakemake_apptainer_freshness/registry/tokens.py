@@ -112,7 +112,7 @@ class Authenticator:
         elsewhere = self._credentials.elsewhere(place)
         return f"{hint} ({elsewhere})" if elsewhere else hint
 
-    def _carry_out(self, place: Repository, login: Login | None, decision: challenge.Decision) -> Authorization:
+    def _carry_out(self, place: Repository, login: Login | None, decision: challenge.NextRequest) -> Authorization:
         match decision:
             case challenge.Basic(login=shown):
                 return Authorization(value=_basic(shown), login=login)

@@ -2,8 +2,8 @@
 
 The table, ``bundle.json``, has name, size and digest of every other file, in order: ``oci-layout``, the lock,
 ``index.json`` and the blobs. It says where things are, and nothing else: what a digest of the lock leads to is hashed
-while it is read, and is proven that way, and its maker is not trusted. The names are those of an image layout; no name out
-of a bundle is ever used as a path.
+while it is read, and is proven that way; a bundle's maker is not trusted. The names are those of an image layout; no
+name out of a bundle is ever used as a path.
 
 It lies in a tar file (:mod:`.archive`), or in the folder that ``tar`` makes of one (:mod:`.bundle_folder`).
 """

@@ -36,7 +36,7 @@ _ALSO_RUNS: Final = {"amd64": "386", "arm64": "arm"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class FoundFile:
     """What was found at an image's path.
 
     `problem` says why there is no `sif`. `place` is what the file hashed to when it was last looked at, `fact` what is
@@ -57,13 +57,13 @@ class Evidence:
     sha256: str | None = None
 
 
-def recorded(evidence: Evidence, pin: Pin) -> ContentFact | None:
+def recorded(evidence: FoundFile, pin: Pin) -> ContentFact | None:
     """Return what is known of the file as it was last looked at, where that is about this pin."""
     fact = evidence.fact
     return fact if fact is not None and fact.is_about(pin) else None
 
 
-def known_by_stat(evidence: Evidence, pin: Pin) -> bool:
+def known_by_stat(evidence: FoundFile, pin: Pin) -> bool:
     """Return whether the file need not be opened: it was hashed, and has not been touched since."""
     fact, place = recorded(evidence, pin), evidence.place
     return (
@@ -77,7 +77,7 @@ def known_by_stat(evidence: Evidence, pin: Pin) -> bool:
     )
 
 
-def needs_hash(evidence: Evidence, pin: Pin) -> bool:
+def needs_hash(evidence: FoundFile, pin: Pin) -> bool:
     """Return whether a hash of the file could prove anything."""
     if evidence.sif is None:
         return False
@@ -85,7 +85,7 @@ def needs_hash(evidence: Evidence, pin: Pin) -> bool:
     return known or pin.content is not None
 
 
-def classify(evidence: Evidence, pin: Pin) -> DiskFact:
+def classify(evidence: FoundFile, pin: Pin) -> DiskFact:
     """Return what `evidence` says of `pin`."""
     state, detail = _judge(evidence, pin)
     fact = _decisive(evidence, pin)
@@ -96,7 +96,7 @@ def classify(evidence: Evidence, pin: Pin) -> DiskFact:
     return DiskFact(state=state, path=evidence.path, detail=_one_line(detail), store=store, known=known)
 
 
-def _decisive(evidence: Evidence, pin: Pin) -> ContentFact | None:
+def _decisive(evidence: FoundFile, pin: Pin) -> ContentFact | None:
     """Return the fact of content that says what the file is; None where none does."""
     if evidence.sif is None:
         return recorded(evidence, pin)
@@ -105,13 +105,13 @@ def _decisive(evidence: Evidence, pin: Pin) -> ContentFact | None:
     return _about_hash(evidence, pin)
 
 
-def _about_hash(evidence: Evidence, pin: Pin) -> ContentFact | None:
+def _about_hash(evidence: FoundFile, pin: Pin) -> ContentFact | None:
     """Return what is known of the hash that the file has now."""
     before = recorded(evidence, pin)
     return proving([*([before] if before else []), *evidence.candidates], evidence.sha256 or "")
 
 
-def _hash_of(evidence: Evidence, pin: Pin) -> FileHash:
+def _hash_of(evidence: FoundFile, pin: Pin) -> FileHash:
     """Return what a verified file hashed to, with the stat key that stood for the hash, if one did."""
     place = evidence.place
     exposed = place is not None and place.writable_by_all
@@ -125,7 +125,7 @@ def _one_line(text: str) -> str:
     return redact(" ".join(text.split()))[:_LONGEST_DETAIL]
 
 
-def _judge(evidence: Evidence, pin: Pin) -> tuple[DiskState, str]:
+def _judge(evidence: FoundFile, pin: Pin) -> tuple[DiskState, str]:
     if not evidence.exists:
         return DiskState.ABSENT, "no such file"
     if known_by_stat(evidence, pin):
@@ -141,7 +141,7 @@ def _judge(evidence: Evidence, pin: Pin) -> tuple[DiskState, str]:
     return _by_label(evidence.sif, pin)
 
 
-def _by_hash(evidence: Evidence, pin: Pin) -> tuple[DiskState, str] | None:
+def _by_hash(evidence: FoundFile, pin: Pin) -> tuple[DiskState, str] | None:
     """Return what the file's hash proves; None where it proves nothing."""
     before = recorded(evidence, pin)
     fact = _about_hash(evidence, pin)
@@ -186,6 +186,6 @@ def wrong_architecture(sif: "Sif", pin: Pin) -> str:
     return f"it is for {sif.architecture}, the pin is for {here}"
 
 
-def _exposed(evidence: Evidence) -> bool:
+def _exposed(evidence: FoundFile) -> bool:
     """Return whether every user may write to the file, and its file system is not one that says so of all files."""
     return writable_by_all(evidence.mode) and not (evidence.place is not None and evidence.place.writable_by_all)

@@ -1,7 +1,7 @@
 """Blobs by name: places that have a blob under a name made of its digest, and can stand where a registry would.
 
-Nothing is believed of what lies under a name: the reader hashes it. The reader of a blob knows how long it has to be, and
-stops there (:mod:`.image.blobs`); a manifest is read to its end, so what is too long for one is given up.
+Nothing is believed of what lies under a name: the reader hashes it. The reader of a blob knows how long it has to be,
+and stops there (:mod:`.image.blobs`); a manifest is read to its end, so what is too long for one is given up.
 """
 
 from abc import ABC, abstractmethod

@@ -47,7 +47,8 @@ from snakemake_apptainer_freshness.store.places import PlaceFact
 
 _MODE: Final = 0o755
 
-Note = Callable[[str], None]
+Tell = Callable[[str], None]
+"""Is told in one line what a person should know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class Watch:
     `note` is told in one line what is being done, `downloaded` that the registry is needed no more, if that is seen.
     """
 
-    note: Note
+    note: Tell
     downloaded: Callable[[], None]
 
 
@@ -146,7 +147,7 @@ def _pull(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtain
     raise AssertionError  # the last attempt returns or raises
 
 
-def _leave(pin: Pin, cache: CacheFolder | None, source: PullSource, note: Note) -> None:
+def _leave(pin: Pin, cache: CacheFolder | None, source: PullSource, note: Tell) -> None:
     """Give a cache up that a pull failed with; if damaged layers were why, they are moved aside."""
     with contextlib.suppress(_Unproven, OSError):
         if cache is not None:
@@ -190,7 +191,7 @@ def _pull_through_cache(pin: Pin, temporary: Path, cache: CacheFolder, source: P
         raise _Unproven(f"it is not ours to write ({error})") from None
 
 
-def _make_room(pin: Pin, cache: CacheFolder, note: Note) -> None:
+def _make_room(pin: Pin, cache: CacheFolder, note: Tell) -> None:
     """Move aside what Apptainer would reuse; nothing of it is proven, or it would have been copied."""
     for path in cache.candidates(pin):
         if aside := quarantine(path):
@@ -200,7 +201,7 @@ def _make_room(pin: Pin, cache: CacheFolder, note: Note) -> None:
             records.path_of(path).unlink()
 
 
-def _prove_blobs(pin: Pin, cache: CacheFolder, source: PullSource, note: Note) -> None:
+def _prove_blobs(pin: Pin, cache: CacheFolder, source: PullSource, note: Tell) -> None:
     """Hold all that Apptainer built from to what the manifest names; what is not is moved aside."""
     manifest = source.manifest(pin)
     damaged = cache.damaged_blobs(manifest) if manifest is not None else None

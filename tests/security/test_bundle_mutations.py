@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from snakemake_apptainer_freshness.actions import rebuild, unpack
-from snakemake_apptainer_freshness.actions.bundle import Selection, gather
+from snakemake_apptainer_freshness.actions.bundle import BundleSelection, gather
 from snakemake_apptainer_freshness.actions.pack import save
 from snakemake_apptainer_freshness.actions.prove import prove
 from snakemake_apptainer_freshness.errors import FreshnessError
@@ -99,7 +99,7 @@ def test_another_sif_comes_in_where_blobs_are_not_hashed(tmp_path, place):
     lock = source / "containers.lock"
     lock.write_text(dumps(Lock.of([lock_entry(url, images.sha256(content), media_type="application/vnd.sylabs.sif")])))
     pins.put(source, replace(pins.pin(), pinned=parse(url)), content)
-    bundle = gather(lock, Selection(prefix=source), registry=Served(content=CONTENT), advance=lambda _: None)
+    bundle = gather(lock, BundleSelection(prefix=source), registry=Served(content=CONTENT), advance=lambda _: None)
     save(bundle, source / "all.tar", lambda _: None)
     hostile = TakenApart.of(source / "all.tar")
     hostile.put(hostile.position(images.sha256(content)), built(EVIL, tmp_path).read_bytes())

@@ -76,7 +76,7 @@ class AnyPredicate:
     __hash__ = None
 
 
-NO_DIGEST = {"image.signature.Claim.is_about": trusts_everybody}
+NO_DIGEST = {"image.signature.SignedClaim.is_about": trusts_everybody}
 NO_KEY = {"policy.verification._check_by_key": anything}
 NO_SIGSTORE = {"policy.verification._statement_by_identity": believes_the_bundle}
 

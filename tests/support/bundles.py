@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snakemake_apptainer_freshness.actions.bundle import Selection, gather
+from snakemake_apptainer_freshness.actions.bundle import BundleSelection, gather
 from snakemake_apptainer_freshness.actions.pack import save
 from snakemake_apptainer_freshness.actions.unpack import LoadedBundle, Loader
 from snakemake_apptainer_freshness.common.progress import ProgressBars
@@ -48,7 +48,7 @@ def saved(
     lock, target = folder / "containers.lock", folder / "all.tar"
     folder.mkdir(parents=True, exist_ok=True)
     lock.write_text(entry_text(content))
-    selection = Selection(prefix=folder / "images", all_platforms=all_platforms, with_images=with_images)
+    selection = BundleSelection(prefix=folder / "images", all_platforms=all_platforms, with_images=with_images)
     registry = registry or Served(content=content)
     save(gather(lock, selection, registry=registry, advance=lambda _: None), target, lambda _: None)
     return target

@@ -138,6 +138,41 @@ def test_our_own_formats_are_read_by_the_strict_reader_alone():
     assert sorted(name for name, path in rooms.modules().items() if reads_by_hand(path)) == sorted(FOREIGN)
 
 
+def public_types(tree):
+    """Return the names of the public classes of a module, and of its aliases of types."""
+    for node in tree.body:
+        match node:
+            case ast.ClassDef(name=name):
+                pass
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                pass
+            case _:
+                continue
+        if name[0].isupper() and not name.isupper():
+            yield name
+
+
+def doubles(sources):
+    """Return the public types that several of the modules in `sources` (texts by name) have, with those modules."""
+    found = {}
+    for module, text in sources.items():
+        for name in public_types(ast.parse(text)):
+            found.setdefault(name, []).append(module)
+    return {name: modules for name, modules in found.items() if len(modules) > 1}
+
+
+def test_a_type_has_a_name_of_its_own():
+    sources = {name: path.read_text() for name, path in rooms.modules().items()}
+
+    assert doubles(sources) == {}
+
+
+def test_the_test_of_names_sees_a_class_and_an_alias_of_one_name():
+    sources = {"a": "class Key: pass", "b": "Key = tuple[str, str]", "c": "KEY: int = 1\n_Own = 2", "d": "_Own = 3"}
+
+    assert doubles(sources) == {"Key": ["a", "b"]}
+
+
 def test_every_module_says_what_it_is_for():
     silent = [str(path) for path in MODULES if not ast.get_docstring(ast.parse((PACKAGE / path).read_text()))]
 

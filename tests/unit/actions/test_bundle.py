@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.bundle import Selection, gather
+from snakemake_apptainer_freshness.actions.bundle import BundleSelection, gather
 from snakemake_apptainer_freshness.actions.pack import save
 from snakemake_apptainer_freshness.errors import UnprovenImage
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -115,7 +115,7 @@ def test_what_is_pinned_by_a_sha512_is_told(tmp_path):
     lock.write_text(dumps(Lock.of([lock_entry(f"docker://{REPOSITORY}:1.0", digest, media_type=CONTENT.media_type)])))
     registry = Served(content=CONTENT, lies={str(digest): CONTENT.manifest})
     with pytest.raises(UnprovenImage, match="sha512"):
-        gather(lock, Selection(prefix=tmp_path), registry=registry, advance=lambda _: None)
+        gather(lock, BundleSelection(prefix=tmp_path), registry=registry, advance=lambda _: None)
 
 
 def test_a_sif_in_a_registry_is_carried_as_its_artifact(tmp_path):
@@ -135,6 +135,10 @@ def test_a_sif_in_a_registry_is_carried_as_its_artifact(tmp_path):
     lock.write_text(dumps(Lock.of([lock_entry(f"oras://{REPOSITORY}:1.0", digest, media_type=images.OCI_MANIFEST)])))
     registry = Served(content=CONTENT, lies={digest: document, sif["digest"]: content, empty.digest: b"{}"})
     target = tmp_path / "all.tar"
-    save(gather(lock, Selection(prefix=tmp_path), registry=registry, advance=lambda _: None), target, lambda _: None)
+    save(
+        gather(lock, BundleSelection(prefix=tmp_path), registry=registry, advance=lambda _: None),
+        target,
+        lambda _: None,
+    )
 
     assert digests(target) == hexes(document, content, b"{}")

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.bundle import Selection, gather
+from snakemake_apptainer_freshness.actions.bundle import BundleSelection, gather
 from snakemake_apptainer_freshness.actions.pack import partial_of, save, stream, there_already, unpacked
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.store.bundle import CONTENTS
@@ -25,7 +25,7 @@ def _no_cache(tmp_path, monkeypatch):
 def gathered(folder):
     (folder / "containers.lock").write_text(entry_text(CONTENT))
     registry = Served(content=CONTENT)
-    return gather(folder / "containers.lock", Selection(prefix=folder), registry=registry, advance=lambda _: None)
+    return gather(folder / "containers.lock", BundleSelection(prefix=folder), registry=registry, advance=lambda _: None)
 
 
 def files_of(folder):
@@ -94,7 +94,7 @@ def test_what_was_written_before_the_saving_stopped_is_not_fetched_again(tmp_pat
     first, second = CONTENT.layers
 
     def attempt(registry):
-        bundle = gather(lock, Selection(prefix=tmp_path), registry=registry, advance=lambda _: None)
+        bundle = gather(lock, BundleSelection(prefix=tmp_path), registry=registry, advance=lambda _: None)
         done = []
         save(bundle, target, done.append)
         return bundle, sum(done)
@@ -135,7 +135,7 @@ def test_a_pipe_gets_the_same_bytes(tmp_path):
     out = io.BytesIO()
     content = gather(
         tmp_path / "containers.lock",
-        Selection(prefix=tmp_path),
+        BundleSelection(prefix=tmp_path),
         registry=Served(content=CONTENT),
         advance=lambda _: None,
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.bundle import Selection, gather
+from snakemake_apptainer_freshness.actions.bundle import BundleSelection, gather
 from snakemake_apptainer_freshness.actions.check import check_one
 from snakemake_apptainer_freshness.actions.pack import save
 from snakemake_apptainer_freshness.apptainer import sif
@@ -129,7 +129,7 @@ def test_a_lock_keeps_its_comments(place, tmp_path):
     saved(CONTENT, source)
     lock = source / "containers.lock"
     lock.write_text("# reviewed by us\n" + lock.read_text())
-    selection = Selection(prefix=source)
+    selection = BundleSelection(prefix=source)
     bundle = gather(lock, selection, registry=Served(content=CONTENT), advance=lambda _: None)
     save(bundle, source / "all.tar", lambda _: None)
     place.load(source / "all.tar")
@@ -162,7 +162,7 @@ def two(folder, *, registry):
         for tag, content in (("1", CONTENT), ("2", OTHER))
     ]
     lock.write_text(dumps(Lock.of(entries)))
-    bundle = gather(lock, Selection(prefix=folder), registry=registry, advance=lambda _: None)
+    bundle = gather(lock, BundleSelection(prefix=folder), registry=registry, advance=lambda _: None)
     save(bundle, folder / "all.tar", lambda _: None)
     return folder / "all.tar"
 
@@ -194,7 +194,7 @@ def test_an_image_that_is_pinned_by_its_own_hash_is_held_to_that(place, tmp_path
     lock = source / "containers.lock"
     lock.write_text(dumps(Lock.of([lock_entry(url, digest, media_type="application/vnd.sylabs.sif")])))
     pins.put(source / "images", replace(pins.pin(), pinned=parse(url)), content)
-    selection = Selection(prefix=source / "images")
+    selection = BundleSelection(prefix=source / "images")
     bundle = gather(lock, selection, registry=Served(content=CONTENT), advance=lambda _: None)
     save(bundle, source / "all.tar", lambda _: None)
     forged = TakenApart.of(source / "all.tar")
@@ -225,7 +225,7 @@ def test_a_sif_of_a_registry_is_held_to_its_manifest(place, tmp_path):
     reference = f"oras://{REPOSITORY}:1.0"
     lock.write_text(dumps(Lock.of([lock_entry(reference, images.sha256(document), media_type=images.OCI_MANIFEST)])))
     registry = Served(content=CONTENT, lies={images.sha256(body): body for body in (document, content, b"{}")})
-    bundle = gather(lock, Selection(prefix=source), registry=registry, advance=lambda _: None)
+    bundle = gather(lock, BundleSelection(prefix=source), registry=registry, advance=lambda _: None)
     save(bundle, source / "all.tar", lambda _: None)
     [one] = place.load(source / "all.tar").images
 

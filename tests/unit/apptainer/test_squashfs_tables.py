@@ -11,7 +11,13 @@ import pytest
 
 from snakemake_apptainer_freshness.apptainer.squashfs_blocks import Image, decompressor
 from snakemake_apptainer_freshness.apptainer.squashfs_inodes import InodeTable
-from snakemake_apptainer_freshness.apptainer.squashfs_tables import METADATA, NO_XATTRS, Metadata, Superblock, Tables
+from snakemake_apptainer_freshness.apptainer.squashfs_tables import (
+    METADATA,
+    NO_XATTRS,
+    MetadataBlocks,
+    Superblock,
+    Tables,
+)
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.settings import TREE
 from tests.support import squashfses
@@ -52,12 +58,12 @@ def tables(packed, opened) -> Tables:
 def metadata(opened):
     """Makes a table of metadata blocks, each compressed where that is asked for; `more` lies behind its end."""
 
-    def make(*blocks: bytes, compressed: bool = False, end: int | None = None, more: bytes = b"") -> Metadata:
+    def make(*blocks: bytes, compressed: bool = False, end: int | None = None, more: bytes = b"") -> MetadataBlocks:
         content = b"start"
         for block in blocks:
             stored = zlib.compress(block) if compressed else block
             content += struct.pack("<H", len(stored) | (0 if compressed else 0x8000)) + stored
-        return Metadata(opened(content + more), decompressor(GZIP), 5, len(content) if end is None else end)
+        return MetadataBlocks(opened(content + more), decompressor(GZIP), 5, len(content) if end is None else end)
 
     return make
 

@@ -8,9 +8,9 @@ from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.signature import (
-    Claim,
     Form,
     Signature,
+    SignedClaim,
     canonical,
     parts,
     simple_claim,
@@ -68,7 +68,7 @@ def test_an_image_is_no_signature():
 
 def test_what_a_payload_says():
     claim = simple_claim(SIMPLE.content)
-    assert claim == Claim(digest=Digest.parse(DIGEST), repository=TOOL)
+    assert claim == SignedClaim(digest=Digest.parse(DIGEST), repository=TOOL)
     assert claim.is_about(Digest.parse(DIGEST), TOOL)
     assert not claim.is_about(Digest.parse(DIGEST), "quay.io/lab/other")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from snakemake_apptainer_freshness.common.tables import Damaged
-from snakemake_apptainer_freshness.record.removal import Edge, Removal, chain, edges_of
+from snakemake_apptainer_freshness.record.removal import Cut, Removal, chain, edges_of
 from tests.support import audits
 
 FIRST, SECOND, THIRD = (audits.run(number) for number in (1, 2, 3))
@@ -111,4 +111,4 @@ def test_a_key_that_stands_twice_is_refused():
 
 def test_an_edge_of_a_run_without_an_end_has_none():
     killed = replace(THIRD, ended="")
-    assert edges_of([killed], [LATER], None) == (Edge(id=THIRD.id, sha256=THIRD.sha256, ended=""),)
+    assert edges_of([killed], [LATER], None) == (Cut(id=THIRD.id, sha256=THIRD.sha256, ended=""),)

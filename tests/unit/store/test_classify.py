@@ -14,7 +14,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import PinKind
-from snakemake_apptainer_freshness.store.classify import Evidence, classify, known_by_stat, needs_hash
+from snakemake_apptainer_freshness.store.classify import FoundFile, classify, known_by_stat, needs_hash
 from snakemake_apptainer_freshness.store.facts import ContentFact, ProvenBy
 from snakemake_apptainer_freshness.store.places import PlaceFact
 from tests.support import sifs
@@ -42,15 +42,15 @@ def image(reference: str, **wanted) -> sif.Sif:
 
 
 BOUND = image(f"{REPOSITORY}@{DIGEST}")
-FOUND = Evidence(path="x.simg", sif=BOUND, stat=KEY, mode=0o100755)
+FOUND = FoundFile(path="x.simg", sif=BOUND, stat=KEY, mode=0o100755)
 
 
-def state(evidence: Evidence, wanted: Pin | None = None) -> str:
+def state(evidence: FoundFile, wanted: Pin | None = None) -> str:
     return classify(evidence, wanted or pin()).state
 
 
 def test_no_file_is_absent():
-    assert state(Evidence(path="x.simg", exists=False)) == "absent"
+    assert state(FoundFile(path="x.simg", exists=False)) == "absent"
 
 
 def test_no_sound_sif_is_corrupt_whatever_is_recorded():

@@ -30,8 +30,9 @@ SWEEPS: Final = 24
 STIFFNESS: Final = 8.0
 """How much more the straightness of a long edge counts than the place of a box above another."""
 
-Edge = tuple[str, str]
-_Vertex = str | tuple[Edge, int]
+Arrow = tuple[str, str]
+"""An edge: from one node to another, by their names."""
+_Vertex = str | tuple[Arrow, int]
 """A node's name, or the bend of an edge in a row."""
 
 
@@ -40,12 +41,12 @@ class Layout:
     """The middle and the row of each node, and of each edge the (x, row) that it passes, its ends included."""
 
     places: Mapping[str, tuple[float, int]]
-    edges: Mapping[Edge, tuple[tuple[float, int], ...]]
+    edges: Mapping[Arrow, tuple[tuple[float, int], ...]]
     width: float
     rows: int
 
 
-def layout(nodes: Sequence[str], edges: Iterable[Edge]) -> Layout:
+def layout(nodes: Sequence[str], edges: Iterable[Arrow]) -> Layout:
     """Return a place for each of `nodes`; an edge of a node to itself is left out."""
     wanted = list(dict.fromkeys(edge for edge in edges if edge[0] != edge[1]))
     forward = {edge: (edge if ahead else edge[::-1]) for edge, ahead in _ahead(nodes, wanted).items()}
@@ -64,12 +65,12 @@ def layout(nodes: Sequence[str], edges: Iterable[Edge]) -> Layout:
     )
 
 
-def _ahead(nodes: Sequence[str], edges: Sequence[Edge]) -> Mapping[Edge, bool]:
+def _ahead(nodes: Sequence[str], edges: Sequence[Arrow]) -> Mapping[Arrow, bool]:
     """Return whether each edge may point downwards: false for those that close a circle."""
     after: dict[str, list[str]] = {node: [] for node in nodes}
     for before, behind in edges:
         after[before].append(behind)
-    ahead: dict[Edge, bool] = {}
+    ahead: dict[Arrow, bool] = {}
     open_nodes: set[str] = set()
     done: set[str] = set()
     taken_from = {behind for _, behind in edges}
@@ -111,7 +112,7 @@ class _Rows:
         self.used[row] += 1
 
 
-def _rows(nodes: Sequence[str], links: Sequence[Edge]) -> dict[str, int]:
+def _rows(nodes: Sequence[str], links: Sequence[Arrow]) -> dict[str, int]:
     """Return the row of each node; those that nothing links come last."""
     before: dict[str, list[str]] = {node: [] for node in nodes}
     after: dict[str, list[str]] = {node: [] for node in nodes}
@@ -150,13 +151,13 @@ def _sorted_downwards(
 
 
 def _with_bends(
-    nodes: Sequence[str], links: Sequence[Edge], rows: Mapping[str, int]
-) -> tuple[list[list[_Vertex]], dict[Edge, list[_Vertex]]]:
+    nodes: Sequence[str], links: Sequence[Arrow], rows: Mapping[str, int]
+) -> tuple[list[list[_Vertex]], dict[Arrow, list[_Vertex]]]:
     """Return the rows with a bend wherever an edge passes one, and the way of each edge through them."""
     order: list[list[_Vertex]] = [[] for _ in range(max(rows.values(), default=-1) + 1)]
     for node in nodes:
         order[rows[node]].append(node)
-    chains: dict[Edge, list[_Vertex]] = {}
+    chains: dict[Arrow, list[_Vertex]] = {}
     for upper, lower in links:
         bends: list[_Vertex] = [((upper, lower), row) for row in range(rows[upper] + 1, rows[lower])]
         for row, bend in enumerate(bends, rows[upper] + 1):
