@@ -62,6 +62,14 @@ def manifest(number: int = 0, **changes: Any) -> bytes:
     return json.dumps(document | changes).encode()
 
 
+def sif_manifest(digest: str = f"sha256:{7:064x}") -> bytes:
+    """A valid manifest of a SIF, as ``oras://`` has them."""
+    return manifest(
+        config={"mediaType": "application/vnd.sylabs.sif.config.v1+json", "digest": f"sha256:{0:064x}", "size": 2},
+        layers=[{"mediaType": "application/vnd.sylabs.sif.layer.v1.sif", "digest": digest, "size": 10}],
+    )
+
+
 class Lab:
     """Runs while the ``with`` block does; ``tmp_path`` is the home folder."""
 
