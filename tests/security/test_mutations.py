@@ -5,9 +5,7 @@ is replaced by what. The last test keeps the table complete.
 """
 
 import json
-from dataclasses import dataclass, field, replace
-from typing import Any
-from unittest import mock
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,11 +13,11 @@ import pytest
 from snakemake_apptainer_freshness.image import manifest
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.registry import challenge, connections, transport, urls
-from tests.security.test_registry_attacks import ATTACKS
+from tests.support.attacks import addresses, attacks_of, beliefs, costs, logins
 from tests.support.lab import QUICK, Lab
+from tests.support.mutations import LabMutation, anything, yes
 
-PACKAGE = "snakemake_apptainer_freshness."
-
+ATTACKS = attacks_of(logins, addresses, beliefs, costs)
 NOTHING_TO_DISABLE = {
     "endless_pagination": "no code follows pages",
 }
@@ -29,23 +27,6 @@ UNHURRIED = {"connect_timeout": 5, "read_timeout": 5, "answer_timeout": 9}
 """An attack that should succeed must not fail because this machine is busy."""
 DRIPPING = {"answer_timeout": QUICK.answer_timeout}
 """What stops this attack is this limit; so it has to stay."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mutation:
-    """`target` (below the package) is replaced by `by`, or `limits` are changed, and then `attack` succeeds."""
-
-    attack: str
-    replaced: dict[str, Any] = field(default_factory=dict)
-    limits: dict[str, Any] = field(default_factory=dict)
-
-
-def anything(*_, **__):
-    """In place of a check that raises."""
-
-
-def trusts_everybody(*_, **__):
-    return True
 
 
 def trusts_a_prefix(realm, *, registry, token_hosts):
@@ -133,86 +114,81 @@ ODD_URLS = {"registry.urls.parse": reads_urls_as_others_do}
 HEADERS_BELIEVED = {"registry.client.verified": believes_the_header}
 
 MUTATIONS = [
-    Mutation(attack="credentials_to_a_foreign_realm", replaced={"registry.challenge.may_see_logins": trusts_everybody}),
-    Mutation(
+    LabMutation(attack="credentials_to_a_foreign_realm", replaced={"registry.challenge.may_see_logins": yes}),
+    LabMutation(
         attack="docker_hubs_token_service_by_prefix",
         replaced={"registry.challenge.may_see_logins": trusts_a_prefix},
     ),
-    Mutation(
+    LabMutation(
         attack="docker_io_evil_example_looked_up_by_prefix",
         replaced={"registry.credentials.is_key_of": hosts_by_prefix},
     ),
-    Mutation(attack="credentials_through_a_redirect_to_another_host", replaced=ANY_REDIRECT),
-    Mutation(attack="credentials_through_a_redirect_to_another_port", replaced=ANY_REDIRECT),
-    Mutation(attack="credentials_through_a_redirect_to_another_scheme", replaced=ANY_REDIRECT),
-    Mutation(attack="redirect_downgraded_to_http", replaced=ANY_REDIRECT),
-    Mutation(
+    LabMutation(attack="credentials_through_a_redirect_to_another_host", replaced=ANY_REDIRECT),
+    LabMutation(attack="credentials_through_a_redirect_to_another_port", replaced=ANY_REDIRECT),
+    LabMutation(attack="credentials_through_a_redirect_to_another_scheme", replaced=ANY_REDIRECT),
+    LabMutation(attack="redirect_downgraded_to_http", replaced=ANY_REDIRECT),
+    LabMutation(
         attack="challenge_answered_after_a_redirect",
         replaced={"registry.challenge.decide": whoever_answers_is_the_registry},
     ),
-    Mutation(attack="realm_downgraded_to_http", replaced={"registry.challenge.refuse_realm": anything}),
-    Mutation(attack="redirect_of_a_token_request", replaced={"registry.transport.Transport.send": follows_redirects}),
-    Mutation(attack="user_information_in_a_location", replaced=ODD_URLS),
-    Mutation(attack="user_information_in_a_realm", replaced=ODD_URLS),
-    Mutation(attack="backslash_in_a_realm", replaced=ODD_URLS),
-    Mutation(attack="backslash_in_a_location", replaced=ODD_URLS),
-    Mutation(attack="metadata_address_as_literal", replaced=NO_CHECK_OF_ADDRESSES),
-    Mutation(attack="metadata_address_mapped", replaced=NO_CHECK_OF_ADDRESSES),
-    Mutation(attack="metadata_address_by_dns_name", replaced=NO_CHECK_OF_ADDRESSES),
-    Mutation(attack="metadata_address_mapped_by_dns_name", replaced=NO_CHECK_OF_ADDRESSES),
-    Mutation(attack="metadata_address_as_realm", replaced=NO_CHECK_OF_ADDRESSES),
-    Mutation(attack="metadata_address_as_redirect", replaced=NO_CHECK_OF_ADDRESSES),
-    Mutation(
+    LabMutation(attack="realm_downgraded_to_http", replaced={"registry.challenge.refuse_realm": anything}),
+    LabMutation(
+        attack="redirect_of_a_token_request", replaced={"registry.transport.Transport.send": follows_redirects}
+    ),
+    LabMutation(attack="user_information_in_a_location", replaced=ODD_URLS),
+    LabMutation(attack="user_information_in_a_realm", replaced=ODD_URLS),
+    LabMutation(attack="backslash_in_a_realm", replaced=ODD_URLS),
+    LabMutation(attack="backslash_in_a_location", replaced=ODD_URLS),
+    LabMutation(attack="metadata_address_as_literal", replaced=NO_CHECK_OF_ADDRESSES),
+    LabMutation(attack="metadata_address_mapped", replaced=NO_CHECK_OF_ADDRESSES),
+    LabMutation(attack="metadata_address_by_dns_name", replaced=NO_CHECK_OF_ADDRESSES),
+    LabMutation(attack="metadata_address_mapped_by_dns_name", replaced=NO_CHECK_OF_ADDRESSES),
+    LabMutation(attack="metadata_address_as_realm", replaced=NO_CHECK_OF_ADDRESSES),
+    LabMutation(attack="metadata_address_as_redirect", replaced=NO_CHECK_OF_ADDRESSES),
+    LabMutation(
         attack="private_realm_of_a_public_registry",
         replaced={"registry.challenge.refuse_realm": anything, **NO_CHECK_OF_ADDRESSES},
     ),
-    Mutation(attack="private_redirect_of_a_public_registry", replaced=ANY_REDIRECT),
-    Mutation(
+    LabMutation(attack="private_redirect_of_a_public_registry", replaced=ANY_REDIRECT),
+    LabMutation(
         attack="name_that_changes_between_check_and_connection",
         replaced={"registry.transport.Transport._addresses": checks_and_looks_up_again},
     ),
-    Mutation(attack="header_digest_with_other_bytes", replaced=HEADERS_BELIEVED),
-    Mutation(attack="other_bytes_under_a_digest", replaced=HEADERS_BELIEVED),
-    Mutation(attack="configuration_of_another_image", replaced={"image.digest.Digest.matches": trusts_everybody}),
-    Mutation(attack="moved_tag_that_is_no_image", replaced=HEADERS_BELIEVED),
-    Mutation(attack="manifest_and_index_at_once", replaced={"image.manifest._shape": takes_it_for_a_manifest}),
-    Mutation(
+    LabMutation(attack="header_digest_with_other_bytes", replaced=HEADERS_BELIEVED),
+    LabMutation(attack="other_bytes_under_a_digest", replaced=HEADERS_BELIEVED),
+    LabMutation(attack="configuration_of_another_image", replaced={"image.digest.Digest.matches": yes}),
+    LabMutation(attack="moved_tag_that_is_no_image", replaced=HEADERS_BELIEVED),
+    LabMutation(attack="manifest_and_index_at_once", replaced={"image.manifest._shape": takes_it_for_a_manifest}),
+    LabMutation(
         attack="media_type_that_contradicts_the_header",
         replaced={"image.manifest._media_type": asks_nobody_for_the_type},
     ),
-    Mutation(attack="digest_as_a_path", replaced={"registry.client._digest": takes_any_digest}),
-    Mutation(
+    LabMutation(attack="digest_as_a_path", replaced={"registry.client._digest": takes_any_digest}),
+    LabMutation(
         attack="endless_body",
         replaced={"registry.transport._read_body": reads_to_the_end},
         limits={"answer_timeout": 9},
     ),
-    Mutation(attack="announced_size_beyond_the_limit", replaced={"registry.transport._read_body": reads_to_the_end}),
-    Mutation(attack="slow_drip", replaced={"registry.connections.Deadline.clip": never_ends}, limits=DRIPPING),
-    Mutation(
+    LabMutation(attack="announced_size_beyond_the_limit", replaced={"registry.transport._read_body": reads_to_the_end}),
+    LabMutation(attack="slow_drip", replaced={"registry.connections.Deadline.clip": never_ends}, limits=DRIPPING),
+    LabMutation(
         attack="slow_drip_of_the_head",
         replaced={"registry.connections.Deadline.clip": never_ends},
         limits=DRIPPING,
     ),
-    Mutation(attack="gzip_bomb", replaced={"registry.transport._refuse_compressed": anything}),
-    Mutation(attack="endless_redirects", limits={"redirects": 1000, "answer_timeout": 9}),
-    Mutation(attack="enormous_token", limits={"token_size": 1 << 30}),
-    Mutation(attack="token_with_a_line_break", replaced={"registry.challenge.read_token": takes_any_token}),
-    Mutation(attack="helper_that_hangs", limits={"helper_timeout": 9}),
-    Mutation(attack="helper_that_floods", limits={"helper_output": 1 << 50}),
+    LabMutation(attack="gzip_bomb", replaced={"registry.transport._refuse_compressed": anything}),
+    LabMutation(attack="endless_redirects", limits={"redirects": 1000, "answer_timeout": 9}),
+    LabMutation(attack="enormous_token", limits={"token_size": 1 << 30}),
+    LabMutation(attack="token_with_a_line_break", replaced={"registry.challenge.read_token": takes_any_token}),
+    LabMutation(attack="helper_that_hangs", limits={"helper_timeout": 9}),
+    LabMutation(attack="helper_that_floods", limits={"helper_output": 1 << 50}),
 ]
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.attack for mutation in MUTATIONS])
 def test_without_its_verification_it_succeeds(mutation, tmp_path):
-    with Lab(tmp_path, QUICK._replace(**(UNHURRIED | mutation.limits))) as lab:
-        patches = [mock.patch(PACKAGE + target, by) for target, by in mutation.replaced.items()]
-        for patch in patches:
-            patch.start()
-        try:
-            assert ATTACKS[mutation.attack](lab)
-        finally:
-            for patch in patches:
-                patch.stop()
+    with Lab(tmp_path, QUICK._replace(**(UNHURRIED | mutation.limits))) as lab, mutation.applied():
+        assert ATTACKS[mutation.attack](lab)
 
 
 def test_every_attack_has_its_verification():

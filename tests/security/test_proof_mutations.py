@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -41,28 +40,14 @@ from snakemake_apptainer_freshness.store.held import held, key_of
 from tests.support import images, sifs
 from tests.support.fake_apptainer import FakeApptainer
 from tests.support.images import Image
+from tests.support.mutations import PACKAGE, Mutation, anything, no, yes
 from tests.support.pins import DIGEST, OTHER, REPOSITORY, flip_seven_bytes, lock_entry, pin, put, record, run_as, settle
 from tests.support.proofs import Served, built, environment, file, layer, pin_of
 
-PACKAGE = "snakemake_apptainer_freshness."
 AMD = Platform.parse("linux/amd64")
 REFERENCE = f"docker://{REPOSITORY}:1.0"
 CONTENT = Image(layers=(layer(file("data", "agreed")),))
 EVIL = Image(layers=(layer(file("data", "evil!!")),))
-
-
-def anything(*_: Any, **__: Any) -> None:
-    """In place of a check that raises."""
-
-
-def yes(*_: Any, **__: Any) -> bool:
-    """In place of a check that asks whether something is as it should be."""
-    return True
-
-
-def no(*_: Any, **__: Any) -> bool:
-    """In place of a check that asks whether something is wrong."""
-    return False
 
 
 # --- What an image hashes to, before and after a job ------------------------------------------------------------------
@@ -364,15 +349,6 @@ def test_another_image_is_proven_where_it_is_not_compared_or_hashed(evil, tmp_pa
         assert is_proven(evil, tmp_path / "without", served)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mutation:
-    """`target` (below the package) is replaced by `by`, and then `attack` succeeds."""
-
-    attack: Callable[[Path], bool]
-    target: str
-    by: Any
-
-
 MUTATIONS = [
     Mutation(
         attack=image_of_a_job_rewritten_by_another,
@@ -408,10 +384,4 @@ MUTATIONS = [
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.attack.__name__)
 def test_without_its_verification_it_succeeds(mutation, tmp_path, monkeypatch):
-    monkeypatch.setenv(state.VARIABLE, str(tmp_path / "state"))
-    (tmp_path / "with").mkdir()
-    assert not mutation.attack(tmp_path / "with")
-    monkeypatch.setenv(state.VARIABLE, str(tmp_path / "another state"))
-    (tmp_path / "without").mkdir()
-    with mock.patch(PACKAGE + mutation.target, mutation.by):
-        assert mutation.attack(tmp_path / "without")
+    assert mutation.holds(tmp_path, monkeypatch)

@@ -1,18 +1,11 @@
 """Each attack of ``tests/support/attacks`` fails. What stops it is shown in ``test_mutations.py``."""
 
-import inspect
-
 import pytest
 
-from tests.support.attacks import addresses, beliefs, costs, logins
+from tests.support.attacks import addresses, attacks_of, beliefs, costs, logins
 from tests.support.lab import Lab
 
-ATTACKS = {
-    name: function
-    for module in (logins, addresses, beliefs, costs)
-    for name, function in vars(module).items()
-    if inspect.isfunction(function) and list(inspect.signature(function).parameters) == ["lab"] and name[0] != "_"
-}
+ATTACKS = attacks_of(logins, addresses, beliefs, costs)
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)

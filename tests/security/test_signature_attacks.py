@@ -4,25 +4,16 @@ A mutation says which attack it lets through, and what is replaced by what. The 
 """
 
 import base64
-import inspect
 import json
-from unittest import mock
 
 import pytest
 
 from snakemake_apptainer_freshness.actions import signatures as actions
-from tests.security.test_mutations import PACKAGE, Mutation, anything, trusts_everybody
-from tests.support.attacks import signatures
+from tests.support.attacks import attacks_of, signatures
 from tests.support.lab import QUICK, Lab
+from tests.support.mutations import LabMutation, anything, yes
 
-ATTACKS = {
-    name: function
-    for name, function in vars(signatures).items()
-    if inspect.isfunction(function)
-    and function.__module__ == signatures.__name__
-    and list(inspect.signature(function).parameters) == ["lab"]
-    and name != "site"
-}
+ATTACKS = attacks_of(signatures)
 SMALL = QUICK._replace(**signatures.SMALL, answer_timeout=9, read_timeout=5, run_budget=9)
 
 
@@ -76,52 +67,54 @@ class AnyPredicate:
     __hash__ = None
 
 
-NO_DIGEST = {"image.signature.SignedClaim.is_about": trusts_everybody}
+NO_DIGEST = {"image.signature.SignedClaim.is_about": yes}
 NO_KEY = {"policy.verification._check_by_key": anything}
 NO_SIGSTORE = {"policy.verification._statement_by_identity": believes_the_bundle}
 
 MUTATIONS = [
-    Mutation(attack="signature_of_another_digest", replaced=NO_DIGEST),
-    Mutation(attack="bundle_of_another_digest_by_the_identity", replaced=NO_DIGEST),
-    Mutation(attack="payload_that_names_another_repository", replaced=NO_DIGEST),
-    Mutation(attack="remembered_signature_of_another_digest", replaced=NO_DIGEST),
-    Mutation(attack="signature_by_another_key", replaced=NO_KEY),
-    Mutation(attack="payload_that_was_changed_after_it_was_signed", replaced=NO_KEY),
-    Mutation(attack="mirror_that_brings_its_own_signature", replaced=NO_KEY),
-    Mutation(attack="remembered_signature_by_a_key_that_was_replaced", replaced=NO_KEY),
-    Mutation(attack="statement_that_was_changed_after_it_was_signed", replaced=NO_SIGSTORE),
-    Mutation(attack="certificate_of_another_identity", replaced=NO_SIGSTORE),
-    Mutation(attack="same_identity_at_another_issuer", replaced=NO_SIGSTORE),
-    Mutation(attack="certificate_that_was_over_when_it_signed", replaced=NO_SIGSTORE),
-    Mutation(attack="certificate_of_another_sigstore", replaced=NO_SIGSTORE),
-    Mutation(attack="attestation_in_place_of_a_signature", replaced={"image.signature.SIGN_PREDICATE": AnyPredicate()}),
-    Mutation(
+    LabMutation(attack="signature_of_another_digest", replaced=NO_DIGEST),
+    LabMutation(attack="bundle_of_another_digest_by_the_identity", replaced=NO_DIGEST),
+    LabMutation(attack="payload_that_names_another_repository", replaced=NO_DIGEST),
+    LabMutation(attack="remembered_signature_of_another_digest", replaced=NO_DIGEST),
+    LabMutation(attack="signature_by_another_key", replaced=NO_KEY),
+    LabMutation(attack="payload_that_was_changed_after_it_was_signed", replaced=NO_KEY),
+    LabMutation(attack="mirror_that_brings_its_own_signature", replaced=NO_KEY),
+    LabMutation(attack="remembered_signature_by_a_key_that_was_replaced", replaced=NO_KEY),
+    LabMutation(attack="statement_that_was_changed_after_it_was_signed", replaced=NO_SIGSTORE),
+    LabMutation(attack="certificate_of_another_identity", replaced=NO_SIGSTORE),
+    LabMutation(attack="same_identity_at_another_issuer", replaced=NO_SIGSTORE),
+    LabMutation(attack="certificate_that_was_over_when_it_signed", replaced=NO_SIGSTORE),
+    LabMutation(attack="certificate_of_another_sigstore", replaced=NO_SIGSTORE),
+    LabMutation(
+        attack="attestation_in_place_of_a_signature", replaced={"image.signature.SIGN_PREDICATE": AnyPredicate()}
+    ),
+    LabMutation(
         attack="mirror_that_has_an_image_which_nobody_signed",
         replaced={"actions.signatures._judged": takes_silence_for_consent},
     ),
-    Mutation(
+    LabMutation(
         attack="index_that_is_signed_and_a_lock_that_names_another_platforms_manifest",
         replaced={"actions.signatures.Held.digests": believes_the_lock},
     ),
-    Mutation(
+    LabMutation(
         attack="signature_inside_that_the_program_calls_bad",
-        replaced={"apptainer.signatures._is_good": trusts_everybody},
+        replaced={"apptainer.signatures._is_good": yes},
     ),
-    Mutation(
+    LabMutation(
         attack="file_that_another_key_of_the_keyring_signed_inside",
-        replaced={"actions.sif_signatures._is_by": trusts_everybody},
+        replaced={"actions.sif_signatures._is_by": yes},
     ),
-    Mutation(attack="endless_list_of_what_refers_to_an_image", limits={"referrer_pages": 40, "signatures": 1000}),
-    Mutation(attack="enormous_signature", limits={"signature_size": 1 << 30}),
-    Mutation(
+    LabMutation(attack="endless_list_of_what_refers_to_an_image", limits={"referrer_pages": 40, "signatures": 1000}),
+    LabMutation(attack="enormous_signature", limits={"signature_size": 1 << 30}),
+    LabMutation(
         attack="signature_that_is_longer_than_it_says",
-        replaced={"image.blobs.Bounded.__call__": keeps_all_of_it, "image.digest.Digest.matches": trusts_everybody},
+        replaced={"image.blobs.Bounded.__call__": keeps_all_of_it, "image.digest.Digest.matches": yes},
     ),
-    Mutation(
+    LabMutation(
         attack="other_spelling_of_the_host",
         replaced={"actions.signatures.repository_of": takes_hosts_as_they_are_written},
     ),
-    Mutation(
+    LabMutation(
         attack="note_of_a_signature_in_a_folder_that_others_can_write",
         replaced={"store.state.read": reads_whatever_lies_there},
     ),
@@ -130,15 +123,8 @@ MUTATIONS = [
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.attack for mutation in MUTATIONS])
 def test_without_its_verification_it_succeeds(mutation, tmp_path):
-    with Lab(tmp_path, SMALL._replace(**mutation.limits)) as lab:
-        patches = [mock.patch(PACKAGE + target, by) for target, by in mutation.replaced.items()]
-        for patch in patches:
-            patch.start()
-        try:
-            assert ATTACKS[mutation.attack](lab)
-        finally:
-            for patch in patches:
-                patch.stop()
+    with Lab(tmp_path, SMALL._replace(**mutation.limits)) as lab, mutation.applied():
+        assert ATTACKS[mutation.attack](lab)
 
 
 def test_every_attack_has_its_verification():

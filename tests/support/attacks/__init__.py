@@ -8,6 +8,9 @@ stops it.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from tests.support.lab import Lab, manifest
@@ -18,6 +21,19 @@ REPOSITORY = "team/tool"
 MANIFESTS = f"/v2/{REPOSITORY}/manifests/"
 METADATA = "169.254.169.254"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+def attacks_of(*modules: ModuleType) -> dict[str, Callable[[Lab], bool]]:
+    """The attacks of these modules by name: what takes a lab and nothing else, and says whether it succeeded."""
+    return {
+        name: function
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+        and list(inspect.signature(function).parameters) == ["lab"]
+        and inspect.signature(function).return_annotation == "bool"
+        and name[0] != "_"
+    }
 
 
 def challenge(realm: str) -> Reply:
