@@ -1,7 +1,7 @@
 """Each verification of an image is what stops its attack: with the verification taken away, the attack succeeds.
 
-Facts, stat keys, hashes that travel to jobs, labels, locks and layers; what a reader of squashfs refuses is held to be
-met by an attack in ``test_squashfs_attacks.py``, bundles have a file of their own.
+Facts, stat keys, hashes that travel to jobs, labels and layers; locks and bundles have files of their own. What a
+reader of squashfs refuses is held to be met by an attack in ``test_squashfs_attacks.py``.
 """
 
 from __future__ import annotations
@@ -10,42 +10,28 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from snakemake_apptainer_freshness.actions import lock_claims
 from snakemake_apptainer_freshness.actions.check import check_one
 from snakemake_apptainer_freshness.actions.fetch import fetch
-from snakemake_apptainer_freshness.actions.labels import Details
-from snakemake_apptainer_freshness.actions.policies import Policies
 from snakemake_apptainer_freshness.actions.prove import prove
 from snakemake_apptainer_freshness.common.files import StatKey
-from snakemake_apptainer_freshness.common.tables import Table, read_json
-from snakemake_apptainer_freshness.engine import handover
 from snakemake_apptainer_freshness.engine.watch import ImageWatch
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import FileHash
-from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.lockfile import Pinned
-from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options
 from snakemake_apptainer_freshness.store import facts, places, pull, state
 from snakemake_apptainer_freshness.store.held import held, key_of
 from tests.support import images, sifs
 from tests.support.fake_apptainer import FakeApptainer
 from tests.support.images import Image
 from tests.support.mutations import PACKAGE, Mutation, anything, no, yes
-from tests.support.pins import DIGEST, OTHER, REPOSITORY, flip_seven_bytes, lock_entry, pin, put, record, run_as, settle
+from tests.support.pins import DIGEST, OTHER, REPOSITORY, flip_seven_bytes, pin, put, record, settle
 from tests.support.proofs import Served, built, environment, file, layer, pin_of
 
-AMD = Platform.parse("linux/amd64")
-REFERENCE = f"docker://{REPOSITORY}:1.0"
 CONTENT = Image(layers=(layer(file("data", "agreed")),))
 EVIL = Image(layers=(layer(file("data", "evil!!")),))
 
@@ -135,47 +121,6 @@ def image_swapped_while_a_job_runs_and_swapped_back(folder: Path) -> bool:
     return dag.taken == [job]
 
 
-# --- What travels to jobs ---------------------------------------------------------------------------------------------
-
-
-def handover_of(pins: dict[str, Pinned]) -> handover.Handover:
-    return handover.Handover(pins=pins, mode=Mode.LOCK, on_unverified=OnUnverified.REPAIR)
-
-
-def file_of_pins_rewritten(_folder: Path) -> bool:
-    evil = handover_of({REFERENCE: run_as(REFERENCE, f"docker://{REPOSITORY}@{OTHER}", OTHER)})
-    rows = handover.rows_of(handover_of({REFERENCE: run_as(REFERENCE, f"docker://{REPOSITORY}@{DIGEST}", DIGEST)}))
-    name = hashlib.sha256(handover.content_of(rows)).hexdigest()
-    word = handover.encode(handover_of({}), file=name)
-    try:
-        return (
-            str(OTHER)
-            in handover.decode(word, lambda _: handover.content_of(handover.rows_of(evil))).pins[REFERENCE].url
-        )
-    except FreshnessError:
-        return False
-
-
-def from_any_file(name: str, read: Callable[[str], bytes]) -> Any:
-    """In place of what hashes the file of pins."""
-    content = handover._unpacked(read(name)) if name else b"{}"
-    return Table({"pins": read_json(content)}, frozenset({"pins"}))
-
-
-def pin_that_leads_to_another_repository(_folder: Path) -> bool:
-    evil = Pinned(reference=parse(REFERENCE), pinned=parse(f"docker://evil.example/x@{DIGEST}"), digest=DIGEST)
-    try:
-        decoded = handover.decode(handover.encode(handover_of({REFERENCE: evil})), lambda _: b"")
-    except FreshnessError:
-        return False
-    return "evil.example" in decoded.pins[REFERENCE].url
-
-
-def any_pin(reference: str, url: str, digest: str) -> Pinned:
-    """In place of what holds a pin to its reference."""
-    return Pinned(reference=parse(reference), pinned=parse(url), digest=Digest.parse(digest))
-
-
 # --- Facts and labels -------------------------------------------------------------------------------------------------
 
 
@@ -261,52 +206,6 @@ def examined_by_nobody(_pin: Any, temporary: Path, program: Any) -> pull.Obtaine
     )
 
 
-# --- The lock ---------------------------------------------------------------------------------------------------------
-
-INDEX = images.multi_arch(CONTENT, "arm64")
-EVIL_MANIFEST = Digest.parse(EVIL.digest)
-
-
-def platform_entry_of_another_image(_folder: Path) -> bool:
-    forged = lock_entry(REFERENCE, INDEX.digest, {str(Platform.here()): EVIL.digest})
-    try:
-        lock_claims.hold(forged, Platform.here(), lambda: Served(content=INDEX), lockfile="containers.lock")
-    except FreshnessError:
-        return False
-    return True
-
-
-def another_index_served_under_the_digest(_folder: Path) -> bool:
-    honest = lock_entry(REFERENCE, INDEX.digest, {"linux/amd64": INDEX.children[0].digest, "linux/arm64": OTHER})
-    liar = Served(content=INDEX, lies={INDEX.digest: images.multi_arch(EVIL, "arm64").manifest})
-    with contextlib.suppress(FreshnessError):
-        return lock_claims.proven_manifest(honest, Platform.here(), lambda: liar) == EVIL_MANIFEST
-    return False
-
-
-def forged_created(_folder: Path) -> bool:
-    forged = lock_entry(REFERENCE, hints={"created": str(date.today())})  # noqa: DTZ011  any day
-    policies = Policies.of(Options(policy={"age": {"at_most": 365}}), [])
-    days = policies.days(
-        {REFERENCE: forged}, lambda _: {REFERENCE: Details(created="2001-01-01T00:00:00Z")}, platform=AMD
-    )
-    return policies.of_pins({REFERENCE: forged}, days) == []
-
-
-def days_of_the_lock(_self: Any, pins: Any, _ask: Any, *, platform: Platform) -> dict[str, date]:
-    """In place of what reads an image's configuration."""
-    return {text: date.fromisoformat(entry.hints["created"]) for text, entry in pins.items()}
-
-
-def forged_created_that_is_told(_folder: Path) -> bool:
-    forged = lock_entry(REFERENCE, hints={"created": "2026-01-01"})
-    try:
-        lock_claims.hold_created(forged, date(2001, 1, 1), AMD, lockfile="containers.lock")
-    except FreshnessError:
-        return False
-    return True
-
-
 # --- The deep proof, with the real Apptainer --------------------------------------------------------------------------
 
 
@@ -361,8 +260,6 @@ MUTATIONS = [
     Mutation(
         attack=image_swapped_while_a_job_runs_and_swapped_back, target="engine.watch.ImageWatch._end", by=anything
     ),
-    Mutation(attack=file_of_pins_rewritten, target="engine.handover._from_file", by=from_any_file),
-    Mutation(attack=pin_that_leads_to_another_repository, target="engine.handover._pinned", by=any_pin),
     Mutation(attack=facts_in_a_state_folder_that_others_may_write, target="store.state._refuse_foreign", by=anything),
     Mutation(attack=fact_that_others_may_write, target="store.state._WRITABLE_BY_OTHERS", by=0),
     Mutation(attack=fact_of_another_digest_under_the_name_of_this, target="store.facts._is_of", by=yes),
@@ -371,14 +268,6 @@ MUTATIONS = [
     Mutation(attack=overlay_beside_the_file_system, target="apptainer.sif.Sif.unlike_a_pull", by=""),
     Mutation(attack=image_for_another_machine, target="store.classify.wrong_architecture", by=lambda *_: ""),
     Mutation(attack=another_image_from_the_registry, target="store.pull._examine", by=examined_by_nobody),
-    Mutation(
-        attack=platform_entry_of_another_image,
-        target="actions.lock_claims.proven_manifest",
-        by=lambda entry, platform, _source: entry.platforms[platform],
-    ),
-    Mutation(attack=another_index_served_under_the_digest, target="image.digest.Digest.matches", by=yes),
-    Mutation(attack=forged_created, target="actions.policies.Policies.days", by=days_of_the_lock),
-    Mutation(attack=forged_created_that_is_told, target="actions.lock_claims.hold_created", by=anything),
 ]
 
 
