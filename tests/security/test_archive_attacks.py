@@ -18,13 +18,9 @@ from snakemake_apptainer_freshness.record.journal import read_all
 from snakemake_apptainer_freshness.store.bag import Bag
 from tests.support import archives, images, ssh
 from tests.support.archives import answers, blob, reannounced, rebagged, retagged
+from tests.support.attacks.bundles import CONTENT, EVIL, INDEX
 from tests.support.bundles import Place, entry_text
-from tests.support.images import Image, multi_arch
-from tests.support.proofs import file, folder, layer
 
-CONTENT = Image(layers=(layer(folder("bin"), file("bin/tool", "good", 0o755)), layer(file("data", "x" * 5000))))
-EVIL = Image(layers=(layer(folder("bin"), file("bin/tool", "evil", 0o755)), layer(file("data", "x" * 5000))))
-INDEX = multi_arch(CONTENT, "s390x")
 BLOBS = [INDEX.digest, CONTENT.digest, images.sha256(CONTENT.config), CONTENT.layers[1].digest]
 OF_BLOBS = pytest.mark.parametrize("digest", BLOBS, ids=["index", "manifest", "configuration", "layer"])
 

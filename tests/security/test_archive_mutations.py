@@ -14,9 +14,9 @@ from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.store import bag, bundle_folder
-from tests.security.test_archive_attacks import CONTENT, EVIL, INDEX
 from tests.support import archives, images
 from tests.support.archives import blob, reannounced, rebagged, retagged
+from tests.support.attacks.bundles import CONTENT, EVIL, INDEX
 
 
 @pytest.fixture(scope="module")

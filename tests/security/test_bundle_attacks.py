@@ -6,7 +6,6 @@ What is refused before an image is built needs no Apptainer; the others use the 
 
 from __future__ import annotations
 
-import json
 import tarfile
 import time
 from pathlib import Path
@@ -19,15 +18,12 @@ from snakemake_apptainer_freshness.errors import InvalidBundle, LocalIOError, Us
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import archive
 from snakemake_apptainer_freshness.store.prefix import image_path
-from tests.support import images, programs, sifs
+from tests.support import images, sifs
+from tests.support.attacks.bundles import CONTENT, EVIL, INDEX, refused, with_ready
 from tests.support.bundles import Place, TakenApart, entry_text, older, saved
-from tests.support.images import Image, multi_arch
+from tests.support.images import multi_arch
 from tests.support.pins import forget_all
-from tests.support.proofs import Served, built, environment, file, folder, forged, layer, pin_of
-
-CONTENT = Image(layers=(layer(folder("bin"), file("bin/tool", "good", 0o755)), layer(file("data", "x" * 5000))))
-EVIL = Image(layers=(layer(folder("bin"), file("bin/tool", "evil", 0o755)), layer(file("data", "x" * 5000))))
-INDEX = multi_arch(CONTENT, "s390x")
+from tests.support.proofs import Served, built, environment, forged, pin_of
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +44,7 @@ def bundle(good) -> TakenApart:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Place:
-    for key, value in programs.environment(tmp_path / "home").items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.setenv("APPTAINER_TMPDIR", str(tmp_path))
-    (tmp_path / "home").mkdir()
-    return Place(folder=tmp_path / "target")
-
-
-def refused(place: Place, content: bytes, reason: str) -> None:
-    """That loading stops for a `reason`, from a file and from a pipe, and nothing is left of it."""
-    path = place.folder.with_name("hostile.tar")
-    path.write_bytes(content)
-    for bundle in (path, content):
-        with pytest.raises(InvalidBundle, match=reason):
-            place.load(bundle)
-        assert place.put == []
+    return Place.of_a_user(tmp_path, monkeypatch)
 
 
 def test_the_good_one_is_loaded_and_kept(good, place):
@@ -72,40 +54,6 @@ def test_the_good_one_is_loaded_and_kept(good, place):
 
 
 # --- Other content ----------------------------------------------------------------------------------------------
-
-
-def with_ready(bundle: TakenApart, sif: bytes) -> bytes:
-    """The bundle with a ready image that claims to be built of the manifest."""
-    layer_of_sif = {
-        "mediaType": "application/vnd.sylabs.sif.layer.v1.sif",
-        "digest": bundle.add(sif),
-        "size": len(sif),
-    }
-    document = json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": images.OCI_MANIFEST,
-            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": bundle.add(b"{}"), "size": 2},
-            "layers": [layer_of_sif],
-            "subject": {
-                "mediaType": CONTENT.media_type,
-                "digest": CONTENT.digest,
-                "size": len(CONTENT.manifest),
-            },
-        }
-    ).encode()
-    position = bundle.named("index.json")
-    index = json.loads(bundle.files[position][1])
-    index["manifests"].append(
-        {
-            "mediaType": images.OCI_MANIFEST,
-            "digest": bundle.add(document),
-            "size": len(document),
-            "artifactType": "application/vnd.sylabs.sif.layer.v1.sif",
-        }
-    )
-    bundle.put(position, json.dumps(index).encode())
-    return bundle.bytes
 
 
 def test_another_sif_as_the_ready_image(bundle, place, evil_image):

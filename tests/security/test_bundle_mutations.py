@@ -19,8 +19,8 @@ from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
-from tests.security.test_bundle_attacks import CONTENT, EVIL, INDEX, with_ready
-from tests.support import images, pins, programs, sifs
+from tests.support import images, pins, sifs
+from tests.support.attacks.bundles import CONTENT, EVIL, INDEX, with_ready
 from tests.support.bundles import Place, TakenApart, entry_text, saved
 from tests.support.images import multi_arch
 from tests.support.pins import lock_entry
@@ -29,11 +29,7 @@ from tests.support.proofs import Served, built, environment, pin_of
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Place:
-    for key, value in programs.environment(tmp_path / "home").items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.setenv("APPTAINER_TMPDIR", str(tmp_path))
-    (tmp_path / "home").mkdir()
-    return Place(folder=tmp_path / "target")
+    return Place.of_a_user(tmp_path, monkeypatch)
 
 
 def is_evil(place, image) -> bool:

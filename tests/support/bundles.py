@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from snakemake_apptainer_freshness.actions.bundle import BundleSelection, gather
 from snakemake_apptainer_freshness.actions.pack import save
 from snakemake_apptainer_freshness.actions.unpack import LoadedBundle, Loader
@@ -20,7 +22,7 @@ from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store import archive
-from tests.support import images
+from tests.support import images, programs
 from tests.support.images import Image, Index
 from tests.support.pins import lock_entry
 from tests.support.proofs import REPOSITORY, Served
@@ -60,6 +62,15 @@ class Place:
 
     folder: Path
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_a_user(cls, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+        """A place in `folder` of a user who has an empty home there, for the real Apptainer."""
+        for key, value in programs.environment(folder / "home").items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.setenv("APPTAINER_TMPDIR", str(folder))
+        (folder / "home").mkdir()
+        return cls(folder=folder / "target")
 
     @property
     def lock(self) -> Path:

@@ -18,7 +18,7 @@ from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store import claims
 from snakemake_apptainer_freshness.store.prefix import image_path
-from tests.support import images, pins, programs, sifs
+from tests.support import images, pins, sifs
 from tests.support.bundles import Place, TakenApart, entry_text, saved
 from tests.support.images import Image, multi_arch
 from tests.support.pins import lock_entry
@@ -31,11 +31,7 @@ INDEX = multi_arch(CONTENT, "s390x")
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Place:
-    for key, value in programs.environment(tmp_path / "home").items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.setenv("APPTAINER_TMPDIR", str(tmp_path))
-    (tmp_path / "home").mkdir()
-    return Place(folder=tmp_path / "target")
+    return Place.of_a_user(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
