@@ -31,6 +31,7 @@ from snakemake_apptainer_freshness.store.places import PlaceFact
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.bench.timing import table
 from tests.support import images, pins, programs, sifs
+from tests.support.digests import sha256
 from tests.support.simulator import Simulator
 
 WARM = 10_000
@@ -236,7 +237,7 @@ def publish(registry: Simulator) -> list[str]:
         repository = f"bench/tool{number}"
         digest = registry.publish(repository, None, image.manifest)
         for blob in image.blobs:
-            registry.serve(f"/v2/{repository}/blobs/{images.sha256(blob)}", blob)
+            registry.serve(f"/v2/{repository}/blobs/{sha256(blob)}", blob)
         urls.append(f"docker://{registry.host}/{repository}@{digest}")
     return urls
 

@@ -17,6 +17,7 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from tests.support import images, programs
+from tests.support.digests import sha256
 from tests.support.proxy import Proxy
 from tests.support.registry import RealRegistry, self_signed
 from tests.support.token_service import TokenService
@@ -297,7 +298,7 @@ def test_oras_needs_no_permission_for_plain_http_on_this_machine(machine, shared
     del machine.environ["APPTAINER_NOHTTPS"]
     assert machine.both(target)
     entry = machine.resolve(target)
-    assert entry.hints["layer"] == images.sha256(sif.read_bytes())
+    assert entry.hints["layer"] == sha256(sif.read_bytes())
 
 
 def test_an_image_that_is_not_there(machine, shared_registry):

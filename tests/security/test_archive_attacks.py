@@ -16,12 +16,13 @@ from snakemake_apptainer_freshness.errors import FreshnessError, InvalidArchive,
 from snakemake_apptainer_freshness.record import seal
 from snakemake_apptainer_freshness.record.journal import read_all
 from snakemake_apptainer_freshness.store.bag import Bag
-from tests.support import archives, images, ssh
+from tests.support import archives, ssh
 from tests.support.archives import answers, blob, reannounced, rebagged, retagged
 from tests.support.attacks.bundles import CONTENT, EVIL, INDEX
 from tests.support.bundles import Place, entry_text
+from tests.support.digests import sha256
 
-BLOBS = [INDEX.digest, CONTENT.digest, images.sha256(CONTENT.config), CONTENT.layers[1].digest]
+BLOBS = [INDEX.digest, CONTENT.digest, sha256(CONTENT.config), CONTENT.layers[1].digest]
 OF_BLOBS = pytest.mark.parametrize("digest", BLOBS, ids=["index", "manifest", "configuration", "layer"])
 
 

@@ -14,9 +14,10 @@ from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.store import bag, bundle_folder
-from tests.support import archives, images
+from tests.support import archives
 from tests.support.archives import blob, reannounced, rebagged, retagged
 from tests.support.attacks.bundles import CONTENT, EVIL, INDEX
+from tests.support.digests import sha256
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_another_list_is_believed_where_it_is_not_held_to_the_last_one(archive):
 def test_a_path_that_leads_out_is_believed_where_names_are_not_looked_at(archive):
     (archive.parent / "outside").write_bytes(b"x")
     manifest = archive / "manifest-sha256.txt"
-    manifest.write_text(f"{manifest.read_text()}{images.sha256(b'x')[7:]}  data/../../outside\n")
+    manifest.write_text(f"{manifest.read_text()}{sha256(b'x')[7:]}  data/../../outside\n")
     walk = bag._walk
     found = mock.patch.object(bag, "_walk", lambda *a: [*walk(*a), "data/../../outside"])
     assert believed(retagged(archive), mock.patch.object(bag, "can_be_named", return_value=True), found)

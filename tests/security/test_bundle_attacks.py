@@ -16,9 +16,10 @@ from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.errors import InvalidBundle, LocalIOError, UsageError
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import archive
-from tests.support import images, sifs
+from tests.support import sifs
 from tests.support.attacks.bundles import CONTENT, EVIL, INDEX, refused, with_ready
 from tests.support.bundles import Place, TakenApart, entry_text, saved
+from tests.support.digests import sha256
 from tests.support.images import multi_arch
 from tests.support.proofs import Served, built, environment, forged, pin_of
 
@@ -94,7 +95,7 @@ def test_other_layers_under_the_names_of_the_right_ones(bundle, place):
 
 def test_other_layers_named_by_another_manifest_in_the_place_of_the_right_one(bundle, place):
     for content in (EVIL.config, *(one.content for one in EVIL.layers)):
-        if images.sha256(content) not in str(bundle.table):
+        if sha256(content) not in str(bundle.table):
             bundle.add(content)
     bundle.put(bundle.position(CONTENT.digest), EVIL.manifest)
     refused(place, bundle.bytes, "what is served as sha256:.* is something else")
@@ -128,7 +129,7 @@ def test_a_lock_whose_platforms_name_another_manifest_than_its_index(bundle, pla
     assert EVIL.digest in lock
     bundle.put(bundle.named("containers.lock"), lock.encode())
     for content in (EVIL.manifest, EVIL.config, *(one.content for one in EVIL.layers)):
-        if images.sha256(content) not in str(bundle.table):
+        if sha256(content) not in str(bundle.table):
             bundle.add(content)
     path = place.folder.with_name("claims.tar")
     path.write_bytes(bundle.bytes)
@@ -155,7 +156,7 @@ def test_a_hostile_lock(bundle, place):
 
 @pytest.mark.parametrize(
     "digest",
-    [INDEX.digest, CONTENT.digest, images.sha256(CONTENT.config), CONTENT.layers[1].digest],
+    [INDEX.digest, CONTENT.digest, sha256(CONTENT.config), CONTENT.layers[1].digest],
     ids=["index", "manifest", "configuration", "layer"],
 )
 def test_a_missing_blob(bundle, place, digest):

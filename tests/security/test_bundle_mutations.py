@@ -19,9 +19,10 @@ from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
-from tests.support import images, pins, sifs
+from tests.support import pins, sifs
 from tests.support.attacks.bundles import CONTENT, EVIL, INDEX, with_ready
 from tests.support.bundles import Place, TakenApart, entry_text, saved
+from tests.support.digests import sha256
 from tests.support.images import multi_arch
 from tests.support.pins import lock_entry
 from tests.support.proofs import Served, built, environment, pin_of
@@ -63,7 +64,7 @@ def succeeds(place, content, *patches) -> bool:
 def test_another_ready_image_comes_in_where_it_is_not_compared(tmp_path, place):
     bundle = TakenApart.of(saved(INDEX, tmp_path / "good"))
     evil = built(EVIL, tmp_path)
-    believed = mock.patch.object(rebuild, "_proven", return_value=images.sha256(evil.read_bytes())[7:])
+    believed = mock.patch.object(rebuild, "_proven", return_value=sha256(evil.read_bytes())[7:])
 
     assert succeeds(place, with_ready(bundle, evil.read_bytes()), believed)
 
@@ -73,7 +74,7 @@ def test_another_index_comes_in_where_documents_are_not_hashed(tmp_path, place, 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))  # who has not hashed the index before
     bundle.put(bundle.position(INDEX.digest), multi_arch(EVIL, "s390x").manifest)
     for content in (EVIL.manifest, *EVIL.blobs):
-        if images.sha256(content) not in str(bundle.table):
+        if sha256(content) not in str(bundle.table):
             bundle.add(content)
 
     assert succeeds(place, bundle.bytes, mock.patch.object(Digest, "matches", return_value=True))
@@ -89,16 +90,16 @@ def test_another_workflows_image_comes_in_where_the_committed_lock_does_not_coun
 
 def test_another_sif_comes_in_where_blobs_are_not_hashed(tmp_path, place):
     content = sifs.pulled("", labels={})
-    url = f"library://team/tool:sha256.{images.sha256(content)[7:]}"
+    url = f"library://team/tool:sha256.{sha256(content)[7:]}"
     source = tmp_path / "source"
     source.mkdir()
     lock = source / "containers.lock"
-    lock.write_text(dumps(Lock.of([lock_entry(url, images.sha256(content), media_type="application/vnd.sylabs.sif")])))
+    lock.write_text(dumps(Lock.of([lock_entry(url, sha256(content), media_type="application/vnd.sylabs.sif")])))
     pins.put(source, replace(pins.pin(), pinned=parse(url)), content)
     bundle = gather(lock, BundleSelection(prefix=source), registry=Served(content=CONTENT), advance=lambda _: None)
     save(bundle, source / "all.tar", lambda _: None)
     hostile = TakenApart.of(source / "all.tar")
-    hostile.put(hostile.position(images.sha256(content)), built(EVIL, tmp_path).read_bytes())
+    hostile.put(hostile.position(sha256(content)), built(EVIL, tmp_path).read_bytes())
     unchecked = mock.patch.object(rebuild, "checked", lambda pieces, *_, **__: pieces)
 
     assert succeeds(place, hostile.bytes, unchecked)

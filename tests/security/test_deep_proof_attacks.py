@@ -20,6 +20,7 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.store import records
 from tests.support import images, programs, sifs
+from tests.support.digests import sha256
 from tests.support.images import Image, Index, Layer
 from tests.support.proofs import (
     Served,
@@ -273,7 +274,7 @@ def test_another_manifest_than_the_pin_names_proves_nothing(original):
 
 def test_another_configuration_than_the_manifest_names_proves_nothing(original):
     lie = CONTENT.config.replace(b"PATH=/bin", b"PATH=/bad")
-    proof = judge(original, served=Served(content=CONTENT, lies={images.sha256(CONTENT.config): lie}))
+    proof = judge(original, served=Served(content=CONTENT, lies={sha256(CONTENT.config): lie}))
     assert proof.state == "unbound"
 
 

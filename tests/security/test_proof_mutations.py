@@ -25,7 +25,7 @@ from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.store import facts, places, pull, state
 from snakemake_apptainer_freshness.store.held import held, key_of
-from tests.support import images, sifs
+from tests.support import digests, sifs
 from tests.support.fake_apptainer import FakeApptainer
 from tests.support.images import Image
 from tests.support.mutations import PACKAGE, Mutation, anything, no, yes
@@ -233,7 +233,7 @@ def is_proven(image: Path, folder: Path, served: Served) -> bool:
         (
             "image.digest.Digest.matches",
             yes,
-            {CONTENT.digest: EVIL.manifest} | {images.sha256(body): body for body in EVIL.blobs},
+            {CONTENT.digest: EVIL.manifest} | {digests.sha256(body): body for body in EVIL.blobs},
         ),
     ],
     ids=["trees", "layers", "manifest"],

@@ -21,6 +21,7 @@ from snakemake_apptainer_freshness.engine.persistence import read
 from snakemake_apptainer_freshness.record.run import LockUsed, Run, WorkflowSource
 from tests.support import audits, images, records
 from tests.support.bundles import entry_text
+from tests.support.digests import sha256
 from tests.support.images import Image, Index
 from tests.support.proofs import REPOSITORY, Served
 
@@ -147,6 +148,6 @@ def reannounced(root: Path) -> None:
     for name in names:
         content = (images_folder / name).read_bytes()
         named = name.startswith("blobs/")
-        digest = there[name]["digest"] if named else images.sha256(content)
+        digest = there[name]["digest"] if named else sha256(content)
         files.append({"name": name, "size": len(content), "digest": digest})
     (images_folder / "bundle.json").write_text(json.dumps(table | {"file": files}))

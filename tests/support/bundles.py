@@ -23,6 +23,7 @@ from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store import archive
 from tests.support import images, programs
+from tests.support.digests import sha256
 from tests.support.images import Image, Index
 from tests.support.pins import lock_entry
 from tests.support.proofs import REPOSITORY, Served
@@ -161,11 +162,11 @@ class TakenApart:
         member = self.files[position][0]
         self.files[position] = (member, content)
         is_blob = member.name.startswith("blobs/")
-        self.announce_of(position, size=len(content), **({} if is_blob else {"digest": images.sha256(content)}))
+        self.announce_of(position, size=len(content), **({} if is_blob else {"digest": sha256(content)}))
 
     def add(self, content: bytes) -> str:
         """Add a blob, announced as it is; its digest."""
-        digest = images.sha256(content)
+        digest = sha256(content)
         name = f"blobs/{digest.replace(':', '/')}"
         self.files.append((tarfile.TarInfo(name), content))
         self.announce(file=[*self.table["file"], {"name": name, "size": len(content), "digest": digest}])

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import hashlib
 import io
 import json
 import platform
@@ -31,6 +30,7 @@ from typing import Any
 import httpx
 
 from tests.support import programs
+from tests.support.digests import sha256
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -50,11 +50,6 @@ PUSH_TIMEOUT = 30.0  # seconds, for one request
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _DOCKER_LAYERS = {OCI_LAYER: DOCKER_LAYER, OCI_LAYER_GZIP: DOCKER_LAYER_GZIP}
-
-
-def sha256(content: bytes) -> str:
-    """``sha256:<hex>`` of ``content``."""
-    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def native_architecture() -> str:

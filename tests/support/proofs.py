@@ -26,6 +26,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.pin import Pin
 from tests.support import images, programs, sifs
+from tests.support.digests import sha256
 from tests.support.images import Image, Index, Layer
 
 REPOSITORY = "registry.example.org/team/tool"
@@ -85,7 +86,7 @@ def layer(*entries: Entry, compress: bool = True) -> Layer:
     archive = tar(*entries)
     content = gzip.compress(archive, compresslevel=1, mtime=0) if compress else archive
     media_type = images.OCI_LAYER_GZIP if compress else images.OCI_LAYER
-    return Layer(content=content, media_type=media_type, diff_id=images.sha256(archive), digest=images.sha256(content))
+    return Layer(content=content, media_type=media_type, diff_id=sha256(archive), digest=sha256(content))
 
 
 @dataclass(kw_only=True)
@@ -98,7 +99,7 @@ class Served:
 
     def _body(self, digest: Digest) -> bytes:
         self.asked.append(str(digest))
-        found = {images.sha256(body): body for body in _all(self.content)} | self.lies
+        found = {sha256(body): body for body in _all(self.content)} | self.lies
         if str(digest) not in found:
             raise NotFound(f"{digest} is not there")
         return found[str(digest)]
@@ -160,7 +161,7 @@ def _layout(image: Image, place: Path) -> Path:
     blobs = layout / "blobs/sha256"
     blobs.mkdir(parents=True)
     for content in (image.manifest, *image.blobs):
-        (blobs / images.sha256(content).removeprefix("sha256:")).write_bytes(content)
+        (blobs / sha256(content).removeprefix("sha256:")).write_bytes(content)
     entry = {"mediaType": image.media_type, "digest": image.digest, "size": len(image.manifest)}
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')

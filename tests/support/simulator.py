@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
 import socket
 import threading
@@ -31,6 +30,7 @@ from typing import Self
 from urllib.parse import parse_qs
 
 from tests.support.certificates import Authority
+from tests.support.digests import sha256
 from tests.support.replies import Handler, Reply, Request, send
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -292,7 +292,3 @@ def _error(status: int, code: str) -> Reply:
 
 def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def sha256(body: bytes) -> str:
-    return "sha256:" + hashlib.sha256(body).hexdigest()

@@ -15,9 +15,10 @@ from tests.support.attacks import (
     REPOSITORY,
     honest,
 )
+from tests.support.digests import sha256
 from tests.support.lab import Lab, manifest
 from tests.support.replies import Reply
-from tests.support.simulator import OCI_MANIFEST, sha256
+from tests.support.simulator import OCI_MANIFEST
 
 
 def _pinned_to(answer: Entry | FreshnessError, digest: str) -> bool:

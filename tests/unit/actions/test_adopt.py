@@ -18,6 +18,7 @@ from snakemake_apptainer_freshness.settings import Options
 from snakemake_apptainer_freshness.store import facts, history
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import images, proofs, sifs
+from tests.support.digests import sha256
 from tests.support.images import Image, multi_arch
 from tests.support.pins import lock_entry
 from tests.support.proofs import REPOSITORY, Served, file, folder, layer
@@ -132,7 +133,7 @@ def test_what_was_proven_once_needs_neither_image_nor_registry(project, built):
 def test_without_going_deep_a_tag_stays_unproven_and_nobody_is_asked_and_nothing_compared(project, built):
     cache = CacheFolder.of(proofs.environment(project.place / "home"))
     for body in (CONTENT.manifest, *CONTENT.blobs):
-        blob = cache.blob(Digest.parse(images.sha256(body)))
+        blob = cache.blob(Digest.parse(sha256(body)))
         blob.parent.mkdir(parents=True, exist_ok=True)
         blob.write_bytes(body)
     project.put(built.read_bytes())
@@ -210,13 +211,13 @@ def test_an_oras_tags_image_is_the_one_layer_of_its_manifest(project, altered, s
             "layers": [
                 {
                     "mediaType": "application/vnd.sylabs.sif.layer.v1.sif",
-                    "digest": images.sha256(content),
+                    "digest": sha256(content),
                     "size": len(content),
                 }
             ],
         }
     ).encode()  # fmt: skip
-    digest, tag = images.sha256(body), f"oras://{REPOSITORY}:1.0"
+    digest, tag = sha256(body), f"oras://{REPOSITORY}:1.0"
     project.served.lies = {digest: body}
     project.entries = [lock_entry(reference=tag, digest=digest, media_type="x")]
     project.put(content + b"more" * altered, tag)

@@ -14,6 +14,7 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from tests.support import images, sifs
 from tests.support.bundles import TakenApart, saved
+from tests.support.digests import sha256
 from tests.support.images import Image, multi_arch
 from tests.support.pins import lock_entry
 from tests.support.proofs import REPOSITORY, Served, file, layer
@@ -33,7 +34,7 @@ def digests(bundle):
 
 
 def hexes(*contents):
-    return {images.sha256(content).removeprefix("sha256:") for content in contents}
+    return {sha256(content).removeprefix("sha256:") for content in contents}
 
 
 def test_it_has_what_the_digest_leads_to_on_this_platform_and_nothing_else(tmp_path):
@@ -61,12 +62,12 @@ def test_it_is_an_image_layout_as_the_specification_has_it(tmp_path):
     assert (index["schemaVersion"], index["mediaType"]) == (2, images.OCI_INDEX)
     for entry in index["manifests"]:
         document = files[f"blobs/{entry['digest'].replace(':', '/')}"]
-        assert (images.sha256(document), len(document)) == (entry["digest"], entry["size"])
+        assert (sha256(document), len(document)) == (entry["digest"], entry["size"])
         for one in [json.loads(document)["config"], *json.loads(document)["layers"]]:
             assert len(files[f"blobs/{one['digest'].replace(':', '/')}"]) == one["size"]
     for name, content in files.items():
         if name.startswith("blobs/"):
-            assert name == f"blobs/{images.sha256(content).replace(':', '/')}"
+            assert name == f"blobs/{sha256(content).replace(':', '/')}"
 
 
 def test_the_same_images_give_the_same_bundle(tmp_path):
@@ -121,7 +122,7 @@ def test_what_is_pinned_by_a_sha512_is_told(tmp_path):
 def test_a_sif_in_a_registry_is_carried_as_its_artifact(tmp_path):
     content = sifs.pulled("", labels={})
     empty = images.Layer.raw(b"{}", "application/vnd.sylabs.sif.config.v1+json")
-    sif = {"mediaType": "application/vnd.sylabs.sif.layer.v1.sif", "digest": images.sha256(content)}
+    sif = {"mediaType": "application/vnd.sylabs.sif.layer.v1.sif", "digest": sha256(content)}
     document = json.dumps(
         {
             "schemaVersion": 2,
@@ -130,7 +131,7 @@ def test_a_sif_in_a_registry_is_carried_as_its_artifact(tmp_path):
             "layers": [sif | {"size": len(content)}],
         }
     ).encode()
-    digest = images.sha256(document)
+    digest = sha256(document)
     lock = tmp_path / "containers.lock"
     lock.write_text(dumps(Lock.of([lock_entry(f"oras://{REPOSITORY}:1.0", digest, media_type=images.OCI_MANIFEST)])))
     registry = Served(content=CONTENT, lies={digest: document, sif["digest"]: content, empty.digest: b"{}"})

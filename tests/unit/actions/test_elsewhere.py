@@ -16,6 +16,7 @@ from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import pull
 from tests.support import images, pins, programs, sifs
 from tests.support.bundles import saved
+from tests.support.digests import sha256
 from tests.support.images import Image, multi_arch
 from tests.support.lab import Lab
 from tests.support.proofs import REPOSITORY, file, folder, layer, pin_of
@@ -58,7 +59,7 @@ class Machine:
     def layout(self, name="layout", *, lies=None, lacks=()):
         """A folder with an image layout of the index, in which some blobs are others or missing."""
         for blob in (INDEX.manifest, CONTENT.manifest, *CONTENT.blobs):
-            digest = images.sha256(blob).removeprefix("sha256:")
+            digest = sha256(blob).removeprefix("sha256:")
             path = self.folder / name / "blobs" / "sha256" / digest
             path.parent.mkdir(parents=True, exist_ok=True)
             if f"sha256:{digest}" not in lacks:
@@ -155,7 +156,7 @@ def test_a_layout_on_a_web_server_has_the_layers(machine, tmp_path):
     with Lab(tmp_path / "lab") as lab:
         server = lab.registry("registry.example")
         for blob in (INDEX.manifest, CONTENT.manifest, *CONTENT.blobs):
-            url = server.serve(f"/layout/blobs/sha256/{images.sha256(blob).removeprefix('sha256:')}", blob)
+            url = server.serve(f"/layout/blobs/sha256/{sha256(blob).removeprefix('sha256:')}", blob)
         machine.environment |= {"SSL_CERT_FILE": lab.environ["SSL_CERT_FILE"]}
         machine.mirrors(url.partition("blobs/")[0])
         with Elsewhere(machine.environment) as elsewhere:

@@ -13,6 +13,7 @@ from snakemake_apptainer_freshness.image.manifest import parse
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.store import facts
 from tests.support import images
+from tests.support.digests import sha256
 from tests.support.images import Image, multi_arch
 from tests.support.proofs import Served, file, layer, pin_of
 
@@ -26,7 +27,7 @@ def cache(tmp_path):
     """A cache that has all of CONTENT."""
     found = CacheFolder(root=tmp_path / "cache")
     for blob in (CONTENT.manifest, *CONTENT.blobs):
-        path = found.blob(Digest.parse(images.sha256(blob)))
+        path = found.blob(Digest.parse(sha256(blob)))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(blob)
     return found

@@ -19,6 +19,7 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store import facts, places
 from snakemake_apptainer_freshness.store.facts import ProvenBy
 from tests.support import images, sifs
+from tests.support.digests import sha256
 from tests.support.images import Image, Index, multi_arch
 from tests.support.proofs import Served, built, environment, file, folder, layer, pin_of
 
@@ -165,7 +166,7 @@ def filled(home: Path, content: Image) -> CacheFolder:
     """Apptainer's blob cache, with what a pull of `content` leaves there."""
     cache = CacheFolder.of(environment(home))
     for body in (content.manifest, *content.blobs):
-        path = cache.blob(Digest.parse(images.sha256(body)))
+        path = cache.blob(Digest.parse(sha256(body)))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
     return cache
@@ -200,11 +201,11 @@ def test_without_a_registry_an_index_that_was_hashed_before_says_which_manifest_
 def test_what_is_damaged_in_the_cache_comes_from_the_registry(image, tmp_path, what):
     cache = filled(tmp_path / "home", CONTENT)
     body = {"manifest": CONTENT.manifest, "config": CONTENT.config, "layer": CONTENT.layers[0].content}[what]
-    cache.blob(Digest.parse(images.sha256(body))).write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+    cache.blob(Digest.parse(sha256(body))).write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
     served = Served(content=CONTENT)
 
     assert judge(image, registry=served).state == "verified"
-    assert served.asked == [images.sha256(body)]
+    assert served.asked == [sha256(body)]
 
 
 def test_scripts_of_an_unknown_apptainer_are_not_called_stale(image, monkeypatch):

@@ -20,6 +20,7 @@ from snakemake_apptainer_freshness.store import claims
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import images, pins, sifs
 from tests.support.bundles import Place, TakenApart, entry_text, saved
+from tests.support.digests import sha256
 from tests.support.images import Image, multi_arch
 from tests.support.pins import lock_entry
 from tests.support.proofs import REPOSITORY, Served, built, file, folder, layer, pin_of
@@ -164,7 +165,7 @@ def two(folder, *, registry):
 
 
 def test_a_loading_that_was_stopped_goes_on_with_the_next_image(place, tmp_path):
-    lies = {images.sha256(blob): blob for blob in (OTHER.manifest, *OTHER.blobs)}
+    lies = {sha256(blob): blob for blob in (OTHER.manifest, *OTHER.blobs)}
     good = two(tmp_path / "two", registry=Served(content=CONTENT, lies=lies))
     damaged = TakenApart.of(good)
     wrong = OTHER.layers[0].content
@@ -183,7 +184,7 @@ def test_a_loading_that_was_stopped_goes_on_with_the_next_image(place, tmp_path)
 
 def test_an_image_that_is_pinned_by_its_own_hash_is_held_to_that(place, tmp_path):
     content = sifs.pulled("", labels={})
-    digest = images.sha256(content)
+    digest = sha256(content)
     url = f"library://team/tool:sha256.{digest.removeprefix('sha256:')}"
     source = tmp_path / "source"
     source.mkdir()
@@ -209,21 +210,21 @@ def test_a_sif_of_a_registry_is_held_to_its_manifest(place, tmp_path):
     content = sifs.pulled("", labels={})
     layer_of_sif = {
         "mediaType": "application/vnd.sylabs.sif.layer.v1.sif",
-        "digest": images.sha256(content),
+        "digest": sha256(content),
         "size": len(content),
     }
-    config = {"mediaType": "application/vnd.sylabs.sif.config.v1+json", "digest": images.sha256(b"{}"), "size": 2}
+    config = {"mediaType": "application/vnd.sylabs.sif.config.v1+json", "digest": sha256(b"{}"), "size": 2}
     table = {"schemaVersion": 2, "mediaType": images.OCI_MANIFEST, "config": config, "layers": [layer_of_sif]}
     document = json.dumps(table).encode()
     source = tmp_path / "source"
     source.mkdir()
     lock = source / "containers.lock"
     reference = f"oras://{REPOSITORY}:1.0"
-    lock.write_text(dumps(Lock.of([lock_entry(reference, images.sha256(document), media_type=images.OCI_MANIFEST)])))
-    registry = Served(content=CONTENT, lies={images.sha256(body): body for body in (document, content, b"{}")})
+    lock.write_text(dumps(Lock.of([lock_entry(reference, sha256(document), media_type=images.OCI_MANIFEST)])))
+    registry = Served(content=CONTENT, lies={sha256(body): body for body in (document, content, b"{}")})
     bundle = gather(lock, BundleSelection(prefix=source), registry=registry, advance=lambda _: None)
     save(bundle, source / "all.tar", lambda _: None)
     [one] = place.load(source / "all.tar").images
 
     assert one.path.read_bytes() == content
-    assert one.path == image_path(place.prefix, f"oras://{REPOSITORY}@{images.sha256(document)}")
+    assert one.path == image_path(place.prefix, f"oras://{REPOSITORY}@{sha256(document)}")

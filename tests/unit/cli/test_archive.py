@@ -89,7 +89,7 @@ def mirrored(place, tmp_path, monkeypatch):
     layout = tmp_path / "layout/blobs/sha256"
     layout.mkdir(parents=True)
     for blob in (CONTENT.manifest, *CONTENT.blobs):
-        (layout / archives.images.sha256(blob)[7:]).write_bytes(blob)
+        (layout / archives.sha256(blob)[7:]).write_bytes(blob)
     (tmp_path / "mirrors.toml").write_text(f'[[mirror]]\nprefix = ""\nplaces = ["{layout.parent.parent}"]\n')
     monkeypatch.setenv(elsewhere.VARIABLE, str(tmp_path / "mirrors.toml"))
     return place

@@ -19,6 +19,7 @@ from snakemake_apptainer_freshness.lockfile import Lock, dumps, loads
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import images, pins, programs, sifs
+from tests.support.digests import sha256
 from tests.support.fake_apptainer import python
 from tests.support.images import Image, multi_arch
 from tests.support.pins import flip_seven_bytes, lock_entry
@@ -176,7 +177,7 @@ def test_what_cannot_be_carried_is_named(carried):
 def test_a_sif_that_changes_while_it_is_saved_stops_it(place):
     content = sifs.pulled("", labels={})
     url = f"library://team/tool:sha256.{hashlib.sha256(content).hexdigest()}"
-    digest = images.sha256(content)
+    digest = sha256(content)
     entry = lock_entry(reference=url, digest=digest, media_type="application/vnd.sylabs.sif")
     (place.folder / "containers.lock").write_text(dumps(Lock.of([entry])))
     image = pins.put(place.prefix, replace(pins.pin(), pinned=Pin.of(entry).pinned), content)
@@ -284,7 +285,7 @@ def test_memory_does_not_grow_with_the_size(place, monkeypatch):
     """Both ways, with an image of 128 MiB, in a process that may have 32 MiB more than it starts with."""
     content = sifs.pulled("", content=sifs.squashfs(128 << 20), labels={})
     url = f"library://team/tool:sha256.{hashlib.sha256(content).hexdigest()}"
-    entry = lock_entry(reference=url, digest=images.sha256(content), media_type="application/vnd.sylabs.sif")
+    entry = lock_entry(reference=url, digest=sha256(content), media_type="application/vnd.sylabs.sif")
     (place.folder / "containers.lock").write_text(dumps(Lock.of([entry])))
     pins.put(place.prefix, replace(pins.pin(), pinned=Pin.of(entry).pinned), content)
     code = (

@@ -30,12 +30,13 @@ from snakemake_apptainer_freshness.store import claims, facts
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import archives, pins, sifs
 from tests.support.attacks import REPOSITORY
+from tests.support.digests import sha256
 from tests.support.images import Image
 from tests.support.lab import manifest
 from tests.support.pins import lock_entry
 from tests.support.proofs import file, layer
 from tests.support.replies import Reply
-from tests.support.simulator import Simulator, sha256
+from tests.support.simulator import Simulator
 from tests.unit.cli.conftest import entry_of
 from tests.unit.cli.test_lock import RULE, TOOL
 from tests.unit.cli.test_lock_report import SAID, everything, workflow

@@ -16,9 +16,10 @@ import pytest
 
 from snakemake_apptainer_freshness import cli
 from tests.support.attacks import REPOSITORY
+from tests.support.digests import sha256
 from tests.support.lab import manifest
 from tests.support.replies import Reply
-from tests.support.simulator import Simulator, sha256
+from tests.support.simulator import Simulator
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-c", "from snakemake_apptainer_freshness.cli import main; main()"]

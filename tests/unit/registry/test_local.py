@@ -14,8 +14,8 @@ from snakemake_apptainer_freshness.lockfile import Lock, dumps, loads
 from snakemake_apptainer_freshness.registry.local import FileSource
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from snakemake_apptainer_freshness.settings import LIMITS
+from tests.support.digests import sha256
 from tests.support.lab import manifest
-from tests.support.simulator import sha256
 
 SOURCE = FileSource(limits=LIMITS)
 

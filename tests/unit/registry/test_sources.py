@@ -11,10 +11,11 @@ from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry, platform_texts
 from tests.support.attacks import MANIFESTS, REPOSITORY, honest
+from tests.support.digests import sha256
 from tests.support.lab import PASSWORD, manifest, sif_manifest
 from tests.support.pins import lock_entry
 from tests.support.replies import Reply
-from tests.support.simulator import Simulator, sha256
+from tests.support.simulator import Simulator
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 

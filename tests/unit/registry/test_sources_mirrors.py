@@ -4,9 +4,9 @@ from snakemake_apptainer_freshness.errors import NotFound, PolicyRefused
 from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.lockfile import Entry
 from tests.support.attacks import MANIFESTS, REPOSITORY, honest
+from tests.support.digests import sha256
 from tests.support.lab import manifest, sif_manifest
 from tests.support.replies import Reply
-from tests.support.simulator import sha256
 
 
 def conf(lab, text):

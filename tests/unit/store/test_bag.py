@@ -6,7 +6,7 @@ import pytest
 from snakemake_apptainer_freshness.errors import InvalidArchive
 from snakemake_apptainer_freshness.store import bag
 from snakemake_apptainer_freshness.store.bag import Bag
-from tests.support import images
+from tests.support.digests import sha256
 
 
 @pytest.fixture
@@ -16,14 +16,14 @@ def made(tmp_path):
     (root / "data" / "a").mkdir()
     (root / "data" / "a" / "ö b.txt").write_text("x")
     (root / "data" / "empty").write_text("")
-    files = {"a/ö b.txt": images.sha256(b"x")[7:], "empty": images.sha256(b"")[7:]}
+    files = {"a/ö b.txt": sha256(b"x")[7:], "empty": sha256(b"")[7:]}
     bag.finish(root, files, [("External-Description", "two\nlines")])
     return root
 
 
 def test_what_is_written_is_read_again(made):
     read = Bag.of(made)
-    assert dict(read.files) == {"a/ö b.txt": images.sha256(b"x")[7:], "empty": images.sha256(b"")[7:]}
+    assert dict(read.files) == {"a/ö b.txt": sha256(b"x")[7:], "empty": sha256(b"")[7:]}
     assert (read.size, sorted(read.verify())) == (1, [0, 1])
 
 
@@ -39,7 +39,7 @@ def test_what_the_published_library_wrote_is_read(tmp_path):
     bagit.make_bag(str(tmp_path), checksums=["sha256"])
     (tmp_path / "bagit.txt").write_text("BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n")
     lines = (tmp_path / "tagmanifest-sha256.txt").read_text().splitlines()
-    declared = f"{images.sha256((tmp_path / 'bagit.txt').read_bytes())[7:]} bagit.txt"
+    declared = f"{sha256((tmp_path / 'bagit.txt').read_bytes())[7:]} bagit.txt"
     (tmp_path / "tagmanifest-sha256.txt").write_text(
         "".join(f"{declared if line.endswith(' bagit.txt') else line}\n" for line in lines)
     )

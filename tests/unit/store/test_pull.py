@@ -19,7 +19,8 @@ from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import facts, places, pull, records
 from snakemake_apptainer_freshness.store.facts import ProvenBy
 from snakemake_apptainer_freshness.store.pull import PullSource, Watch, copy_image, fact_of, obtain
-from tests.support import images, sifs
+from tests.support import sifs
+from tests.support.digests import sha256
 from tests.support.fake_apptainer import COPY, FakeApptainer
 from tests.support.images import Image
 from tests.support.pins import DIGEST, OTHER, REPOSITORY, pin
@@ -66,7 +67,7 @@ class Pull:
         """Let the cache have all that Apptainer downloads for `content`."""
         paths = []
         for blob in (content.manifest, *content.blobs):
-            path = self.cache.blob(Digest.parse(images.sha256(blob)))
+            path = self.cache.blob(Digest.parse(sha256(blob)))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(blob)
             paths.append(path)

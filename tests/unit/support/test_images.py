@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.support import images
+from tests.support.digests import sha256
 from tests.support.images import File, Folder, Hardlink, Image, Index, Layer, Listed, Symlink
 
 
@@ -94,13 +95,13 @@ def test_a_manifest_describes_its_config_and_layers():
     assert manifest["mediaType"] == images.OCI_MANIFEST
     assert manifest["config"] == {
         "mediaType": images.OCI_CONFIG,
-        "digest": images.sha256(image.config),
+        "digest": sha256(image.config),
         "size": len(image.config),
     }
     assert manifest["layers"] == [
         {"mediaType": images.OCI_LAYER_GZIP, "digest": layer.digest, "size": len(layer.content)}
     ]
-    assert image.digest == images.sha256(image.manifest)
+    assert image.digest == sha256(image.manifest)
 
 
 def test_a_config_says_what_the_image_was_given():
@@ -192,7 +193,7 @@ class Shelf:
             return httpx.Response(202, headers={"Location": "/v2/team/tool/blobs/uploads/1?state=x"})
         if path.startswith("/blobs/"):
             assert request.url.params["state"] == "x"
-            assert request.url.params["digest"] == images.sha256(request.content)
+            assert request.url.params["digest"] == sha256(request.content)
             self.blobs.add(request.url.params["digest"])
             return httpx.Response(201)
         return self.take_manifest(path.removeprefix("/manifests/"), request)
