@@ -21,7 +21,7 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from snakemake_apptainer_freshness.store import places
 from snakemake_apptainer_freshness.store.facts import ProvenBy
-from tests.support import images, programs
+from tests.support import images, layers, programs
 from tests.support.images import Image, Index, multi_arch, push, tiny_image
 from tests.support.proofs import (
     Entry,
@@ -99,7 +99,7 @@ UPPER = layer(
     folder("a", 0o700),
     compress=False,
 )
-EVERYTHING = Image(layers=(images.busybox_layer(), LOWER, UPPER), cmd=("/bin/sh",))
+EVERYTHING = Image(layers=(layers.busybox_layer(), LOWER, UPPER), cmd=("/bin/sh",))
 
 
 class Lab:
@@ -181,7 +181,7 @@ def test_a_damaged_layer_of_the_cache_is_not_used(lab):
     cache = CacheFolder.of(lab.environment)
     blob = cache.blob(Digest.parse(content.layers[1].digest))
     blob.chmod(0o644)
-    blob.write_bytes(images.Layer.of({"message": "other\n"}).content)
+    blob.write_bytes(layers.Layer.of({"message": "other\n"}).content)
 
     assert lab.prove(pin, image).state == "verified"
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from tests.support import images, programs
-from tests.support.images import Image, Index, Layer
+from tests.support import images, layers, programs
+from tests.support.images import Image, Index
+from tests.support.layers import Layer
 from tests.support.registry import RealRegistry, RegistryError, TokenAuth, self_signed
 
 
@@ -163,7 +164,7 @@ def test_every_request_answered_so_far_stands_in_the_log(registry):
 
 
 def test_a_large_answer_stands_in_the_log_too(registry):
-    layer = Layer.raw(random.Random(0).randbytes(8_000_000), images.OCI_LAYER)
+    layer = Layer.raw(random.Random(0).randbytes(8_000_000), layers.OCI_LAYER)
     images.push(Image(layers=(layer,)), registry.host, "team/tool", "1.0")
     registry.clear()
 

@@ -25,7 +25,7 @@ from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import pull, state
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.e2e.conftest import Repository
-from tests.support import images, pins, sifs
+from tests.support import images, layers, pins, sifs
 from tests.support.homes import Home, bare_image
 from tests.support.images import multi_arch, tiny_image
 from tests.support.pins import flip_seven_bytes, forget_all
@@ -192,7 +192,7 @@ def test_eight_real_runs_at_once_pull_each_image_once(home, repository):
 
 
 def test_a_real_pull_that_is_interrupted_leaves_nothing_half_written(home, repository, tmp_path):
-    layer = images.Layer.of({"big": random.Random(1).randbytes(30_000_000)}, compress=False)
+    layer = layers.Layer.of({"big": random.Random(1).randbytes(30_000_000)}, compress=False)
     content = images.Image(layers=(layer,))
     pin = repository("tool").pin(content)
     (tmp_path / "tmp").mkdir()
@@ -232,7 +232,7 @@ print(sorted(path.name for path in prefix.iterdir()))
 @pytest.mark.parametrize("place", ["images", "tmp", "home/.apptainer"])
 def test_a_disk_that_is_really_full_in_the_middle_of_a_pull(home, repository, place):
     """A file system of one megabyte, mounted in a user namespace of its own, which Apptainer needs here anyway."""
-    layer = images.Layer.of({"big": random.Random(2).randbytes(3_000_000)}, compress=False)
+    layer = layers.Layer.of({"big": random.Random(2).randbytes(3_000_000)}, compress=False)
     pin = repository("tool").pin(images.Image(layers=(layer,)))
     for name in ("images", "tmp", "home/.apptainer"):
         (home.folder / name).mkdir(parents=True, exist_ok=True)

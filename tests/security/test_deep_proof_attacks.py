@@ -19,9 +19,10 @@ from snakemake_apptainer_freshness.image.blobs import checked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.store import records
-from tests.support import images, programs, sifs
+from tests.support import images, layers, programs, sifs
 from tests.support.digests import sha256
-from tests.support.images import Image, Index, Layer
+from tests.support.images import Image, Index
+from tests.support.layers import Layer
 from tests.support.proofs import (
     Served,
     built,
@@ -308,7 +309,7 @@ def test_a_registry_that_fails_is_an_error_and_no_verdict(original):
 
 
 def test_a_layer_of_zstd_proves_nothing(original):
-    strange = Image(layers=(Layer.raw(b"\x28\xb5\x2f\xfd" + bytes(100), images.OCI_LAYER),))
+    strange = Image(layers=(Layer.raw(b"\x28\xb5\x2f\xfd" + bytes(100), layers.OCI_LAYER),))
     proof = judge(original, content=strange)
     assert proof.state == "unbound"
     assert "zstd" in proof.detail

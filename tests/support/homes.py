@@ -14,7 +14,8 @@ from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import programs
-from tests.support.images import Image, Layer
+from tests.support.images import Image
+from tests.support.layers import Layer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,10 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.pin import Pin
-from tests.support import images, programs, sifs
+from tests.support import layers, programs, sifs
 from tests.support.digests import sha256
-from tests.support.images import Image, Index, Layer
+from tests.support.images import Image, Index
+from tests.support.layers import Layer
 
 REPOSITORY = "registry.example.org/team/tool"
 PIECE = 65536
@@ -85,7 +86,7 @@ def layer(*entries: Entry, compress: bool = True) -> Layer:
     """A layer of these entries."""
     archive = tar(*entries)
     content = gzip.compress(archive, compresslevel=1, mtime=0) if compress else archive
-    media_type = images.OCI_LAYER_GZIP if compress else images.OCI_LAYER
+    media_type = layers.OCI_LAYER_GZIP if compress else layers.OCI_LAYER
     return Layer(content=content, media_type=media_type, diff_id=sha256(archive), digest=sha256(content))
 
 

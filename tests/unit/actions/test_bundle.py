@@ -12,7 +12,7 @@ from snakemake_apptainer_freshness.actions.pack import save
 from snakemake_apptainer_freshness.errors import UnprovenImage
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
-from tests.support import images, sifs
+from tests.support import images, layers, sifs
 from tests.support.bundles import TakenApart, saved
 from tests.support.digests import sha256
 from tests.support.images import Image, multi_arch
@@ -121,7 +121,7 @@ def test_what_is_pinned_by_a_sha512_is_told(tmp_path):
 
 def test_a_sif_in_a_registry_is_carried_as_its_artifact(tmp_path):
     content = sifs.pulled("", labels={})
-    empty = images.Layer.raw(b"{}", "application/vnd.sylabs.sif.config.v1+json")
+    empty = layers.Layer.raw(b"{}", "application/vnd.sylabs.sif.config.v1+json")
     sif = {"mediaType": "application/vnd.sylabs.sif.layer.v1.sif", "digest": sha256(content)}
     document = json.dumps(
         {

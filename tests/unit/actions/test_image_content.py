@@ -12,7 +12,7 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.manifest import parse
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.store import facts
-from tests.support import images
+from tests.support import layers
 from tests.support.digests import sha256
 from tests.support.images import Image, multi_arch
 from tests.support.proofs import Served, file, layer, pin_of
@@ -128,7 +128,7 @@ def test_the_manifest_of_an_image_is_none_of_a_sif():
 
 
 def test_a_layer_of_an_unknown_type_is_not_guessed_at():
-    odd = Image(layers=(images.Layer.raw(b"x", "application/x-odd"),))
+    odd = Image(layers=(layers.Layer.raw(b"x", "application/x-odd"),))
     with pytest.raises(NotComparable, match="has the type application/x-odd"):
         merged(parse(odd.manifest, None), blobs(Served(content=odd), content=odd))
 

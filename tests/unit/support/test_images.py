@@ -9,9 +9,10 @@ import tarfile
 import httpx
 import pytest
 
-from tests.support import images
+from tests.support import images, layers
 from tests.support.digests import sha256
-from tests.support.images import File, Folder, Hardlink, Image, Index, Layer, Listed, Symlink
+from tests.support.images import Image, Index, Listed
+from tests.support.layers import File, Folder, Hardlink, Layer, Symlink
 
 
 def small(text="content", **settings):
@@ -48,7 +49,7 @@ def test_a_plain_layer_is_the_archive_itself():
     layer = Layer.of({"a": "1"}, compress=False)
 
     assert layer.digest == layer.diff_id == Layer.of({"a": "1"}).diff_id
-    assert layer.media_type == images.OCI_LAYER
+    assert layer.media_type == layers.OCI_LAYER
 
 
 def test_every_kind_of_entry_arrives_in_the_archive():
@@ -83,8 +84,8 @@ def test_folders_on_the_way_are_made():
 
 
 def test_whiteouts_are_named_as_the_image_specification_says():
-    assert images.whiteout("etc/motd") == "etc/.wh.motd"
-    assert images.opaque("etc/") == "etc/.wh..wh..opq"
+    assert layers.whiteout("etc/motd") == "etc/.wh.motd"
+    assert layers.opaque("etc/") == "etc/.wh..wh..opq"
 
 
 def test_a_manifest_describes_its_config_and_layers():
@@ -99,7 +100,7 @@ def test_a_manifest_describes_its_config_and_layers():
         "size": len(image.config),
     }
     assert manifest["layers"] == [
-        {"mediaType": images.OCI_LAYER_GZIP, "digest": layer.digest, "size": len(layer.content)}
+        {"mediaType": layers.OCI_LAYER_GZIP, "digest": layer.digest, "size": len(layer.content)}
     ]
     assert image.digest == sha256(image.manifest)
 
