@@ -8,10 +8,10 @@ from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys
 from snakemake_apptainer_freshness.common.sharing import share
 from snakemake_apptainer_freshness.image.platform import Platform
-from tests.e2e.conftest import Repository
 from tests.support import images
 from tests.support.homes import bare_image
 from tests.support.images import multi_arch
+from tests.support.repositories import Repository
 
 HERE = str(Platform.here())
 ELSEWHERE = "arm64" if images.native_architecture() == "amd64" else "amd64"

@@ -16,8 +16,8 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store.prefix import image_path
-from tests.e2e.conftest import Repository
 from tests.support.pins import flip_seven_bytes, lock_entry, part
+from tests.support.repositories import Repository
 from tests.support.workflow import Workspace
 
 WORDS = ("verified", "bound", "unbound", "stale", "altered", "corrupt", "absent")

@@ -88,8 +88,8 @@ def test_on_unverified_warn_runs_and_says_so(tool, workspace):
 
 
 def test_a_frozen_run_needs_no_registry(tmp_path, workspace):
-    from tests.e2e.conftest import Repository
     from tests.support.registry import RealRegistry
+    from tests.support.repositories import Repository
 
     with RealRegistry(tmp_path / "registry") as registry:
         tool = Repository(registry, "a/tool")

@@ -232,8 +232,8 @@ def test_no_mode_touches_a_lock_that_says_what_is_so(tool, workspace):
 
 
 def test_with_the_registry_down_a_full_lock_runs_and_says_that_it_could_not_check(tmp_path, workspace):
-    from tests.e2e.conftest import Repository
     from tests.support.registry import RealRegistry
+    from tests.support.repositories import Repository
 
     with RealRegistry(tmp_path / "registry") as registry:
         tool = Repository(registry, "a/tool")
@@ -249,8 +249,8 @@ def test_with_the_registry_down_a_full_lock_runs_and_says_that_it_could_not_chec
 
 
 def test_with_the_registry_down_and_no_lock_nothing_runs(tmp_path, workspace):
-    from tests.e2e.conftest import Repository
     from tests.support.registry import RealRegistry
+    from tests.support.repositories import Repository
 
     with RealRegistry(tmp_path / "registry") as registry:
         tool = Repository(registry, "a/tool")

@@ -24,11 +24,11 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import pull, state
 from snakemake_apptainer_freshness.store.prefix import image_path
-from tests.e2e.conftest import Repository
 from tests.support import images, layers, pins, sifs
 from tests.support.homes import Home, bare_image
 from tests.support.images import multi_arch, tiny_image
 from tests.support.pins import flip_seven_bytes, forget_all
+from tests.support.repositories import Repository
 from tests.support.workflow import READS_MESSAGE
 
 ELSEWHERE = "arm64" if images.native_architecture() == "amd64" else "amd64"

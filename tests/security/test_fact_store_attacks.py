@@ -12,57 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.check import check_one
-from snakemake_apptainer_freshness.errors import InvalidSettings, UsageError
+from snakemake_apptainer_freshness.errors import InvalidSettings
 from snakemake_apptainer_freshness.settings import parse_options
 from snakemake_apptainer_freshness.store import sites
-from tests.support import accounts, pins
-from tests.support.accounts import ALICE, BOB, MALLORY
-from tests.support.pins import fact_of, pin
-from tests.support.stores import publish
+from tests.support import accounts
+from tests.support.accounts import ALICE, MALLORY
+from tests.support.attacks.stores import SITE, believes, filled, image, nothing_else_named, shared
 
-SITE = BOB
-"""The account of the facility, which a victim's machine lists."""
-OWNERS_OF_THE_MACHINE = accounts.owners_of_the_machine()
-
-
-@pytest.fixture(autouse=True)
-def nothing_else_named(monkeypatch):
-    """Only what a test names is there."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
-    monkeypatch.setenv("XDG_CONFIG_DIRS", "/nonexistent")
-    monkeypatch.setattr(sites, "_SYSTEM", Path("/nonexistent"))
-    sites._named.cache_clear()
-
-
-@pytest.fixture
-def shared():
-    """A folder that any account may make names in, as ``/tmp`` is."""
-    with accounts.shared_folder() as folder:
-        yield folder
-
-
-@pytest.fixture
-def image(shared):
-    """The victim's image, which the attacker made."""
-    return accounts.run(ALICE, pins.put, shared / "images of alice", pin())
-
-
-def filled(store, image):
-    """Publish a store that calls `image` proven."""
-    store.mkdir(parents=True, mode=0o755, exist_ok=True)
-    publish(store, fact_of(image.read_bytes(), pin()))
-    return store
-
-
-def believes(store, image, owner=SITE):
-    """What the victim's check says, or the error that ends it; her machine names `store` and its `owner`."""
-    os.environ[sites.STORES] = str(store)
-    os.environ[sites.OWNERS] = os.pathsep.join(map(str, (owner.uid, *OWNERS_OF_THE_MACHINE)))
-    try:
-        return check_one(pin(), image).state.value
-    except UsageError as error:
-        return error.message
+__all__ = ["image", "nothing_else_named", "shared"]  # fixtures
 
 
 def refused(store, image):

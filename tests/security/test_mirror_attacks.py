@@ -14,8 +14,8 @@ from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import pull
 from tests.support.bundles import saved
 from tests.support.images import Image, multi_arch
+from tests.support.machines import CONTENT, INDEX, Machine, dead
 from tests.support.proofs import file, folder, layer, pin_of
-from tests.unit.actions.test_elsewhere import CONTENT, INDEX, Machine, dead
 
 EVIL = Image(layers=(layer(folder("bin"), file("bin/tool", "evil", 0o755)),))
 

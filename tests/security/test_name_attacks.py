@@ -16,7 +16,7 @@ from snakemake_apptainer_freshness.record.journal import folder_of
 from snakemake_apptainer_freshness.store import records
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import journals, pins
-from tests.unit.cli.conftest import good, place, terminal
+from tests.support.command_line import good, place, terminal
 
 __all__ = ["good", "place", "terminal"]
 

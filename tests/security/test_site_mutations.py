@@ -15,14 +15,17 @@ from snakemake_apptainer_freshness.common import trusted
 from snakemake_apptainer_freshness.store import facts, library, places
 from snakemake_apptainer_freshness.store.library import Catalog
 from snakemake_apptainer_freshness.store.places import PlaceFact
-from tests.security.test_fact_store_attacks import SITE, believes, filled, image, nothing_else_named, shared
 from tests.support import accounts, pins, proofs, sifs
 from tests.support.accounts import ALICE, MALLORY
+from tests.support.attacks.stores import SITE, believes, filled, image, nothing_else_named, shared
+from tests.support.images import Image
 from tests.support.pins import pin
-from tests.support.proofs import Served, environment
-from tests.unit.actions.test_sandboxes import CONTENT, PIN
+from tests.support.proofs import Served, environment, file, folder, layer, pin_of
 
 __all__ = ["image", "nothing_else_named", "shared"]  # fixtures
+
+CONTENT = Image(layers=(layer(folder("bin"), file("bin/tool", "one", 0o755)),))
+PIN = pin_of(CONTENT)
 
 
 def answers(store, image):

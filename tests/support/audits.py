@@ -8,6 +8,7 @@ names are as hostile as file systems and registries allow. :func:`large` is the 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -369,3 +370,26 @@ def large(outputs: int = 10_000) -> Audit:
         answer=f"{sum(one.verdict is OutputVerdict.PROVEN for one in made)} of {outputs} outputs "
         "were made by a proven image",
     )
+
+
+def with_digest(image: ImageRecord, word: str, **changes: Any) -> ImageRecord:
+    """The same image under another digest, whose file is gone."""
+    other = digest(word)
+    return replace(
+        image,
+        digest=other,
+        pinned=f"docker://quay.io/team/tool@{other}",
+        manifest=digest(f"{word} amd64"),
+        path="/gone.simg",
+        **changes,
+    )
+
+
+def verdicts(audit: Audit) -> dict[str, str]:
+    """What the audit says of each output, in words."""
+    return {one.path: one.verdict.value for one in audit.outputs}
+
+
+def kinds(audit: Audit) -> Counter[str]:
+    """How many findings of each kind the audit has."""
+    return Counter(one.kind.value for one in audit.findings)

@@ -183,3 +183,13 @@ def flip_seven_bytes(path: Path) -> None:
         file.seek(-1000, os.SEEK_END)
         file.write(b"flipped")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def entry_of(pin: Pin) -> Entry:
+    """The entry of a lock that `pin` is made of."""
+    return lock_entry(
+        reference=pin.reference,
+        digest=pin.digest,
+        media_type="application/vnd.oci.image.manifest.v1+json",
+        platforms={str(pin.platform): pin.manifest} if pin.manifest else {},
+    )

@@ -8,74 +8,23 @@ from dataclasses import replace
 import pytest
 
 from snakemake_apptainer_freshness.actions.elsewhere import VARIABLE, Elsewhere, load_mirrors, mirror_files
-from snakemake_apptainer_freshness.actions.fetch import Progress, fetch
 from snakemake_apptainer_freshness.errors import InvalidSettings, LocalIOError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import pull
-from tests.support import images, pins, programs, sifs
+from tests.support import images, pins, sifs
 from tests.support.bundles import saved
 from tests.support.digests import sha256
-from tests.support.images import Image, multi_arch
+from tests.support.images import Image
 from tests.support.lab import Lab
+from tests.support.machines import CONTENT, INDEX, Machine, dead
 from tests.support.proofs import REPOSITORY, file, folder, layer, pin_of
 from tests.support.registry import RealRegistry
 
-CONTENT = Image(layers=(layer(folder("bin"), file("bin/tool", "good", 0o755)),))
 OTHER = Image(layers=(layer(folder("bin"), file("bin/tool", "evil", 0o755)),))
-INDEX = multi_arch(CONTENT, "s390x")
 SIF = sifs.pulled("", labels={})
 PREFIX, REST = REPOSITORY.rsplit("/", 1)
-
-
-def dead(wanted):
-    """The same pin in a registry that nobody answers for."""
-    return replace(
-        wanted,
-        reference=parse("docker://127.0.0.1:1/team/tool:1.0"),
-        pinned=parse(f"docker://127.0.0.1:1/team/tool@{wanted.digest}"),
-    )
-
-
-class Machine:
-    """A machine with mirrors; collects what fetching notes."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        (folder / "home").mkdir()
-        self.environment = programs.environment(folder / "home") | {
-            "APPTAINER_TMPDIR": str(folder),
-            "APPTAINER_NOHTTPS": "1",
-            "XDG_CONFIG_DIRS": str(folder / "none"),
-            VARIABLE: str(folder / "mirrors.toml"),
-        }
-        self.notes = []
-
-    def mirrors(self, *places, prefix=""):
-        listed = ", ".join(f'"{place}"' for place in places)
-        (self.folder / "mirrors.toml").write_text(f'[[mirror]]\nprefix = "{prefix}"\nplaces = [{listed}]\n')
-
-    def layout(self, name="layout", *, lies=None, lacks=()):
-        """A folder with an image layout of the index, in which some blobs are others or missing."""
-        for blob in (INDEX.manifest, CONTENT.manifest, *CONTENT.blobs):
-            digest = sha256(blob).removeprefix("sha256:")
-            path = self.folder / name / "blobs" / "sha256" / digest
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if f"sha256:{digest}" not in lacks:
-                path.write_bytes((lies or {}).get(f"sha256:{digest}", blob))
-        return self.folder / name
-
-    def fetch(self, wanted):
-        def report(progress: Progress):
-            self.notes.append(progress.detail)
-
-        [result] = fetch([wanted], self.folder / "images", report=report, environment=self.environment)
-        return result
-
-    def having(self, wanted):
-        with Elsewhere(self.environment) as elsewhere:
-            return elsewhere.having(wanted)
 
 
 @pytest.fixture

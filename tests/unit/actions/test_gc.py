@@ -19,8 +19,7 @@ from snakemake_apptainer_freshness.store import claims, places
 from snakemake_apptainer_freshness.store.facts import ProvenBy
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support.fake_apptainer import python
-from tests.support.pins import OTHER, forget_all, pin, plant_record, put, record
-from tests.unit.cli.conftest import entry_of
+from tests.support.pins import OTHER, entry_of, forget_all, pin, plant_record, put, record
 
 OLD, NEW = pin(), pin(OTHER)
 DAY = 24 * 3600

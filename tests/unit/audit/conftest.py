@@ -1,7 +1,5 @@
 """A work directory that is filled by hand and then audited."""
 
-from collections import Counter
-
 import pytest
 
 from snakemake_apptainer_freshness.audit import judge
@@ -54,11 +52,3 @@ def work(tmp_path):
 @pytest.fixture
 def other_work(tmp_path):
     return Work(tmp_path / "other")
-
-
-def verdicts(audit):
-    return {one.path: one.verdict.value for one in audit.outputs}
-
-
-def kinds(audit):
-    return Counter(one.kind.value for one in audit.findings)

@@ -8,12 +8,7 @@ from snakemake_apptainer_freshness.audit.findings import SEVERITIES
 from snakemake_apptainer_freshness.audit.results import FindingKind, Severity
 from snakemake_apptainer_freshness.record.run import Ending, LockUsed
 from tests.support import audits, records
-from tests.unit.audit.conftest import kinds, verdicts
-
-
-def with_digest(image, word, **changes):
-    return replace(image, digest=audits.digest(word), pinned=f"docker://quay.io/team/tool@{audits.digest(word)}",
-                   manifest=audits.digest(f"{word} amd64"), path="/gone.simg", **changes)  # fmt: skip
+from tests.support.audits import kinds, verdicts, with_digest
 
 
 def test_every_kind_has_a_severity():

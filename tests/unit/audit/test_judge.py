@@ -11,7 +11,7 @@ import pytest
 from snakemake_apptainer_freshness.record import journal
 from snakemake_apptainer_freshness.record.run import Ending, JobResult
 from tests.support import audits, pins, records
-from tests.unit.audit.conftest import kinds, verdicts
+from tests.support.audits import kinds, verdicts
 
 
 def test_a_sound_run_has_nothing_to_report(work):

@@ -8,7 +8,7 @@ import pytest
 from snakemake_apptainer_freshness.errors import InvalidRecord, UsageError
 from snakemake_apptainer_freshness.record import journal
 from tests.support import records
-from tests.unit.audit.conftest import kinds, verdicts
+from tests.support.audits import kinds, verdicts
 
 
 def test_no_records_is_one_clear_error(work):

@@ -9,8 +9,8 @@ from snakemake_apptainer_freshness.audit.replay import asker
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from tests.support import audits, records
+from tests.support.audits import kinds
 from tests.support.lab import QUICK, Lab, manifest
-from tests.unit.audit.conftest import kinds
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 HERE, THERE = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")

@@ -7,7 +7,7 @@ import pytest
 from snakemake_apptainer_freshness.audit.selection import Selection, since
 from snakemake_apptainer_freshness.errors import UsageError
 from tests.support import pins, records
-from tests.unit.audit.conftest import kinds, verdicts
+from tests.support.audits import kinds, verdicts
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_what_is_no_time_is_one_clear_error(text):
 
 
 def test_the_pin_of_a_chosen_run_may_have_moved_since_one_that_is_not_chosen(work):
-    from tests.unit.audit.test_findings import with_digest
+    from tests.support.audits import with_digest
 
     image = work.image()
     work.write(work.run(1, images=(image,)), work.run(2, images=(with_digest(image, "newer"),)))

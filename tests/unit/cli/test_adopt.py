@@ -142,7 +142,7 @@ def test_a_memory_that_cannot_be_written_is_an_error_of_its_own(project):
 
 
 def test_the_keys_of_the_json_are_documented(project):
-    from tests.unit.cli.test_docs import SECTIONS
+    from tests.support.cli_page import SECTIONS
 
     document = project(TAG).run("adopt", "--json", "--no-deep").json
     for key in {*document, *document["output"][0]} - {"version", "lockfile", "prefix"}:

@@ -19,13 +19,13 @@ from snakemake_apptainer_freshness.lockfile import Lock, dumps, loads
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import images, pins, programs, sifs
+from tests.support.cli_page import SECTIONS
 from tests.support.digests import sha256
 from tests.support.fake_apptainer import python
 from tests.support.images import Image, multi_arch
 from tests.support.pins import flip_seven_bytes, lock_entry
 from tests.support.proofs import file, folder, layer
 from tests.support.registry import RealRegistry
-from tests.unit.cli.test_docs import SECTIONS
 
 CONTENT = Image(layers=(layer(folder("bin"), file("bin/tool", "good", 0o755)),))
 INDEX = multi_arch(CONTENT, "s390x")

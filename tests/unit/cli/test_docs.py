@@ -1,15 +1,13 @@
 """docs/cli.md says what ``--help`` says."""
 
 import re
-from pathlib import Path
 
 import click
 import pytest
 
 from snakemake_apptainer_freshness import cli
+from tests.support.cli_page import SECTIONS, TEXT
 
-TEXT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"^## ([\w-]+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
 HERE = ("resolve", "lock", "status", "verify", "pull", "inspect", "audit", "doctor", "adopt", "gc", "bundle", "export")
 
 

@@ -8,8 +8,7 @@ from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.record import journal
 from snakemake_apptainer_freshness.store import claims
 from tests.support import journals, pins
-from tests.support.pins import OTHER
-from tests.unit.cli.conftest import entry_of
+from tests.support.pins import OTHER, entry_of
 
 UNNEEDED = pins.pin(OTHER)
 

@@ -4,10 +4,10 @@ import pytest
 
 from snakemake_apptainer_freshness import cli
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
+from tests.support.lock_plans import RULE
 from tests.support.pins import lock_entry
 
 TOOL = "docker://quay.io/team/tool:1.0"
-RULE = f'rule a:\n    output: "a.txt"\n    container: "{TOOL}"\n    shell: "touch {{output}}"\n'
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 

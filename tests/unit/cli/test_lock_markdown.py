@@ -7,7 +7,7 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.labels import Details
 from snakemake_apptainer_freshness.cli.lock_markdown import code, lines
-from tests.unit.cli.test_lock_report import NEW, OLD, SAID, TOOL, everything, workflow
+from tests.support.lock_plans import NEW, OLD, SAID, TOOL, everything, workflow
 
 
 def text_of(details=SAID):

@@ -33,13 +33,11 @@ from tests.support.attacks import REPOSITORY
 from tests.support.digests import sha256
 from tests.support.images import Image
 from tests.support.lab import manifest
-from tests.support.pins import lock_entry
+from tests.support.lock_plans import RULE, SAID, TOOL, everything, workflow
+from tests.support.pins import entry_of, lock_entry
 from tests.support.proofs import file, layer
 from tests.support.replies import Reply
 from tests.support.simulator import Simulator
-from tests.unit.cli.conftest import entry_of
-from tests.unit.cli.test_lock import RULE, TOOL
-from tests.unit.cli.test_lock_report import SAID, everything, workflow
 
 SCHEMA = json.loads(resources.files(schemas).joinpath("output.schema.json").read_text())
 VERBS = [one["$ref"].rpartition("/")[2] for one in SCHEMA["anyOf"]]

@@ -13,7 +13,7 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins
-from tests.unit.cli.conftest import entry_of
+from tests.support.pins import entry_of
 
 OTHER = "docker://quay.io/team/other"
 

@@ -12,29 +12,6 @@ from snakemake_apptainer_freshness.registry import resolver
 from snakemake_apptainer_freshness.store.prefix import image_path
 
 
-class Rule:
-    """A rule `name` with the container `image`."""
-
-    def __init__(self, name, image, snakefile="Snakefile"):
-        self.name, self.container_img, self.snakefile, self.lineno = name, image, snakefile, 7
-
-    def expand_container_img(self, wildcards):
-        return self.container_img
-
-
-class Job:
-    """A job that makes `outputs`; `url` is what it runs."""
-
-    is_local = False
-
-    def __init__(self, number, *outputs, rule="count", url="", attempt=1):
-        self.jobid, self.output, self.attempt, self.container_img_url = number, outputs, attempt, url or None
-        self.rule, self.wildcards_dict = rule if isinstance(rule, Rule) else Rule(rule, None), {}
-
-    def is_group(self):
-        return False
-
-
 class Dag:
     """Snakemake's DAG: it tells what was done, and collects what its `jobs` say as its images."""
 

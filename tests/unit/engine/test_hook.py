@@ -9,7 +9,7 @@ from snakemake_apptainer_freshness.engine.config import PINS_OFF, CommandLineFla
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 from tests.support import pins
-from tests.unit.engine.conftest import Job, Rule
+from tests.support.jobs import Job, Rule
 
 TOOL = f"docker://{pins.REPOSITORY}:1.0"
 PINNED = f"docker://{pins.REPOSITORY}@{pins.DIGEST}"

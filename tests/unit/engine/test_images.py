@@ -14,7 +14,7 @@ from snakemake_apptainer_freshness.freshness import RemoteState, Verdict
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options, Reaction
 from tests.support import pins
-from tests.unit.engine.conftest import Job, Rule
+from tests.support.jobs import Job, Rule
 
 PIN = pins.pin()
 

@@ -13,7 +13,7 @@ from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.registry import resolver
 from snakemake_apptainer_freshness.settings import Mode, Options, Reaction
 from tests.support import pins, programs
-from tests.unit.engine.conftest import Job, Rule
+from tests.support.jobs import Job, Rule
 
 TOOL, OTHER = f"docker://{pins.REPOSITORY}:1.0", f"docker://{pins.REPOSITORY}:2.0"
 PINNED, NEW = (f"docker://{pins.REPOSITORY}@{digest}" for digest in (pins.DIGEST, pins.OTHER))

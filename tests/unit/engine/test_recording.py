@@ -17,7 +17,7 @@ from snakemake_apptainer_freshness.record.run import ImageRecord
 from snakemake_apptainer_freshness.record.writer import Journal
 from snakemake_apptainer_freshness.settings import Options
 from tests.support import pins
-from tests.unit.engine.conftest import Job
+from tests.support.jobs import Job
 
 TOOL = f"docker://{pins.REPOSITORY}:1.0"
 PINNED = f"docker://{pins.REPOSITORY}@{pins.DIGEST}"

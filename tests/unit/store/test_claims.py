@@ -16,8 +16,7 @@ from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.store import claims
 from snakemake_apptainer_freshness.store.claims import Claim, Presence
 from snakemake_apptainer_freshness.store.prefix import image_name
-from tests.support.pins import DIGEST, MANIFEST, OTHER, REPOSITORY, pin
-from tests.unit.cli.conftest import entry_of
+from tests.support.pins import DIGEST, MANIFEST, OTHER, REPOSITORY, entry_of, pin
 
 OLD, NEW = pin(), pin(OTHER)
 
