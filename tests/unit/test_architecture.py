@@ -41,6 +41,10 @@ SHORT = {  # modules of fewer lines, with the reason why it has a file of its ow
     "": "what Snakemake imports at every start",
 }
 LONGEST = 400
+TESTS = Path(__file__).parents[1]
+LONG_TESTS = {  # files of tests and what they share of more lines, with the reason
+    "support/tools.py": "runs before anything is installed, and its hash is the stamp of the tools",
+}
 FOREIGN = {  # modules that read JSON or TOML without the strict reader, with whose format it is
     "actions.labels": "configurations of images",
     "actions.transfer": "manifests",
@@ -262,6 +266,24 @@ def test_a_short_module_has_a_reason():
 
 def test_no_module_is_long():
     assert [str(path) for path in MODULES if line_count(PACKAGE / path) > LONGEST] == []
+
+
+def test_a_long_file_of_tests_has_a_reason():
+    long = [str(path.relative_to(TESTS)) for path in TESTS.rglob("*.py") if line_count(path) > LONGEST]
+
+    assert sorted(long) == sorted(LONG_TESTS)
+
+
+def test_tests_share_what_they_need_through_the_folder_for_it_and_not_by_importing_each_other():
+    shared = ("tests.support", "tests.bench")
+    named = {
+        f"{path.relative_to(TESTS)} imports {module}"
+        for path in TESTS.rglob("*.py")
+        for module in imports(path)
+        if module.startswith("tests.") and not module.startswith(shared)
+    }
+
+    assert named == set()
 
 
 def mirrored(path):
