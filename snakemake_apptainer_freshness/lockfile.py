@@ -157,8 +157,8 @@ class Change:
 def changes(old: Lock, new: Lock) -> list[Change]:
     """Return how `new` differs from `old`, sorted by reference."""
     references = sorted({*old.entries, *new.entries})
-    found = [Change(reference=r, old=old.get(r), new=new.get(r)) for r in references]
-    return [change for change in found if change.old != change.new]
+    changed = [Change(reference=r, old=old.get(r), new=new.get(r)) for r in references]
+    return [change for change in changed if change.old != change.new]
 
 
 def pinned_form(reference: Reference, digest: Digest) -> Reference:

@@ -103,8 +103,8 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
         problems.append(unmountable)
     site, more = _site()
     problems += more
-    found = machine.versions(environment)
-    if not any(version.version for version in found if version.name in ("apptainer", "singularity")):
+    versions = machine.versions(environment)
+    if not any(version.version for version in versions if version.name in ("apptainer", "singularity")):
         problems.append(_no_program())
     folders = [
         describe("image folder", prefix, images_in(prefix)),
@@ -120,7 +120,7 @@ def diagnose(prefix: Path, lockfile: Path | None, environment: Mapping[str, str]
     findings += _duplicates([*images_in(prefix), *(file for cache in roots.values() for file in entries_in(cache))])
     findings.sort(key=lambda finding: (list(Weight).index(finding.weight), -finding.size))
     return Diagnosis(
-        versions=found,
+        versions=versions,
         folders=[*folders, *site_folders(site)],
         variables=machine.variables(environment),
         logins=logins,
@@ -161,7 +161,7 @@ def _no_program() -> MachineProblem:
     )
 
 
-def _found(
+def _finding_about(
     weight: Weight, kind: str, what: tuple[str, str], files: Iterable[File], hint: str
 ) -> Iterator[DoctorFinding]:
     """Yield one finding for all of `files`; none where there are none. `what` is a noun, and what follows it."""
@@ -217,23 +217,23 @@ def _of_prefix(prefix: Path, locked: LockedPins | None) -> Iterator[DoctorFindin
     yield from _of_images(images, "the image folder", "apptainer-freshness verify --repair")
     now = time.time()
     old_locks = [file for file in by_kind[ItemKind.LOCK] if now - file.status.st_mtime > _STALE_LOCK]
-    yield from _found(
+    yield from _finding_about(
         Weight.SPACE, "stale lock", ("lock", "in the image folder without a sign of life"), old_locks,
         "the next fetch of that image breaks such a lock; nothing to do",
     )  # fmt: skip
     partial = [file for file in by_kind[ItemKind.PARTIAL] if now - file.status.st_mtime > DISK.leftover]
-    yield from _found(
+    yield from _finding_about(
         Weight.SPACE, "leftover", ("unfinished file", "of killed pulls in the image folder"), partial, _FREE
     )
-    yield from _found(
+    yield from _finding_about(
         Weight.SPACE, "quarantined", ("file", "that was moved aside, not being what its pin names"),
         by_kind[ItemKind.QUARANTINE], f"once no result that was made with them is in doubt, {_FREE}",
     )  # fmt: skip
     orphans = [file for file in by_kind[ItemKind.RECORD] if file.path.name.removesuffix(".freshness.json") not in names]
-    yield from _found(Weight.SPACE, "orphan record", ("record", "whose image is gone"), orphans, _FREE)
+    yield from _finding_about(Weight.SPACE, "orphan record", ("record", "whose image is gone"), orphans, _FREE)
     if locked is not None:
         unused = [file for file in images if file.path.name not in locked.by_name]
-        yield from _found(
+        yield from _finding_about(
             Weight.SPACE, "unreferenced", ("image", "in the image folder that the lock here does not name"), unused,
             _KEEP,
         )  # fmt: skip
@@ -242,12 +242,12 @@ def _of_prefix(prefix: Path, locked: LockedPins | None) -> Iterator[DoctorFindin
 def _of_cache(cache: CacheFolder) -> Iterator[DoctorFinding]:
     yield from _of_images(entries_in(cache), "Apptainer's cache", "apptainer-freshness verify --repair")
     leftovers = [left for left in cache.leftovers() if left.age > DISK.leftover]
-    yield from _found(
+    yield from _finding_about(
         Weight.SPACE, "leftover", ("leftover", f"of killed pulls in {cache.root}"),
         existing(left.path for left in leftovers), _FREE,
     )  # fmt: skip
     aside = [path for folder in sorted(cache.root.glob("*")) if folder.is_dir() for path in _quarantined(folder)]
-    yield from _found(
+    yield from _finding_about(
         Weight.SPACE, "quarantined", ("file", f"moved aside in {cache.root}"), existing(aside),
         f"once no result that was made with them is in doubt, {_FREE}",
     )  # fmt: skip
@@ -262,20 +262,20 @@ def _quarantined(folder: Path) -> Iterator[Path]:
 
 def _of_images(images: list[File], where: str, mend: str) -> Iterator[DoctorFinding]:
     regular = [file for file in images if stat.S_ISREG(file.status.st_mode)]
-    yield from _found(
+    yield from _finding_about(
         Weight.PROBLEM, "not a file", ("link, folder or device", f"in place of an image in {where}"),
         [file for file in images if file not in regular], f"move them away, then run: {mend}",
     )  # fmt: skip
-    yield from _found(
+    yield from _finding_about(
         Weight.PROBLEM, "empty", ("empty image", f"in {where}"), [file for file in regular if not file.size],
         f"run: {mend}",
     )  # fmt: skip
-    yield from _found(
+    yield from _finding_about(
         Weight.PROBLEM, "permissions", ("image", f"in {where} that every user can write to"),
         [file for file in regular if writable_by_all(file.status.st_mode)],
         f"they prove nothing: chmod o-w, then run: {mend}",
     )  # fmt: skip
-    yield from _found(
+    yield from _finding_about(
         Weight.PROBLEM, "permissions", ("image", f"in {where} that we cannot read"),
         [file for file in regular if not os.access(file.path, os.R_OK)], "ask their owner, or choose another folder",
     )  # fmt: skip
@@ -293,7 +293,7 @@ def _duplicates(files: Iterable[File]) -> Iterator[DoctorFinding]:
             for file in alike:
                 same.setdefault((size, _identity(file.path)), []).append(file)
     extra = [file for (_, identity), alike in same.items() if identity for file in alike[1:]]
-    yield from _found(
+    yield from _finding_about(
         Weight.SPACE, "duplicate", ("image", "stored a second time, most often in Apptainer's cache"),
         extra, "Snakemake needs those in its image folder only: 'apptainer cache clean' frees the others, and with "
         "them the layers that prove old outputs; run 'apptainer-freshness adopt' first where there are any",

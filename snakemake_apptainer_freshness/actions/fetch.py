@@ -212,7 +212,7 @@ class _Fetcher:
             self._tell(pin, Stage.PROVING, f"{fact.path} is {fact.state}: {fact.detail}")
 
         with stopping_cleanly(self._stop):
-            self._served = library.known(pins, libraries)
+            self._served = library.known_images(pins, libraries)
             others = [pin for pin in pins if pin.url not in self._served]
             self._served |= library.find(others, libraries, attestor=self._attestor, begin=begin)
         return self._served

@@ -119,7 +119,7 @@ def plan(known: NeededImages, caches: Iterable[CacheFolder]) -> GcPlan:
     return GcPlan(waste=[*ours, *others, *run_out, *cached], foreign=foreign, registered=registered)
 
 
-def _found(what: WasteKind, path: Path, why: str, reference: str = "") -> Iterator[Waste]:
+def _waste_at(what: WasteKind, path: Path, why: str, reference: str = "") -> Iterator[Waste]:
     """Yield the file at `path`, if it is there; of folders only those that pulls make."""
     for file in existing([path]):
         if what is WasteKind.PARTIAL or not stat.S_ISDIR(file.status.st_mode):
@@ -136,9 +136,11 @@ def _image(item: FolderItem) -> Iterator[Waste]:
             and image_folder.image_name(fact.pinned) == item.image
             and fact.size == item.path.lstat().st_size
         ):
-            yield from _found(WasteKind.IMAGE, item.path, "no known lock needs it", fact.reference)
+            yield from _waste_at(WasteKind.IMAGE, item.path, "no known lock needs it", fact.reference)
             return
-    yield from _found(WasteKind.FOREIGN, item.path, "not fetched by us; another workflow may use it", _label(item.path))
+    yield from _waste_at(
+        WasteKind.FOREIGN, item.path, "not fetched by us; another workflow may use it", _label(item.path)
+    )
 
 
 def _label(image: Path) -> str:
@@ -152,22 +154,22 @@ def _label(image: Path) -> str:
 def _other(item: FolderItem) -> Iterator[Waste]:
     match item.kind:
         case ItemKind.RECORD if not _is_there(item.path.with_name(item.image)):
-            yield from _found(WasteKind.RECORD, item.path, "its image is gone")
+            yield from _waste_at(WasteKind.RECORD, item.path, "its image is gone")
         case ItemKind.ALIAS if not item.path.exists():
-            yield from _found(WasteKind.ALIAS, item.path, "the image that it stood for is gone")
+            yield from _waste_at(WasteKind.ALIAS, item.path, "the image that it stood for is gone")
         case ItemKind.ALIAS:
             yield from _old(WasteKind.ALIAS, item.path, "its run did not end well, or takes more than a day")
         case ItemKind.QUARANTINE:
-            yield from _found(WasteKind.QUARANTINED, item.path, _ASIDE)
+            yield from _waste_at(WasteKind.QUARANTINED, item.path, _ASIDE)
         case ItemKind.PARTIAL if is_left_behind(item.path.name):
-            yield from _found(WasteKind.PARTIAL, item.path, "the process that wrote it was killed")
+            yield from _waste_at(WasteKind.PARTIAL, item.path, "the process that wrote it was killed")
         case ItemKind.PARTIAL:
             yield from _old(WasteKind.PARTIAL, item.path, "no process has written to it for a day")
 
 
 def _old(what: WasteKind, path: Path, why: str) -> Iterator[Waste]:
     """Return the file at `path`, if it was not written to for a day."""
-    return (item for item in _found(what, path, why) if time.time() - item.file.status.st_mtime > DISK.leftover)
+    return (item for item in _waste_at(what, path, why) if time.time() - item.file.status.st_mtime > DISK.leftover)
 
 
 _ASIDE: Final = "was moved aside, not being what its pin names"
@@ -175,21 +177,21 @@ _ASIDE: Final = "was moved aside, not being what its pin names"
 
 def _claim(claim: Registered) -> Iterator[Waste]:
     why = f"its lock {claim.claim.lockfile} has been gone since {claim.claim.missing_since or 'now'}"
-    yield from _found(WasteKind.CLAIM, claim.file, why)
+    yield from _waste_at(WasteKind.CLAIM, claim.file, why)
 
 
 def _in_cache(cache: CacheFolder) -> Iterator[Waste]:
     old = [left.path for left in cache.leftovers() if left.age > DISK.leftover]
     in_use = _open_files() if old else set()
     for path in old:
-        for waste in _found(WasteKind.LEFTOVER, path, "a pull was killed"):
+        for waste in _waste_at(WasteKind.LEFTOVER, path, "a pull was killed"):
             if (waste.file.status.st_dev, waste.file.status.st_ino) not in in_use:
                 yield waste
     for path in _all_in(cache):
         if QUARANTINE in path.name:
-            yield from _found(WasteKind.QUARANTINED, path, _ASIDE)
+            yield from _waste_at(WasteKind.QUARANTINED, path, _ASIDE)
         elif path.name.endswith(records.SUFFIX) and not _is_there(_image_of(path)):
-            yield from _found(WasteKind.RECORD, path, "its image is gone")
+            yield from _waste_at(WasteKind.RECORD, path, "its image is gone")
 
 
 def _all_in(cache: CacheFolder) -> Iterator[Path]:

@@ -48,7 +48,7 @@ class Inspection:
     `sha256` is the file's own, in hex: others can compare theirs with it. It is empty where it could not be read.
     """
 
-    found: SurveyedImage
+    image: SurveyedImage
     content: Sif | None
     record: ContentFact | None
     sha256: str
@@ -59,8 +59,8 @@ class Inspection:
     @property
     def labels(self) -> Mapping[str, str]:
         """The labels that tell a person what the image is."""
-        said = self.content.labels if self.content else {}
-        return {key: said[key] for key in _SHOWN if said.get(key)}
+        labels = self.content.labels if self.content else {}
+        return {key: labels[key] for key in _SHOWN if labels.get(key)}
 
     @property
     def signed(self) -> bool:
@@ -72,25 +72,25 @@ class Inspection:
 
 def inspect(path: Path, locked: LockedPins) -> Inspection:
     """Return all that is known of the file at `path`."""
-    found = examine(Candidate(place=ImageLocation.PATH, path=path), locked)
-    assert found is not None  # noqa: S101  only an entry of Apptainer's cache can be left out
+    image = examine(Candidate(place=ImageLocation.PATH, path=path), locked)
+    assert image is not None  # noqa: S101  only an entry of Apptainer's cache can be left out
     record = look(path).fact
     content = _read(path)
-    proven, unproven = _conclude(found, content, record)
+    proven, unproven = _conclude(image, content, record)
     return Inspection(
-        found=found,
+        image=image,
         content=content,
         record=record,
-        sha256=_sha256(path, found, record),
-        locked=found.pin if found.pin in locked.pins else None,
+        sha256=_sha256(path, image, record),
+        locked=image.pin if image.pin in locked.pins else None,
         proven=tuple(proven),
         unproven=tuple(unproven),
     )
 
 
-def _sha256(path: Path, found: SurveyedImage, record: ContentFact | None) -> str:
+def _sha256(path: Path, image: SurveyedImage, record: ContentFact | None) -> str:
     """Return the SHA-256 of the file; it is not read where it is known to be what it was when it was hashed."""
-    if record is not None and found.fact.state is DiskState.VERIFIED:
+    if record is not None and image.fact.state is DiskState.VERIFIED:
         return record.sha256
     try:
         with opened(path) as file:
@@ -107,12 +107,12 @@ def _read(path: Path) -> Sif | None:
         return None
 
 
-def _conclude(found: SurveyedImage, content: Sif | None, record: ContentFact | None) -> tuple[list[str], list[str]]:
+def _conclude(image: SurveyedImage, content: Sif | None, record: ContentFact | None) -> tuple[list[str], list[str]]:
     if content is None:
-        return [f"It is not a sound image: {found.fact.detail}."], ["Anything else: what it says cannot be believed."]
+        return [f"It is not a sound image: {image.fact.detail}."], ["Anything else: what it says cannot be believed."]
     proven, unproven = ["It is a sound SIF: all its parts lie within the file."], []
-    match found.fact.state:
-        case DiskState.VERIFIED if found.pin is not None and found.pin.content is not None:
+    match image.fact.state:
+        case DiskState.VERIFIED if image.pin is not None and image.pin.content is not None:
             proven.append("It is what its reference names: its SHA-256 is the digest itself.")
         case DiskState.VERIFIED if record is not None:
             proven.append(f"Its bytes have not changed since they were recorded on {record.proven_at}.")
@@ -123,13 +123,13 @@ def _conclude(found: SurveyedImage, content: Sif | None, record: ContentFact | N
                 "a user who may write the file may write the label."
             )
         case DiskState.STALE:
-            proven.append(f"It is another image than {found.pin.url if found.pin else 'its pin'}: {found.fact.detail}.")
+            proven.append(f"It is another image than {image.pin.url if image.pin else 'its pin'}: {image.fact.detail}.")
         case DiskState.ALTERED:
-            proven.append(f"It has changed: {found.fact.detail}.")
+            proven.append(f"It has changed: {image.fact.detail}.")
             unproven.append("What it is now.")
         case _:
-            unproven.append(f"Which digest it is: {found.fact.detail}.")
-    if found.fact.state not in (DiskState.VERIFIED, DiskState.ALTERED):
+            unproven.append(f"Which digest it is: {image.fact.detail}.")
+    if image.fact.state not in (DiskState.VERIFIED, DiskState.ALTERED):
         unproven.append("That it has not changed since it was built: its SHA-256 was not recorded.")
     if content.is_reproducible:
         unproven.append(
@@ -141,12 +141,12 @@ def _conclude(found: SurveyedImage, content: Sif | None, record: ContentFact | N
     return proven, unproven
 
 
-def what_next(found: SurveyedImage) -> str:
+def what_next(image: SurveyedImage) -> str:
     """Return what a person can do about the image; empty where there is nothing to do."""
-    if found.fact.state is DiskState.VERIFIED:
+    if image.fact.state is DiskState.VERIFIED:
         return ""
-    if found.fact.state is DiskState.BOUND:
+    if image.fact.state is DiskState.BOUND:
         return "a run proves it first, or fetches it anew; to have it proven now: apptainer-freshness verify --deep"
-    if found.pin is not None and found.place in (ImageLocation.PATH, ImageLocation.LOCK) and "@" in found.pin.url:
-        return f"fetch a proven one by its digest: {found.pin.url}"
+    if image.pin is not None and image.place in (ImageLocation.PATH, ImageLocation.LOCK) and "@" in image.pin.url:
+        return f"fetch a proven one by its digest: {image.pin.url}"
     return "fetch it anew by a digest, which the lock or the registry can tell: apptainer-freshness resolve REFERENCE"

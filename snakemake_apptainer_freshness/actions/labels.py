@@ -63,8 +63,8 @@ def _of(entry: Entry, registry: BlobSource | None, cache: CacheFolder | None, pl
         pin = Pin.of(entry, platform=platform)
         blobs = Blobs(pin=pin, registry=registry, cache=cache)
         manifest = image_manifest(pin, blobs)[1]
-        said = parse_configuration(configuration(manifest, blobs))
-        return replace(said, size=sum(layer.size for layer in manifest.layers))
+        labels = parse_configuration(configuration(manifest, blobs))
+        return replace(labels, size=sum(layer.size for layer in manifest.layers))
     except (FreshnessError, NotComparable):
         return None
 

@@ -47,16 +47,16 @@ def judge(pin: Pin, path: Path, *, full: bool = False, remember: bool = True) ->
     return check_one(pin, path, full=full, remember=remember, read_only=True)
 
 
-def known(pins: Iterable[Pin], libraries: Iterable[Path] = (), *, remember: bool = True) -> dict[str, DiskFact]:
+def known_images(pins: Iterable[Pin], libraries: Iterable[Path] = (), *, remember: bool = True) -> dict[str, DiskFact]:
     """Return, by url, the images of `pins` that were found in a library before and are what was proven then.
 
     `libraries` are those that a workflow names, beside those of the machine and the environment.
     """
-    facts = {pin.url: found_before(pin, libraries, remember=remember) for pin in pins}
+    facts = {pin.url: look_again(pin, libraries, remember=remember) for pin in pins}
     return {url: fact for url, fact in facts.items() if fact is not None and fact.state is DiskState.VERIFIED}
 
 
-def found_before(
+def look_again(
     pin: Pin, libraries: Iterable[Path] = (), *, remember: bool = True, hashed: FileHash | None = None
 ) -> DiskFact | None:
     """Return what now lies where a library had the image of `pin`; None where none had it.
@@ -116,7 +116,7 @@ def _best(pin: Pin, items: list[LibraryItem], attestor: Attestor, begin: Begin) 
             unproven.append((item, fact))
     for item, fact in unproven[:_MOST_COMPARED]:
         begin(pin, fact)
-        proven = attestor.attest(pin, item.path, fact, whole=bool(item.said))
+        proven = attestor.attest(pin, item.path, fact, whole=bool(item.pulled))
         if proven.state is DiskState.VERIFIED:
             return proven
     return None

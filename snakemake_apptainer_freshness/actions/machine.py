@@ -114,14 +114,14 @@ def _program(name: str, environment: Mapping[str, str]) -> ProgramVersion:
     path = shutil.which(name, path=environment.get("PATH", os.defpath))
     if path is None:
         return ProgramVersion(name=name, version="")
-    said = ""
+    printed = ""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         result = subprocess.run(
             [path, _PROGRAMS[name]], env=dict(environment), capture_output=True, text=True, errors="replace",
             timeout=DISK.program_timeout, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        said = result.stdout or result.stderr
-    words = said.partition("\n")[0].split()
+        printed = result.stdout or result.stderr
+    words = printed.partition("\n")[0].split()
     number = next((word.strip("(),") for word in words if word[:1].isdigit()), "present")
     return ProgramVersion(name=name, version=redact(number)[:40], path=path)
 
@@ -183,13 +183,13 @@ def _missing_helpers(file: LoginFile, environment: Mapping[str, str], rules: Log
             )
 
 
-def _only_ignored(found: list[KnownLogin], rules: LoginRules) -> Iterator[MachineProblem]:
+def _only_ignored(logins: list[KnownLogin], rules: LoginRules) -> Iterator[MachineProblem]:
     """Hosts that have a login which the program does not see, and none that it does."""
-    seen = {login.host for login in found if login.used}
+    seen = {login.host for login in logins if login.used}
     if "*" in seen:
         return
     variables = "".join(f", or set {name} to a file of that form" for name in rules.file_variables[:1])
-    for host, source in {login.host: login.source for login in found if not login.used}.items():
+    for host, source in {login.host: login.source for login in logins if not login.used}.items():
         if host not in seen:
             yield MachineProblem(
                 kind="login",

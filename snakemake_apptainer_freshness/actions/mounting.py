@@ -183,12 +183,12 @@ def _of_mounting(program: ContainerProgram, environment: Mapping[str, str]) -> I
 def _own_programs(program: str, environment: Mapping[str, str]) -> Path | None:
     """Return the folder in which `program` looks for its helpers first; None where it does not say."""
     try:
-        said = subprocess.run(
+        printed = subprocess.run(
             [program, "buildcfg"], env=dict(environment), capture_output=True, text=True, errors="replace",
             timeout=DISK.program_timeout, check=False, stdin=subprocess.DEVNULL,
         ).stdout  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = _BUILT_WITH.search(said)
-    family = "apptainer" if "PACKAGE_NAME=apptainer" in said else "singularity"
+    match = _BUILT_WITH.search(printed)
+    family = "apptainer" if "PACKAGE_NAME=apptainer" in printed else "singularity"
     return Path(match[1], family, "bin") if match else None

@@ -65,9 +65,9 @@ def outdated(references: Iterable[str], registry: TagLister, *, platform: Platfo
     versioned = [reference for reference in asked if versions.parse(reference.tag or "") is not None]
     answers = dict(registry.tags(versioned))
     newer = {reference.text: _newer(reference, answers[reference]) for reference in versioned}
-    said = _newest(newer.values(), registry, platform)
+    labels = _newest(newer.values(), registry, platform)
     newer = {
-        text: replace(versions_of, newest=said.get(next(iter(versions_of.references), "")))
+        text: replace(versions_of, newest=labels.get(next(iter(versions_of.references), "")))
         for text, versions_of in newer.items()
     }
     return [
@@ -92,9 +92,9 @@ def _newer(reference: Reference, answer: Tags | FreshnessError) -> NewerVersions
     return NewerVersions(reference=reference.text, references=found, is_whole=answer.is_whole)
 
 
-def _newest(found: Iterable[NewerVersions], registry: TagLister, platform: Platform) -> dict[str, Details]:
+def _newest(newer: Iterable[NewerVersions], registry: TagLister, platform: Platform) -> dict[str, Details]:
     """Return what the newest version of each says of itself; what cannot be had is left out."""
-    wanted = [parse(versions_of.references[0]) for versions_of in found if versions_of.references]
+    wanted = [parse(versions_of.references[0]) for versions_of in newer if versions_of.references]
     entries = [answer for _, answer in registry.resolve(wanted) if isinstance(answer, Entry)]
-    said = details(entries, registry, platform=platform)
-    return {entry.reference.text: said[entry.pinned.text] for entry in entries if entry.pinned.text in said}
+    labels = details(entries, registry, platform=platform)
+    return {entry.reference.text: labels[entry.pinned.text] for entry in entries if entry.pinned.text in labels}

@@ -68,10 +68,10 @@ class Policies:
         LocalIOError
             where a site's file cannot be read.
         """
-        found = [_of_site(path) for path in files]
+        policies = [_of_site(path) for path in files]
         if options.policy:
-            found.append(_complete(parse_policy(options.policy, source="the workflow's configuration"), folder))
-        return cls(policies=tuple(policy for policy in found if policy is not None))
+            policies.append(_complete(parse_policy(options.policy, source="the workflow's configuration"), folder))
+        return cls(policies=tuple(policy for policy in policies if policy is not None))
 
     def __bool__(self) -> bool:
         return bool(self.policies)
@@ -88,12 +88,12 @@ class Policies:
 
     def of_names(self, references: Iterable[str]) -> list[Violation]:
         """Return how the names `references` break the policies; what is no reference is an error when it is pinned."""
-        found = []
+        violations = []
         for text in references:
             if not _is_reference(text):
                 continue
-            found += [violation for policy in self.policies for violation in check_name(policy, text)]
-        return found
+            violations += [violation for policy in self.policies for violation in check_name(policy, text)]
+        return violations
 
     def days(self, pins: Mapping[str, Entry | None], ask: Configurations, *, platform: Platform) -> dict[str, date]:
         """Return the day on which each image of `pins` was made, as its configuration for `platform` proves.
@@ -107,8 +107,8 @@ class Policies:
         }
         known = {text: made.day_of(entry.digest, platform) for text, entry in entries.items()}
         unknown = [entries[text] for text, day in known.items() if day is None]
-        told = ask(unknown) if unknown else {}
-        days = {text: _day(told[text]) if text in told else day for text, day in known.items()}
+        learned = ask(unknown) if unknown else {}
+        days = {text: _day(learned[text]) if text in learned else day for text, day in known.items()}
         return {text: date.fromisoformat(day) for text, day in days.items() if day}
 
     def of_pins(self, pins: Mapping[str, Entry | None], days: Mapping[str, date]) -> list[Violation]:
@@ -158,8 +158,8 @@ class Policies:
         missing = {entry.reference.text: entry for entry in entries if self._is_unknown(entry)}
         if not missing:
             return []
-        told = ask(missing.values())
-        changed = [_with_configuration(entry, told[text]) for text, entry in missing.items() if text in told]
+        learned = ask(missing.values())
+        changed = [_with_configuration(entry, learned[text]) for text, entry in missing.items() if text in learned]
         return [entry for entry in changed if entry != missing[entry.reference.text]]
 
     def _is_unknown(self, entry: Entry) -> bool:
@@ -243,20 +243,20 @@ def asking(registry: Callable[[], BlobSource] | None, *, platform: Platform) -> 
 
     def ask(entries: Iterable[Entry]) -> Mapping[str, Details]:
         wanted = list(entries)
-        found = details(wanted, registry() if registry is not None else None, platform=platform)
+        labels = details(wanted, registry() if registry is not None else None, platform=platform)
         with contextlib.suppress(OSError):
             for entry in wanted:
-                if entry.pinned.text in found:
-                    made.keep(entry.digest, platform, _day(found[entry.pinned.text]))
-        return {entry.reference.text: found[entry.pinned.text] for entry in wanted if entry.pinned.text in found}
+                if entry.pinned.text in labels:
+                    made.keep(entry.digest, platform, _day(labels[entry.pinned.text]))
+        return {entry.reference.text: labels[entry.pinned.text] for entry in wanted if entry.pinned.text in labels}
 
     return ask
 
 
-def _day(said: Details) -> str:
+def _day(labels: Details) -> str:
     """Return the day on which an image says that it was made; empty where it does not, or names no day."""
     try:
-        return date.fromisoformat(said.created[: len("2026-01-01")]).isoformat()
+        return date.fromisoformat(labels.created[: len("2026-01-01")]).isoformat()
     except ValueError:
         return ""
 

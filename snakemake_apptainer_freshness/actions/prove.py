@@ -145,27 +145,27 @@ class _Comparison:
 
     def of(self, file: BinaryIO, *, remember: bool) -> Proof:
         status = os.fstat(file.fileno())
-        found = sif.read(file)
+        content = sif.read(file)
         if writable_by_all(status.st_mode):
             raise NotComparable(f"every user may write it (mode {status.st_mode & 0o7777:04o})")
         if self.pin.pinned.scheme is not Scheme.DOCKER:
             raise NotComparable(f"no layers are known of {self.pin.pinned.scheme}:// images")
         before = StatKey.of(status)
-        if strange := found.unlike_a_pull:
+        if strange := content.unlike_a_pull:
             detail = f"no pull makes such a file: {strange}"
             proof = Proof(state=DiskState.STALE, path=str(self.image), detail=detail, differences=(strange,))
-            self._finish(file, before, found, None, refuted=detail, remember=remember)
+            self._finish(file, before, content, None, refuted=detail, remember=remember)
             return proof
-        if found.partition is None or found.partition.filesystem != sif.SQUASHFS:
+        if content.partition is None or content.partition.filesystem != sif.SQUASHFS:
             raise NotComparable("its file system is encrypted, or no squashfs")
         named = self._named()
-        tree = squashfs.read(file, found.partition.offset, found.partition.size)
-        proof = self._judged(named, tree, found.builder)
+        tree = squashfs.read(file, content.partition.offset, content.partition.size)
+        proof = self._judged(named, tree, content.builder)
         digest = named.manifest
         if proof.state is DiskState.VERIFIED:
-            return replace(proof, sha256=self._finish(file, before, found, digest, remember=remember))
+            return replace(proof, sha256=self._finish(file, before, content, digest, remember=remember))
         if proof.state is DiskState.STALE:
-            self._finish(file, before, found, digest, refuted=proof.detail, remember=remember)
+            self._finish(file, before, content, digest, refuted=proof.detail, remember=remember)
         return proof
 
     def of_sandbox(self, *, remember: bool) -> Proof:
@@ -221,7 +221,14 @@ class _Comparison:
         return replace(compared, state=DiskState.STALE, detail=detail, differences=shown)
 
     def _finish(
-        self, file: BinaryIO, before: StatKey, found: Sif, manifest: Digest | None, *, refuted: str = "", remember: bool
+        self,
+        file: BinaryIO,
+        before: StatKey,
+        content: Sif,
+        manifest: Digest | None,
+        *,
+        refuted: str = "",
+        remember: bool,
     ) -> str:
         """Return the hash of the file, which is still the one that was compared, and its record."""
         sha256 = sha256_of(file)
@@ -229,7 +236,7 @@ class _Comparison:
             raise NotComparable("it changes while it is read")
         if not remember:
             return sha256
-        fact = self._fact(sha256, before.size, manifest, found.builder, refuted=refuted)
+        fact = self._fact(sha256, before.size, manifest, content.builder, refuted=refuted)
         try:
             self._keep(fact)
         except OSError as error:

@@ -298,8 +298,8 @@ def hash_of(image: Path) -> str:
     try:
         with opened(image) as file:
             before = StatKey.of(os.fstat(file.fileno()))
-            found = sha256_of(file)
-            return found if before.same_file(StatKey.of(os.fstat(file.fileno()))) else ""
+            sha256 = sha256_of(file)
+            return sha256 if before.same_file(StatKey.of(os.fstat(file.fileno()))) else ""
     except (OSError, NotAFile):
         return ""
 

@@ -98,10 +98,10 @@ def _by(fact: ContentFact, path: Path, detail: str, survey: sandbox.Survey) -> D
 
 
 def _by_label(pin: Pin, path: Path) -> DiskFact:
-    said = sandbox.pulled_reference(sandbox.labels(path))
-    digest = _digest(said)
+    tag = sandbox.pulled_reference(sandbox.labels(path))
+    digest = _digest(tag)
     if digest is None:
-        detail = f"a sandbox folder of {said}, a tag" if said else "a sandbox folder that does not say what it is of"
+        detail = f"a sandbox folder of {tag}, a tag" if tag else "a sandbox folder that does not say what it is of"
         return DiskFact(state=DiskState.UNBOUND, path=str(path), detail=" ".join(detail.split()))
     if pin.names(digest):
         detail = f"a sandbox folder whose label says that it was made of {digest.short}"
@@ -110,7 +110,7 @@ def _by_label(pin: Pin, path: Path) -> DiskFact:
     return DiskFact(state=DiskState.STALE, path=str(path), detail=detail)
 
 
-def _digest(said: str) -> Digest | None:
+def _digest(pulled: str) -> Digest | None:
     with contextlib.suppress(FreshnessError):
-        return parse(f"docker://{said}").digest if said else None
+        return parse(f"docker://{pulled}").digest if pulled else None
     return None

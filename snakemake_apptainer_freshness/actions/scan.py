@@ -38,13 +38,13 @@ def find_scanner(environ: Mapping[str, str]) -> Path:
             f"cannot scan images without a network: {OFFLINE} or --offline forbids it",
             hint="scan where there is one, and give the report with --vulnerabilities",
         )
-    found = shutil.which(_PROGRAM, path=environ.get("PATH", os.defpath))
-    if found is None:
+    scanner = shutil.which(_PROGRAM, path=environ.get("PATH", os.defpath))
+    if scanner is None:
         raise MissingProgram(
             f"cannot scan images: there is no {_PROGRAM} on PATH",
             hint="install it, or give the report of another scanner with --vulnerabilities",
         )
-    return Path(found).absolute()
+    return Path(scanner).absolute()
 
 
 def name_to_scan(reference: str, digest: str) -> str | None:
@@ -80,8 +80,8 @@ def scan(scanner: Path, name: str, platform: Platform, environ: Mapping[str, str
             raise _failed(name, error.strerror or str(error)) from error
         if ended.returncode:
             lines = ended.stderr[-SCANS.message :].decode(errors="replace").split("\n")
-            said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-            raise _failed(name, f"{_PROGRAM} ended with status {ended.returncode}: {said.strip()}")
+            last_line = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+            raise _failed(name, f"{_PROGRAM} ended with status {ended.returncode}: {last_line.strip()}")
         if report.seek(0, os.SEEK_END) > SCANS.report_size:
             raise _failed(name, f"its report has more than {SCANS.report_size} bytes")
         report.seek(0)

@@ -72,9 +72,9 @@ def check_files(
     return SignatureCheck(violations=tuple(violations), signed=signed)
 
 
-def _is_by(found: frozenset[str], demand: Demand) -> bool:
+def _is_by(signers: frozenset[str], demand: Demand) -> bool:
     """Return whether all who signed are among those of `demand`."""
-    return found <= {signer.fingerprint for signer in demand.signers}
+    return signers <= {signer.fingerprint for signer in demand.signers}
 
 
 def _unsigned(demand: Demand, reason: str) -> str:
@@ -86,13 +86,13 @@ def _signers(file: SifFile, find: Callable[[], Apptainer]) -> frozenset[str]:
     sha256 = file.sha256
     if not sha256:
         raise NotSignedInside(f"the file is {file.fact.state}, and not proven")
-    found = remembered.inside(sha256)
-    if found:
-        return found
-    found = signers(find(), Path(file.fact.path))
-    if not found:
+    fingerprints = remembered.inside(sha256)
+    if fingerprints:
+        return fingerprints
+    fingerprints = signers(find(), Path(file.fact.path))
+    if not fingerprints:
         raise NotSignedInside("it has no signature")
     if file.sha256 == sha256:
         with suppress(OSError):
-            remembered.keep_inside(sha256, found)
-    return found
+            remembered.keep_inside(sha256, fingerprints)
+    return fingerprints

@@ -80,14 +80,14 @@ class _Subject:
     repository: str
     images: tuple[SignedImage, ...]
     demands: list[tuple[Policy, Demand]]
-    found: dict[Signature, Digest] = field(default_factory=dict)
+    signatures: dict[Signature, Digest] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     asked: bool = False
 
     def by(self, demand: Demand) -> tuple[Signed | None, list[str]]:
         """Return what satisfies `demand`, and why what does not does not."""
         reasons = []
-        for signature, digest in self.found.items():
+        for signature, digest in self.signatures.items():
             for signer in demand.signers:
                 try:
                     return verify(signature, signer, digest=digest, repository=self.repository), []
@@ -168,7 +168,7 @@ def _gather(wanted: Iterable[_Subject], ask: Callable[[], SignatureSource] | Non
     missing: defaultdict[SignedImage, list[_Subject]] = defaultdict(list)
     for subject in wanted:
         for image in subject.images:
-            subject.found |= dict.fromkeys(remembered.known(image[1]), image[1])
+            subject.signatures |= dict.fromkeys(remembered.known(image[1]), image[1])
         if ask is not None and not subject.is_satisfied:
             subject.asked = True
             for image in subject.images:
@@ -180,7 +180,7 @@ def _gather(wanted: Iterable[_Subject], ask: Callable[[], SignatureSource] | Non
             if isinstance(answer, FreshnessError):
                 subject.problems.append(answer.message)
             else:
-                subject.found |= dict.fromkeys(answer.signatures, image[1])
+                subject.signatures |= dict.fromkeys(answer.signatures, image[1])
                 subject.problems += answer.problems
 
 
@@ -199,14 +199,14 @@ def _judged(subject: _Subject) -> tuple[tuple[Signed, ...], list[Violation]]:
 def _why(subject: _Subject, demand: Demand, reasons: Iterable[str]) -> str:
     """Return in one line what is wrong with the signatures of an image."""
     digest = subject.images[0][1].short
-    if subject.found:
-        told = f"none of the {len(subject.found)} signatures of {digest} is by {demand}"
+    if subject.signatures:
+        why = f"none of the {len(subject.signatures)} signatures of {digest} is by {demand}"
     elif subject.asked:
-        told = f"no signature of {digest} was found, and it has to be signed by {demand}"
+        why = f"no signature of {digest} was found, and it has to be signed by {demand}"
     else:
-        told = f"no signature of {digest} is remembered, no registry is asked, and it has to be signed by {demand}"
+        why = f"no signature of {digest} is remembered, no registry is asked, and it has to be signed by {demand}"
     more = list(dict.fromkeys([*reasons, *subject.problems]))[:_REASONS]
-    return f"{told}: {'; '.join(more)}" if more else told
+    return f"{why}: {'; '.join(more)}" if more else why
 
 
 def violation(policy: Policy, text: str, problem: str) -> Violation:
@@ -218,7 +218,7 @@ def violation(policy: Policy, text: str, problem: str) -> Violation:
 def _keep(subject: _Subject, good: Iterable[Signed]) -> None:
     """Remember signatures, as far as it can be done: another run can find them again."""
     names = {signed.signature for signed in good}
-    for signature, digest in subject.found.items():
+    for signature, digest in subject.signatures.items():
         if signature.sha256 in names:
             with contextlib.suppress(OSError):
                 remembered.keep(digest, [signature])

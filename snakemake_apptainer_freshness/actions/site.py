@@ -45,8 +45,8 @@ def site_files(
                 f"there is no policy {path}, which the environment variable {VARIABLE} names",
                 hint="correct the variable, or ask who runs this machine",
             )
-    found = [*named, *(path for path in _elsewhere(lockfile, snakefile, environment) if _is_there(path))]
-    return tuple({os.path.realpath(path): path for path in found}.values())
+    files = [*named, *(path for path in _elsewhere(lockfile, snakefile, environment) if _is_there(path))]
+    return tuple({os.path.realpath(path): path for path in files}.values())
 
 
 def _elsewhere(lockfile: Path, snakefile: Path | None, environment: Mapping[str, str]) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.actions.check import check, check_one
-from snakemake_apptainer_freshness.actions.library import known
+from snakemake_apptainer_freshness.actions.library import known_images
 from snakemake_apptainer_freshness.actions.lock_claims import ManifestSource, claimed_and_proven
 from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.freshness import (
@@ -172,7 +172,7 @@ def look(lock: Lock, prefix: Path) -> dict[str, DiskFact]:
     local = {text: pins[text] for text, entry in provable.items() if entry.reference.scheme is Scheme.FILE}
     fetched = [pin for text, found in pins.items() if text not in local for pin in found]
     facts = check(fetched, prefix)
-    facts |= known(pin for pin in fetched if facts[pin.url].state is not DiskState.VERIFIED)
+    facts |= known_images(pin for pin in fetched if facts[pin.url].state is not DiskState.VERIFIED)
     facts |= {pin.url: check_one(pin, place_of(prefix, pin.url)) for found in local.values() for pin in found}
     return {text: _worst(found, facts) for text, found in pins.items()}
 

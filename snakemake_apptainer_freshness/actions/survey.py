@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from snakemake_apptainer_freshness.actions.check import check_one, look
-from snakemake_apptainer_freshness.actions.library import is_folder, judge, known
+from snakemake_apptainer_freshness.actions.library import is_folder, judge, known_images
 from snakemake_apptainer_freshness.apptainer import sandbox, sif
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys, named_hash
 from snakemake_apptainer_freshness.apptainer.sif import Sif
@@ -101,15 +101,15 @@ class SurveyedImage:
         return self.place in (ImageLocation.LOCK, ImageLocation.PATH)
 
 
-def worst_first(found: Iterable[SurveyedImage]) -> list[SurveyedImage]:
-    """Return `found` with what a person should look at first at the top."""
+def worst_first(images: Iterable[SurveyedImage]) -> list[SurveyedImage]:
+    """Return `images`, those first that a person should look at first."""
 
     def rank(image: SurveyedImage) -> tuple[int, int, str, str]:
         place = list(ImageLocation).index(image.place)
         reference = image.pin.reference.text if image.pin else "~"
         return _WORST_FIRST.index(image.fact.state), place, reference, image.fact.path
 
-    return sorted(found, key=rank)
+    return sorted(images, key=rank)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ def examine(candidate: Candidate, locked: LockedPins, *, full: bool = False) -> 
     if pin is not None:
         fact = judge(pin, path, full=full) if is_folder(path) else check_one(pin, path, full=full)
         if candidate.place is ImageLocation.LOCK and fact.state is not DiskState.VERIFIED:
-            fact = known([pin]).get(pin.url, fact)
+            fact = known_images([pin]).get(pin.url, fact)
         if candidate.pin is not None and not pin.reference.scheme.is_provable and fact.state is DiskState.UNBOUND:
             fact = DiskFact(state=fact.state, path=fact.path, detail="what is built of such a source does not name it")
     else:
@@ -284,10 +284,10 @@ def _attribute_sandbox(path: Path, locked: LockedPins) -> Pin | None:
         place = places.load(path)
         if place is not None and (fact := place.content) is not None:
             return fact.pin()
-        said = sandbox.pulled_reference(sandbox.labels(path))
-        reference = parse(f"docker://{said}") if said else None
+        pulled = sandbox.pulled_reference(sandbox.labels(path))
+        reference = parse(f"docker://{pulled}") if pulled else None
         if reference is None or reference.digest is None:
-            return locked.meaning(said)
+            return locked.meaning(pulled)
         pin = Pin.held_to(pinned=reference, reference=reference, digest=reference.digest)
         return locked.naming(reference.digest) or pin
     return None

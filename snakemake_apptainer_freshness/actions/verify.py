@@ -45,14 +45,14 @@ def verify(
             name="verify",
             done=lambda _: bars.advance(_BAR),
         )
-    found = [answer for answer in answers if answer is not None]
-    return found, len(answers) - len(found)
+    images = [answer for answer in answers if answer is not None]
+    return images, len(answers) - len(images)
 
 
 def deepen(
-    found: Iterable[SurveyedImage], registry: "BlobSource"
+    images: Iterable[SurveyedImage], registry: "BlobSource"
 ) -> tuple[list[SurveyedImage], list[tuple[SurveyedImage, FreshnessError]]]:
-    """Return `found`, after each that is sound and not proven was compared with the layers of what its pin names.
+    """Return `images`, after each that is sound and not proven was compared with the layers of what its pin names.
 
     What cannot be compared, since a registry or a program is not to be had, stays as it is and has an error.
     """
@@ -61,7 +61,7 @@ def deepen(
     deeper: list[SurveyedImage] = []
     failed: list[tuple[SurveyedImage, FreshnessError]] = []
     with ProgressBars() as bars:
-        for image in found:
+        for image in images:
             deeper.append(image)
             if image.pin is None or not _is_comparable(image):
                 continue
@@ -96,7 +96,7 @@ class Repair:
 
 
 def mend(
-    found: Iterable[SurveyedImage],
+    images: Iterable[SurveyedImage],
     locked: LockedPins,
     prefix: Path,
     *,
@@ -110,7 +110,7 @@ def mend(
     LocalIOError
         where the image folder cannot be made.
     """
-    bad = [image for image in found if image.is_finding]
+    bad = [image for image in images if image.is_finding]
     locked_pins = [image.pin for image in bad if image.place is ImageLocation.LOCK and image.pin is not None]
     wanted = [pin for pin in locked_pins if is_fetchable(pin)]
     mended = [_fetched(result) for result in fetch(wanted, prefix, jobs=jobs, report=report)]

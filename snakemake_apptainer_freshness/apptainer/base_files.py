@@ -49,11 +49,11 @@ def read(config: bytes, program: Apptainer) -> Node:
             layout, image = Path(folder) / "layout", Path(folder) / "empty.sif"
             _write(layout, settings)
             _build(program, layout, image, scratch=folder)
-            found = sif.read(image)
-            if found.partition is None:
+            content = sif.read(image)
+            if content.partition is None:
                 raise PullFailed(f"{program.version} built an empty image without a file system")
             with opened(image) as file:
-                return squashfs.read(file, found.partition.offset, found.partition.size)
+                return squashfs.read(file, content.partition.offset, content.partition.size)
     except (OSError, CorruptImage) as error:
         raise LocalIOError(f"cannot build an empty image with {program.version}: {error}") from error
 
@@ -123,5 +123,5 @@ def _build(program: Apptainer, layout: Path, image: Path, *, scratch: str) -> No
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PullFailed(f"{program.version} does not build an empty image: {error}") from error
     if result.returncode != 0:
-        said = " ".join(redact(result.stderr).strip().splitlines()[-1:])
-        raise PullFailed(f"{program.version} does not build an empty image: {said}")
+        last_line = " ".join(redact(result.stderr).strip().splitlines()[-1:])
+        raise PullFailed(f"{program.version} does not build an empty image: {last_line}")

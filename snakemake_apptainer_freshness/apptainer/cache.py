@@ -76,11 +76,11 @@ def _docker_keys(pin: Pin) -> tuple[str, ...]:
     named = pin.digest.hex
     hashed = [named, *(named + architecture for architecture in _key_architectures(pin))]
     names = [named, f"sha256.{named}", *(hashlib.sha256(text.encode()).hexdigest() for text in hashed)]
-    found = [f"{OCI}/{name}" for name in names]
+    entries = [f"{OCI}/{name}" for name in names]
     for digest in (pin.digest, pin.manifest):
         if digest is not None:
-            found += [f"{OCI}/sha256:{digest.hex}", f"{OCI_SIF}/sha256:{digest.hex}"]
-    return tuple(dict.fromkeys(found))
+            entries += [f"{OCI}/sha256:{digest.hex}", f"{OCI_SIF}/sha256:{digest.hex}"]
+    return tuple(dict.fromkeys(entries))
 
 
 KEYS: Final[dict[CacheKey, Callable[[Pin], tuple[str, ...]]]] = {

@@ -232,12 +232,12 @@ def _listen(
     """Return the exit status of `process` and the end of what it said, once it has ended."""
     give_up = time.monotonic() + DISK.pull_timeout
     output = bytearray()
-    told = False
+    was_told = False
     for piece in _pieces(process):
         output += piece
         del output[: -DISK.output_size]
-        if piece and not told and _UNPACKS.search(output):
-            told = True
+        if piece and not was_told and _UNPACKS.search(output):
+            was_told = True
             downloaded()
         if stop.is_set():
             raise InterruptedError(f"stopped while {command} ran")

@@ -212,6 +212,6 @@ def labels(path: Path) -> Mapping[str, str]:
     return {key: text for key, text in table.items() if isinstance(text, str)} if isinstance(table, dict) else {}
 
 
-def pulled_reference(said: Mapping[str, str]) -> str:
+def pulled_reference(labels: Mapping[str, str]) -> str:
     """Return the reference that a sandbox with these labels says it was pulled by; empty where it does not."""
-    return said.get(sif.FROM, "") if said.get(sif.BOOTSTRAP) == "docker" else ""
+    return labels.get(sif.FROM, "") if labels.get(sif.BOOTSTRAP) == "docker" else ""

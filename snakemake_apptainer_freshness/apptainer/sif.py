@@ -300,10 +300,10 @@ def _primary(descriptors: tuple[SifDescriptor, ...]) -> Partition | None:
 
 
 def _architecture(header: _Header, partition: Partition | None) -> str:
-    said = _ARCHITECTURES.get(header.architecture[:2], "")
-    if partition and partition.architecture and said and partition.architecture != said:
-        raise CorruptImage(f"its header says {said}, its file system {partition.architecture}")
-    return said or (partition.architecture if partition else "")
+    name = _ARCHITECTURES.get(header.architecture[:2], "")
+    if partition and partition.architecture and name and partition.architecture != name:
+        raise CorruptImage(f"its header says {name}, its file system {partition.architecture}")
+    return name or (partition.architecture if partition else "")
 
 
 def _squashfs_size(window: _Window, partition: Partition | None) -> int | None:

@@ -59,21 +59,21 @@ def parse(answer: str) -> frozenset[str]:
     try:
         document = json.loads(answer)
         objects = [key["Signer"] for key in document["SignerKeys"]]
-        found = frozenset(str(signer["Fingerprint"]).upper() for signer in objects)
+        fingerprints = frozenset(str(signer["Fingerprint"]).upper() for signer in objects)
         is_good = all(_is_good(signer) for signer in objects)
         has_system = any(signer["Partition"] == _FILE_SYSTEM for signer in objects)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise NotSignedInside("the program's answer is not understood") from None
     if not is_good or not has_system:
         raise NotSignedInside("a signature in it is not good, or its file system is not signed")
-    return found
+    return fingerprints
 
 
 def _is_good(signer: dict[str, Any]) -> bool:
     return all(signer[check] is True for check in _CHECKS)
 
 
-def _reason(said: str) -> str:
+def _reason(printed: str) -> str:
     """Return the last line of what the program said, without its word for how bad that is."""
-    last = next(iter(reversed(said.strip().splitlines())), "")
+    last = next(iter(reversed(printed.strip().splitlines())), "")
     return redact(last.partition(":")[2].strip() or last)[:_SHOWN] or "the program does not say why"

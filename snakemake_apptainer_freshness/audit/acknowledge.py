@@ -96,7 +96,7 @@ def acknowledged(audit: Audit, entries: Sequence[AcknowledgedFinding]) -> Audit:
     current = [entry for entry in entries if entry.acknowledgement.until >= today]
     ended = [entry for entry in entries if entry.acknowledgement.until < today]
     outputs = {(output.workdir, output.path) for output in audit.outputs}
-    found = [replace(finding, acknowledged=_answer(finding, current, outputs)) for finding in audit.findings]
+    findings = [replace(finding, acknowledged=_answer(finding, current, outputs)) for finding in audit.findings]
     unused = [entry for entry in current if not _speaks(entry, audit.findings)]
     notes = [
         f"the acknowledgement of {entry.finding} for {entry.subject} by {entry.acknowledgement.who} ended on "
@@ -109,7 +109,7 @@ def acknowledged(audit: Audit, entries: Sequence[AcknowledgedFinding]) -> Audit:
             f"{counted(unused, 'acknowledgement')} {'speaks' if len(unused) == 1 else 'speak'} of nothing that was "
             f"found, such as {unused[0].finding} for {unused[0].subject}"
         )
-    return replace(audit, findings=tuple(found), notes=(*audit.notes, *notes))
+    return replace(audit, findings=tuple(findings), notes=(*audit.notes, *notes))
 
 
 def _answer(

@@ -39,7 +39,7 @@ def covered(runs: Sequence[Run], conditions: Mapping[str, ImageCondition]) -> di
             if is_here and now is not None and image.pinned not in trees:
                 trees[image.pinned] = _tree(Path(now.path))
             tree = trees.get(image.pinned) if is_here else None
-            if texts := list(_told(overrides, tree)):
+            if texts := list(_describe(overrides, tree)):
                 found[run.id, image.pinned] = "; ".join(texts)
     return found
 
@@ -62,7 +62,7 @@ def _tree(path: Path) -> Node | None:
         return None
 
 
-def _told(overrides: Iterable[Override], tree: Node | None) -> Iterator[str]:
+def _describe(overrides: Iterable[Override], tree: Node | None) -> Iterator[str]:
     for override in overrides:
         source = f"{override.source} " if override.source else ""
         if override.kind is OverrideKind.VARIABLE:

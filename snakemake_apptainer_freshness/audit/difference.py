@@ -51,16 +51,18 @@ def difference(first: Run, second: Run) -> RunDifference:
     )
 
 
-def sentence(found: RunDifference) -> str:
-    """Return in one sentence what `found` says."""
+def sentence(difference: RunDifference) -> str:
+    """Return in one sentence what `difference` says."""
     counts = [
         counted(number, kind.value)
         for kind in ChangeKind
-        if (number := sum(change.kind is kind and not change.alone for change in found.changes))
+        if (number := sum(change.kind is kind and not change.alone for change in difference.changes))
     ]
-    alone = sum(change.alone for change in found.changes)
+    alone = sum(change.alone for change in difference.changes)
     parts = [f"{', '.join(counts)} differ" if counts else "nothing differs"]
-    parts.append(f"{counted(found.same_images, 'image')} and {counted(found.same_outputs, 'output')} are the same")
+    parts.append(
+        f"{counted(difference.same_images, 'image')} and {counted(difference.same_outputs, 'output')} are the same"
+    )
     if alone:
         parts.append(f"{counted(alone, 'output')} {be(alone)} of one run alone")
     return "; ".join(parts)

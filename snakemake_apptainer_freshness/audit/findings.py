@@ -81,7 +81,7 @@ class WorkDirectory:
 
 def find(site: WorkDirectory) -> list[AuditFinding]:
     """Return everything in `site` that should be looked at, the worst first."""
-    found = [
+    findings = [
         finding
         for seek in (
             _bad_now,
@@ -99,7 +99,7 @@ def find(site: WorkDirectory) -> list[AuditFinding]:
         for finding in seek(site)
     ]
     order = list(Severity)
-    return sorted(found, key=lambda finding: order.index(finding.severity))
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
 def of(
@@ -266,9 +266,9 @@ def _by_verdict(site: WorkDirectory) -> Iterator[AuditFinding]:
     ).items():
         kind, words = _OF_OUTPUTS[verdict]
         verb, _, rest = words.partition(" ")
-        said = f"{_SEVERAL.get(verb, verb) if len(outputs) > 1 else verb} {rest}"
+        predicate = f"{_SEVERAL.get(verb, verb) if len(outputs) > 1 else verb} {rest}"
         by = f": {reference}" if reference else ""
-        yield of(kind, f"{_named(outputs, rule)} {said}{by}", site.workdir, (output.path for output in outputs))
+        yield of(kind, f"{_named(outputs, rule)} {predicate}{by}", site.workdir, (output.path for output in outputs))
 
 
 def _changed(site: WorkDirectory) -> Iterator[AuditFinding]:

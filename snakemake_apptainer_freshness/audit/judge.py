@@ -47,7 +47,7 @@ from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.record import journal, seal
 from snakemake_apptainer_freshness.record.git import committed_content
 from snakemake_apptainer_freshness.record.metadata import Metadata
-from snakemake_apptainer_freshness.record.removal import told
+from snakemake_apptainer_freshness.record.removal import describe
 from snakemake_apptainer_freshness.record.run import Run
 from snakemake_apptainer_freshness.record.seal import SealState
 
@@ -205,15 +205,15 @@ def with_acknowledgements(audit: Audit, entries: Sequence[AcknowledgedFinding]) 
 
 
 def _put_together(sites: "Sequence[_Work]", ask: Asker | None, notes: Sequence[str]) -> Audit:
-    found: list[AuditFinding] = []
+    findings: list[AuditFinding] = []
     replays: list[Replayed] = []
     histories: list[ImageAudit] = []
     for work in sites:
-        found += work.findings()
+        findings += work.findings()
         history = work.site.images
         if ask is not None:
             replayed = ask(work.site)
-            history, found = replayed.images, found + replayed.findings
+            history, findings = replayed.images, findings + replayed.findings
             replays.append(replayed)
         histories += history
     outputs = sorted(
@@ -228,7 +228,7 @@ def _put_together(sites: "Sequence[_Work]", ask: Asker | None, notes: Sequence[s
         runs=tuple(run for work in sites for run in work.chosen),
         images=tuple(histories),
         outputs=tuple(outputs),
-        findings=tuple(sorted(found, key=lambda finding: severities.index(finding.severity))),
+        findings=tuple(sorted(findings, key=lambda finding: severities.index(finding.severity))),
         edges=tuple(edge for work in sites for edge in work.edges),
         replay=Replayed.together(replays) if replays else None,
         seals=tuple(work.site.seals for work in sites if work.site.seals is not None),
@@ -279,7 +279,7 @@ class _Work:
         disowned = frozenset(seal.run for seal in sealed.seals if seal.state is SealState.BROKEN)
         removal, why = believed(folder, own, sealing.allowed)
         if removal is not None:
-            notes.append(f"{told(removal, by=why)}: what they said is not known any more")
+            notes.append(f"{describe(removal, by=why)}: what they said is not known any more")
         elif why:
             notes.append(why)
         judging = OutputJudge(

@@ -129,17 +129,17 @@ def _images(site: WorkDirectory) -> dict[RunReference, ImageRecord]:
 
 def _served(registries: TagChecker, images: Mapping[RunReference, ImageRecord]) -> dict[RunReference, RemoteFact]:
     """Return what registries say of each digest, all asked at once."""
-    found: dict[RunReference, RemoteFact] = {}
+    facts: dict[RunReference, RemoteFact] = {}
     entries: dict[RunReference, Entry] = {}
     for key, image in images.items():
         try:
             reference, digest = parse_reference(image.reference), Digest.parse(image.digest)
             entries[key] = Entry(reference=reference, digest=digest, media_type="")
         except FreshnessError as error:
-            found[key] = RemoteFact(state=RemoteState.UNREACHABLE, detail=error.message)
+            facts[key] = RemoteFact(state=RemoteState.UNREACHABLE, detail=error.message)
     for entry, fact in registries.check(entries.values()):
-        found[entry.reference.text, str(entry.digest)] = fact
-    return found
+        facts[entry.reference.text, str(entry.digest)] = fact
+    return facts
 
 
 def _answer(

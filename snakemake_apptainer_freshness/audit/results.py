@@ -307,7 +307,7 @@ class ImageVulnerabilities:
     digest: str
     scanner: str
     joined_by: ScannedBy
-    found: tuple[Vulnerability, ...]
+    vulnerabilities: tuple[Vulnerability, ...]
     ignored: int
     outputs: int
 

@@ -68,15 +68,17 @@ class Selection:
             and (makers is None or run.id in makers)
         ]
 
-    def findings(self, found: Iterable[AuditFinding], runs: Sequence[Run], site: WorkDirectory) -> list[AuditFinding]:
+    def findings(
+        self, findings: Iterable[AuditFinding], runs: Sequence[Run], site: WorkDirectory
+    ) -> list[AuditFinding]:
         """Return those findings that are about a chosen output or run, or an image that one of them used."""
         if self.is_everything:
-            return list(found)
+            return list(findings)
         about = {output.path for output in site.outputs} | {run.id for run in runs}
         used = {output.reference for output in site.outputs} | {image.reference for run in runs for image in run.images}
         return [
             finding
-            for finding in found
+            for finding in findings
             if about.intersection(finding.subjects)
             or (finding.kind is FindingKind.BAD_IMAGE and used.intersection(finding.subjects))
         ]

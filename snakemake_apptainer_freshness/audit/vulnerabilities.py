@@ -125,15 +125,15 @@ def joined(
     `accepted` is counted apart; on `today` it may be so no more.
     """
     images = dict(_images(audit))
-    found: list[ImageVulnerabilities] = []
+    in_images: list[ImageVulnerabilities] = []
     unknown: dict[str, None] = {}
     for scan in scans:
         matches = [(key, by) for key, digests in images.items() if (by := _joins(scan, key[1], digests)) is not None]
         if not matches:
             unknown[scan.name] = None
-        found += [_of_image(scan, key, by, audit=audit, accepted=accepted, today=today) for key, by in matches]
-    found.sort(key=lambda scan: (scan.workdir, scan.reference, scan.digest, scan.scanner))
-    return tuple(found), list(unknown)
+        in_images += [_of_image(scan, key, by, audit=audit, accepted=accepted, today=today) for key, by in matches]
+    in_images.sort(key=lambda scan: (scan.workdir, scan.reference, scan.digest, scan.scanner))
+    return tuple(in_images), list(unknown)
 
 
 def images_of(audit: Audit) -> list[tuple[str, str]]:
@@ -191,7 +191,7 @@ def _of_image(
         digest=digest,
         scanner=scan.scanner,
         joined_by=by,
-        found=tuple(
+        vulnerabilities=tuple(
             sorted(
                 kept,
                 key=lambda vulnerability: (
@@ -211,7 +211,7 @@ def _of_image(
 
 def _trivy(name: str, report: Mapping[str, Any]) -> ScanReport:
     metadata = report.get("Metadata") or {}
-    found = [
+    vulnerabilities = [
         _vulnerability(
             vulnerability["VulnerabilityID"],
             package=vulnerability.get("PkgName", ""),
@@ -223,12 +223,12 @@ def _trivy(name: str, report: Mapping[str, Any]) -> ScanReport:
         for vulnerability in result.get("Vulnerabilities") or []
     ]
     names = [name, *(metadata.get("RepoDigests") or [])]
-    return ScanReport(scanner="trivy", name=name, digests=_digests(names), vulnerabilities=_unique(found))
+    return ScanReport(scanner="trivy", name=name, digests=_digests(names), vulnerabilities=_unique(vulnerabilities))
 
 
 def _grype(matches: list[Any], target: Any) -> ScanReport:
     named = target if isinstance(target, dict) else {"userInput": target}
-    found = [
+    vulnerabilities = [
         _vulnerability(
             match["vulnerability"]["id"],
             package=match["artifact"]["name"],
@@ -241,28 +241,30 @@ def _grype(matches: list[Any], target: Any) -> ScanReport:
     ]
     name = str(named.get("userInput", ""))
     names = [name, str(named.get("manifestDigest") or ""), *(named.get("repoDigests") or [])]
-    return ScanReport(scanner="grype", name=name, digests=_digests(names), vulnerabilities=_unique(found))
+    return ScanReport(scanner="grype", name=name, digests=_digests(names), vulnerabilities=_unique(vulnerabilities))
 
 
 def _osv(result: Mapping[str, Any]) -> ScanReport:
-    found = []
+    vulnerabilities = []
     for package in result["packages"]:
         scores = {
             known: group.get("max_severity", "") for group in package.get("groups") or [] for known in group["ids"]
         }
         for vulnerability in package.get("vulnerabilities") or []:
-            said = (vulnerability.get("database_specific") or {}).get("severity") or scores.get(vulnerability["id"], "")
-            found.append(
+            word = (vulnerability.get("database_specific") or {}).get("severity") or scores.get(vulnerability["id"], "")
+            vulnerabilities.append(
                 _vulnerability(
                     vulnerability["id"],
                     package=package["package"]["name"],
                     version=package["package"].get("version", ""),
-                    severity=_severity(str(said)),
+                    severity=_severity(str(word)),
                     aliases=vulnerability.get("aliases") or [],
                 )
             )
     name = str(result["source"]["path"])
-    return ScanReport(scanner="osv-scanner", name=name, digests=_digests([name]), vulnerabilities=_unique(found))
+    return ScanReport(
+        scanner="osv-scanner", name=name, digests=_digests([name]), vulnerabilities=_unique(vulnerabilities)
+    )
 
 
 def _vulnerability(
@@ -282,17 +284,17 @@ def _vulnerability(
     )
 
 
-def _unique(found: Iterable[Vulnerability]) -> tuple[Vulnerability, ...]:
-    return tuple(dict.fromkeys(found))
+def _unique(vulnerabilities: Iterable[Vulnerability]) -> tuple[Vulnerability, ...]:
+    return tuple(dict.fromkeys(vulnerabilities))
 
 
 def _digests(names: Iterable[str]) -> frozenset[str]:
     return frozenset(digest for name in names for digest in _DIGEST.findall(name))
 
 
-def _severity(said: str) -> VulnerabilitySeverity:
+def _severity(word: str) -> VulnerabilitySeverity:
     """Return what a scanner's word, or its CVSS score, says."""
-    word = said.strip().lower()
+    word = word.strip().lower()
     if word in VulnerabilitySeverity.__members__.values():
         return VulnerabilitySeverity(word)
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", word):

@@ -147,11 +147,11 @@ def _summary(adoption: "Adoption", *, dry_run: bool) -> str:
     counts: dict[str, int] = {}
     for adopted in adoption.outputs:
         counts[adopted.standing.value] = counts.get(adopted.standing.value, 0) + 1
-    told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
+    standings = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     again = sum(not adopted.standing.stays for adopted in adoption.outputs)
     will = f"{again} will be made again" if again else "a run keeps all of them, as far as their containers go"
     rest = "; nothing was remembered (--dry-run)" if dry_run else ""
-    return f"{output.counted(len(adoption.outputs), 'output')}: {told}; {will}{rest}"
+    return f"{output.counted(len(adoption.outputs), 'output')}: {standings}; {will}{rest}"
 
 
 def _as_json(adopted: "AdoptedOutput") -> dict[str, Any]:

@@ -102,23 +102,23 @@ def replay_archive(folder: Path, *, allowed: Path | None, as_json: bool) -> int:
                 begun = True
             bars.advance(_CHECKING, size)
 
-        found = replay(folder, allowed=allowed, hashed=hashed)
+        replayed = replay(folder, allowed=allowed, hashed=hashed)
     if as_json:
-        _print_document(found)
+        _print_document(replayed)
     else:
-        output.row(("answer", found.answer))
-        output.row(("seal", found.seals.text))
-        output.table(("again", "output", "rule", "why"), [_row(archived) for archived in found.outputs])
-    for note in found.notes:
+        output.row(("answer", replayed.answer))
+        output.row(("seal", replayed.seals.text))
+        output.table(("again", "output", "rule", "why"), [_row(archived) for archived in replayed.outputs])
+    for note in replayed.notes:
         output.note(f"note: {note}")
-    return int(not found.possible)
+    return int(not replayed.possible)
 
 
 def _row(archived: "ArchivedOutput") -> tuple[str, str, str, str]:
     return ("yes" if archived.possible else "no", archived.path, archived.rule, archived.why)
 
 
-def _print_document(found: "ArchiveReplay") -> None:
+def _print_document(replayed: "ArchiveReplay") -> None:
     def row(archived: "ArchivedOutput") -> dict[str, Any]:
         return {
             "path": archived.path,
@@ -131,10 +131,10 @@ def _print_document(found: "ArchiveReplay") -> None:
         }
 
     output.document(
-        archive=found.archive,
-        answer=found.answer,
-        possible=found.possible,
-        seal=found.seals.text,
-        output=[row(archived) for archived in found.outputs],
-        note=list(found.notes),
+        archive=replayed.archive,
+        answer=replayed.answer,
+        possible=replayed.possible,
+        seal=replayed.seals.text,
+        output=[row(archived) for archived in replayed.outputs],
+        note=list(replayed.notes),
     )

@@ -245,15 +245,15 @@ def _failing(word: str) -> "Callable[[Audit], bool]":
     """Return whether an audit has what `word` names, or worse."""
     from snakemake_apptainer_freshness.audit.results import OutputVerdict, Severity
 
-    said = word.strip().lower().replace("-", " ")
+    normalized = word.strip().lower().replace("-", " ")
     severities, verdicts = list(Severity), list(OutputVerdict)
-    if said in severities:
-        bad_severities = severities[: severities.index(Severity(said)) + 1]
+    if normalized in severities:
+        bad_severities = severities[: severities.index(Severity(normalized)) + 1]
         return lambda audit: any(
             finding.severity in bad_severities and finding.acknowledged is None for finding in audit.findings
         )
-    if said in verdicts:
-        bad = verdicts[: verdicts.index(OutputVerdict(said)) + 1]
+    if normalized in verdicts:
+        bad = verdicts[: verdicts.index(OutputVerdict(normalized)) + 1]
         return lambda audit: any(judged.verdict in bad for judged in audit.outputs)
     allowed = ", ".join([*severities, *(verdict.replace(" ", "-") for verdict in verdicts)])
     raise UsageError(f"--fail-on cannot be {word!r}", hint=f"it is one of {allowed}")
@@ -301,10 +301,10 @@ def _audit(
     ):
         bars.begin("auditing")
         ask = _asker(resolver, mirrors)
-        found = audit(folders, read_metadata=read, selection=selection, ask=ask, sealing=sealing)
+        answer = audit(folders, read_metadata=read, selection=selection, ask=ask, sealing=sealing)
     for warning in resolver.warnings if resolver else ():
         output.note(f"warning: {warning}")
-    return with_acknowledgements(found, entries) if entries else found
+    return with_acknowledgements(answer, entries) if entries else answer
 
 
 @contextmanager

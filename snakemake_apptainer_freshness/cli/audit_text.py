@@ -103,15 +103,15 @@ def _image_text(image: ImageAudit) -> str:
     return "\n  ".join([image.reference, image.now_detail, *signed])
 
 
-def _print_difference(found: RunDifference) -> None:
+def _print_difference(difference: RunDifference) -> None:
     """Print the differences alone: who asks for them looks at two runs, not at today's files."""
     if not output.at_terminal(sys.stdout):
-        output.row(("diff", found.first, found.second, sentence(found)))
-        for change in found.changes:
+        output.row(("diff", difference.first, difference.second, sentence(difference)))
+        for change in difference.changes:
             output.row(("change", change.kind.value, change.word, change.subject, change.before, change.after))
         return
-    output.line(f"Run {found.first} and run {found.second}: {sentence(found)}.")
-    shown = [change for change in found.changes if not change.alone]
+    output.line(f"Run {difference.first} and run {difference.second}: {sentence(difference)}.")
+    shown = [change for change in difference.changes if not change.alone]
     if shown:
         output.line()
         rows = [

@@ -94,24 +94,24 @@ def command(
     path, folder = find_lock(lockfile), image_folder(prefix)
     known = NeededImages(prefix=folder, lock=Lock() if path is None else read_lock(path), grace=grace)
     caches = {cache.root: cache for family in ("apptainer", "singularity") if (cache := CacheFolder.of(family=family))}
-    found = plan(known, caches.values())
-    if path is None and not found.registered and records is None:
+    planned = plan(known, caches.values())
+    if path is None and not planned.registered and records is None:
         raise UsageError(
             f"no lock is known: there is none here, and none is registered in {folder}",
             hint="go to the workflow's folder, or give --lockfile; without a lock every image would look unneeded",
         )
-    if path is None and not found.registered:
-        found = replace(found, waste=[], foreign=[])  # without a lock every image would look unneeded
-    waste = [*found.waste, *(found.foreign if foreign else [])]
+    if path is None and not planned.registered:
+        planned = replace(planned, waste=[], foreign=[])  # without a lock every image would look unneeded
+    waste = [*planned.waste, *(planned.foreign if foreign else [])]
     done = list(free(waste, known)) if yes else []
     removed = records is not None and records.is_freed(deleted=yes)
     if as_json:
-        told = None if records is None else records.as_json(removed=removed)
-        _print_json(found, done, waste=waste, lockfile=path, prefix=folder, grace=grace, records=told)
+        document = None if records is None else records.as_json(removed=removed)
+        _print_json(planned, done, waste=waste, lockfile=path, prefix=folder, grace=grace, records=document)
     else:
-        _print(found, done, waste=waste, deleted=yes, grace=grace)
+        _print(planned, done, waste=waste, deleted=yes, grace=grace)
         if records is not None:
-            output.note(records.told(removed=removed))
+            output.note(records.summary(removed=removed))
     errors = [freed.error for freed in done if freed.error is not None]
     for error in errors:
         print_error(error)
@@ -135,7 +135,7 @@ class _Records:
         remove(self.planned, self.key)
         return True
 
-    def told(self, *, removed: bool) -> str:
+    def summary(self, *, removed: bool) -> str:
         """Return what a person is told."""
         gone = self.planned.gone
         left = output.counted(len(self.planned.left), "record")
@@ -181,15 +181,15 @@ def _records(keep_runs: int | None, keep_days: int | None, *, seal: bool, seal_k
     return _Records(planned=plan(Path.cwd(), Keeping(runs=keep_runs, days=keep_days)), key=key)
 
 
-def _print(found: "GcPlan", done: "list[Freed]", *, waste: "list[Waste]", deleted: bool, grace: int) -> None:
+def _print(planned: "GcPlan", done: "list[Freed]", *, waste: "list[Waste]", deleted: bool, grace: int) -> None:
     kept = {freed.waste.file.path: freed.kept for freed in done if freed.kept}
-    listed = [*found.waste, *found.foreign]
+    listed = [*planned.waste, *planned.foreign]
     output.table(
         ("what", "size", "file", "why"),
         [(w.what.value, output.size(w.file.size), _named(w), kept.get(w.file.path, w.why)) for w in listed],
     )
-    for claim in found.registered:
-        if text := _told(claim, grace):
+    for claim in planned.registered:
+        if text := _claim_note(claim, grace):
             output.note(text)
     if deleted:
         gone = [freed.waste for freed in done if freed.is_done]
@@ -201,7 +201,7 @@ def _print(found: "GcPlan", done: "list[Freed]", *, waste: "list[Waste]", delete
         )
     else:
         output.note("nothing to free")
-    left = [item for item in found.foreign if item not in waste]
+    left = [item for item in planned.foreign if item not in waste]
     if left:
         output.note(
             f"{output.counted(len(left), 'foreign image')}, {output.size(_total(left))}: not touched without --foreign"
@@ -212,7 +212,7 @@ def _named(waste: "Waste") -> str:
     return f"{waste.file.path}\n  {waste.reference}" if waste.reference else str(waste.file.path)
 
 
-def _told(claim: "Registered", grace: int) -> str:
+def _claim_note(claim: "Registered", grace: int) -> str:
     """Return what a person should know of a registered lock; empty where there is nothing."""
     end = claim.ends(grace)
     if end is not None and not claim.has_run_out(grace):
@@ -232,7 +232,7 @@ def _total(waste: "list[Waste]") -> int:
 
 
 def _print_json(
-    found: "GcPlan",
+    planned: "GcPlan",
     done: "list[Freed]",
     *,
     waste: "list[Waste]",
@@ -245,8 +245,8 @@ def _print_json(
     output.document(
         lockfile=str(lockfile) if lockfile else None,
         prefix=str(prefix),
-        waste=[_as_json(item, outcome.get(item.file.path)) for item in found.waste],
-        foreign=[_as_json(item, outcome.get(item.file.path)) for item in found.foreign],
+        waste=[_as_json(item, outcome.get(item.file.path)) for item in planned.waste],
+        foreign=[_as_json(item, outcome.get(item.file.path)) for item in planned.foreign],
         total=_total(waste),
         freed=_total([freed.waste for freed in done if freed.is_done]),
         locks=[
@@ -257,7 +257,7 @@ def _print_json(
                 "until": _stamp(claim.ends(grace)),
                 "claim": str(claim.file),
             }
-            for claim in found.registered
+            for claim in planned.registered
         ],
         records=records,
         error=[output.error_of(freed.error, str(freed.waste.file.path)) for freed in done if freed.error is not None],

@@ -51,18 +51,18 @@ def command(image: Path, lockfile: Path | None, *, as_json: bool) -> int:
         _print(inspection)
     from snakemake_apptainer_freshness.freshness import exit_status
 
-    return exit_status((inspection.found.decision,))
+    return exit_status((inspection.image.decision,))
 
 
 def _print(inspection: "Inspection") -> None:
     from snakemake_apptainer_freshness.actions.inspect import what_next
 
-    found, content, record = inspection.found, inspection.content, inspection.record
-    _field("file", found.fact.path)
-    _field("disk", f"{found.fact.state}: {found.fact.detail}")
-    if found.pin is not None:
-        _field("reference", found.pin.reference.text)
-        _field("digest", str(found.pin.digest))
+    image, content, record = inspection.image, inspection.content, inspection.record
+    _field("file", image.fact.path)
+    _field("disk", f"{image.fact.state}: {image.fact.detail}")
+    if image.pin is not None:
+        _field("reference", image.pin.reference.text)
+        _field("digest", str(image.pin.digest))
     if content is not None:
         _field("pulled as", content.pulled_reference or "it does not say that it was pulled from a registry")
         _field("built by", content.builder or "it does not say")
@@ -72,7 +72,7 @@ def _print(inspection: "Inspection") -> None:
         _field("reproducible", _REPRODUCIBLE[content.is_reproducible])
     if inspection.sha256:
         _field("SHA-256", inspection.sha256)
-    _field("size", f"{output.size(found.size)} ({found.size} bytes)")
+    _field("size", f"{output.size(image.size)} ({image.size} bytes)")
     _field("lock", f"the entry {inspection.locked.reference.text}" if inspection.locked else "no entry is this image's")
     _field("record", _recorded(record) if record else "nothing is known of it")
     for number, (key, value) in enumerate(inspection.labels.items()):
@@ -83,7 +83,7 @@ def _print(inspection: "Inspection") -> None:
             output.heading(title)
             for sentence in sentences:
                 output.line(f"- {sentence}")
-    if hint := what_next(found):
+    if hint := what_next(image):
         output.note(f"what to do: {hint}")
 
 
@@ -96,16 +96,16 @@ def _recorded(record: "ContentFact") -> str:
 
 
 def _as_json(inspection: "Inspection") -> dict[str, Any]:
-    found, content, record = inspection.found, inspection.content, inspection.record
+    image, content, record = inspection.image, inspection.content, inspection.record
     return {
-        "reference": found.pin.reference.text if found.pin else None,
-        "pinned": found.pin.url if found.pin else None,
-        "digest": str(found.pin.digest) if found.pin else None,
-        "path": found.fact.path,
-        "state": found.fact.state.value,
-        "detail": found.fact.detail,
-        "finding": found.is_finding,
-        "size": found.size,
+        "reference": image.pin.reference.text if image.pin else None,
+        "pinned": image.pin.url if image.pin else None,
+        "digest": str(image.pin.digest) if image.pin else None,
+        "path": image.fact.path,
+        "state": image.fact.state.value,
+        "detail": image.fact.detail,
+        "finding": image.is_finding,
+        "size": image.size,
         "locked": inspection.locked.reference.text if inspection.locked else None,
         "pulled_reference": content.pulled_reference or None if content else None,
         "pulled_digest": str(content.pulled_digest) if content and content.pulled_digest else None,

@@ -21,8 +21,8 @@ from snakemake_apptainer_freshness.cli.lock_report import (
     rules_of,
     show,
     summary,
-    told,
     unversioned,
+    violation_line,
 )
 from snakemake_apptainer_freshness.cli.outdated import tell as tell_outdated
 from snakemake_apptainer_freshness.errors import FreshnessError, UsageError
@@ -278,7 +278,7 @@ def _show(
         return
     show(workflow, planned, details)
     for violation in planned.violations:
-        output.note(told(workflow, violation))
+        output.note(violation_line(workflow, violation))
     for text in unversioned(workflow):
         where = rules_of(workflow, text)
         named = f"{text} ({where})" if where else text

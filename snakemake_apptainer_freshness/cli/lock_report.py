@@ -58,7 +58,7 @@ def _cells(difference: "LockDifference", details: "Mapping[str, Details]") -> It
     if difference.old and difference.new:
         yield f"{difference.old.digest.short} → {difference.new.digest.short}"
         yield ", ".join(f"{platform} {fate}" for platform, fate in difference.platforms.items())
-        yield _said(details.get(difference.old.pinned.text), details.get(difference.new.pinned.text))
+        yield _label_changes(details.get(difference.old.pinned.text), details.get(difference.new.pinned.text))
     else:
         entry = difference.new or difference.old
         yield entry.digest.short if entry else ""
@@ -66,9 +66,9 @@ def _cells(difference: "LockDifference", details: "Mapping[str, Details]") -> It
     yield _made(difference.outputs)
 
 
-def _said(old: "Details | None", new: "Details | None") -> str:
+def _label_changes(old: "Details | None", new: "Details | None") -> str:
     """Return how what the images say of themselves differs."""
-    told = []
+    differences = []
     for name in ("created", "version", "revision"):
         before, after = getattr(old, name, ""), getattr(new, name, "")
         if name == "created":
@@ -76,10 +76,10 @@ def _said(old: "Details | None", new: "Details | None") -> str:
             if before == after:
                 continue
         if after and after == before:
-            told.append(f"{name} still {after}")
+            differences.append(f"{name} still {after}")
         elif before or after:
-            told.append(f"{name} {before or '?'} → {after or '?'}")
-    return ", ".join(told)
+            differences.append(f"{name} {before or '?'} → {after or '?'}")
+    return ", ".join(differences)
 
 
 def _date(text: str) -> str:
@@ -119,7 +119,7 @@ def path_from_here(path: str) -> str:
     return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
 
 
-def told(workflow: "Workflow", violation: "Violation") -> str:
+def violation_line(workflow: "Workflow", violation: "Violation") -> str:
     """Return how a policy is broken, and by which rule."""
     where = rules_of(workflow, violation.reference)
     named = f"{violation.reference} ({where})" if where else violation.reference
@@ -139,8 +139,8 @@ def summary(lockfile: str, planned: "LockPlan", *, written: bool) -> str:
     counts["not pinnable"] = len(planned.unpinnable)
     counts["failed"] = len(planned.failures)
     counts["against the policy"] = len(planned.violations)
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"{lockfile}: {output.counted(len(planned.after), 'image')}; {told or 'nothing to change'}"
+    parts = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{lockfile}: {output.counted(len(planned.after), 'image')}; {parts or 'nothing to change'}"
 
 
 def document_of(
@@ -191,8 +191,8 @@ def _entry(entry: "Entry | None", details: "Mapping[str, Details]") -> dict[str,
     """Return an entry with the keys of the lock, and what the image says of itself, where that is known."""
     if entry is None:
         return None
-    said = details.get(entry.pinned.text)
-    known = {name: getattr(said, name) for name in ("created", "version", "revision") if getattr(said, name, "")}
+    labels = details.get(entry.pinned.text)
+    known = {name: getattr(labels, name) for name in ("created", "version", "revision") if getattr(labels, name, "")}
     return {**entry.to_dict(), **known}
 
 

@@ -24,38 +24,38 @@ def tell(workflow: "Workflow", *, as_json: bool) -> int:
 
     with Resolver() as registries, ProgressBars() as bars:
         bars.begin(_ASKING)
-        found = outdated(workflow.uses, registries, platform=Platform.here())
+        newer = outdated(workflow.uses, registries, platform=Platform.here())
         warnings = registries.warnings
     if as_json:
-        output.document(lockfile=str(workflow.lockfile), outdated=[_as_json(workflow, versions) for versions in found])
+        output.document(lockfile=str(workflow.lockfile), outdated=[_as_json(workflow, versions) for versions in newer])
     else:
-        _show(workflow, found)
+        _show(workflow, newer)
     for warning in warnings:
         output.note(f"warning: {warning}")
-    errors = [versions.error for versions in found if versions.error is not None]
+    errors = [versions.error for versions in newer if versions.error is not None]
     for error in errors:
         print_error(error)
     return max((error.exit_status for error in errors), default=0)
 
 
-def _show(workflow: "Workflow", found: "list[NewerVersions]") -> None:
-    newer = [versions for versions in found if versions.references]
+def _show(workflow: "Workflow", answers: "list[NewerVersions]") -> None:
+    newer = [versions for versions in answers if versions.references]
     rows = [("newer", versions.reference, *_cells(workflow, versions)) for versions in newer]
     if output.at_terminal(sys.stdout):  # references are long: what there is to say stands below, not beside
         rows = [(what, "\n".join(filter(None, cells))) for what, *cells in rows]
     output.table(("what", "image"), rows)
-    for versions in found:
+    for versions in answers:
         if not versions.is_version:
             output.note(f"not compared: the tag of {versions.reference} is no version")
         elif not versions.is_whole:
             output.note(f"not all seen: the repository of {versions.reference} has more tags than are asked for")
-    told = {0: "none has", 1: "1 has"}.get(len(newer), f"{len(newer)} have")
-    output.note(f"{output.counted(len(found), 'image')}: {told} a newer version; nothing was changed")
+    how_many = {0: "none has", 1: "1 has"}.get(len(newer), f"{len(newer)} have")
+    output.note(f"{output.counted(len(answers), 'image')}: {how_many} a newer version; nothing was changed")
 
 
 def _cells(workflow: "Workflow", versions: "NewerVersions") -> tuple[str, ...]:
     newest, *others = versions.references
-    said = [
+    labels = [
         text
         for text in (
             versions.newest.created.partition("T")[0] if versions.newest else "",
@@ -66,7 +66,7 @@ def _cells(workflow: "Workflow", versions: "NewerVersions") -> tuple[str, ...]:
     tags = [other.rpartition(":")[2] for other in others]
     more = f", … and {len(tags) - _SHOWN} more" if len(tags) > _SHOWN else ""
     also = f"also {', '.join(tags[:_SHOWN])}{more}" if tags else ""
-    when = f" ({', '.join(said)})" if said else ""
+    when = f" ({', '.join(labels)})" if labels else ""
     return f"{newest}{when}", also, rules_of(workflow, versions.reference)
 
 

@@ -166,7 +166,7 @@ def _gather(
 def _print(rows: "list[StatusRow]", workflow: "Workflow | None", answers: PolicyAnswers) -> None:
     with_rules = workflow is not None
     titles = ("image", "lock", "registry", "disk", *(("rules",) if with_rules else ()), "how")
-    cells = [_cells(row, answers.told(row.reference), with_rules=with_rules) for row in rows]
+    cells = [_cells(row, answers.signature_lines(row.reference), with_rules=with_rules) for row in rows]
     if output.at_terminal(sys.stdout):  # references are long: what is said of one stands before it and below
         titles = ("registry", "disk", "image")
         cells = [(cell[2], cell[3], "\n  ".join(filter(None, (cell[0], cell[1], *cell[4:])))) for cell in cells]
@@ -175,20 +175,20 @@ def _print(rows: "list[StatusRow]", workflow: "Workflow | None", answers: Policy
         output.note(f"not seen: {f'rule {unseen.rule}: ' if unseen.rule else ''}{unseen.why}")
     bad = sum(row.is_finding for row in rows)
     unasked = sum(row.is_unasked for row in rows)
-    told = f"{bad} not as agreed" if bad else "all as agreed"
+    summary = f"{bad} not as agreed" if bad else "all as agreed"
     output.note(
-        f"{output.counted(len(rows), 'image')}: {told if rows else 'nothing is locked'}"
+        f"{output.counted(len(rows), 'image')}: {summary if rows else 'nothing is locked'}"
         f"{f', {unasked} could not be asked for' if unasked else ''}"
     )
 
 
-def _cells(row: "StatusRow", told: list[str], *, with_rules: bool) -> tuple[str, ...]:
+def _cells(row: "StatusRow", signatures: list[str], *, with_rules: bool) -> tuple[str, ...]:
     verdict = row.verdict
     locked = "missing" if row.entry is None else "orphan" if row.is_orphan else row.entry.digest.short
     remote = "" if verdict is None else verdict.remote.state.value
     disk = "" if verdict is None or verdict.disk is None else verdict.disk.state.value
     rules = (", ".join(dict.fromkeys(use.rule for use in row.uses or ())),) if with_rules else ()
-    return (row.reference, locked, remote, disk, *rules, "; ".join(filter(None, [_how(row), *told])))
+    return (row.reference, locked, remote, disk, *rules, "; ".join(filter(None, [_how(row), *signatures])))
 
 
 def _how(row: "StatusRow") -> str:
@@ -196,21 +196,21 @@ def _how(row: "StatusRow") -> str:
     verdict = row.verdict
     if verdict is None:
         return "a rule names it, and the lock lacks it"
-    told = []
+    parts = []
     if row.is_orphan:
-        told.append("no rule names it")
+        parts.append("no rule names it")
     if verdict.remote.digest and verdict.remote.state.value == "moved":
         same = "; the image for this platform is the same" if verdict.same_platform else ""
-        told.append(f"the tag points at {verdict.remote.digest.short}{same}")
+        parts.append(f"the tag points at {verdict.remote.digest.short}{same}")
     elif verdict.remote.detail:
-        told.append(verdict.remote.detail)
+        parts.append(verdict.remote.detail)
     if verdict.remote.asked_at:
-        told.append(f"asked {ago(age(verdict.remote.asked_at))}")
+        parts.append(f"asked {ago(age(verdict.remote.asked_at))}")
     if verdict.disk is not None and verdict.disk.detail and not verdict.disk.state.is_proven:
-        told.append(verdict.disk.detail)
+        parts.append(verdict.disk.detail)
     if row.elsewhere:
-        told.append(f"it can be had from {', '.join(row.elsewhere)}")
-    return "; ".join(told)
+        parts.append(f"it can be had from {', '.join(row.elsewhere)}")
+    return "; ".join(parts)
 
 
 def _as_json(row: "StatusRow") -> dict[str, Any]:

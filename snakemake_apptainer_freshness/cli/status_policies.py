@@ -33,25 +33,25 @@ class PolicyAnswers:
     signed: "dict[str, tuple[Signed, ...]]" = field(default_factory=dict)
     beside: dict[str, "FoundSignatures | FreshnessError"] = field(default_factory=dict)
 
-    def told(self, reference: str) -> list[str]:
+    def signature_lines(self, reference: str) -> list[str]:
         """Return what there is to say of the signatures of `reference`, in lines for a person."""
         lines = [f"signed by {signed.by}" for signed in self.signed.get(reference, ())]
-        found = self.beside.get(reference)
-        if found is None:
+        signatures = self.beside.get(reference)
+        if signatures is None:
             return lines
-        if isinstance(found, FreshnessError):
-            return [*lines, f"its signatures could not be asked for: {found.message}"]
-        count = output.counted(len(found.signatures), "signature")
-        return [*lines, f"{count} beside it", *found.problems]
+        if isinstance(signatures, FreshnessError):
+            return [*lines, f"its signatures could not be asked for: {signatures.message}"]
+        count = output.counted(len(signatures.signatures), "signature")
+        return [*lines, f"{count} beside it", *signatures.problems]
 
     def as_json(self, reference: str) -> dict[str, Any]:
         """Return the same for a program."""
-        found = self.beside.get(reference)
+        signatures = self.beside.get(reference)
         beside, problems = None, list[str]()
-        if isinstance(found, FreshnessError):
-            problems = [found.message]
-        elif found is not None:
-            beside, problems = len(found.signatures), list(found.problems)
+        if isinstance(signatures, FreshnessError):
+            problems = [signatures.message]
+        elif signatures is not None:
+            beside, problems = len(signatures.signatures), list(signatures.problems)
         return {
             "signed": [
                 {"by": signed.by, "digest": str(signed.digest), "signature": signed.signature or None}
@@ -89,8 +89,10 @@ def ask_policies(
             _judge(answers, policies, lock, workflow, rows={row.reference: row for row in rows}, ask=ask)
         if look and not offline:
             images = {text: entry for text, entry in lock.entries.items() if entry.reference.scheme.is_registry}
-            found = dict(asking.resolver().signatures((pinned.pinned, pinned.digest) for pinned in images.values()))
-            answers.beside |= {text: found[pinned.pinned, pinned.digest] for text, pinned in images.items()}
+            signatures = dict(
+                asking.resolver().signatures((pinned.pinned, pinned.digest) for pinned in images.values())
+            )
+            answers.beside |= {text: signatures[pinned.pinned, pinned.digest] for text, pinned in images.items()}
     return answers
 
 

@@ -90,7 +90,7 @@ def command(
     mended: list[Repair] = []
     if repair and lock_path is not None:
         register(folder, lock_path, lock)
-    if repair and (mended := _mend(answer.found, locked, folder, jobs=jobs)):
+    if repair and (mended := _mend(answer.images, locked, folder, jobs=jobs)):
         answer = _look(_everything(lock, folder, locked), locked, full=full, deep=deep)
     if as_json:
         _print_json(answer, mended, lockfile=lock_path, prefix=None if paths else folder)
@@ -101,14 +101,14 @@ def command(
     errors = [error for _, error in answer.failed] + [repair.error for repair in mended if repair.error]
     from snakemake_apptainer_freshness.freshness import exit_status
 
-    return max(exit_status(image.decision for image in answer.found), *(error.exit_status for error in errors), 0)
+    return max(exit_status(image.decision for image in answer.images), *(error.exit_status for error in errors), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
     """What was found, worst first; `unattributed` entries of the cache are left out, `failed` could not be compared."""
 
-    found: "list[SurveyedImage]"
+    images: "list[SurveyedImage]"
     unattributed: int
     failed: "list[tuple[SurveyedImage, FreshnessError]]"
 
@@ -128,8 +128,8 @@ def _everything(lock: "Lock", folder: Path, locked: "LockedPins") -> "list[Candi
     from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 
     caches = {cache.root: cache for family in ("apptainer", "singularity") if (cache := CacheFolder.of(family=family))}
-    found = [*in_lock(lock, folder), *in_prefix(folder, locked)]
-    return [*found, *(candidate for cache in caches.values() for candidate in in_cache(cache))]
+    candidates = [*in_lock(lock, folder), *in_prefix(folder, locked)]
+    return [*candidates, *(candidate for cache in caches.values() for candidate in in_cache(cache))]
 
 
 def _given(paths: tuple[Path, ...]) -> "list[Candidate]":
@@ -158,7 +158,7 @@ def _look(candidates: "Iterable[Candidate]", locked: "LockedPins", *, full: bool
     from snakemake_apptainer_freshness.actions.survey import worst_first
     from snakemake_apptainer_freshness.actions.verify import deepen, verify
 
-    found, unattributed = verify(candidates, locked, full=full)
+    images, unattributed = verify(candidates, locked, full=full)
     failed: list[tuple[SurveyedImage, FreshnessError]] = []
     if deep:
         from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
@@ -166,34 +166,34 @@ def _look(candidates: "Iterable[Candidate]", locked: "LockedPins", *, full: bool
         from snakemake_apptainer_freshness.registry.resolver import Resolver
 
         with Resolver() as registry, Elsewhere() as mirrors:
-            found, failed = deepen(found, LayerSources(registry=registry, mirrors=mirrors))
-    return _Answer(found=worst_first(found), unattributed=unattributed, failed=failed)
+            images, failed = deepen(images, LayerSources(registry=registry, mirrors=mirrors))
+    return _Answer(images=worst_first(images), unattributed=unattributed, failed=failed)
 
 
-def _mend(found: "list[SurveyedImage]", locked: "LockedPins", folder: Path, *, jobs: int | None) -> "list[Repair]":
+def _mend(images: "list[SurveyedImage]", locked: "LockedPins", folder: Path, *, jobs: int | None) -> "list[Repair]":
     from snakemake_apptainer_freshness.actions.verify import mend
     from snakemake_apptainer_freshness.cli.pull import Steps
     from snakemake_apptainer_freshness.common.progress import ProgressBars
 
     with ProgressBars() as bars:
-        return mend(found, locked, folder, jobs=jobs, report=Steps(bars))
+        return mend(images, locked, folder, jobs=jobs, report=Steps(bars))
 
 
 def _print(answer: _Answer, mended: "list[Repair]") -> None:
-    found, unattributed = answer.found, answer.unattributed
+    images, unattributed = answer.images, answer.unattributed
     for done in mended:
-        output.note(_told(done))
+        output.note(_repair_line(done))
     if output.at_terminal(sys.stdout):
-        shown = ((image.fact.state.value, _named(image), image.fact.detail) for image in found)
+        shown = ((image.fact.state.value, _named(image), image.fact.detail) for image in images)
         output.table(("disk", "image", "how that is known"), shown)
     else:
-        for image in found:
+        for image in images:
             output.row((image.fact.state, _name(image), image.place, image.fact.path, image.fact.detail))
-    bad = [image for image in found if image.is_finding]
+    bad = [image for image in images if image.is_finding]
     verdict = f"{len(bad)} to look at" if bad else "nothing to report"
     entries = output.counted(unattributed, "entry", "entries")
     rest = f"; not listed: {entries} of Apptainer's cache that no digest can be found for" if unattributed else ""
-    output.note(f"{output.counted(len(found), 'image')}: {verdict}{rest}")
+    output.note(f"{output.counted(len(images), 'image')}: {verdict}{rest}")
     locked = {image.fact.state.value for image in bad if image.place.value == "lock"}
     if locked and not mended:
         verb = "pull" if locked == {"absent"} else "verify --repair"
@@ -219,7 +219,7 @@ def _near(path: str) -> str:
     return f"~{short.removeprefix(home)}" if short.startswith(f"{home}/") else short
 
 
-def _told(repair: "Repair") -> str:
+def _repair_line(repair: "Repair") -> str:
     what = repair.reference or str(repair.path)
     if repair.error is not None:
         return f"error: {what}: {repair.error.message}" + (f" ({repair.error.hint})" if repair.error.hint else "")
@@ -233,7 +233,7 @@ def _print_json(answer: _Answer, mended: "list[Repair]", *, lockfile: Path | Non
     output.document(
         lockfile=str(lockfile) if lockfile else None,
         prefix=str(prefix) if prefix else None,
-        image=[_as_json(image) for image in answer.found],
+        image=[_as_json(image) for image in answer.images],
         unattributed=answer.unattributed,
         repair=[
             {

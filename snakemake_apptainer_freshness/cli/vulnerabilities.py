@@ -133,13 +133,13 @@ def _text(file: Path) -> str:
 def show(audit: "Audit") -> None:
     """Print what was found in each image: a terminal is shown counts and the worst, a pipe gets a row each."""
     if output.at_terminal(sys.stdout):
-        rows = [(_counts(scan), _told(scan)) for scan in audit.vulnerabilities]
+        rows = [(_counts(scan), _summary(scan)) for scan in audit.vulnerabilities]
         if rows:
             output.line()
         output.table(("vulnerabilities", "image"), rows)
         return
     for scan in audit.vulnerabilities:
-        for each in scan.found:
+        for each in scan.vulnerabilities:
             cells = (each.severity.value, each.id, each.package, each.version, each.fixed, scan.reference, scan.digest)
             output.row(("vulnerability", *cells, scan.scanner, scan.joined_by.value))
         if scan.ignored:
@@ -147,11 +147,11 @@ def show(audit: "Audit") -> None:
 
 
 def _counts(scan: "ImageVulnerabilities") -> str:
-    counts = Counter(each.severity.value for each in scan.found)
+    counts = Counter(each.severity.value for each in scan.vulnerabilities)
     return "\n".join(f"{count} {word}" for word, count in counts.items()) or "none"
 
 
-def _told(scan: "ImageVulnerabilities") -> str:
+def _summary(scan: "ImageVulnerabilities") -> str:
     from snakemake_apptainer_freshness.common.text import short
 
     how = "" if scan.joined_by.value == "digest" else ", joined by its name alone: the tag may have pointed elsewhere"
@@ -160,7 +160,7 @@ def _told(scan: "ImageVulnerabilities") -> str:
     head = f"{scan.reference}\n{digest}  made {output.counted(scan.outputs, 'output')}; {scan.scanner}{how}{accepted}"
     worst = [
         f"  {each.id} {each.package} {each.version}{f' (fixed in {each.fixed})' if each.fixed else ''}"
-        for each in scan.found[:_SHOWN]
+        for each in scan.vulnerabilities[:_SHOWN]
     ]
-    more = [f"  … and {len(scan.found) - _SHOWN:,} more"] if len(scan.found) > _SHOWN else []
+    more = [f"  … and {len(scan.vulnerabilities) - _SHOWN:,} more"] if len(scan.vulnerabilities) > _SHOWN else []
     return "\n".join([head, *worst, *more])

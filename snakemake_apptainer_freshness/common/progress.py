@@ -142,13 +142,13 @@ class ProgressBars:
             ProgressBars._shown.release()
 
     def _say_once(self) -> None:
-        said: set[str] = set()
+        printed: set[str] = set()
         while not self._ended.wait(_PERIOD):
             with self._lock:
                 late = [task.name for task in self._tasks.values() if time.monotonic() - task.since >= SAY_AFTER]
             for name in late:
-                if name not in said:
-                    said.add(name)
+                if name not in printed:
+                    printed.add(name)
                     self._say(f"still {one_line(name)}")
 
     def _write_line(self, text: str) -> None:

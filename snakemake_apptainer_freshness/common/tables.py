@@ -113,8 +113,8 @@ class Table:
         """
         if not isinstance(value, dict):
             raise Damaged("it must be a table")
-        if (found := version_of(value)) > version:
-            raise NewerVersion(f"it has version {str(found)[:_SHOWN]}; this program knows version {version}")
+        if (written := version_of(value)) > version:
+            raise NewerVersion(f"it has version {str(written)[:_SHOWN]}; this program knows version {version}")
         return cls({key: item for key, item in value.items() if key != "version"}, keys, optional=optional)
 
     def place(self, key: str) -> str:

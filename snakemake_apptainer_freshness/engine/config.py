@@ -145,36 +145,36 @@ def options(workflow: Any, asked: CommandLineFlag) -> "Options":
     from snakemake_apptainer_freshness.errors import InvalidSettings
     from snakemake_apptainer_freshness.settings import Mode, Options, parse_options
 
-    said = workflow.config.get(CONFIG_KEY)
-    if said is None and is_chosen(workflow):
-        said = True
-    written = parse_options(said, source="the workflow's configuration", base=Options(mode=Mode.OFF))
-    found = replace(written, lockfile="")
+    configured = workflow.config.get(CONFIG_KEY)
+    if configured is None and is_chosen(workflow):
+        configured = True
+    written = parse_options(configured, source="the workflow's configuration", base=Options(mode=Mode.OFF))
+    merged = replace(written, lockfile="")
     if value := os.environ.get(ENVIRONMENT_VARIABLE):
-        found = parse_options(value, source=f"the environment variable {ENVIRONMENT_VARIABLE}", base=found)
+        merged = parse_options(value, source=f"the environment variable {ENVIRONMENT_VARIABLE}", base=merged)
     if (seconds := environment.timeout(os.environ)) is not None:
-        found = replace(found, timeout=seconds)
+        merged = replace(merged, timeout=seconds)
     if (every := environment.check_every(os.environ)) is not None:
-        found = replace(found, check_every=every)
+        merged = replace(merged, check_every=every)
     if asked.flag is not None:
-        found = parse_options(asked.flag, source="--config", base=found)
-    is_off = found.mode is Mode.OFF and (asked.flag is not None or CONFIG_KEY in workflow.config)
+        merged = parse_options(asked.flag, source="--config", base=merged)
+    is_off = merged.mode is Mode.OFF and (asked.flag is not None or CONFIG_KEY in workflow.config)
     if not is_off and (key := near_miss(workflow.config)) is not None:
         raise InvalidSettings(
             f"the configuration has a key {key!r}, which does nothing (did you mean {CONFIG_KEY!r}?)",
             hint=f"write {CONFIG_KEY}; where the key is another program's, turn this one off: {CONFIG_KEY}: false",
         )
-    if found.mode is Mode.OFF and is_chosen(workflow):
+    if merged.mode is Mode.OFF and is_chosen(workflow):
         raise InvalidSettings(
             f"--sdm {PLUGIN} runs containers as their lock says, and {CONFIG_KEY} is off",
             hint="choose another plugin for containers, such as --sdm container, or take the flag away",
         )
     if environment.is_offline(os.environ):
-        found = _without_network(found)
-    if found.lockfile:  # who starts the run may have it anywhere
-        return found
+        merged = _without_network(merged)
+    if merged.lockfile:  # who starts the run may have it anywhere
+        return merged
     _confine(workflow, written)
-    return replace(found, lockfile=written.lockfile)
+    return replace(merged, lockfile=written.lockfile)
 
 
 def _without_network(options: "Options") -> "Options":

@@ -180,16 +180,16 @@ def pinfile(provider: Provider, reference: str) -> str:
 
 
 def command(
-    shell: str, said: str, *, image: str, arguments: str, mounts: Iterable[Path], variables: Iterable[str]
+    shell: str, shell_command: str, *, image: str, arguments: str, mounts: Iterable[Path], variables: Iterable[str]
 ) -> str:
-    """Return the command that has `shell` run `said` in the file `image`, as today's Snakemake runs a container.
+    """Return the command that has `shell` run `shell_command` in the file `image` as today's Snakemake runs containers.
 
     `mounts` that are there are bound; `variables` are handed in by the shell, so that their values show nowhere.
     """
     handed = [f'APPTAINERENV_{name}="${{{name}}}"' for name in sorted(variables)]
     bound = [f"--bind {shlex.quote(str(path))}" for path in dict.fromkeys(mounts) if path.exists()]
     words = [shlex.quote(_program()), "exec", "--home", shlex.quote(str(Path.cwd())), *bound, arguments]
-    return " ".join([*handed, *filter(None, words), shlex.quote(image), shell, "-c", shlex.quote(said)])
+    return " ".join([*handed, *filter(None, words), shlex.quote(image), shell, "-c", shlex.quote(shell_command)])
 
 
 @functools.cache

@@ -103,9 +103,9 @@ class Guard:
 
     def _served(self) -> DiskFact | None:
         """Return what lies where a site's library had the image; None where none had it."""
-        from snakemake_apptainer_freshness.actions.library import found_before
+        from snakemake_apptainer_freshness.actions.library import look_again
 
-        return found_before(self.pin, self._options.images, hashed=self._hashes.get(self.pin.url))
+        return look_again(self.pin, self._options.images, hashed=self._hashes.get(self.pin.url))
 
     def _keep(self, fact: DiskFact) -> None:
         if fact.known is not None:

@@ -171,13 +171,13 @@ class Images:
         wanted = [pin for pin in pins if self.facts[pin.url].state is not DiskState.VERIFIED]
         if not wanted:
             return
-        from snakemake_apptainer_freshness.actions.library import found_before
+        from snakemake_apptainer_freshness.actions.library import look_again
         from snakemake_apptainer_freshness.store import library
 
         if not library.folders(self._options.images):
             return
         for pin in wanted:
-            served = found_before(pin, self._options.images, hashed=self.hashes.get(pin.url))
+            served = look_again(pin, self._options.images, hashed=self.hashes.get(pin.url))
             if served is not None and served.state is DiskState.VERIFIED:
                 self.facts[pin.url] = served
         wanted = [pin for pin in wanted if self.facts[pin.url].state is not DiskState.VERIFIED]

@@ -204,9 +204,9 @@ class MainSession(Session):
             unneeded={text: error.message for text, error in pins.failures.items() if text in self._untold},
             refused=refused,
         )
-        told = messages.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun)
-        told += [] if self._policing is None else self._policing.lines()
-        for line in messages.keep_summary_visible([*told, *self._new_warnings(), *self._reruns.lines()]):
+        lines = messages.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun)
+        lines += [] if self._policing is None else self._policing.lines()
+        for line in messages.keep_summary_visible([*lines, *self._new_warnings(), *self._reruns.lines()]):
             log_line(line)
         self._untold = []
         if refused:
@@ -250,8 +250,8 @@ class MainSession(Session):
 
     def _put_over_images(self) -> list[str]:
         """Say what Apptainer is told to put over programs of images, perhaps by a profile that came with a workflow."""
-        told = over_programs(settings_of(self._containers.arguments, os.environ, folder=str(Path.cwd())).overrides)
-        return [f"{text}: what is made then is not proven" for text in told]
+        overrides = over_programs(settings_of(self._containers.arguments, os.environ, folder=str(Path.cwd())).overrides)
+        return [f"{text}: what is made then is not proven" for text in overrides]
 
     def _refuses(self, verdict: Verdict) -> bool:
         """Return whether what the registry says stops the run already; with the disk's word it is decided on again."""

@@ -54,20 +54,20 @@ class Facts:
 
 def lines(facts: Facts, options: Options, *, lockfile: str, dryrun: bool) -> list[Line]:
     """Return the lines for `facts`; in a dry run the changes of the lock file are only what would be done."""
-    told = [_summary(facts, options, lockfile=lockfile, dryrun=dryrun)]
-    told += [_change(change, dryrun=dryrun) for change in facts.changes]
-    told += [_unversioned(change.reference) for change in facts.changes if _is_unversioned(change, options)]
-    told += _moved(facts, options)
-    told += _unreachable(facts.verdicts)
-    told += [line for verdict in facts.verdicts if (line := _verdict(verdict)) is not None]
+    result = [_summary(facts, options, lockfile=lockfile, dryrun=dryrun)]
+    result += [_change(change, dryrun=dryrun) for change in facts.changes]
+    result += [_unversioned(change.reference) for change in facts.changes if _is_unversioned(change, options)]
+    result += _moved(facts, options)
+    result += _unreachable(facts.verdicts)
+    result += [line for verdict in facts.verdicts if (line := _verdict(verdict)) is not None]
     if options.on_unpinnable is not Reaction.IGNORE:
-        told += [Line(text=f"  unpinnable: {text}: {why}", problem=True) for text, why in facts.unpinnable.items()]
-    return [*told, *_not_needed(facts.unneeded)]
+        result += [Line(text=f"  unpinnable: {text}: {why}", problem=True) for text, why in facts.unpinnable.items()]
+    return [*result, *_not_needed(facts.unneeded)]
 
 
-def keep_summary_visible(told: Sequence[Line]) -> Iterator[Line]:
-    """Yield the lines `told`; the first, the summary, is a problem where any other is, and so stays visible."""
-    summary, *others = told
+def keep_summary_visible(logged: Sequence[Line]) -> Iterator[Line]:
+    """Yield the lines `logged`; the first, the summary, is a problem where any other is, and so stays visible."""
+    summary, *others = logged
     yield replace(summary, problem=any(line.problem for line in others))
     yield from others
 

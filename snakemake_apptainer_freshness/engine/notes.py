@@ -142,5 +142,5 @@ _KEYS: Final = frozenset({"host", "began", "disk"})
 def _name(job: Any, attempt: int) -> str:
     """Return what the note of an attempt of `job` is called: the same in the main process and in the job's own."""
     parts = [job.rule.name, *(f"{key}={value}" for key, value in sorted(job.wildcards_dict.items()))]
-    said = "\0".join(parts).encode(errors="surrogateescape")
-    return f"{hashlib.sha256(said).hexdigest()[:32]}-{attempt}.json"
+    joined = "\0".join(parts).encode(errors="surrogateescape")
+    return f"{hashlib.sha256(joined).hexdigest()[:32]}-{attempt}.json"

@@ -83,9 +83,9 @@ def _processor() -> str:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:
         return ""
-    told = dict(_PAIR.findall(first))
-    arm = " ".join(f"{name} {told[name]}" for name in ("CPU implementer", "CPU part") if name in told)
-    return str(told.get("model name") or told.get("cpu") or told.get("uarch") or arm)[: RECORDS.argument]
+    fields = dict(_PAIR.findall(first))
+    arm = " ".join(f"{name} {fields[name]}" for name in ("CPU implementer", "CPU part") if name in fields)
+    return str(fields.get("model name") or fields.get("cpu") or fields.get("uarch") or arm)[: RECORDS.argument]
 
 
 def _source(snakefile: str) -> WorkflowSource:

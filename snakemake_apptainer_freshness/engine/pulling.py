@@ -74,11 +74,11 @@ def search_libraries(pins: list[Pin], libraries: Iterable[Path], *, bars: bool, 
             _report(Progress(pin=pin, stage=Stage.PROVING, detail=f"{fact.path} is {fact.state}: {fact.detail}"), drawn)
 
         attestor = Attestor(source=registries if online else None)
-        found = library.find(pins, libraries, attestor=attestor, begin=begin, bars=drawn)
+        facts = library.find(pins, libraries, attestor=attestor, begin=begin, bars=drawn)
     for pin in pins:
-        if (fact := found.get(pin.url)) is not None:
+        if (fact := facts.get(pin.url)) is not None:
             log_line(Line(text=f"apptainer-freshness: {pin.reference.text}: used in place, {fact.path}: {fact.detail}"))
-    return found
+    return facts
 
 
 def _tell_cost(results: list[Result], seconds: float) -> None:

@@ -55,22 +55,22 @@ _STANDARD: Final = (1, 2)
 def silenced() -> Iterator[TextIO]:
     """Within it, what is printed goes into the file that is given; it is gone afterwards."""
     with contextlib.ExitStack() as stack:
-        said = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
+        printed = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # closed by the program that started us
                 stream.flush()
         for descriptor in _STANDARD:
-            stack.enter_context(_diverted(descriptor, said.fileno()))
-        stack.enter_context(contextlib.redirect_stdout(said))
-        stack.enter_context(contextlib.redirect_stderr(said))
-        yield said
+            stack.enter_context(_diverted(descriptor, printed.fileno()))
+        stack.enter_context(contextlib.redirect_stdout(printed))
+        stack.enter_context(contextlib.redirect_stderr(printed))
+        yield printed
 
 
-def last_lines(said: TextIO, count: int) -> str:
+def last_lines(printed: TextIO, count: int) -> str:
     """Return the last `count` lines of what was said, without empty ones."""
-    said.flush()
-    said.seek(0)
-    return "\n".join([line.rstrip() for line in said if line.strip()][-count:])
+    printed.flush()
+    printed.seek(0)
+    return "\n".join([line.rstrip() for line in printed if line.strip()][-count:])
 
 
 @contextlib.contextmanager
@@ -114,13 +114,13 @@ def read(
     InvalidSettings
         where our part of the workflow's configuration is wrong.
     """
-    with contextlib.chdir(Path.cwd()), _bar(), silenced() as said:
+    with contextlib.chdir(Path.cwd()), _bar(), silenced() as printed:
         try:
             return _ask(arguments, _Asked(with_outputs=with_outputs, wildcards=wildcards or {}))
         except FreshnessError:
             raise
         except SystemExit as end:
-            raise _ended(end, last_lines(said, 1)) from None
+            raise _exit_error(end, last_lines(printed, 1)) from None
         except Exception as error:  # noqa: BLE001  whatever a Snakefile raises is told as Snakemake tells it
             raise UsageError(_unreadable(error)) from None
 
@@ -183,9 +183,9 @@ def _api(answer: Callable[..., None]) -> type[SnakemakeApi]:
 
     class ReadingApi(SnakemakeApi):
         def workflow(self, *args: Any, **kwargs: Any) -> Any:
-            found = super().workflow(*args, **kwargs)
-            found.dag = functools.partial(answer, found)
-            return found
+            workflow = super().workflow(*args, **kwargs)
+            workflow.dag = functools.partial(answer, workflow)
+            return workflow
 
         def print_exception(self, ex: Exception) -> None:
             if isinstance(ex, FreshnessError):
@@ -251,7 +251,7 @@ def _build(workflow: Any, summarise: Callable[[], Any], met: dict[Any, None]) ->
 
     def build_alone() -> None:
         # A dry run's inventory, which a later run may be told to trust, is not ours to write or to drop.
-        workflow.persistence.save_iocache = workflow.persistence.drop_iocache = _nothing
+        workflow.persistence.save_iocache = workflow.persistence.drop_iocache = _do_nothing
         dag = workflow.dag
 
         def collect_and_note(collect: Callable[[], Any]) -> Any:
@@ -270,15 +270,15 @@ def _build(workflow: Any, summarise: Callable[[], Any], met: dict[Any, None]) ->
         return ""
     except MissingRuleException as error:  # of an input it would be another one
         raise UsageError(
-            f"Snakemake cannot make a target: {_told(error, workflow.linemaps).rpartition(chr(10))[2]}",
+            f"Snakemake cannot make a target: {_message_of(error, workflow.linemaps).rpartition(chr(10))[2]}",
             hint="name rules or files that rules make; a single image is locked by its reference, with its scheme",
         ) from None
     except Exception as error:  # noqa: BLE001  what can be read off the rules is worth having all the same
-        return _told(error, workflow.linemaps)
+        return _message_of(error, workflow.linemaps)
     return "Snakemake built none"
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Nothing."""
 
 
@@ -346,25 +346,25 @@ def _outputs(persistence: Any, jobs: Sequence[Any]) -> Iterator[ExistingOutput]:
 
 
 def _unreadable(error: Exception, linemaps: Any = None) -> str:
-    return f"Snakemake cannot read this workflow:\n{_told(error, linemaps)}"
+    return f"Snakemake cannot read this workflow:\n{_message_of(error, linemaps)}"
 
 
-def _told(error: Exception, linemaps: Any) -> str:
+def _message_of(error: Exception, linemaps: Any) -> str:
     """Return `error` as Snakemake tells it, without the frames of its own code."""
     try:
-        told = str(format_exception_to_string(error, linemaps)).strip()
+        message = str(format_exception_to_string(error, linemaps)).strip()
     except KeyError:  # Snakemake 9.27 looks a line up that it has not parsed yet
-        told = str(format_exception_to_string(error)).strip()
-    return f"{type(error).__name__}: {error}" if told.startswith("Traceback (") else told
+        message = str(format_exception_to_string(error)).strip()
+    return f"{type(error).__name__}: {error}" if message.startswith("Traceback (") else message
 
 
-def _ended(end: SystemExit, said: str) -> UsageError:
+def _exit_error(end: SystemExit, printed: str) -> UsageError:
     """Return the error for a Snakefile or a command line that made Snakemake end the process."""
     if not end.code:
         return UsageError(
             "Snakemake ended before it read a workflow", hint="leave options such as --help and --version out"
         )
-    if _REFUSED in said:
-        return UsageError(f"Snakemake does not take its arguments: {said.partition(_REFUSED)[2]}")
-    why = end.code if isinstance(end.code, str) else said or f"exit status {end.code}"
+    if _REFUSED in printed:
+        return UsageError(f"Snakemake does not take its arguments: {printed.partition(_REFUSED)[2]}")
+    why = end.code if isinstance(end.code, str) else printed or f"exit status {end.code}"
     return UsageError(f"Snakemake ended before it read a workflow: {why}")

@@ -213,8 +213,8 @@ class Recorder:
         references = self._references.get(url, [])
         if len(references) == 1:
             return references[0]
-        said = self._original(job.rule, job.wildcards_dict)
-        return said if said in references else ""
+        named = self._original(job.rule, job.wildcards_dict)
+        return named if named in references else ""
 
     def _finish(self, job: Any) -> None:
         if self._workflow.remote_execution_settings.immediate_submit:

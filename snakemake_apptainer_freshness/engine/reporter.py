@@ -59,11 +59,11 @@ def render(path: Path) -> None:
     with as_workflow_errors():
         if path.suffix != ".html":
             raise UsageError(f"cannot write the audit to {path}: it is one HTML page", hint="name a file *.html")
-        found = audit([Path.cwd()], read_metadata=read)
+        answer = audit([Path.cwd()], read_metadata=read)
         try:
-            write_atomically(path, page_of(found).encode())
+            write_atomically(path, page_of(answer).encode())
         except OSError as error:
             raise LocalIOError(
                 f"cannot write the page of the audit to {path}: {error.strerror}", hint="name another file"
             ) from error
-    log_line(Line(text=f"{NAME}: {found.answer}"))
+    log_line(Line(text=f"{NAME}: {answer.answer}"))

@@ -41,8 +41,8 @@ def checked(pieces: Iterable[bytes], digest: Digest, size: int | None, *, limit:
     for piece in pieces:
         left -= len(piece)
         if left < 0:
-            said = f"than the {size} bytes that its descriptor says" if size is not None else f"than {limit} bytes"
-            raise DamagedBlob(f"{digest.short} is longer {said}")
+            limits = f"than the {size} bytes that its descriptor says" if size is not None else f"than {limit} bytes"
+            raise DamagedBlob(f"{digest.short} is longer {limits}")
         hasher.update(piece)
         yield piece
     if (left and size is not None) or hasher.hexdigest() != digest.hex:

@@ -129,7 +129,7 @@ def _parse(path: Path, file: BinaryIO) -> Run:
     if not run.ended and _lives(reading.process, run.host):
         run = replace(run, ending=Ending.RUNNING)
         damage = [] if damage == [_CUT] else damage  # its last event is just being written
-    return replace(run, problem=_told(damage))
+    return replace(run, problem=_describe(damage))
 
 
 def _lines(file: BinaryIO, sha256: "hashlib._Hash") -> Iterator[bytes]:
@@ -177,7 +177,7 @@ def _add_events(reading: RecordReader, lines: Iterator[bytes]) -> list[str]:
     return damage
 
 
-def _told(damage: list[str]) -> str:
+def _describe(damage: list[str]) -> str:
     more = f"; and {len(damage) - _SHOWN} more" if len(damage) > _SHOWN else ""
     return "; ".join(damage[:_SHOWN]) + more
 

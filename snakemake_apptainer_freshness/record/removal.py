@@ -113,8 +113,8 @@ def chain(runs: Sequence[Run], removal: Removal | None = None) -> list[Break]:
     older = [run for run in runs if run.id <= removal.last]
     later = [run for run in runs if run.id > removal.last]
     genuine = _led_to(older, removal.edges)
-    told = f"the records up to that of {removal.last} were removed on {removal.at}, and this is none of them"
-    breaks = [Break(run=run.id, text=told) for run in older if run.sha256 not in genuine]
+    text = f"the records up to that of {removal.last} were removed on {removal.at}, and this is none of them"
+    breaks = [Break(run=run.id, text=text) for run in older if run.sha256 not in genuine]
     breaks += _breaks(later, removal.edges)
     if removal.newest_sha256 not in {run.sha256 for run in later}:
         text = f"it was the newest when older ones were removed on {removal.at}; it is gone, or was changed since"
@@ -163,6 +163,6 @@ def _broken(run: Run, earlier: Sequence[Run | Cut]) -> str:
     )
 
 
-def told(removal: Removal, *, by: str) -> str:
+def describe(removal: Removal, *, by: str) -> str:
     """Return what a person is told of `removal`; `by` says who vouches for it."""
     return f"{removal.count:,} records up to that of run {removal.last} were removed on {removal.at} by {by}"

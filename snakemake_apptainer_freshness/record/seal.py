@@ -116,7 +116,7 @@ def sign_file(record: Path, sha256: str, key: Path, *, namespace: str = NAMESPAC
             hint=f"see whether the key can be used: ssh-keygen -y -f {key}; a public key needs an agent that has it",
         )
     try:
-        write_atomically(seal_of(record), answer.told)
+        write_atomically(seal_of(record), answer.printed)
     except OSError as error:
         raise LocalIOError(
             f"cannot write the seal {seal_of(record)}: {error.strerror}", hint="make its folder writable"
@@ -165,8 +165,8 @@ def check_file(
 def _signers(signature: Path, allowed: Path) -> Sequence[str]:
     """Return the allowed signers whose key made `signature`."""
     with _started(["find-principals", "-s", str(signature), "-f", str(allowed)]) as process:
-        told, _ = process.communicate()
-    return told.decode("utf-8", "replace").splitlines() if process.returncode == 0 else ()
+        printed, _ = process.communicate()
+    return printed.decode("utf-8", "replace").splitlines() if process.returncode == 0 else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,19 +174,19 @@ class _Answer:
     """What ssh-keygen answered."""
 
     agreed: bool
-    told: bytes
+    printed: bytes
     complaint: bytes
 
     @property
     def key(self) -> str:
         """The key that it names, such as ``ED25519 key SHA256:…``."""
-        match = _KEY.search(self.told.decode("utf-8", "replace"))
+        match = _KEY.search(self.printed.decode("utf-8", "replace"))
         return one_line(match[1]) if match else ""
 
     @property
     def why_not(self) -> str:
         """Why it did not agree."""
-        return one_line(self.complaint.decode("utf-8", "replace") or self.told.decode("utf-8", "replace"))
+        return one_line(self.complaint.decode("utf-8", "replace") or self.printed.decode("utf-8", "replace"))
 
 
 def _answer(arguments: Sequence[str], record: Path, sha256: str, *, patient: bool = False) -> _Answer | None:
@@ -202,12 +202,12 @@ def _answer(arguments: Sequence[str], record: Path, sha256: str, *, patient: boo
                 digest.update(piece)
                 with contextlib.suppress(BrokenPipeError):  # it has seen enough to refuse
                     process.stdin.write(piece)
-            told, complaint = process.communicate()
+            printed, complaint = process.communicate()
     except (OSError, NotAFile):
         return None
     if digest.hexdigest() != sha256:
         return None
-    return _Answer(agreed=process.returncode == 0, told=told, complaint=complaint)
+    return _Answer(agreed=process.returncode == 0, printed=printed, complaint=complaint)
 
 
 @contextlib.contextmanager

@@ -252,13 +252,13 @@ class Client:
         *,
         sink: _Resumable | None = None,
     ) -> HttpResponse:
-        said = self._authorizations.current(place, origin)
-        answer = self._follow(origin, method, path, said, limit, sink=sink)
-        if answer.status == OK and not said:
+        authorization = self._authorizations.current(place, origin)
+        answer = self._follow(origin, method, path, authorization, limit, sink=sink)
+        if answer.status == OK and not authorization:
             self._authorizations.served(origin)
         if answer.status != UNAUTHORIZED:
             return answer
-        fresh = self._authorizations.fresh(place, origin, answer, stale=said)
+        fresh = self._authorizations.fresh(place, origin, answer, stale=authorization)
         return self._follow(origin, method, path, fresh, limit, sink=sink)
 
     # --- redirects -------------------------------------------------------------------------------------------------

@@ -127,15 +127,15 @@ class HostNames:
             return known[1]
 
 
-def vet(host: str, found: Iterable[str], zones: frozenset[Zone]) -> None:
-    """Refuse `host` where any of the addresses that were `found` for it lies outside `zones`.
+def vet(host: str, resolved: Iterable[str], zones: frozenset[Zone]) -> None:
+    """Refuse `host` where any of the addresses that it `resolved` to lies outside `zones`.
 
     Raises
     ------
     PolicyRefused
         naming the address and what is wrong with it.
     """
-    for text in found:
+    for text in resolved:
         address = addresses.literal(text)
         where = Zone.FORBIDDEN if address is None else addresses.zone(address)
         if where not in zones:

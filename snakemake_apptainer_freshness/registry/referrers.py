@@ -34,9 +34,9 @@ class FoundSignatures:
     problems: tuple[str, ...] = ()
 
 
-def together(found: Iterable[FoundSignatures], problems: Sequence[str] = ()) -> FoundSignatures:
+def together(answers: Iterable[FoundSignatures], problems: Sequence[str] = ()) -> FoundSignatures:
     """Return what several places have, each signature once."""
-    places = list(found)
+    places = list(answers)
     return FoundSignatures(
         signatures=tuple(dict.fromkeys(signature for place in places for signature in place.signatures)),
         problems=(*(text for place in places for text in place.problems), *problems),

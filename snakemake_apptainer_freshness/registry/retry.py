@@ -115,13 +115,13 @@ class Allowance:
 
     def hear(self, headers: Mapping[str, str]) -> None:
         """Note what an answer with `headers` says."""
-        told = read(headers)
-        if told is None:
+        quota = read(headers)
+        if quota is None:
             return
         with self._lock:
             # Answers overtake each other: until the reset there are never more left than there were.
-            self._left = told.left if self._left is None else min(self._left, told.left)
-            self._whole, self._until = told.whole, self._clock() + told.reset
+            self._left = quota.left if self._left is None else min(self._left, quota.left)
+            self._whole, self._until = quota.whole, self._clock() + quota.reset
             self.limit = limit_in_words(headers)
 
 

@@ -276,8 +276,8 @@ def _all_failed(failures: list[RegistryError]) -> RegistryError:
     if not failures:
         return PolicyRefused("there is no place that this reference could be asked for")
     *mirrors, last = failures
-    told = "; ".join(error.message for error in mirrors)
+    earlier = "; ".join(error.message for error in mirrors)
     unsure = next((error for error in mirrors if isinstance(error, ConnectionFailed | TimedOut)), None)
     # "Not found" is only true where every place could be asked.
     kind = type(unsure) if unsure is not None and isinstance(last, NotFound) else type(last)
-    return kind(f"{last.message} (before that: {told})", hint=last.hint)
+    return kind(f"{last.message} (before that: {earlier})", hint=last.hint)

@@ -170,8 +170,8 @@ class _Session:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def current(self) -> str:
-        said = self.authorization
-        return said.value if said is not None and said.is_fresh else ""
+        authorization = self.authorization
+        return authorization.value if authorization is not None and authorization.is_fresh else ""
 
 
 class Authorizations:
@@ -219,19 +219,19 @@ class Authorizations:
 
         Registries hide what one may not see: absent and forbidden look the same from outside.
         """
-        said = self._session(place, answer.url.origin).authorization
-        if said is None or said.login is None or said.withheld:
-            withheld = "" if said is None else said.withheld
+        authorization = self._session(place, answer.url.origin).authorization
+        if authorization is None or authorization.login is None or authorization.withheld:
+            withheld = "" if authorization is None else authorization.withheld
             return Unauthorized(
                 f"{what}: it does not exist, or needs a login{because(withheld)}", hint=self._answerer().hint(place)
             )
         if answer.status == UNAUTHORIZED:
             return Unauthorized(
-                f"{what}: it does not exist, or the registry refused the login from {said.login.source}",
+                f"{what}: it does not exist, or the registry refused the login from {authorization.login.source}",
                 hint=self._answerer().hint(place),
             )
         return Denied(
-            f"{what}: it does not exist, or the login from {said.login.source} may not read it",
+            f"{what}: it does not exist, or the login from {authorization.login.source} may not read it",
             hint="check the spelling, and ask the owner of the repository for access",
         )
 
@@ -257,6 +257,6 @@ class Authorizations:
             current = session.current()
             if current and current != stale:
                 return current
-            said = self._answerer().answer(place, challenges, registry=registry, answered_by=answered_by)
-            session.authorization = said
-            return said.value
+            authorization = self._answerer().answer(place, challenges, registry=registry, answered_by=answered_by)
+            session.authorization = authorization
+            return authorization.value

@@ -190,8 +190,8 @@ class Transport:
         """Return where the addresses of `origin` lie (the least open of them); None where only a proxy knows."""
         if addresses.literal(origin.host) is None and proxies.find(origin, self._environ) is not None:
             return None
-        found = self._names.of(origin.host)
-        return min(addresses.zone(a) for text in found if (a := addresses.literal(text)) is not None)
+        resolved = self._names.of(origin.host)
+        return min(addresses.zone(a) for text in resolved if (a := addresses.literal(text)) is not None)
 
     def send(self, ask: HttpRequest) -> HttpResponse:
         """Return the whole answer to `ask`, whatever its status.
@@ -239,11 +239,13 @@ class Transport:
         try:
             if connection.is_proxied and response.status_code == PROXY_LOGIN:
                 raise _proxy_refused(ask.url.origin, "407, it wants a login")
-            found, challenges = _read_head(response)
-            body = _read_body(response, found, ask)
+            received, challenges = _read_head(response)
+            body = _read_body(response, received, ask)
         finally:
             response.close()
-        return HttpResponse(status=response.status_code, url=ask.url, headers=found, challenges=challenges, body=body)
+        return HttpResponse(
+            status=response.status_code, url=ask.url, headers=received, challenges=challenges, body=body
+        )
 
     def _take(self, ask: HttpRequest) -> _Connection:
         """Return a connection to the origin that `ask` goes to, which no other thread uses."""
@@ -297,9 +299,9 @@ class Transport:
             return context
 
     def _addresses(self, host: str, zones: frozenset[Zone]) -> tuple[str, ...]:
-        found = self._names.of(host)
-        vet(host, found, zones)
-        return found
+        resolved = self._names.of(host)
+        vet(host, resolved, zones)
+        return resolved
 
 
 def _read_head(response: httpx.Response) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -71,11 +71,11 @@ class WebSource:
     def check(self, reference: Reference, entry: Entry) -> RemoteFact:
         """Return what the server has now: one HEAD where its version has not changed."""
         try:
-            said = _hints(self._ask(reference, "HEAD"))
-            if not said:
+            hints = _hints(self._ask(reference, "HEAD"))
+            if not hints:
                 detail = "the server says neither ETag nor Last-Modified: only a download could tell"
                 return RemoteFact(state=RemoteState.UNCHECKED, detail=detail)
-            if said == entry.hints:
+            if hints == entry.hints:
                 return RemoteFact(state=RemoteState.CURRENT, digest=entry.digest)
             digest, _ = self._download(reference)
         except NotFound as error:
@@ -167,5 +167,5 @@ def _usable(answer: HttpResponse, reference: Reference) -> HttpResponse:
 
 def _hints(answer: HttpResponse) -> dict[str, str]:
     """Return what the server says of the file's version, where that fits into a lock."""
-    found = {"etag": answer.headers.get("etag", ""), "last_modified": answer.headers.get("last-modified", "")}
-    return {key: text for key, text in found.items() if text and text.isprintable() and len(text) <= _LONGEST_HINT}
+    hints = {"etag": answer.headers.get("etag", ""), "last_modified": answer.headers.get("last-modified", "")}
+    return {key: text for key, text in hints.items() if text and text.isprintable() and len(text) <= _LONGEST_HINT}

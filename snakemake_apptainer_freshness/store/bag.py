@@ -165,7 +165,7 @@ def _hold_tags(root: Path) -> None:
 
 def _listed(root: Path, name: str) -> dict[str, str]:
     """Return what the list `name` of `root` says: SHA-256 by path, each path once and within."""
-    found: dict[str, str] = {}
+    listed: dict[str, str] = {}
     try:
         lines = _small(root, name).decode().split("\n")
     except UnicodeDecodeError:
@@ -179,10 +179,10 @@ def _listed(root: Path, name: str) -> dict[str, str]:
         path = match[2]
         if not can_be_named(path):
             raise _refused(root, f"{name} lists {path[:80]!r}, which is no path within the archive")
-        if path in found:
+        if path in listed:
             raise _refused(root, f"{name} lists {path!r} twice")
-        found[path] = match[1].lower()
-    return found
+        listed[path] = match[1].lower()
+    return listed
 
 
 def _small(root: Path, name: str) -> bytes:

@@ -53,12 +53,12 @@ def folders(more: Iterable[Path] = ()) -> tuple[Path, ...]:
 class LibraryItem:
     """One image of a library: its real `path`, its `size` in bytes (of a sandbox folder none is known: -1).
 
-    `said` is the reference, without its scheme, by which it says that it was pulled; None while it was not looked at.
+    `pulled` is the reference, without its scheme, by which it says that it was pulled; None while it was not looked at.
     """
 
     path: Path
     size: int
-    said: str | None = None
+    pulled: str | None = None
 
     @property
     def is_sandbox(self) -> bool:
@@ -67,14 +67,14 @@ class LibraryItem:
 
     def look(self) -> None:
         """Read what the image says of itself."""
-        self.said = ""
+        self.pulled = ""
         with contextlib.suppress(CorruptImage, OSError):
             if self.is_sandbox:
-                self.said = sandbox.pulled_reference(sandbox.labels(self.path))
+                self.pulled = sandbox.pulled_reference(sandbox.labels(self.path))
                 return
-            found = sif.read(self.path)
-            digest = found.base_digest
-            self.said = f"{_without_tag(found.pulled_reference)}@{digest}" if digest else found.pulled_reference
+            content = sif.read(self.path)
+            digest = content.base_digest
+            self.pulled = f"{_without_tag(content.pulled_reference)}@{digest}" if digest else content.pulled_reference
 
 
 def _without_tag(reference: str) -> str:
@@ -104,17 +104,17 @@ class Catalog:
     def items(self) -> Iterator[LibraryItem]:
         """Yield each image, in the order of paths."""
         for folder, table in sorted(self._folders.items()):
-            for name, (link, size, said) in sorted(table["images"].items()):
+            for name, (link, size, pulled) in sorted(table["images"].items()):
                 path = link or f"{folder}/{name}"
                 if is_plain_path(path):
-                    yield LibraryItem(path=Path(path), size=size, said=said)
+                    yield LibraryItem(path=Path(path), size=size, pulled=pulled)
 
     def learn(self, items: Iterable[LibraryItem]) -> None:
         """Note what `items` say of themselves, and keep it."""
-        said = {str(item.path): item.said for item in items}
+        pulled = {str(item.path): item.pulled for item in items}
         for folder, table in self._folders.items():
             for name, row in table["images"].items():
-                row[2] = said.get(row[0] or f"{folder}/{name}", row[2])
+                row[2] = pulled.get(row[0] or f"{folder}/{name}", row[2])
         self.keep()
 
     def keep(self) -> None:
@@ -235,7 +235,7 @@ def search(pin: Pin, catalogs: Iterable[Catalog]) -> list[LibraryItem]:
 def _look_into(pin: Pin, items: list[LibraryItem]) -> list[LibraryItem]:
     """Have images looked at that were not yet, those first whose names are like the image's; gives these."""
     name = pin.reference.name.rpartition("/")[2].lower()
-    unknown = [item for item in items if item.said is None]
+    unknown = [item for item in items if item.pulled is None]
     unknown.sort(key=lambda item: name not in item.path.name.lower())
     looked = unknown[: LIBRARY.heads]
     for item in looked:
@@ -245,10 +245,10 @@ def _look_into(pin: Pin, items: list[LibraryItem]) -> list[LibraryItem]:
 
 def _says(item: LibraryItem, pin: Pin) -> bool | None:
     """Return True where `item` says that it was pulled by the digest of `pin`, False: by its tag; else None."""
-    if not item.said or pin.pinned.scheme is not Scheme.DOCKER:
+    if not item.pulled or pin.pinned.scheme is not Scheme.DOCKER:
         return None
     try:
-        reference: Reference = parse(f"docker://{item.said}")
+        reference: Reference = parse(f"docker://{item.pulled}")
     except FreshnessError:
         return None
     if reference.digest is not None:

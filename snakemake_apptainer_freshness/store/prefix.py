@@ -102,12 +102,12 @@ def survey(prefix: Path, urls: Iterable[str] = ()) -> Iterator[FolderItem]:
     for url in dict.fromkeys(urls):
         names.setdefault(image_name(url), []).append(url)
     try:
-        found = sorted(os.listdir(prefix))  # noqa: PTH208  names are all that is needed
+        listed = sorted(os.listdir(prefix))  # noqa: PTH208  names are all that is needed
     except FileNotFoundError:
         return
     except OSError as error:
         raise LocalIOError(f"cannot list the image folder {prefix}: {error.strerror}") from error
-    for name in found:
+    for name in listed:
         kind, image = _kind(name)
         if kind is ItemKind.IMAGE and alias_target(prefix / name) is not None:
             kind = ItemKind.ALIAS

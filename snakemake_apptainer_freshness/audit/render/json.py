@@ -82,13 +82,13 @@ def _list(name: str, items: Iterable[Mapping[str, Any]], *, last: bool = False) 
 _dumped = json.JSONEncoder(separators=(", ", ": ")).encode
 
 
-def _difference(found: RunDifference) -> dict[str, Any]:
+def _difference(difference: RunDifference) -> dict[str, Any]:
     return {
-        "answer": sentence(found),
-        "first": {"run": found.first, "workdir": found.first_workdir},
-        "second": {"run": found.second, "workdir": found.second_workdir},
-        "same": {"image": found.same_images, "output": found.same_outputs},
-        "change": [{key: _known(value) for key, value in asdict(change).items()} for change in found.changes],
+        "answer": sentence(difference),
+        "first": {"run": difference.first, "workdir": difference.first_workdir},
+        "second": {"run": difference.second, "workdir": difference.second_workdir},
+        "same": {"image": difference.same_images, "output": difference.same_outputs},
+        "change": [{key: _known(value) for key, value in asdict(change).items()} for change in difference.changes],
     }
 
 
@@ -151,7 +151,7 @@ def _vulnerabilities(scan: ImageVulnerabilities) -> dict[str, Any]:
                 "fixed": _known(each.fixed),
                 "alias": list(each.aliases),
             }
-            for each in scan.found
+            for each in scan.vulnerabilities
         ],
     }
 

@@ -84,9 +84,9 @@ class Env(PinnableEnvBase, DeployableEnvBase):
         from snakemake_apptainer_freshness.engine.messages import as_workflow_errors
 
         with as_workflow_errors():
-            told = environment.pinfile(self._images, self.spec.image_uri)
+            content = environment.pinfile(self._images, self.spec.image_uri)
         self.clear_hashes()
-        self.pinfile.write_text(told, encoding="utf-8")
+        self.pinfile.write_text(content, encoding="utf-8")
 
     def is_deployable(self) -> bool:
         """Return whether there is something to be fetched: a file of this machine is where it is."""

@@ -29,7 +29,7 @@ def test_a_proven_image_leaves_nothing_open(image):
     known = pins.record(image, pin())
     found = inspect(image, LOCKED)
 
-    assert found.found.fact.state is DiskState.VERIFIED
+    assert found.image.fact.state is DiskState.VERIFIED
     assert found.proven == (
         SOUND,
         "Its bytes have not changed since they were recorded on 2026-01-02T03:04:05Z.",
@@ -37,31 +37,31 @@ def test_a_proven_image_leaves_nothing_open(image):
     )
     assert (found.unproven, found.record, found.sha256) == ((), known, known.sha256)
     assert found.locked is LOCKED.pins[0]
-    assert what_next(found.found) == ""
+    assert what_next(found.image) == ""
 
 
 def test_a_label_alone_is_a_claim(image):
     found = inspect(image, LOCKED)
-    assert (found.found.fact.state, found.proven) == (DiskState.BOUND, (SOUND,))
+    assert (found.image.fact.state, found.proven) == (DiskState.BOUND, (SOUND,))
     assert "a user who may write the file may write the label" in found.unproven[0]
     assert found.sha256 == hashlib.sha256(image.read_bytes()).hexdigest()
-    assert "verify --deep" in what_next(found.found)
+    assert "verify --deep" in what_next(found.image)
 
 
 def test_an_image_that_has_changed_is_said_to_be_something_unknown(image):
     pins.record(image, pin())
     pins.flip_seven_bytes(image)
     found = inspect(image, LOCKED)
-    assert found.found.fact.state is DiskState.ALTERED
+    assert found.image.fact.state is DiskState.ALTERED
     assert found.proven[1].startswith("It has changed: ")
     assert "What it is now." in found.unproven
-    assert what_next(found.found) == f"fetch a proven one by its digest: {pin().url}"
+    assert what_next(found.image) == f"fetch a proven one by its digest: {pin().url}"
 
 
 def test_another_image_under_the_name_is_said_to_be_one(tmp_path):
     image = pins.put(tmp_path, pin(), sifs.pulled(f"{REPOSITORY}@{pins.OTHER}"))
     found = inspect(image, LOCKED)
-    assert found.found.fact.state is DiskState.STALE
+    assert found.image.fact.state is DiskState.STALE
     assert found.proven[1].startswith(f"It is another image than {pin().url}: ")
 
 
@@ -74,14 +74,14 @@ def test_nothing_of_a_damaged_file_is_believed(tmp_path):
 
 def test_a_file_that_is_not_there_has_no_hash(tmp_path):
     found = inspect(tmp_path / "none", NOTHING)
-    assert (found.found.fact.state, found.sha256) == (DiskState.ABSENT, "")
+    assert (found.image.fact.state, found.sha256) == (DiskState.ABSENT, "")
 
 
 def test_an_image_of_a_tag_can_be_anything(tmp_path):
     found = inspect(write(tmp_path / "tool.sif", sifs.pulled("alpine:3")), NOTHING)
-    assert found.found.fact.state is DiskState.UNBOUND
+    assert found.image.fact.state is DiskState.UNBOUND
     assert found.unproven[0].startswith("Which digest it is: it was pulled by a tag, alpine:3")
-    assert "apptainer-freshness resolve" in what_next(found.found)
+    assert "apptainer-freshness resolve" in what_next(found.image)
 
 
 def test_labels_are_those_that_tell_what_it_is(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from snakemake_apptainer_freshness.actions.attest import Attestor
-from snakemake_apptainer_freshness.actions.library import find, found_before, is_folder, judge, known
+from snakemake_apptainer_freshness.actions.library import find, is_folder, judge, known_images, look_again
 from snakemake_apptainer_freshness.freshness import DiskState
 from snakemake_apptainer_freshness.store import facts, library
 from tests.support import sifs
@@ -42,35 +42,35 @@ def test_only_what_says_that_it_is_it_is_compared_and_what_cannot_be_proven_is_l
     told = []
     assert searched(shelf, tmp_path, told) == {}
     assert told == [str(shelf / "tool.sif")]
-    assert found_before(PIN, [shelf]) is None
+    assert look_again(PIN, [shelf]) is None
 
 
 def test_nothing_is_looked_for_without_a_library(tmp_path):
     attestor = Attestor(source=None, environment={})
     assert find([PIN], attestor=attestor) == {}
-    assert known([PIN]) == {}
+    assert known_images([PIN]) == {}
 
 
 def test_what_was_found_is_known_from_then_on_until_it_is_another_file(shelf, tmp_path):
     facts.keep(fact_of(CONTENT, PIN))
     searched(shelf, tmp_path)
-    assert known([PIN], [shelf])[PIN.url].path == str(shelf / "tool.sif")
+    assert known_images([PIN], [shelf])[PIN.url].path == str(shelf / "tool.sif")
     (shelf / "tool.sif").write_bytes(sifs.pulled(f"{REPOSITORY}@{PIN.digest}", version="1.4.4"))
-    assert known([PIN], [shelf]) == {}
-    assert found_before(PIN, [shelf]).state is not DiskState.VERIFIED
+    assert known_images([PIN], [shelf]) == {}
+    assert look_again(PIN, [shelf]).state is not DiskState.VERIFIED
 
 
 def test_what_was_found_in_a_library_that_is_none_any_more_is_not_used(shelf, tmp_path):
     facts.keep(fact_of(CONTENT, PIN))
     searched(shelf, tmp_path)
-    assert found_before(PIN, [tmp_path / "elsewhere"]) is None
-    assert found_before(PIN) is None
+    assert look_again(PIN, [tmp_path / "elsewhere"]) is None
+    assert look_again(PIN) is None
 
 
 def test_a_note_of_where_it_was_proves_nothing(shelf):
     library.remember(PIN, shelf / "other.sif")
-    assert found_before(PIN, [shelf]).state is not DiskState.VERIFIED
-    assert known([PIN], [shelf]) == {}
+    assert look_again(PIN, [shelf]).state is not DiskState.VERIFIED
+    assert known_images([PIN], [shelf]) == {}
 
 
 def test_a_file_is_judged_as_one_and_a_folder_as_a_sandbox_and_no_link_is_a_folder(shelf, tmp_path):

@@ -103,7 +103,7 @@ def test_a_report_is_joined_by_the_digest_that_it_names_the_worst_first(document
     assert {(one.reference, one.digest, one.scanner, one.joined_by) for one in results} >= {
         (IMAGE.reference, DIGEST, scanner, ScannedBy.DIGEST)
     }
-    assert [(one.id, one.severity, one.package, one.fixed) for one in results[0].found] == found
+    assert [(one.id, one.severity, one.package, one.fixed) for one in results[0].vulnerabilities] == found
 
 
 def test_a_scan_of_another_image_under_the_same_tag_is_not_taken_for_it():
@@ -149,7 +149,7 @@ ACCEPTED = '[[ignore]]\nid = "CVE-2026-3"\nreason = "opens no socket"\n'
 def test_what_is_accepted_by_its_id_or_an_alias_is_counted_apart_until_its_last_day(more, is_accepted):
     results, _ = join(grype(DIGEST), accepted=ACCEPTED + more)
 
-    assert (results[0].ignored, len(results[0].found)) == ((1, 0) if is_accepted else (0, 1))
+    assert (results[0].ignored, len(results[0].vulnerabilities)) == ((1, 0) if is_accepted else (0, 1))
 
 
 @pytest.mark.parametrize(
@@ -208,4 +208,4 @@ def test_a_score_and_another_word_are_severities_too(said, severity):
     document["results"][0]["packages"][0]["groups"][0]["max_severity"] = said
     results, _ = join(document)
 
-    assert results[0].found[0].severity is VulnerabilitySeverity(severity)
+    assert results[0].vulnerabilities[0].severity is VulnerabilitySeverity(severity)

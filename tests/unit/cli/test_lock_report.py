@@ -105,11 +105,11 @@ def test_how_a_policy_is_broken_is_told_with_the_rules_that_name_the_image(place
         rule=Rule.TAGS, level=Level.WARN, reference=TOOL, text="its tag moves", source=str(Path.cwd() / "config.yaml")
     )
 
-    assert lock_report.told(workflow(), broken) == (
+    assert lock_report.violation_line(workflow(), broken) == (
         f"policy warn: {TOOL} (rules a (Snakefile:1), b (Snakefile:2), c (Snakefile:3), … and 1 more): its tag moves "
         "(config.yaml)"
     )
-    assert lock_report.told(workflow(uses={}), broken) == f"policy warn: {TOOL}: its tag moves (config.yaml)"
+    assert lock_report.violation_line(workflow(uses={}), broken) == f"policy warn: {TOOL}: its tag moves (config.yaml)"
 
 
 def test_a_path_elsewhere_stays_whole(place):

@@ -42,7 +42,7 @@ def asked(place, entry, **changes):
 def test_without_a_policy_nothing_is_said_and_nobody_asked(place, nobody):
     answers = asked(place, lock_entry(TOOL), offline=False)
     assert (answers.violations, answers.signed, answers.beside) == ([], {}, {})
-    assert answers.told(TOOL) == []
+    assert answers.signature_lines(TOOL) == []
     assert answers.as_json(TOOL) == {"signed": [], "beside": None, "problem": []}
 
 
@@ -66,7 +66,7 @@ def test_signatures_of_what_lies_in_no_registry_are_not_looked_for(place, monkey
 def test_a_person_is_told_by_whom_how_many_and_what_could_not_be_used():
     found = FoundSignatures(signatures=(Key().bundle(str(pins.DIGEST)),) * 2, problems=("one cannot be read",))
     answers = PolicyAnswers(signed={TOOL: (SIGNED,)}, beside={TOOL: found})
-    assert answers.told(TOOL) == ["signed by key sha256:55", "2 signatures beside it", "one cannot be read"]
+    assert answers.signature_lines(TOOL) == ["signed by key sha256:55", "2 signatures beside it", "one cannot be read"]
     assert answers.as_json(TOOL) == {
         "signed": [{"by": "key sha256:55", "digest": str(pins.DIGEST), "signature": "7" * 64}],
         "beside": 2,
@@ -76,7 +76,7 @@ def test_a_person_is_told_by_whom_how_many_and_what_could_not_be_used():
 
 def test_a_registry_that_does_not_answer_is_told_and_not_taken_for_no_signature():
     answers = PolicyAnswers(beside={TOOL: Denied("access denied\x1b[2J")})
-    assert answers.told(TOOL)[0].startswith("its signatures could not be asked for: access denied")
+    assert answers.signature_lines(TOOL)[0].startswith("its signatures could not be asked for: access denied")
     told = answers.as_json(TOOL)
     assert told["beside"] is None
     assert told["problem"] != []

@@ -261,19 +261,19 @@ def _runs(audit: Audit, anchors: Anchors, names: RunNames) -> Iterable[ShownRun]
         yield ShownRun(anchor=anchors[key], name=names[key], run=run, outputs=made.get(key, 0))
 
 
-def _difference(found: RunDifference, anchors: Anchors, names: RunNames) -> ShownDifference:
+def _difference(difference: RunDifference, anchors: Anchors, names: RunNames) -> ShownDifference:
     def run(workdir: str, identifier: str) -> Subject:
         return Subject(text=names.get((workdir, identifier), identifier), anchor=anchors.get((workdir, identifier), ""))
 
     return ShownDifference(
-        first=run(found.first_workdir, found.first),
-        second=run(found.second_workdir, found.second),
-        sentence=sentence(found),
+        first=run(difference.first_workdir, difference.first),
+        second=run(difference.second_workdir, difference.second),
+        sentence=sentence(difference),
         changes={
-            kind: tuple(change for change in found.changes if change.kind is kind and not change.alone)
+            kind: tuple(change for change in difference.changes if change.kind is kind and not change.alone)
             for kind in ChangeKind
         },
-        alone=tuple(change for change in found.changes if change.alone),
+        alone=tuple(change for change in difference.changes if change.alone),
     )
 
 
@@ -286,7 +286,7 @@ def _scans(audit: Audit, anchors: Anchors) -> Iterable[ShownScan]:
 
     shown = []
     for scan in audit.vulnerabilities:
-        found = Counter(vulnerability.severity for vulnerability in scan.found)
+        found = Counter(vulnerability.severity for vulnerability in scan.vulnerabilities)
         subject = Subject(text=scan.reference, anchor=anchors.get((scan.workdir, scan.reference), ""))
         shown.append(ShownScan(image=subject, scan=scan, counts={severity: found[severity] for severity in severities}))
     return sorted(shown, key=rank)

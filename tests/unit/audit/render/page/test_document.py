@@ -212,7 +212,7 @@ def found(identifier, severity):
 
 def scan(image, *vulnerabilities, **changes):
     values = {"digest": "sha256:" + "1" * 64, "scanner": "trivy", "joined_by": ScannedBy.DIGEST, "ignored": 0}
-    values |= {"workdir": image.workdir, "reference": image.reference, "found": vulnerabilities, "outputs": 2}
+    values |= {"workdir": image.workdir, "reference": image.reference, "vulnerabilities": vulnerabilities, "outputs": 2}
     return ImageVulnerabilities(**values | changes)
 
 
