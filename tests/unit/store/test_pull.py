@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys
-from snakemake_apptainer_freshness.apptainer.program import Apptainer
+from snakemake_apptainer_freshness.apptainer.cache import keys
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
@@ -18,60 +17,12 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import facts, places, pull, records
 from snakemake_apptainer_freshness.store.facts import ProvenBy
-from snakemake_apptainer_freshness.store.pull import PullSource, Watch, copy_image, fact_of, obtain
+from snakemake_apptainer_freshness.store.pull import copy_image, fact_of
 from tests.support import sifs
-from tests.support.digests import sha256
 from tests.support.fake_apptainer import COPY, FakeApptainer
-from tests.support.images import Image
-from tests.support.pins import DIGEST, OTHER, REPOSITORY, pin
+from tests.support.pins import DIGEST, OTHER, REPOSITORY
 from tests.support.pins import fact_of as known_of
-from tests.support.proofs import file, layer
-
-CONTENT = Image(layers=(layer(file("one", "1" * 300)), layer(file("two", "2" * 300))))
-PIN = pin(Digest.parse(CONTENT.digest))
-SOUND = sifs.pulled(f"{REPOSITORY}@{PIN.digest}")
-
-
-class Pull:
-    """A pull into a folder, with a stand-in for Apptainer and an empty cache; collects what is told."""
-
-    def __init__(self, folder) -> None:
-        self.fake = FakeApptainer(folder / "fake")
-        self.cache = CacheFolder(root=folder / "cache")
-        self.temporary = folder / "image"
-        self.notes: list[str] = []
-        self.downloads = 0
-        self.stop = threading.Event()
-        self.program = lambda: Apptainer.find(self.fake.environment)
-
-    def __call__(self, wanted: Pin = PIN, *, cached: bool = True, manifest: Digest | None = PIN.digest):
-        def downloaded() -> None:
-            self.downloads += 1
-
-        source = PullSource(
-            program=self.program,
-            cache=self.cache if cached else None,
-            stop=self.stop,
-            manifest=lambda _: manifest,
-        )
-        return obtain(wanted, self.temporary, source, Watch(note=self.notes.append, downloaded=downloaded))
-
-    def entry(self, content: bytes, wanted: Pin = PIN):
-        """Put `content` where Apptainer's cache would have the image."""
-        path = self.cache.root / keys(wanted)[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        return path
-
-    def blobs(self, content: Image = CONTENT) -> list:
-        """Let the cache have all that Apptainer downloads for `content`."""
-        paths = []
-        for blob in (content.manifest, *content.blobs):
-            path = self.cache.blob(Digest.parse(sha256(blob)))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(blob)
-            paths.append(path)
-        return paths
+from tests.support.pulls import PIN, SOUND, Pull
 
 
 @pytest.fixture
