@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from snakemake_apptainer_freshness.apptainer.cache import keys
-from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
+from snakemake_apptainer_freshness.errors import LocalIOError, PullFailed, UnprovenImage
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
@@ -191,13 +191,42 @@ def test_a_pull_that_is_stopped_leaves_nothing(puller):
     assert not puller.temporary.exists()
 
 
-def test_the_last_attempt_goes_past_the_cache(puller):
+def fails_with_the_cache(puller, said: str) -> None:
+    """Let the stand-in say something and fail, unless it is told to pull past the cache."""
     puller.fake.serve(PIN, SOUND)
     puller.blobs()
-    puller.fake.behave('[ "$past_cache" ] && ' + COPY + " || { echo FATAL: broken; exit 255; }")
+    puller.fake.behave(f'if [ "$past_cache" ]; then {COPY}; else echo "{said}"; exit 255; fi')
+
+
+def test_a_failure_that_no_retry_mends_is_tried_once_more_past_the_cache(puller):
+    fails_with_the_cache(puller, "FATAL: broken")
     puller()
     assert len(puller.fake.pulls) == 2
     assert puller.notes[0].startswith("attempt 1 failed, trying again: ")
+
+
+def test_a_failure_for_which_the_cache_is_no_reason_is_not_tried_past_it(puller):
+    fails_with_the_cache(puller, "write /x: no space left on device")
+    with pytest.raises(PullFailed, match="the disk is full"):
+        puller()
+    assert len(puller.fake.pulls) == 1
+
+
+def test_a_damaged_layer_that_a_pull_fails_with_is_moved_aside(puller):
+    fails_with_the_cache(puller, "FATAL: broken")
+    damaged = puller.blobs()[-1]
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    puller()
+    assert not damaged.exists()
+    assert "a layer in Apptainer's cache is not what its name says" in puller.notes[1]
+
+
+def test_the_last_attempt_goes_past_the_cache(puller):
+    fails_with_the_cache(puller, "connection reset by peer")
+    puller()
+    assert len(puller.fake.pulls) == DISK.pull_attempts
+    assert len(puller.notes) == DISK.pull_attempts - 1
+    assert puller.temporary.read_bytes() == SOUND
 
 
 @pytest.mark.parametrize("may_link", [True, False])
