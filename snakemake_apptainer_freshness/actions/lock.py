@@ -25,7 +25,7 @@ from typing import Protocol
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.lock_io import read_lock, writer
 from snakemake_apptainer_freshness.actions.pinning import Pins, TagResolver
-from snakemake_apptainer_freshness.actions.policies import Policies, asking
+from snakemake_apptainer_freshness.actions.policies import Policies, asking, offers
 from snakemake_apptainer_freshness.actions.signatures import Held, SignatureSource
 from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Workflow
@@ -250,6 +250,7 @@ def plan(
     pinned = {text: after.get(text) for text in workflow.uses if text in after.entries or text in pins.unpinnable}
     missing = {text for text, error in failures.items() if isinstance(error, NotLocked)}
     days = policies.days(pinned, configurations, platform=pins.platform)
+    offered = policies.offered(pinned, offers(ask))
     unsigned: tuple[Violation, ...] = ()
     if ask is not None and policies.want_signatures:  # a plan that asks no registry leaves them to the run
         held = Held(kind=workflow.options.pin, platform=pins.platform)
@@ -264,7 +265,7 @@ def plan(
         missing=tuple(sorted(missing)),
         unpinnable=pins.unpinnable,
         failures={text: error for text, error in failures.items() if text not in missing},
-        violations=(*named, *policies.of_pins(pinned, days), *unsigned),
+        violations=(*named, *policies.of_pins(pinned, days, offered), *unsigned),
         unseen=() if wish.allow_unseen else unseen,
     )
 

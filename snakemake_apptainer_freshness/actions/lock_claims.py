@@ -3,7 +3,8 @@
 A lock may come with a pull request. Its digest cannot lie, since what is fetched by it is hashed; its table of
 platforms can say anything. So where it decides something (``pin: platform``, whether a moved tag changed anything here,
 what made old outputs, which blobs of Apptainer's cache are looked at), the index is asked for once, and what it has is
-kept as a fact of content (:mod:`.store.facts`). A table that says something else is an error that names its line.
+kept as a fact of content (:mod:`.store.facts`). For a policy's rule that is all that it has (:mod:`.offered`). A table
+that says something else is an error that names its line.
 """
 
 import contextlib
@@ -142,6 +143,27 @@ def hold_created(entry: Entry, day: date, platform: Platform, *, lockfile: str) 
         f"but its own configuration says {day}",
         hint="do not use this lock before you know who wrote that line; without it the lock is completed anew",
     )
+
+
+def hold_platforms(entry: Entry, offered: frozenset[Platform], *, lockfile: str) -> None:
+    """Hold the platforms that the lock names for `entry` to those that what it pins was seen to have images for.
+
+    A platform that the lock does not name is let be: its word decides nothing.
+
+    Raises
+    ------
+    InvalidLock
+        where it names one that is not there; the line of the lock is named.
+    """
+    for claimed in entry.platforms:
+        if not any(platform.serves(claimed) for platform in offered):
+            there = ", ".join(map(str, sorted(offered))) or "none"
+            line = _line(Path(lockfile), entry, f'"{claimed}"')
+            raise InvalidLock(
+                f"{lockfile}{line} says that {entry.reference.text} has an image for {claimed}, "
+                f"but what its digest names has images for {there}",
+                hint="do not use this lock before you know who wrote that line; apptainer-freshness lock makes it anew",
+            )
 
 
 def _line(path: Path, entry: Entry, key: str) -> str:

@@ -4,7 +4,8 @@ A policy stands in the workflow's own configuration, and for a whole site in fil
 before any registry is asked, so that a registry which is not allowed never hears of us; what names are pinned to is
 checked once that is known. When an image was made, and for which machine, its configuration says: that is asked for
 only where a rule needs it. It is kept in the lock as a hint, for those who read it. What decides is the configuration
-that was hashed here, once, and kept as a fact (:mod:`.store.made`): a lock may come with a pull request.
+that was hashed here, once, and kept as a fact (:mod:`.store.made`): a lock may come with a pull request. So it is with
+the platforms that an index has images for (:mod:`.offered`).
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.labels import Details, details
+from snakemake_apptainer_freshness.actions.offered import offered
 from snakemake_apptainer_freshness.common.files import NotAFile, read_target
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidPolicy, LocalIOError, PolicyViolated
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -47,6 +49,8 @@ _PUT_KEY: Final = "put the public key or the trusted root there; a relative path
 
 Configurations = Callable[[Iterable[Entry]], Mapping[str, Details]]
 """Asks what the image of each entry says of itself; the answers by reference, without those that failed."""
+Offers = Callable[[Iterable[Entry]], Mapping[str, frozenset[Platform]]]
+"""Asks for which platforms each entry has images; the answers by reference, without those that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,17 +115,32 @@ class Policies:
         days = {text: _day(learned[text]) if text in learned else day for text, day in known.items()}
         return {text: date.fromisoformat(day) for text, day in days.items() if day}
 
-    def of_pins(self, pins: Mapping[str, Entry | None], days: Mapping[str, date]) -> list[Violation]:
+    def offered(self, pins: Mapping[str, Entry | None], ask: Offers) -> Mapping[str, frozenset[Platform]]:
+        """Return the platforms that each image of `pins` is there for, as what its digest names proves.
+
+        Empty where no rule needs it.
+        """
+        if not any(policy.platforms for policy in self.policies):
+            return {}
+        entries = [entry for entry in pins.values() if entry is not None and entry.reference.scheme.is_registry]
+        return ask(entries) if entries else {}
+
+    def of_pins(
+        self,
+        pins: Mapping[str, Entry | None],
+        days: Mapping[str, date],
+        offered: Mapping[str, frozenset[Platform]],
+    ) -> list[Violation]:
         """Return how what references are pinned to breaks the policies; None stands for what cannot be pinned.
 
-        `days` are those of :meth:`days`.
+        `days` are those of :meth:`days`, `offered` those of :meth:`offered`.
         """
         today = datetime.now(UTC).date()
         return [
             violation
             for text, entry in pins.items()
             for policy in self.policies
-            for violation in check_pin(policy, text, entry, today=today, made=days.get(text))
+            for violation in check_pin(policy, text, entry, today=today, made=days.get(text), offered=offered.get(text))
         ]
 
     def of_signatures(
@@ -251,6 +270,11 @@ def asking(registry: Callable[[], BlobSource] | None, *, platform: Platform) -> 
         return {entry.reference.text: labels[entry.pinned.text] for entry in wanted if entry.pinned.text in labels}
 
     return ask
+
+
+def offers(registry: Callable[[], BlobSource] | None) -> Offers:
+    """Asks registries for which platforms images are there, or without any `registry` Apptainer's cache."""
+    return lambda entries: offered(entries, registry)
 
 
 def _day(labels: Details) -> str:

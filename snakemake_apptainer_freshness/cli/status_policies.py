@@ -118,13 +118,14 @@ def _judge(
     ask: "Callable[[], Resolver] | None",
 ) -> None:
     """Add what `policies` say of what is pinned and of its signatures to `answers`."""
-    from snakemake_apptainer_freshness.actions.policies import asking
+    from snakemake_apptainer_freshness.actions.policies import asking, offers
     from snakemake_apptainer_freshness.actions.signatures import Held
     from snakemake_apptainer_freshness.image.platform import Platform
     from snakemake_apptainer_freshness.settings import Options
 
     pins, here = dict(lock.entries), Platform.here()
-    answers.violations += policies.of_pins(pins, policies.days(pins, asking(ask, platform=here), platform=here))
+    days = policies.days(pins, asking(ask, platform=here), platform=here)
+    answers.violations += policies.of_pins(pins, days, policies.offered(pins, offers(ask)))
     kind = (workflow.options if workflow else Options()).pin
     checks = []
     if policies.want_signatures:

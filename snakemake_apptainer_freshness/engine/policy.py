@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snakemake_apptainer_freshness.actions.lock_claims import hold_created
+from snakemake_apptainer_freshness.actions.lock_claims import hold_created, hold_platforms
 from snakemake_apptainer_freshness.actions.pinning import Pins
 from snakemake_apptainer_freshness.engine.messages import Line
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import Options
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.actions.policies import Configurations, Policies
+    from snakemake_apptainer_freshness.actions.policies import Configurations, Offers, Policies
     from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
     from snakemake_apptainer_freshness.policy import Violation
     from snakemake_apptainer_freshness.policy.verification import Signed
@@ -71,7 +71,8 @@ class PolicyCheck:
         PolicyViolated
             where what one of them is pinned to is forbidden.
         InvalidLock
-            where a rule needs to know when an image was made, and the lock says something else than the image.
+            where a rule needs to know when an image was made, or for which platforms, and the lock says something else
+            than the image.
         """
         if self._policies is None:
             return
@@ -83,7 +84,11 @@ class PolicyCheck:
         for text, day in days.items():
             if (entry := known[text]) is not None:
                 hold_created(entry, day, pins.platform, lockfile=pins.lockfile)
-        self._judge(self._policies.of_pins(known, days))
+        offered = self._policies.offered(known, self._offers())
+        for text, platforms in offered.items():
+            if (entry := known[text]) is not None:
+                hold_platforms(entry, platforms, lockfile=pins.lockfile)
+        self._judge(self._policies.of_pins(known, days, offered))
         self._judge(self._signatures(self._policies, known, pins))
 
     def _signatures(self, policies: "Policies", known: Mapping[str, Entry | None], pins: Pins) -> "list[Violation]":
@@ -134,6 +139,12 @@ class PolicyCheck:
         from snakemake_apptainer_freshness.actions.policies import asking
 
         return asking(self._registry if self._options.mode.asks_registries else None, platform=pins.platform)
+
+    def _offers(self) -> "Offers":
+        """Give who says for which platforms images are there: no registry in a mode that asks none."""
+        from snakemake_apptainer_freshness.actions.policies import offers
+
+        return offers(self._registry if self._options.mode.asks_registries else None)
 
     def _judge(self, violations: "list[Violation]") -> None:
         from snakemake_apptainer_freshness.actions.policies import refuse

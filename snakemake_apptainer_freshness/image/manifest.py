@@ -22,7 +22,7 @@ Schema 1 of Docker is recognised and never asked for: Apptainer cannot pull it, 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeGuard
@@ -204,11 +204,21 @@ def platforms(index: Index) -> Mapping[Platform, Digest]:
     are left out. A digest may be that of a nested index.
     """
     taken: dict[Platform, Digest] = {}
+    for platform, digest in _images(index):
+        taken.setdefault(Platform(os=platform.os, architecture=platform.architecture), digest)
+    return taken
+
+
+def offered(index: Index) -> frozenset[Platform]:
+    """Return the platforms that `index` has images for, with their variants; attestations are left out."""
+    return frozenset(platform for platform, _ in _images(index))
+
+
+def _images(index: Index) -> Iterator[tuple[Platform, Digest]]:
     for entry in index.entries:
         platform = entry.platform or _DEFAULT_PLATFORM
         if (platform.os, platform.architecture) != (_UNKNOWN_PLATFORM.os, _UNKNOWN_PLATFORM.architecture):
-            taken.setdefault(Platform(os=platform.os, architecture=platform.architecture), entry.digest)
-    return taken
+            yield platform, entry.digest
 
 
 def choose(index: Index, wanted: Platform) -> Descriptor | None:

@@ -104,12 +104,18 @@ def check_name(policy: Policy, text: str) -> list[Violation]:
 
 
 def check_pin(
-    policy: Policy, text: str, entry: Entry | None, *, today: date, made: date | None = None
+    policy: Policy,
+    text: str,
+    entry: Entry | None,
+    *,
+    today: date,
+    made: date | None = None,
+    offered: frozenset[Platform] | None = None,
 ) -> list[Violation]:
     """Return how what the reference `text` is pinned to breaks `policy`; `entry` is None where it cannot be pinned.
 
-    `made` is the day that the image's own configuration says, where that was hashed. What the lock says of it, in a
-    hint, is a claim, and decides nothing.
+    `made` is the day that the image's own configuration says, `offered` the platforms that its index has images for,
+    where those were hashed. What the lock says of either is a claim, and decides nothing.
 
     Raises
     ------
@@ -121,7 +127,7 @@ def check_pin(
     if entry is None:
         problems[Rule.SOURCES] = "sources that cannot be pinned are refused" if UNPINNABLE in policy.sources else None
     else:
-        problems[Rule.PLATFORMS] = _platform_problem(policy, reference, entry)
+        problems[Rule.PLATFORMS] = _platform_problem(policy, reference, offered)
         problems[Rule.AGE] = _age_problem(policy, reference, made, today)
     return _violations(policy, text, problems)
 
@@ -165,17 +171,16 @@ def _tag_problem(policy: Policy, reference: Reference) -> str | None:
     return None
 
 
-def _platform_problem(policy: Policy, reference: Reference, entry: Entry) -> str | None:
+def _platform_problem(policy: Policy, reference: Reference, offered: frozenset[Platform] | None) -> str | None:
     if not policy.platforms or not reference.scheme.is_registry:
         return None
-    if not entry.platforms:
-        return f"its platforms are not known, and {_listed_platforms(policy.platforms)} must be there"
-    missing = [
-        wanted for wanted in policy.platforms if not any(platform.serves(wanted) for platform in entry.platforms)
-    ]
+    if offered is None:
+        return f"its platforms are not proven, and {_listed_platforms(policy.platforms)} must be there"
+    missing = [wanted for wanted in policy.platforms if not any(platform.serves(wanted) for platform in offered)]
     if not missing:
         return None
-    return f"it has no image for {_listed_platforms(missing)}; it has {_listed_platforms(sorted(entry.platforms))}"
+    has = _listed_platforms(sorted(offered)) or "none"
+    return f"it has no image for {_listed_platforms(missing)}; it has {has}"
 
 
 def _listed_platforms(platforms: Iterable[Platform]) -> str:

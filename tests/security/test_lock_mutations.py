@@ -13,7 +13,7 @@ import pytest
 
 from snakemake_apptainer_freshness.actions import lock_claims
 from snakemake_apptainer_freshness.actions.labels import Details
-from snakemake_apptainer_freshness.actions.policies import Policies
+from snakemake_apptainer_freshness.actions.policies import Policies, offers
 from snakemake_apptainer_freshness.common.tables import Table, read_json
 from snakemake_apptainer_freshness.engine import handover
 from snakemake_apptainer_freshness.errors import FreshnessError
@@ -97,7 +97,7 @@ def forged_created(_folder: Path) -> bool:
     days = policies.days(
         {REFERENCE: forged}, lambda _: {REFERENCE: Details(created="2001-01-01T00:00:00Z")}, platform=AMD
     )
-    return policies.of_pins({REFERENCE: forged}, days) == []
+    return policies.of_pins({REFERENCE: forged}, days, {}) == []
 
 
 def days_of_the_lock(_self: Any, pins: Any, _ask: Any, *, platform: Platform) -> dict[str, date]:
@@ -114,6 +114,39 @@ def forged_created_that_is_told(_folder: Path) -> bool:
     return True
 
 
+ALSO = images.multi_arch(CONTENT, "s390x")
+WANTS = {"platforms": {"require": ["linux/riscv64"]}}
+
+
+def forged_platform(_folder: Path) -> bool:
+    forged = lock_entry(REFERENCE, ALSO.digest, {"linux/riscv64": CONTENT.digest})
+    policies = Policies.of(Options(policy=WANTS), [])
+    there = policies.offered({REFERENCE: forged}, offers(lambda: Served(content=ALSO)))
+    return policies.of_pins({REFERENCE: forged}, {}, there) == []
+
+
+def platforms_of_the_lock(_self: Any, pins: Any, _ask: Any) -> dict[str, frozenset[Platform]]:
+    """In place of what hashes an index."""
+    return {text: frozenset(entry.platforms) for text, entry in pins.items()}
+
+
+def platform_of_another_index_that_is_served(_folder: Path) -> bool:
+    claimed = lock_entry(REFERENCE, ALSO.digest)
+    policies = Policies.of(Options(policy=WANTS), [])
+    liar = Served(content=ALSO, lies={ALSO.digest: images.multi_arch(EVIL, "riscv64").manifest})
+    there = policies.offered({REFERENCE: claimed}, offers(lambda: liar))
+    return policies.of_pins({REFERENCE: claimed}, {}, there) == []
+
+
+def forged_platform_that_is_told(_folder: Path) -> bool:
+    forged = lock_entry(REFERENCE, ALSO.digest, {"linux/riscv64": CONTENT.digest})
+    try:
+        lock_claims.hold_platforms(forged, frozenset({AMD}), lockfile="containers.lock")
+    except FreshnessError:
+        return False
+    return True
+
+
 MUTATIONS = [
     Mutation(attack=file_of_pins_rewritten, target="engine.handover._from_file", by=from_any_file),
     Mutation(attack=pin_that_leads_to_another_repository, target="engine.handover._pinned", by=any_pin),
@@ -125,6 +158,9 @@ MUTATIONS = [
     Mutation(attack=another_index_served_under_the_digest, target="image.digest.Digest.matches", by=yes),
     Mutation(attack=forged_created, target="actions.policies.Policies.days", by=days_of_the_lock),
     Mutation(attack=forged_created_that_is_told, target="actions.lock_claims.hold_created", by=anything),
+    Mutation(attack=forged_platform, target="actions.policies.Policies.offered", by=platforms_of_the_lock),
+    Mutation(attack=platform_of_another_index_that_is_served, target="image.digest.Digest.matches", by=yes),
+    Mutation(attack=forged_platform_that_is_told, target="actions.lock_claims.hold_platforms", by=anything),
 ]
 
 

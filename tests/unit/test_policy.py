@@ -7,6 +7,7 @@ import pytest
 
 from snakemake_apptainer_freshness import policy
 from snakemake_apptainer_freshness.errors import InvalidPolicy
+from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.policy import Rule, parse_policy
 from snakemake_apptainer_freshness.policy.tables import Level
 from tests.support.pins import lock_entry
@@ -23,10 +24,13 @@ ENTRY = lock_entry(
 )
 
 
-def violations(rules, reference=SALMON, entry=ENTRY, made=date(2026, 1, 1)):
+OFFERED = frozenset(map(Platform.parse, ("linux/amd64", "linux/arm64/v8")))
+
+
+def violations(rules, reference=SALMON, entry=ENTRY, made=date(2026, 1, 1), offered=OFFERED):
     parsed = parse_policy(rules, source="test")
     named = policy.check_name(parsed, reference)
-    return [*named, *policy.check_pin(parsed, reference, entry, today=TODAY, made=made)]
+    return [*named, *policy.check_pin(parsed, reference, entry, today=TODAY, made=made, offered=offered)]
 
 
 def rules_broken(rules, reference=SALMON, entry=ENTRY):
@@ -59,6 +63,8 @@ def test_an_empty_policy_allows_everything():
         ({"sources": {"refuse": ["http"]}}, "http://example.org/x.sif", [Rule.SOURCES]),
         ({"sources": {"refuse": ["http"]}}, "https://example.org/x.sif", []),
         ({"platforms": {"require": ["linux/amd64", "linux/arm64"]}}, SALMON, []),
+        ({"platforms": {"require": ["linux/arm64/v8"]}}, SALMON, []),
+        ({"platforms": {"require": ["linux/arm64/v9"]}}, SALMON, [Rule.PLATFORMS]),
         ({"platforms": {"require": ["linux/amd64", "linux/s390x"]}}, SALMON, [Rule.PLATFORMS]),
         ({"age": {"at_most": 151}}, SALMON, []),
         ({"age": {"at_most": 150}}, SALMON, [Rule.AGE]),
@@ -75,8 +81,22 @@ def test_what_has_no_pin_is_refused_where_unpinnable_sources_are():
 
 
 def test_what_nobody_knows_is_no_consent():
-    bare = replace(ENTRY, platforms={}, hints={})
-    assert "not known" in violations({"platforms": {"require": ["linux/amd64"]}}, entry=bare)[0].text
+    found = violations({"platforms": {"require": ["linux/amd64"]}}, offered=None)
+    assert "not proven" in found[0].text
+
+
+def test_what_the_lock_says_of_platforms_is_no_consent():
+    [found] = violations(
+        {"platforms": {"require": ["linux/arm64"]}}, offered=frozenset({Platform.parse("linux/amd64")})
+    )
+    assert found.text == "it has no image for linux/arm64; it has linux/amd64"
+    bare = replace(ENTRY, platforms={})
+    assert violations({"platforms": {"require": ["linux/arm64"]}}, entry=bare) == []
+
+
+def test_an_index_without_images_has_none():
+    [found] = violations({"platforms": {"require": ["linux/arm64"]}}, offered=frozenset())
+    assert found.text == "it has no image for linux/arm64; it has none"
 
 
 def test_what_the_lock_says_of_an_age_is_no_consent():

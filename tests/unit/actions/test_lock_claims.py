@@ -2,7 +2,7 @@
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.lock_claims import claimed_and_proven, hold, proven_manifest
+from snakemake_apptainer_freshness.actions.lock_claims import claimed_and_proven, hold, hold_platforms, proven_manifest
 from snakemake_apptainer_freshness.errors import DamagedAnswer, InvalidLock, NotFound, NotLocked
 from snakemake_apptainer_freshness.freshness import RemoteState
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -103,3 +103,23 @@ def test_a_moved_tag_is_looked_into_only_where_the_lock_claims_what_it_points_at
 def test_a_registry_that_does_not_answer_makes_nothing_the_same():
     moved = remote_fact(RemoteState.MOVED, OTHER, {"linux/amd64": MANIFEST})
     assert claimed_and_proven(entry(), moved, HERE, Served(None)) is None
+
+
+OFFERED = frozenset(map(Platform.parse, ("linux/amd64", "linux/arm64/v8")))
+
+
+def test_a_platform_that_is_not_there_is_an_error_that_names_its_line(tmp_path):
+    path = tmp_path / "containers.lock"
+    forged = lock_entry(TEXT, DIGEST, {"linux/amd64": MANIFEST, "linux/s390x": OTHER})
+    path.write_text(dumps(Lock.of([forged])))
+    line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if "s390x" in text)
+
+    with pytest.raises(
+        InvalidLock, match=f"containers.lock, line {line}, says that {TEXT} has an image for linux/s390x"
+    ):
+        hold_platforms(forged, OFFERED, lockfile=str(path))
+
+
+@pytest.mark.parametrize("claimed", [{}, {"linux/amd64": MANIFEST}, {"linux/amd64": MANIFEST, "linux/arm64": OTHER}])
+def test_platforms_that_are_there_and_those_that_a_lock_does_not_name_are_let_be(claimed):
+    hold_platforms(lock_entry(TEXT, DIGEST, claimed), OFFERED, lockfile="containers.lock")

@@ -38,7 +38,7 @@ def test_without_a_policy_everything_is_allowed():
     policies = of()
     assert not policies
     assert policies.of_names([HUB]) == []
-    assert policies.of_pins({HUB: None}, {}) == []
+    assert policies.of_pins({HUB: None}, {}, {}) == []
 
 
 def test_the_sites_policy_holds_beside_the_workflows(site):
@@ -109,9 +109,9 @@ def test_an_answer_that_did_not_come_changes_nothing():
 
 
 def test_an_image_that_is_too_old_is_a_violation():
-    [violation] = of(AGE).of_pins({QUAY: ENTRY}, {QUAY: date(2001, 1, 1)})
+    [violation] = of(AGE).of_pins({QUAY: ENTRY}, {QUAY: date(2001, 1, 1)}, {})
     assert violation.reference == QUAY
-    assert of(AGE).of_pins({QUAY: ENTRY}, {QUAY: datetime.now(UTC).date()}) == []
+    assert of(AGE).of_pins({QUAY: ENTRY}, {QUAY: datetime.now(UTC).date()}, {}) == []
 
 
 def days_of(entry, ask):
@@ -133,6 +133,23 @@ def test_where_no_configuration_says_it_no_lock_does(told):
 def test_what_was_proven_once_is_not_asked_for_again():
     made.keep(ENTRY.digest, AMD, "2001-02-03")
     assert days_of(ENTRY, lambda _: pytest.fail("it is known")) == {QUAY: date(2001, 2, 3)}
+
+
+def test_platforms_are_asked_for_only_where_a_rule_needs_them_and_only_of_registries():
+    library = lock_entry("library://me/tool:1", media_type="application/x-sif")
+    asked = []
+
+    def ask(entries):
+        asked.extend(entry.reference.text for entry in entries)
+        return {QUAY: frozenset({AMD})}
+
+    wanted = {"platforms": {"require": ["linux/amd64"]}}
+    pins = {QUAY: ENTRY, HUB: None, library.reference.text: library}
+    assert of(AGE).offered(pins, lambda _: pytest.fail("no rule needs it")) == {}
+    assert of(wanted).offered({HUB: None}, lambda _: pytest.fail("nothing is pinned")) == {}
+    assert of(wanted).offered(pins, ask) == {QUAY: {AMD}}
+    assert asked == [QUAY]
+    assert of(wanted).of_pins(pins, {}, {QUAY: frozenset({AMD})}) == []
 
 
 def test_no_rule_about_ages_asks_nothing():

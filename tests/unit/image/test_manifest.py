@@ -182,6 +182,11 @@ def test_the_first_entry_of_each_platform_counts_and_attestations_do_not():
     }
 
 
+def test_all_that_is_offered_has_its_variants():
+    offered = {str(platform) for platform in manifest.offered(read(MIXED))}
+    assert offered == {"windows/amd64", "linux/arm/v6", "linux/arm/v7", "linux/amd64", "linux/s390x"}
+
+
 @pytest.mark.parametrize(
     ("wanted", "chosen"),
     [
