@@ -100,7 +100,8 @@ class DiskFact:
     """What lies on this disk for one pin; `detail` says in one line how that is known.
 
     `store` is the folder of the site's fact store whose word that is; empty where it is no site's.
-    `known` is what a verified file hashed to, where that was looked at.
+    `known` is what a verified file hashed to, where that was looked at. `survey` is the key that all files of a
+    sandbox had together then, by which it is told later whether one was touched since.
     """
 
     state: DiskState
@@ -108,6 +109,7 @@ class DiskFact:
     detail: str = ""
     store: str = ""
     known: FileHash | None = None
+    survey: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

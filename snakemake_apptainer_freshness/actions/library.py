@@ -63,10 +63,18 @@ def look_again(
 
     Where it is known what it `hashed` to when this run proved it, it is held to that, and nothing else is looked into.
     """
+    path = place_before(pin, libraries)
+    return None if path is None else look_at(pin, path, remember=remember, hashed=hashed)
+
+
+def place_before(pin: Pin, libraries: Iterable[Path] = ()) -> Path | None:
+    """Return where a library had the image of `pin`, whatever lies there now; None where none had it."""
     folders = library.folders(libraries)
-    path = library.remembered(pin, folders) if folders else None
-    if path is None:
-        return None
+    return library.remembered(pin, folders) if folders else None
+
+
+def look_at(pin: Pin, path: Path, *, remember: bool = True, hashed: FileHash | None = None) -> DiskFact:
+    """Return what lies at `path`, where a library had the image of `pin`; `hashed` as :func:`look_again` has it."""
     if hashed is None:
         return judge(pin, path, remember=remember)
     return held_sandbox(path, hashed) if is_folder(path) else held(path, hashed, read_only=True)

@@ -61,15 +61,11 @@ def held_sandbox(path: Path, known: FileHash) -> DiskFact:
     state, detail = DiskState.ALTERED, "its tree is not the one that this run proved"
     try:
         if known.survey and known.survey == sandbox.survey(path).key:
-            return DiskFact(
-                state=DiskState.VERIFIED, path=str(path), detail="untouched since this run proved it", known=known
-            )
+            return _verified(path, "untouched since this run proved it", known, known.survey)
         read = sandbox.read(path)
         if read.sha256 == known.sha256:
             now = FileHash(sha256=read.sha256, survey=read.survey.key if _is_settled(read.survey) else "")
-            return DiskFact(
-                state=DiskState.VERIFIED, path=str(path), detail="its tree is the one that this run proved", known=now
-            )
+            return _verified(path, "its tree is the one that this run proved", now, read.survey.key)
     except FileNotFoundError:
         state, detail = DiskState.ABSENT, "no such folder"
     except NotComparable as reason:
@@ -94,7 +90,12 @@ def _by(fact: ContentFact, path: Path, detail: str, survey: sandbox.Survey) -> D
     if fact.refuted:
         return DiskFact(state=DiskState.STALE, path=str(path), detail=fact.refuted + says, store=fact.store)
     known = FileHash(sha256=fact.sha256, survey=survey.key if _is_settled(survey) else "")
-    return DiskFact(state=DiskState.VERIFIED, path=str(path), detail=detail + says, store=fact.store, known=known)
+    return _verified(path, detail + says, known, survey.key, store=fact.store)
+
+
+def _verified(path: Path, detail: str, known: FileHash, survey: str, *, store: str = "") -> DiskFact:
+    state = DiskState.VERIFIED
+    return DiskFact(state=state, path=str(path), detail=detail, store=store, known=known, survey=survey)
 
 
 def _by_label(pin: Pin, path: Path) -> DiskFact:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.errors import UnprovenImage
 from snakemake_apptainer_freshness.freshness import (
     Action,
@@ -22,10 +21,10 @@ from snakemake_apptainer_freshness.freshness import (
 )
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Options
-from snakemake_apptainer_freshness.store.held import held, key_of
+from snakemake_apptainer_freshness.store.held import ImageKey, held, key_of
 
-OnImage = Callable[[str, DiskFact, StatKey | None], None]
-"""Is called each time that a job is about to run an image: its url, what its file is, and its stat key before that."""
+OnImage = Callable[[str, DiskFact, ImageKey | None], None]
+"""Is called each time that a job is about to run an image: its url, what its file is, and its key before that."""
 
 WHAT_NEXT: Final = "fetch a proven one with: apptainer-freshness verify --repair"
 
@@ -65,12 +64,12 @@ class Guard:
         UnprovenImage
             where it is there, and not what the pin names.
         """
-        before = key_of(self.place)
+        before: ImageKey | None = key_of(self.place)
         fact = self.fact()
         if fact.state is not DiskState.VERIFIED and not self.is_local:
-            served = self._served()
+            served, served_before = self._served()
             if served is not None and (served.state is DiskState.VERIFIED or fact.state is DiskState.ABSENT):
-                fact, before = served, key_of(Path(served.path))
+                fact, before = served, served_before
                 self._keep(fact)
         self._on_image(self.pin.url, fact, before)
         decision = decide(Evidence(disk=fact), self._options, repairable=Repairable.NOTHING)
@@ -84,7 +83,7 @@ class Guard:
         """Return where the file is, or will be, whatever it is: in its place, or where a site's library has it."""
         if self.is_local or self.place.exists():
             return self.place
-        served = self._served()
+        served, _ = self._served()
         return self.place if served is None or served.state is not DiskState.VERIFIED else Path(served.path)
 
     def fact(self) -> DiskFact:
@@ -101,11 +100,16 @@ class Guard:
 
         return check_one(self.pin, self.place)
 
-    def _served(self) -> DiskFact | None:
-        """Return what lies where a site's library had the image; None where none had it."""
-        from snakemake_apptainer_freshness.actions.library import look_again
+    def _served(self) -> tuple[DiskFact | None, ImageKey | None]:
+        """Return what lies where a site's library had the image, and its key before that; None where none had it."""
+        from snakemake_apptainer_freshness.actions.library import look_at, place_before
 
-        return look_again(self.pin, self._options.images, hashed=self._hashes.get(self.pin.url))
+        path = place_before(self.pin, self._options.images)
+        if path is None:
+            return None, None
+        before = key_of(path)
+        fact = look_at(self.pin, path, hashed=self._hashes.get(self.pin.url))
+        return fact, fact.survey or before
 
     def _keep(self, fact: DiskFact) -> None:
         if fact.known is not None:

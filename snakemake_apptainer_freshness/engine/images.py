@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from snakemake_apptainer_freshness import CONFIG_KEY
-from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.engine import containers
 from snakemake_apptainer_freshness.engine.guard import Guard, describe
 from snakemake_apptainer_freshness.engine.messages import Line, log_line, wants_progress
@@ -35,7 +34,7 @@ from snakemake_apptainer_freshness.freshness import (
 )
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, Options
-from snakemake_apptainer_freshness.store.held import held
+from snakemake_apptainer_freshness.store.held import ImageKey, held
 from snakemake_apptainer_freshness.store.prefix import image_path
 
 Watcher = Callable[[str, DiskFact], None]
@@ -78,7 +77,7 @@ class Images:
             self._watch = ImageWatch(self._workflow.dag, self._containers.url_of)
         self.guarded |= self._containers.guard(pins, options, hashes=self.hashes, on_image=self._on_image)
 
-    def _on_image(self, url: str, fact: DiskFact, key: StatKey | None) -> None:
+    def _on_image(self, url: str, fact: DiskFact, key: ImageKey | None) -> None:
         if self._watch is not None and key is not None and fact.state is DiskState.VERIFIED:
             self._watch.looked(url, Path(fact.path), key)
         if self.watcher is not None:

@@ -4,7 +4,7 @@ Between the last look at an image and the moment at which Apptainer opens it lie
 and an unprivileged Apptainer reads an image as long as its container runs. Nothing that an ordinary user has keeps
 others of the same user from the file so long: neither an open file nor a private hard link, since they lead to bytes
 that can be written. But no write, no rename and no restored time leaves a file's ``ctime`` as it was. So the process
-that looked before the job looks again after it, before Snakemake takes its outputs.
+that looked before the job looks again after it, before Snakemake takes its outputs. Of a sandbox it looks at each file.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,23 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.engine.messages import workflow_error
 from snakemake_apptainer_freshness.engine.notes import on_running, single
 from snakemake_apptainer_freshness.engine.seams import CHECK_OUTPUT, JOBS_START
-from snakemake_apptainer_freshness.store.held import key_of
+from snakemake_apptainer_freshness.store.held import ImageKey, is_untouched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """At `path` lay the file of this `key` when a job was about to run it."""
+    """At `path` lay the image of this `key` when a job was about to run it."""
 
     path: Path
-    key: StatKey
+    key: ImageKey
 
 
 class ImageWatch:
-    """Looks after each job of `dag` whether its image is still the file that it was before."""
+    """Looks after each job of `dag` whether its image is still what it was before."""
 
     def __init__(self, dag: Any, url_of: Callable[[Any], str]) -> None:
         """Begin; `url_of` gives the url that a job runs, empty where it runs no container."""
@@ -46,8 +45,8 @@ class ImageWatch:
 
             dag.check_and_touch_output = check_image_first
 
-    def looked(self, url: str, path: Path, key: StatKey) -> None:
-        """Note that the image of `url`, the file at `path` of this `key`, is proven and about to be run."""
+    def looked(self, url: str, path: Path, key: ImageKey) -> None:
+        """Note that the image of `url`, which lies at `path` and has this `key`, is proven and about to be run."""
         for job in self._starting.pop(url, ()):
             self._looks[job] = _Look(path=path, key=key)
 
@@ -66,8 +65,7 @@ class ImageWatch:
             which Snakemake takes for a failure of the job.
         """
         look = self._looks.pop(job, None)
-        now = key_of(look.path) if look is not None else None
-        if look is None or (now is not None and look.key.same_file(now)):
+        if look is None or is_untouched(look.path, look.key):
             return
         raise workflow_error(
             f"the image {look.path} was changed, replaced or touched while the job ran, so what it made is not proven "

@@ -20,6 +20,7 @@ from snakemake_apptainer_freshness.common.files import (
     writable_by_all,
 )
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, FileHash
+from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.store import places
 
 
@@ -43,6 +44,22 @@ def held(image: Path, known: FileHash, *, read_only: bool = False) -> DiskFact:
         return _fact(image, DiskState.CORRUPT, f"not a file but {error}")
     except OSError as error:
         return _fact(image, DiskState.CORRUPT, f"it cannot be read: {error.strerror}")
+
+
+ImageKey = StatKey | str
+"""The stat key of a SIF, or the one key of all files of a sandbox (:func:`.apptainer.sandbox.survey`)."""
+
+
+def is_untouched(image: Path, key: ImageKey) -> bool:
+    """Return whether no file of the `image`, a SIF or a sandbox, was touched since it had this `key`."""
+    if isinstance(key, StatKey):
+        now = key_of(image)
+        return now is not None and key.same_file(now)
+    from snakemake_apptainer_freshness.apptainer import sandbox
+
+    with contextlib.suppress(OSError, NotComparable):
+        return sandbox.survey(image).key == key
+    return False
 
 
 def key_of(image: Path) -> StatKey | None:

@@ -20,6 +20,7 @@ from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support.clusters import make_cluster
 from tests.support.pins import fact_of, plant_record
 from tests.support.slurm import Slurm
+from tests.support.workflow import READS_MESSAGE
 
 SLURM = (
     "--executor", "slurm", "--jobs", "1", "--default-resources", "slurm_partition=main", "slurm_account=test",
@@ -52,6 +53,19 @@ ATTACK = """
             '''
     """
 METHODS = {"written over": "cat evil > $image", "swapped": "mv evil $image"}
+WRITES = """
+    rule writer:
+        output: "message.txt"
+        container: "{image}"
+        shell:
+            '''
+            cp library/box/message kept
+            {attack}
+            cat /message > {{output}}
+            cat kept > library/box/message
+            touch -r kept library/box/message
+            '''
+    """
 WAITS = """
     rule victim:
         output: "message.txt"
@@ -151,6 +165,26 @@ def test_an_image_that_is_swapped_after_the_last_look_and_swapped_back_before_th
     result = workspace.snakemake(*where(workspace), flag="lock", fails=True)
     thread.join()
 
+    logs = [path.read_text() for path in workspace.folder.rglob("*.log")]
+    assert "was changed, replaced or touched while the job ran" in "".join([result.output, *logs])
+    assert not workspace.exists("message.txt")
+
+
+@pytest.mark.parametrize("where", ["here", "generic"], indirect=True)
+def test_a_job_that_writes_into_the_sandbox_folder_it_runs_in_and_puts_it_back(repository, workspace, where):
+    tool = repository("tool")
+    digest = tool.push("original")
+    (workspace.folder / "library").mkdir()
+    workspace.run("apptainer", "build", "--sandbox", workspace.folder / "library/box", tool.pinned(digest))
+    workspace.environment["SNAKEMAKE_APPTAINER_FRESHNESS_IMAGES"] = str(workspace.folder / "library")
+    workspace.write("Snakefile", READS_MESSAGE.format(image=tool.reference))
+    assert "used in place" in workspace.snakemake(*where(workspace), flag="lock").output
+    assert workspace.read("message.txt") == "original\n"  # one that writes nothing has its outputs
+
+    workspace.write("Snakefile", WRITES.format(image=tool.reference, attack="echo evil > library/box/message"))
+    result = workspace.snakemake(*where(workspace), "--forceall", flag="lock", fails=True)
+
+    assert (workspace.folder / "library/box/message").read_text() == "original\n"
     logs = [path.read_text() for path in workspace.folder.rglob("*.log")]
     assert "was changed, replaced or touched while the job ran" in "".join([result.output, *logs])
     assert not workspace.exists("message.txt")

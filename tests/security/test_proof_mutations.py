@@ -6,7 +6,6 @@ reader of squashfs refuses is held to be met by an attack in ``test_squashfs_att
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -31,6 +30,7 @@ from tests.support.images import Image
 from tests.support.mutations import PACKAGE, Mutation, anything, no, yes
 from tests.support.pins import DIGEST, OTHER, REPOSITORY, flip_seven_bytes, pin, put, record, settle
 from tests.support.proofs import Served, built, environment, file, layer, pin_of
+from tests.support.watched import Dag, Job
 
 CONTENT = Image(layers=(layer(file("data", "agreed")),))
 EVIL = Image(layers=(layer(file("data", "evil!!")),))
@@ -80,33 +80,8 @@ def change_within_one_tick_of_the_hashing(folder: Path) -> bool:
         return held(path, fact.known).state == "verified"
 
 
-class Dag:
-    """As much of Snakemake's DAG as is wrapped; `taken` are the jobs whose outputs it took."""
-
-    def __init__(self) -> None:
-        self.taken: list[Any] = []
-
-    def register_running(self, jobs: Any) -> None:
-        """Take `jobs` for running."""
-
-    async def check_and_touch_output(self, job: Any) -> None:
-        """Take the outputs of `job`."""
-        self.taken.append(job)
-
-
-class Job:
-    """As much of a job as is looked at."""
-
-    rule = None
-    container_img_url = pin().url
-
-    def is_group(self) -> bool:
-        """Say that it is a job."""
-        return False
-
-
 def image_swapped_while_a_job_runs_and_swapped_back(folder: Path) -> bool:
-    path, dag, job = put(folder, pin()), Dag(), Job()
+    path, dag, job = put(folder, pin()), Dag(), Job(pin().url)
     watch = ImageWatch(dag, lambda job: job.container_img_url)
     dag.register_running([job])
     key = key_of(path)
@@ -117,7 +92,7 @@ def image_swapped_while_a_job_runs_and_swapped_back(folder: Path) -> bool:
     aside.replace(path)
     os.utime(path)
     with contextlib.suppress(Exception):
-        asyncio.run(dag.check_and_touch_output(job))
+        dag.end(job)
     return dag.taken == [job]
 
 

@@ -12,6 +12,7 @@ from snakemake_apptainer_freshness.actions.prove import prove
 from snakemake_apptainer_freshness.actions.sandboxes import check_sandbox
 from snakemake_apptainer_freshness.apptainer import sandbox
 from snakemake_apptainer_freshness.common import trusted
+from snakemake_apptainer_freshness.engine.messages import ContainerFreshnessError
 from snakemake_apptainer_freshness.store import facts, library, places
 from snakemake_apptainer_freshness.store.library import Catalog
 from snakemake_apptainer_freshness.store.places import PlaceFact
@@ -21,6 +22,7 @@ from tests.support.attacks.stores import SITE, believes, filled, image, nothing_
 from tests.support.images import Image
 from tests.support.pins import pin
 from tests.support.proofs import Served, environment, file, folder, layer, pin_of
+from tests.support.watched import SandboxRun
 
 __all__ = ["image", "nothing_else_named", "shared"]  # fixtures
 
@@ -97,6 +99,36 @@ def test_a_sandbox_of_other_files_is_proven_where_contents_are_not_hashed(box, t
     with mock.patch.object(sandbox, "sha256_of", first_content):
         proof = prove(PIN, box, registry=Served(content=CONTENT), environment=environment(tmp_path / "home"))
     assert proof.state == "verified"
+
+
+@pytest.mark.parametrize(
+    "taken_away",
+    [
+        lambda: mock.patch("snakemake_apptainer_freshness.engine.watch.is_untouched", return_value=True),
+        lambda: mock.patch.object(sandbox._Reader, "survey", property(any_files)),
+    ],
+    ids=["look after the job", "what the key is made of"],
+)
+def test_outputs_are_taken_of_a_job_that_wrote_into_its_sandbox_where_that_is_not_looked_at(box, taken_away):
+    (box / "bin" / "tool").write_text("one")
+    library.remember(PIN, box)
+    with pytest.raises(ContainerFreshnessError):
+        wrote_while_it_ran(box)
+    with taken_away():
+        assert wrote_while_it_ran(box)
+
+
+def any_files(reader):
+    """In place of the key of all files."""
+    return sandbox.Survey(key="all", size=reader._size, newest_ns=reader._newest)
+
+
+def wrote_while_it_ran(box):
+    """What Snakemake takes of a job that writes into the sandbox `box`, and puts it back."""
+    run = SandboxRun(PIN, box)
+    (box / "bin" / "tool").write_text("three")
+    (box / "bin" / "tool").write_text("one")
+    return run.end()
 
 
 def test_a_name_with_a_command_in_it_is_used_where_characters_are_not_looked_at(tmp_path):

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from snakemake_apptainer_freshness.apptainer import sandbox
 from snakemake_apptainer_freshness.common import files
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.store import held as module
 from snakemake_apptainer_freshness.store import places, state
-from snakemake_apptainer_freshness.store.held import held, key_of
+from snakemake_apptainer_freshness.store.held import held, is_untouched, key_of
 
 CONTENT = b"an image" * 1000
 KNOWN = FileHash(sha256=hashlib.sha256(CONTENT).hexdigest())
@@ -111,3 +112,23 @@ def test_the_key_of_what_is_no_file_is_none(tmp_path):
     assert key_of(tmp_path) is None
     assert key_of(tmp_path / "absent") is None
     assert isinstance(key_of(__file__), StatKey)
+
+
+@pytest.mark.parametrize("is_sandbox", [False, True])
+def test_an_image_is_untouched_until_a_file_of_it_changes(image, is_sandbox):
+    path = image.parent if is_sandbox else image
+    key = sandbox.survey(path).key if is_sandbox else key_of(path)
+
+    assert is_untouched(path, key)
+    flip(image)
+    assert not is_untouched(path, key)
+
+
+@pytest.mark.parametrize("is_sandbox", [False, True])
+def test_an_image_that_is_gone_or_cannot_be_read_for_certain_is_not_untouched(image, is_sandbox):
+    path = image.parent if is_sandbox else image
+    key = sandbox.survey(path).key if is_sandbox else key_of(path)
+    path.rename(path.with_name("elsewhere"))
+    assert not is_untouched(path, key)
+    path.symlink_to("elsewhere")
+    assert not is_untouched(path, key)
