@@ -50,13 +50,14 @@ No secret ever stands in ``str(error)``: text that comes from outside goes throu
 import re
 from collections.abc import Mapping
 
-_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@(?!sha(?:256|512):)")
-_SECRET = re.compile(
+# Compiled when text is redacted first, and not in each job that has nothing to tell.
+_USERINFO = r"(?<=://)[^/?#\s]*@(?!sha(?:256|512):)"
+_CREDENTIALS = (
     r"(?i)(\b(?:authorization|proxy-authorization)\b\s*[:=]\s*(?:basic|bearer)?\s*|\bbearer\s+|\bbasic\s+"
     r"|[?&](?:[\w-]*token|passw(?:or)?d|secret|[\w-]*signature|sig|jwt|auth|(?:api|access|private)[_-]?key"
     r"|x-(?:amz|goog|oss|cos)-[\w-]+)=)[^\s,;&\"']+"
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def redact(text: str) -> str:
@@ -64,9 +65,9 @@ def redact(text: str) -> str:
 
     What comes from a registry, a helper program or a configuration file passes through here before a person sees it.
     """
-    text = _USERINFO.sub("", text)
-    text = _SECRET.sub(r"\1[redacted]", text)
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    text = re.sub(_USERINFO, "", text)
+    text = re.sub(_CREDENTIALS, r"\1[redacted]", text)
+    return re.sub(_CONTROL, "\N{REPLACEMENT CHARACTER}", text)
 
 
 def one_line(text: object) -> str:

@@ -10,14 +10,16 @@ facts does not judge them, and what judges them does not act.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference
-from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options, Reaction
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.lockfile import Entry  # the processes of jobs read no lock
 
 
 class RemoteState(StrEnum):
@@ -133,7 +135,7 @@ class Verdict(Evidence):
 
 
 def compare(
-    entry: Entry, remote: RemoteFact, disk: DiskFact | None, *, platform: Platform, manifest: Digest | None = None
+    entry: "Entry", remote: RemoteFact, disk: DiskFact | None, *, platform: Platform, manifest: Digest | None = None
 ) -> Verdict:
     """Return the verdict on one lock `entry`, for a machine of `platform`.
 

@@ -16,9 +16,9 @@ from typing import Any, Final, Self
 from snakemake_apptainer_freshness.common.tables import Damaged, NewerVersion, Table, read_toml
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidLock, NotLocked
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.pinned import pinned_form
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
-from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.settings import PinKind
 
 VERSION: Final = 1
@@ -100,20 +100,6 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pinned:
-    """What is run for a `reference`: what the rule gets, and the `digest` that its image is held to, if any."""
-
-    reference: Reference
-    pinned: Reference
-    digest: Digest | None = None
-
-    @property
-    def url(self) -> str:
-        """The text that the rule gets."""
-        return self.pinned.text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
     """All entries, by the text of their reference."""
 
@@ -159,22 +145,6 @@ def changes(old: Lock, new: Lock) -> list[Change]:
     references = sorted({*old.entries, *new.entries})
     changed = [Change(reference=r, old=old.get(r), new=new.get(r)) for r in references]
     return [change for change in changed if change.old != change.new]
-
-
-def pinned_form(reference: Reference, digest: Digest) -> Reference:
-    """Return what the rule that says `reference` is rewritten to.
-
-    Files and web addresses have no form that carries a digest: they stay as they are, and what was fetched is
-    compared with the digest of the lock.
-
-    Raises
-    ------
-    InvalidReference
-        where the source carries no digest of this algorithm.
-    """
-    if reference.scheme.is_registry or reference.scheme is Scheme.LIBRARY:
-        return reference.pinned(digest)
-    return reference
 
 
 def platform_texts(platforms: Mapping[Platform, Digest]) -> dict[str, str]:

@@ -1,13 +1,15 @@
 """Pin: what one image file has to be, taken from an entry of the lock for one platform. Pure."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference
-from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.settings import PinKind
+
+if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.lockfile import Entry  # the processes of jobs read no lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class Pin:
     content: Digest | None = None
 
     @classmethod
-    def of(cls, entry: Entry, *, platform: Platform | None = None, kind: PinKind = PinKind.INDEX) -> Self:
+    def of(cls, entry: "Entry", *, platform: Platform | None = None, kind: PinKind = PinKind.INDEX) -> Self:
         """Return what the file of a lock's `entry` has to be on a machine of `platform`, by default this one's.
 
         Raises
@@ -66,7 +68,7 @@ class Pin:
         return digest in (self.digest, self.manifest)
 
 
-def pins_of(entry: Entry) -> list[Pin]:
+def pins_of(entry: "Entry") -> list[Pin]:
     """Return what a run may hold the image of `entry` to: its index, and this platform's manifest."""
     pins = [Pin.of(entry)]
     if pins[0].manifest is not None and entry.platforms:

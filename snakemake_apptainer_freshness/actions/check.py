@@ -22,8 +22,8 @@ from snakemake_apptainer_freshness.errors import CorruptImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, FileHash
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store import clock, index, places
 from snakemake_apptainer_freshness.store import facts as known
-from snakemake_apptainer_freshness.store import index, places
 from snakemake_apptainer_freshness.store.classify import (
     UNTOUCHED,
     FoundFile,
@@ -107,7 +107,7 @@ def check_settled(pins: Iterable[Pin], prefix: Path) -> dict[str, DiskFact]:
         return {}
     with contextlib.suppress(OSError):
         newest = max(os.lstat(image_path(prefix, pin.url)).st_ctime_ns for pin in wanted)
-        wait = (newest - places.clock_of(prefix)) / _NANOSECONDS + DISK.settle + _TICK
+        wait = (newest - clock.time_in(prefix)) / _NANOSECONDS + DISK.settle + _TICK
         time.sleep(min(max(wait, 0.0), DISK.settle + _TICK))
     facts = check(wanted, prefix)
     return {url: fact for url, fact in facts.items() if fact.state is DiskState.VERIFIED}
@@ -166,7 +166,7 @@ def _read_once(pin: Pin, evidence: FoundFile, *, remember: bool, read_only: bool
             before = StatKey.of(os.fstat(file.fileno()))
             evidence = replace(evidence, sif=sif.read(file), size=before.size)
             if needs_hash(evidence, pin):
-                hashed_at = places.clock_for(image.parent, read_only=read_only) if remember else 0
+                hashed_at = clock.time_or_past(image.parent, read_only=read_only) if remember else 0
                 evidence = replace(evidence, sha256=sha256_of(file))
             if not before.same_file(StatKey.of(os.fstat(file.fileno()))):
                 return None

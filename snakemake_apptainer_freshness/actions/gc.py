@@ -40,7 +40,7 @@ from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import claims, places, records
 from snakemake_apptainer_freshness.store import prefix as image_folder
 from snakemake_apptainer_freshness.store.claims import Registered
-from snakemake_apptainer_freshness.store.prefix import QUARANTINE, FolderItem, ItemKind
+from snakemake_apptainer_freshness.store.prefix import QUARANTINE, RECORD, FolderItem, ItemKind
 
 
 class WasteKind(StrEnum):
@@ -190,7 +190,7 @@ def _in_cache(cache: CacheFolder) -> Iterator[Waste]:
     for path in _all_in(cache):
         if QUARANTINE in path.name:
             yield from _waste_at(WasteKind.QUARANTINED, path, _ASIDE)
-        elif path.name.endswith(records.SUFFIX) and not _is_there(_image_of(path)):
+        elif path.name.endswith(RECORD) and not _is_there(_image_of(path)):
             yield from _waste_at(WasteKind.RECORD, path, "its image is gone")
 
 
@@ -214,7 +214,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _image_of(record: Path) -> Path:
-    return record.with_name(record.name.removesuffix(records.SUFFIX))
+    return record.with_name(record.name.removesuffix(RECORD))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,9 +31,10 @@ from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Workflow
 from snakemake_apptainer_freshness.errors import FreshnessError, NotLocked, PinningFailed, UsageError
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.pinned import pinned_form
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
-from snakemake_apptainer_freshness.lockfile import Change, Entry, Lock, changes, pinned_form
+from snakemake_apptainer_freshness.lockfile import Change, Entry, Lock, changes
 from snakemake_apptainer_freshness.policy import Violation
 from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Mode

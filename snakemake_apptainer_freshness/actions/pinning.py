@@ -24,10 +24,11 @@ from snakemake_apptainer_freshness.errors import (
     Unpinnable,
 )
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
+from snakemake_apptainer_freshness.image.pinned import Pinned
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
-from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned
+from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import PARALLEL, Mode, Options, Reaction
 from snakemake_apptainer_freshness.store import facts

@@ -34,7 +34,7 @@ from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK, PinKind
-from snakemake_apptainer_freshness.store import facts, places
+from snakemake_apptainer_freshness.store import clock, facts
 from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory
 from snakemake_apptainer_freshness.store.prefix import image_path
 
@@ -307,6 +307,6 @@ def hash_of(image: Path) -> str:
 def _clock(folder: Path) -> int:
     """Return the file system's clock; 0 where the folder cannot be written."""
     try:
-        return places.clock_of(folder)
+        return clock.time_in(folder)
     except OSError:
         return 0

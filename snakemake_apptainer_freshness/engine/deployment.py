@@ -26,7 +26,7 @@ from snakemake_apptainer_freshness.engine.next_seams import COLLECT_ENVIRONMENTS
 from snakemake_apptainer_freshness.engine.seams import names, require
 from snakemake_apptainer_freshness.errors import InvalidReference, UnprovenImage, UsageError
 from snakemake_apptainer_freshness.freshness import FileHash
-from snakemake_apptainer_freshness.lockfile import Pinned
+from snakemake_apptainer_freshness.image.pinned import Pinned
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Options
 

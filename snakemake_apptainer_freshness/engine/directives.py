@@ -18,7 +18,7 @@ from snakemake_apptainer_freshness.engine import envspecs
 from snakemake_apptainer_freshness.engine.next_seams import SPECS
 from snakemake_apptainer_freshness.engine.seams import EXPAND_CONTAINER, RULE_WILDCARDS
 from snakemake_apptainer_freshness.errors import FreshnessError
-from snakemake_apptainer_freshness.lockfile import Pinned
+from snakemake_apptainer_freshness.image.pinned import Pinned
 from snakemake_apptainer_freshness.pin import Pin
 
 _DIRECTIVE: Final = "_apptainer_freshness_directive"

@@ -16,10 +16,10 @@ from typing import Final, Protocol
 from snakemake_apptainer_freshness.engine.guard import WHAT_NEXT, Guard, OnImage
 from snakemake_apptainer_freshness.errors import NotLocked, Unpinnable
 from snakemake_apptainer_freshness.freshness import FileHash
+from snakemake_apptainer_freshness.image.pinned import Pinned
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
-from snakemake_apptainer_freshness.lockfile import Pinned
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import LIMITS, Options
 from snakemake_apptainer_freshness.store.prefix import place_of

@@ -28,8 +28,8 @@ from snakemake_apptainer_freshness.engine.config import PINS_KEY
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
 from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.pinned import Pinned, pinned_form
 from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.lockfile import Pinned, pinned_form
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified
 

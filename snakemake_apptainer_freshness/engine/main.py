@@ -18,7 +18,7 @@ from snakemake_apptainer_freshness.actions.pinning import DriftCheck, LazyResolv
 from snakemake_apptainer_freshness.actions.remembered import RememberedAnswers
 from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
 from snakemake_apptainer_freshness.actions.site import site_files
-from snakemake_apptainer_freshness.engine import cleanup, config, containers, handover, images, messages, seams
+from snakemake_apptainer_freshness.engine import cleanup, config, containers, handover, images, messages, seams, summary
 from snakemake_apptainer_freshness.engine.messages import as_workflow_errors, log_line, wants_progress
 from snakemake_apptainer_freshness.engine.pins_file import PinsFile
 from snakemake_apptainer_freshness.engine.policy import PolicyCheck
@@ -196,7 +196,7 @@ class MainSession(Session):
         after = pins.new_lock() if options.mode.writes_lock and not refused else before
         if self._runs_jobs and not dryrun and not refused:
             pins.lock = write_lock(self._path, before=before, after=after)
-        facts = messages.Facts(
+        facts = summary.Facts(
             verdicts=verdicts,
             changes=[change for change in changes(before, after) if change.moves_pin],
             unpinnable={text: why for text, why in pins.unpinnable.items() if text in self._untold},
@@ -204,9 +204,9 @@ class MainSession(Session):
             unneeded={text: error.message for text, error in pins.failures.items() if text in self._untold},
             refused=refused,
         )
-        lines = messages.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun)
+        lines = summary.lines(facts, options, lockfile=pins.lockfile, dryrun=dryrun)
         lines += [] if self._policing is None else self._policing.lines()
-        for line in messages.keep_summary_visible([*lines, *self._new_warnings(), *self._reruns.lines()]):
+        for line in summary.keep_summary_visible([*lines, *self._new_warnings(), *self._reruns.lines()]):
             log_line(line)
         self._untold = []
         if refused:

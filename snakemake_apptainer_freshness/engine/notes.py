@@ -10,9 +10,8 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small, unique
 from snakemake_apptainer_freshness.common.tables import Table, read_json
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 _LONGEST_HOST: Final = 253
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class Note(NamedTuple):
     """What one job's process said: its host, when it began (its own clock), and the word for its image."""
 
     host: str = ""

@@ -38,7 +38,7 @@ from snakemake_apptainer_freshness.engine.seams import (
 )
 from snakemake_apptainer_freshness.engine.witnesses import Witnesses
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
-from snakemake_apptainer_freshness.lockfile import Pinned
+from snakemake_apptainer_freshness.image.pinned import Pinned
 from snakemake_apptainer_freshness.record import events
 from snakemake_apptainer_freshness.record.events import Event
 from snakemake_apptainer_freshness.record.git import commit_of

@@ -8,9 +8,8 @@ that has the flag on. docs/hook.md shows the table; a test compares it with the 
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from snakemake_apptainer_freshness import CONFIG_KEY
 from snakemake_apptainer_freshness.engine.versions import SNAKEMAKES
@@ -30,8 +29,7 @@ class SeamUse(StrEnum):
     SUBCLASSED = "subclassed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seam:
+class Seam(NamedTuple):
     """One name of Snakemake."""
 
     name: str

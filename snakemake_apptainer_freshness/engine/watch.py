@@ -8,9 +8,8 @@ that looked before the job looks again after it, before Snakemake takes its outp
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from snakemake_apptainer_freshness.engine.messages import workflow_error
 from snakemake_apptainer_freshness.engine.notes import on_running, single
@@ -18,8 +17,7 @@ from snakemake_apptainer_freshness.engine.seams import CHECK_OUTPUT, JOBS_START
 from snakemake_apptainer_freshness.store.held import ImageKey, is_untouched
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
+class _Look(NamedTuple):
     """At `path` lay the image of this `key` when a job was about to run it."""
 
     path: Path

@@ -13,8 +13,9 @@ from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.pinned import Pinned
 from snakemake_apptainer_freshness.image.reference import Reference
-from snakemake_apptainer_freshness.lockfile import Entry, Pinned
+from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.record.run import ImageRecord, SignatureRecord
 from snakemake_apptainer_freshness.store import places

@@ -74,10 +74,9 @@ _LIBRARY_COMPONENTS: Final = 3
 # Apptainer gets an address as one argument, past any shell, so that & and ? are safe there.
 _URL_PATH: Final = re.compile(r"(?:[/?][A-Za-z0-9._~:/?&=+,%-]*)?")
 
-_SIGNATURE: Final = re.compile(
+_SIGNATURE: Final = (
     r"x-(?:amz|goog|oss|cos)-.*|[\w.-]*token|[\w.-]*signature|sig|jwt|auth|authorization|password|passwd|secret"
-    r"|[\w.-]*credentials?|(?:[\w.]*[_.-])?(?:api|access|private|secret)[_.-]?key(?:[_.-]?id)?|key-pair-id|googleaccessid",
-    re.IGNORECASE,
+    r"|[\w.-]*credentials?|(?:[\w.]*[_.-])?(?:api|access|private|secret)[_.-]?key(?:[_.-]?id)?|key-pair-id|googleaccessid"
 )
 """Fields of a query that hold a secret, such as the signatures of S3, Google, Azure (``sig``) and CloudFront."""
 _SHELL_SAFE: Final = re.compile(r"(?:(?:docker|oras)://\[[0-9a-fA-F:]+\])?[A-Za-z0-9_@%+=:,./-]+")
@@ -331,7 +330,7 @@ def _refuse_signed(text: str, query: str) -> None:
 
     for parameter in query.split("&"):
         name = unquote(parameter.partition("=")[0])
-        if _SIGNATURE.fullmatch(name):
+        if re.fullmatch(_SIGNATURE, name, re.IGNORECASE):
             raise invalid(
                 text.partition("?")[0],
                 f"its query has {shown_rest(name)!r}, a signature or another secret, which the lock would publish",

@@ -6,9 +6,8 @@ table in the room that does the work (:mod:`.image.reference`, :mod:`.registry.n
 test fails where a table lacks one.
 """
 
-from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Scheme(StrEnum):
@@ -97,8 +96,7 @@ class CacheKey(Enum):
     """Under a name that cannot be told from the pin alone, or in no cache."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchemeRules:
+class SchemeRules(NamedTuple):
     """What the program asks about a scheme.
 
     `algorithms` are those of the digests that its pinned form can carry; none where it has no such form. `has_tag` and

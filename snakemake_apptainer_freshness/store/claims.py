@@ -28,6 +28,7 @@ from snakemake_apptainer_freshness import lockfile
 from snakemake_apptainer_freshness.common.files import HOST, NotAFile, read_small, replace_own
 from snakemake_apptainer_freshness.common.tables import Table, read_json
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError, UsageError
+from snakemake_apptainer_freshness.image.pinned import pinned_form
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import facts
@@ -100,7 +101,7 @@ def urls_of(lock: Iterable[Entry]) -> set[str]:
         urls.add(entry.pinned.text)
         for digest in entry.platforms.values():
             with contextlib.suppress(FreshnessError):
-                urls.add(lockfile.pinned_form(entry.reference, digest).text)
+                urls.add(pinned_form(entry.reference, digest).text)
     return urls
 
 

@@ -8,13 +8,12 @@ the clock of the file system itself; until then every check hashes anew.
 
 import contextlib
 import json
-import time
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
-from snakemake_apptainer_freshness.common.files import StatKey, unique
+from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -125,30 +124,3 @@ def forget(image: Path) -> None:
     """Forget what the file `image` was."""
     with contextlib.suppress(OSError):
         path_of(image).unlink()
-
-
-def clock_for(folder: Path, *, read_only: bool = False) -> int:
-    """Return the time of the file system of `folder` or, where it cannot be written, a time that is past there.
-
-    In a folder that is `read_only` to us, nothing is written to tell the time.
-
-    That is our own clock, set back by more than two clocks of one network differ. So an old image in a folder of a site
-    is not hashed by each check.
-    """
-    if not read_only:
-        with contextlib.suppress(OSError):
-            return clock_of(folder)
-    return time.time_ns() - int(DISK.clock_doubt * _NANOSECONDS)
-
-
-def clock_of(folder: Path) -> int:
-    """Return what the file system of `folder` says that the time is, in nanoseconds; raises OSError if read-only.
-
-    Its clock stamps the images, on NFS the server's; ours may differ, and may be set.
-    """
-    probe = folder / f".freshness-clock-{unique()}"
-    try:
-        probe.touch(exist_ok=False)
-        return probe.lstat().st_mtime_ns
-    finally:
-        probe.unlink(missing_ok=True)

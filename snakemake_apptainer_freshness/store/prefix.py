@@ -10,15 +10,13 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
-from snakemake_apptainer_freshness.store import records
 
 _IMAGE: Final = re.compile(r"[0-9a-f]{32}\.simg", re.ASCII)
 _DEFAULT: Final = ".snakemake/singularity"
@@ -28,6 +26,8 @@ LOCK: Final = ".lock"
 OURS: Final = ".freshness-"
 INDEX: Final = ".freshness-index.json"
 CLAIM: Final = ".freshness-claim-{}.json"
+RECORD: Final = ".freshness.json"
+"""Ends the name of what earlier versions wrote beside an image (:mod:`.store.records`)."""
 _CLAIM: Final = re.compile(re.escape(CLAIM).replace(r"\{\}", "[0-9a-f]{32}"), re.ASCII)
 
 
@@ -50,8 +50,7 @@ class ItemKind(StrEnum):
     FOREIGN = "foreign"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderItem:
+class FolderItem(NamedTuple):
     """One file in the image folder; `urls` are the references that it belongs to, of those that were asked about."""
 
     path: Path
@@ -142,6 +141,6 @@ def _kind(name: str) -> tuple[ItemKind, str]:
         return ItemKind.QUARANTINE, image
     if PARTIAL in rest:
         return ItemKind.PARTIAL, image
-    if rest == records.SUFFIX:
+    if rest == RECORD:
         return ItemKind.RECORD, image
     return (ItemKind.LOCK, image) if rest.startswith(LOCK) else (ItemKind.FOREIGN, "")

@@ -22,9 +22,9 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
+from snakemake_apptainer_freshness.store.prefix import RECORD
 
 VERSION: Final = 1
-SUFFIX: Final = ".freshness.json"
 
 _TEXTS: Final = ("image", "reference", "pinned", "platform", "refuted", "apptainer", "obtained_at", "obtained_by")
 
@@ -106,7 +106,7 @@ _KEYS: Final = frozenset(field.name for field in fields(Record))
 
 def path_of(image: Path) -> Path:
     """Return where the record of `image` lies."""
-    return image.with_name(image.name + SUFFIX)
+    return image.with_name(image.name + RECORD)
 
 
 def load(image: Path) -> Record | None:

@@ -29,7 +29,8 @@ from snakemake_apptainer_freshness.audit.render.page.document import render
 from snakemake_apptainer_freshness.engine.handover import Handover, content_of, rows_of
 from snakemake_apptainer_freshness.engine.persistence import read
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.lockfile import Entry, Lock, Pinned, dumps, loads
+from snakemake_apptainer_freshness.image.pinned import Pinned
+from snakemake_apptainer_freshness.lockfile import Entry, Lock, dumps, loads
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.record import events
 from snakemake_apptainer_freshness.record.journal import folder_of, this_process

@@ -21,7 +21,7 @@ from snakemake_apptainer_freshness.common import files
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.freshness import DiskFact
-from snakemake_apptainer_freshness.store import places, state
+from snakemake_apptainer_freshness.store import clock, places, state
 from tests.support import sifs
 from tests.support.pins import OTHER, REPOSITORY, flip_seven_bytes, forget_all, pin, plant_record, put, record, settle
 
@@ -253,7 +253,7 @@ def test_a_change_within_one_tick_of_the_clock_after_hashing(tmp_path, monkeypat
     record(image, pin())
     frozen = StatKey.of(image.lstat())
     monkeypatch.setattr(StatKey, "of", classmethod(lambda _cls, _status: frozen))
-    monkeypatch.setattr(places, "clock_of", lambda _folder: frozen.ctime_ns + 1_900_000_000)
+    monkeypatch.setattr(clock, "time_in", lambda _folder: frozen.ctime_ns + 1_900_000_000)
     assert check_one(pin(), image).state == "verified"
     flip_seven_bytes(image)
     assert check_one(pin(), image).state == "altered"
@@ -262,7 +262,7 @@ def test_a_change_within_one_tick_of_the_clock_after_hashing(tmp_path, monkeypat
 @pytest.mark.parametrize("step", [-3600, 3600])
 def test_our_clock_steps(image, monkeypatch, step):
     """The times of images and of their hashing come from one clock, the file system's; ours plays no part."""
-    real = module.places.clock_of
+    real = module.clock.time_in
     monkeypatch.setattr(files.time, "time", lambda: 1_000_000_000 + step)
     assert real(image.parent) > 1_500_000_000_000_000_000
     assert fact(image).state == "verified"

@@ -18,9 +18,9 @@ from snakemake_apptainer_freshness.common.tables import Table, read_json
 from snakemake_apptainer_freshness.engine import handover
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.pinned import Pinned
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.lockfile import Pinned
 from snakemake_apptainer_freshness.settings import Mode, OnUnverified, Options
 from tests.support import images
 from tests.support.images import Image

@@ -22,7 +22,7 @@ from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.engine.watch import ImageWatch
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.freshness import FileHash
-from snakemake_apptainer_freshness.store import facts, places, pull, state
+from snakemake_apptainer_freshness.store import clock, facts, pull, state
 from snakemake_apptainer_freshness.store.held import held, key_of
 from tests.support import digests, sifs
 from tests.support.fake_apptainer import FakeApptainer
@@ -72,7 +72,7 @@ def change_within_one_tick_of_the_hashing(folder: Path) -> bool:
     frozen = StatKey.of(path.lstat())
     with (
         mock.patch.object(StatKey, "of", return_value=frozen),
-        mock.patch.object(places, "clock_of", return_value=frozen.ctime_ns + 1_900_000_000),
+        mock.patch.object(clock, "time_in", return_value=frozen.ctime_ns + 1_900_000_000),
     ):
         fact = held(path, known(path))
         assert fact.known is not None

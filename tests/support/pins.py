@@ -18,9 +18,10 @@ from typing import Any
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.freshness import RemoteFact, RemoteState
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.pinned import Pinned
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
-from snakemake_apptainer_freshness.lockfile import Entry, Pinned
+from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.store import facts, places, records, state
 from snakemake_apptainer_freshness.store.facts import ContentFact, ProvenBy

@@ -14,7 +14,7 @@ from snakemake_apptainer_freshness.actions.check import check, check_one, check_
 from snakemake_apptainer_freshness.common import files
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.store import places
+from snakemake_apptainer_freshness.store import clock, places
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import sifs
 from tests.support.fake_apptainer import python, unprivileged
@@ -28,8 +28,8 @@ def state(image, wanted=None, **how) -> str:
 @pytest.fixture
 def old(monkeypatch):
     """As if images that are made now were hashed a minute later."""
-    real = places.clock_of
-    monkeypatch.setattr(places, "clock_of", lambda folder: real(folder) + 60_000_000_000)
+    real = clock.time_in
+    monkeypatch.setattr(clock, "time_in", lambda folder: real(folder) + 60_000_000_000)
 
 
 def test_each_pin_gets_its_word(tmp_path):
@@ -123,10 +123,10 @@ def test_an_old_image_in_a_folder_that_cannot_be_written_is_hashed_once(tmp_path
     def refuse(_folder):
         raise PermissionError
 
-    monkeypatch.setattr(places, "clock_of", refuse)
+    monkeypatch.setattr(clock, "time_in", refuse)
     assert state(image) == "verified"
     assert known_key(image) is None  # its times may be of this very moment
-    monkeypatch.setattr(places.time, "time_ns", lambda: time.clock_gettime_ns(time.CLOCK_REALTIME) + 3700 * 10**9)
+    monkeypatch.setattr(clock.time, "time_ns", lambda: time.clock_gettime_ns(time.CLOCK_REALTIME) + 3700 * 10**9)
     assert state(image) == "verified"
     assert known_key(image) == StatKey.of(image.lstat())
 
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_written_can_be_checked(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(places, "clock_of", refuse)
+    monkeypatch.setattr(clock, "time_in", refuse)
     assert state(image) == "verified"
 
 

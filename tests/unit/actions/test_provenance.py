@@ -11,7 +11,7 @@ from snakemake_apptainer_freshness.actions.provenance import Origins, Target, ta
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import PinKind
-from snakemake_apptainer_freshness.store import facts, places
+from snakemake_apptainer_freshness.store import clock, facts, places
 from snakemake_apptainer_freshness.store.history import ProvenTag, TagHistory
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
@@ -197,7 +197,7 @@ def test_what_is_remembered_speaks_of_its_time_alone(project):
 @pytest.fixture
 def later(monkeypatch):
     """The clock of the file system is ten seconds ahead, so that what was just written is settled."""
-    monkeypatch.setattr(places, "clock_of", lambda _: time.time_ns() + 10_000_000_000)
+    monkeypatch.setattr(clock, "time_in", lambda _: time.time_ns() + 10_000_000_000)
 
 
 def test_a_file_that_was_proven_once_is_known_again_by_its_times(project, later):

@@ -17,8 +17,8 @@ from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.engine.singularity import OwnContainers
 from snakemake_apptainer_freshness.errors import InvalidSettings, Unpinnable, UsageError
 from snakemake_apptainer_freshness.image.digest import Digest
+from snakemake_apptainer_freshness.image.pinned import Pinned
 from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.lockfile import Pinned
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import Mode, Options, Rerun
 from snakemake_apptainer_freshness.store.prefix import image_path

@@ -11,8 +11,8 @@ from snakemake_apptainer_freshness.apptainer import sandbox
 from snakemake_apptainer_freshness.common import files
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.freshness import FileHash
+from snakemake_apptainer_freshness.store import clock, state
 from snakemake_apptainer_freshness.store import held as module
-from snakemake_apptainer_freshness.store import places, state
 from snakemake_apptainer_freshness.store.held import held, is_untouched, key_of
 
 CONTENT = b"an image" * 1000
@@ -63,8 +63,8 @@ def test_a_file_that_was_touched_and_is_the_same_is_verified(image):
 
 def test_a_hashed_file_is_known_by_its_stat_key_once_its_times_are_old(image, monkeypatch):
     assert held(image, KNOWN).known == KNOWN
-    real = places.clock_of
-    monkeypatch.setattr(places, "clock_of", lambda folder: real(folder) + 60_000_000_000)
+    real = clock.time_in
+    monkeypatch.setattr(clock, "time_in", lambda folder: real(folder) + 60_000_000_000)
     assert held(image, KNOWN).known == replace(KNOWN, stat=key_of(image))
 
 

@@ -13,7 +13,7 @@ import pytest
 from snakemake_apptainer_freshness.actions import check as checking
 from snakemake_apptainer_freshness.actions.check import check
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import facts, index, places
+from snakemake_apptainer_freshness.store import clock, facts, index
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support.pins import DIGEST, flip_seven_bytes, pin, put, record, settle
 
@@ -24,8 +24,8 @@ PINS = [pin(replace(DIGEST, hex=f"{number:064x}")) for number in range(5)]
 def prefix(tmp_path, monkeypatch):
     """Recorded and settled images, and an index of them."""
     monkeypatch.setattr(checking, "DISK", DISK._replace(index_from=3))
-    real = places.clock_of
-    monkeypatch.setattr(places, "clock_of", lambda folder: real(folder) + 60_000_000_000)
+    real = clock.time_in
+    monkeypatch.setattr(clock, "time_in", lambda folder: real(folder) + 60_000_000_000)
     for each in PINS:
         image = put(tmp_path, each)
         record(image, each)

@@ -58,10 +58,3 @@ def test_a_damaged_fact_says_nothing(image, content):
     places.keep(image, PlaceFact.of(replace(FACT, digest=OTHER)))
     places.path_of(image).write_bytes(content)
     assert places.load(image) is None
-
-
-def test_the_clock_is_the_file_systems_own(tmp_path):
-    now = places.clock_of(tmp_path)
-    (tmp_path / "later").touch()
-    assert now <= (tmp_path / "later").stat().st_mtime_ns
-    assert [path.name for path in tmp_path.iterdir()] == ["later"]
