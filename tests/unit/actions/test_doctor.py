@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from snakemake_apptainer_freshness.actions import mounting
+from snakemake_apptainer_freshness.actions import doctor, mounting
 from snakemake_apptainer_freshness.actions.doctor import DoctorFinding, Weight, diagnose, paths_shown
+from snakemake_apptainer_freshness.actions.machine import MachineProblem
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from tests.support import pins, sifs
 from tests.support.fake_apptainer import FakeApptainer
@@ -43,16 +44,21 @@ def test_a_healthy_place_has_no_finding(prefix, environment):
     assert (found.folders[0].name, found.folders[0].images) == ("image folder", 1)
 
 
-def test_problems_come_first_and_what_takes_most_room_before_what_takes_less(prefix, environment):
-    old(prefix / f"{'a' * 32}.simg.quarantine-1", bytes(10))
-    old(prefix / f"{'b' * 32}.simg.partial-host-1-00000000", bytes(1000))
-    old(prefix / f"{'c' * 32}.simg", b"")
+def test_problems_come_first_and_what_takes_most_room_before_what_takes_less(
+    prefix, environment, tmp_path, monkeypatch
+):
+    empty = old(tmp_path / "apptainer" / "cache" / "oci-tmp" / ("a" * 64), b"")  # in the order in which they are found
+    old(prefix / f"{'b' * 32}.simg.partial-host-1-00000000", bytes(10))
+    old(prefix / f"{'c' * 32}.simg.quarantine-1", bytes(1000))
+    slow = MachineProblem(kind=mounting.KIND, text="it waits", hint="")
+    monkeypatch.setattr(doctor, "slowness", lambda *_: [slow])
     found = diagnose(prefix, None, environment).findings
     assert [(one.weight, one.kind, one.size) for one in found] == [
-        (Weight.PROBLEM, "empty", 0), (Weight.SPACE, "leftover", 1000), (Weight.SPACE, "quarantined", 10),
+        (Weight.PROBLEM, "empty", 0), (Weight.SLOW, slow.kind, 0),
+        (Weight.SPACE, "quarantined", 1000), (Weight.SPACE, "leftover", 10),
     ]  # fmt: skip
-    assert found[0].paths == (str(prefix / f"{'c' * 32}.simg"),)
-    assert found[0].text == "1 empty image in the image folder"
+    assert found[0].paths == (str(empty),)
+    assert found[0].text == "1 empty image in Apptainer's cache"
 
 
 def test_what_the_lock_does_not_name_is_told_where_there_is_a_lock(prefix, environment, tmp_path):

@@ -94,3 +94,10 @@ def test_a_program_that_fails_is_quoted_without_its_secrets(tmp_path):
         base_files.read(b"{}", Apptainer.find(fake.environment))
     assert "hunter2" not in failed.value.message
     assert list(fake.temporary.iterdir()) == []
+
+
+def test_a_secret_on_the_line_after_the_word_that_tells_it_is_not_quoted_either(tmp_path):
+    fake = FakeApptainer(tmp_path / "fake")
+    fake.behave("printf 'FATAL: sent Authorization: Bearer\\nhunter2\\n' >&2; exit 255")
+    with pytest.raises(PullFailed, match=r"does not build an empty image: \[redacted\]"):
+        base_files.read(b"{}", Apptainer.find(fake.environment))

@@ -83,6 +83,12 @@ def test_a_registry_that_does_not_answer_is_told_and_not_taken_for_no_signature(
     assert "\x1b" not in told["problem"][0]
 
 
+def test_what_a_registry_wrote_moves_no_cursor_and_gives_no_secret_away():
+    found = FoundSignatures(signatures=(), problems=("one is\x1b[2J no\nJSON: https://me:hunter2@host/",))
+    [problem] = PolicyAnswers(beside={TOOL: found}).as_json(TOOL)["problem"]
+    assert problem == "one is\N{REPLACEMENT CHARACTER}[2J no JSON: https://host/"
+
+
 def test_a_signature_inside_of_a_file_has_no_name_of_its_own():
     inside = Signed(digest=pins.DIGEST, by="PGP key AA", signature="")
     assert PolicyAnswers(signed={TOOL: (inside,)}).as_json(TOOL)["signed"][0]["signature"] is None

@@ -76,6 +76,13 @@ def test_the_sites_policy_holds_beside_the_workflows(tmp_path):
         check_of(WARN, tmp_path, site).names([OTHER])
 
 
+def test_the_sites_policy_holds_where_the_workflow_has_none(tmp_path):
+    site = tmp_path / "apptainer-freshness.toml"
+    site.write_text('[policy.registries]\nallow = ["quay.io"]\n')
+    with pytest.raises(PolicyViolated):
+        check_of({}, tmp_path, site).names([OTHER])
+
+
 def test_a_policy_that_is_wrong_is_refused_before_any_reference_is_met(tmp_path):
     with pytest.raises(InvalidPolicy, match="did you mean 'registries'"):
         check_of({"registry": {}}, tmp_path)

@@ -148,13 +148,22 @@ def test_where_no_record_can_be_begun_no_job_starts(workflow, recorder, tmp_path
     assert workflow.dag.done == []
 
 
-def test_a_fifo_among_the_outputs_is_not_opened(workflow, recorder, tmp_path):
+def test_a_fifo_a_device_or_a_folder_among_the_outputs_is_not_opened(workflow, recorder, tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "_hashed", lambda path: pytest.fail(f"{path} is opened"))
     os.mkfifo(tmp_path / "pipe")
-    job = Job(1, "pipe", "gone")
+    (tmp_path / "folder/of/many").mkdir(parents=True)
+    job = Job(1, "pipe", "folder", "/dev/null", "gone")
     with workflow.persistence.lock():
         start(workflow, job)
         workflow.dag.finish(job)
-    assert [(one.size, one.sha256) for one in recorded(tmp_path).jobs[0].outputs] == [(0, ""), (0, "")]
+    assert [(one.size, one.sha256) for one in recorded(tmp_path).jobs[0].outputs] == [(0, "")] * 4
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_became_no_file_once_it_was_looked_at_is_not_read(tmp_path, kind):
+    path = tmp_path / "output"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/null")
+    assert recording._hashed(str(path))[1] == ""
 
 
 def test_what_was_only_submitted_is_not_called_finished(workflow, recorder, tmp_path):

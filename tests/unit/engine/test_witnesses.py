@@ -24,13 +24,16 @@ RUN = pins.run_as(TOOL, PINNED, pins.DIGEST)
 
 
 class Registries:
-    """A registry that has TOOL alone."""
+    """A registry that has TOOL alone, with `entry` as its answer."""
 
     warnings = ("it is slow",)
 
+    def __init__(self, entry=ENTRY):
+        self.entry = entry
+
     def resolve(self, references):
         for reference in references:
-            yield reference, ENTRY if reference.text == TOOL else NotFound("no such tag")
+            yield reference, self.entry if reference.text == TOOL else NotFound("no such tag")
 
     def check(self, entries):
         for entry in entries:
@@ -90,6 +93,12 @@ def test_an_image_that_was_resolved_in_this_run_is_current_since_then():
     record = made.record(TOOL, RUN)
     assert (record.remote, record.points_at) == ("current", str(pins.DIGEST))
     assert record.asked_at.endswith("Z")
+
+
+def test_what_the_tag_of_an_image_that_was_resolved_points_at_is_the_registrys_word_and_not_the_locks():
+    made = witnesses()
+    list(made.listening(Registries(pins.lock_entry(TOOL, pins.OTHER))).resolve([parse(TOOL)]))
+    assert made.record(TOOL, RUN).points_at == str(pins.OTHER)
 
 
 def test_whoever_listens_changes_no_answer_and_notes_when_each_came():
