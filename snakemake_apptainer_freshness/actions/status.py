@@ -111,15 +111,17 @@ def status(
     workflow: "Workflow | None" = None,
     asked: Callable[[], object] = lambda: None,
     mirrors: Callable[[Pin], list[str]] = lambda _: [],
+    libraries: Iterable[Path] = (),
 ) -> list[StatusRow]:
     """Return a row for each reference of the lock, and of `workflow` where that was read; worst first.
 
     Without `registries` none is asked; `documents` gives who has the indexes that digests name. `asked` is called
     after each answer of a registry. `mirrors` names the places that have an image, and is asked for what registries do
-    not give.
+    not give. `libraries` of images are looked in beside those of the machine and of `workflow`.
     """
     remote = _ask(lock, registries, asked)
-    disk = look(lock, prefix)
+    named = () if workflow is None else workflow.options.images
+    disk = look(lock, prefix, (*named, *libraries))
     here = Platform.here()
 
     def verdict(text: str, entry: Entry) -> Verdict:
@@ -160,8 +162,8 @@ def _elsewhere(
     return {entry.reference.text: places for entry, places in zip(missing, found, strict=True)}
 
 
-def look(lock: Lock, prefix: Path) -> dict[str, DiskFact]:
-    """Return what the disk says of each entry, by reference.
+def look(lock: Lock, prefix: Path, libraries: Iterable[Path] = ()) -> dict[str, DiskFact]:
+    """Return what the disk says of each entry, by reference; an image may lie in a library of the machine's or these.
 
     Of several images that its rules may be pinned to, the worst.
 
@@ -172,7 +174,7 @@ def look(lock: Lock, prefix: Path) -> dict[str, DiskFact]:
     local = {text: pins[text] for text, entry in provable.items() if entry.reference.scheme is Scheme.FILE}
     fetched = [pin for text, found in pins.items() if text not in local for pin in found]
     facts = check(fetched, prefix)
-    facts |= known_images(pin for pin in fetched if facts[pin.url].state is not DiskState.VERIFIED)
+    facts |= known_images((pin for pin in fetched if facts[pin.url].state is not DiskState.VERIFIED), libraries)
     facts |= {pin.url: check_one(pin, place_of(prefix, pin.url)) for found in local.values() for pin in found}
     return {text: _worst(found, facts) for text, found in pins.items()}
 

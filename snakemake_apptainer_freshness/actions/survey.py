@@ -188,14 +188,19 @@ def in_cache(cache: CacheFolder) -> Iterator[Candidate]:
     yield from (Candidate(place=ImageLocation.CACHE, path=path) for path in cache.entries())
 
 
-def examine(candidate: Candidate, locked: LockedPins, *, full: bool = False) -> SurveyedImage | None:
-    """Return what one image is; None for a sound entry of Apptainer's cache that can be attributed to nothing."""
+def examine(
+    candidate: Candidate, locked: LockedPins, *, full: bool = False, libraries: Iterable[Path] = ()
+) -> SurveyedImage | None:
+    """Return what one image is; None for a sound entry of Apptainer's cache that can be attributed to nothing.
+
+    What the lock names may lie in a library: one of the machine's, or of `libraries`.
+    """
     path = candidate.path
     pin = candidate.pin or attribute(candidate, locked)
     if pin is not None:
         fact = judge(pin, path, full=full) if is_folder(path) else check_one(pin, path, full=full)
         if candidate.place is ImageLocation.LOCK and fact.state is not DiskState.VERIFIED:
-            fact = known_images([pin]).get(pin.url, fact)
+            fact = known_images([pin], libraries).get(pin.url, fact)
         if candidate.pin is not None and not pin.reference.scheme.is_provable and fact.state is DiskState.UNBOUND:
             fact = DiskFact(state=fact.state, path=fact.path, detail="what is built of such a source does not name it")
     else:

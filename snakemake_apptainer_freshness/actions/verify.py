@@ -33,14 +33,18 @@ _BAR: Final = "checking images"
 
 
 def verify(
-    candidates: Iterable[Candidate], locked: LockedPins, *, full: bool = False
+    candidates: Iterable[Candidate], locked: LockedPins, *, full: bool = False, libraries: Iterable[Path] = ()
 ) -> tuple[list[SurveyedImage], int]:
-    """Return what each candidate is, in their order; and how many cache entries can be attributed to nothing."""
+    """Return what each candidate is, in their order; and how many cache entries can be attributed to nothing.
+
+    `libraries` are those that a workflow names, beside those of the machine.
+    """
+    named = tuple(libraries)
     todo = list(candidates)
     with ProgressBars() as bars:
         bars.begin(_BAR, len(todo))
         answers = in_parallel(
-            lambda candidate: examine(candidate, locked, full=full),
+            lambda candidate: examine(candidate, locked, full=full, libraries=named),
             todo,
             name="verify",
             done=lambda _: bars.advance(_BAR),
@@ -102,8 +106,9 @@ def mend(
     *,
     jobs: int | None = None,
     report: Report | None = None,
+    libraries: Iterable[Path] = (),
 ) -> list[Repair]:
-    """Fetch what the lock names and is not proven; move aside what else is damaged.
+    """Fetch what the lock names and is not proven, or use what a library has of it; move aside what else is damaged.
 
     Raises
     ------
@@ -113,7 +118,7 @@ def mend(
     bad = [image for image in images if image.is_finding]
     locked_pins = [image.pin for image in bad if image.place is ImageLocation.LOCK and image.pin is not None]
     wanted = [pin for pin in locked_pins if is_fetchable(pin)]
-    mended = [_fetched(result) for result in fetch(wanted, prefix, jobs=jobs, report=report)]
+    mended = [_fetched(result) for result in fetch(wanted, prefix, jobs=jobs, report=report, libraries=libraries)]
     mended += [_left_alone(pin) for pin in locked_pins if pin.pinned.scheme is Scheme.FILE]
     mended += [_moved_aside(image, locked) for image in bad if image.is_ours_to_move]
     return mended

@@ -4,6 +4,7 @@ The lock is ``containers.lock`` in the working directory or in ``workflow/``, wh
 Snakefile; ``--lockfile`` names another. The image folder is the one that Snakemake would choose here.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -11,12 +12,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
+from snakemake_apptainer_freshness.settings import is_plain_path
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.lockfile import Lock
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+UNKNOWN_LIBRARIES: Final = (
+    "an image in a library that only the workflow's configuration names (images) is not seen here: say it with --images"
+)
+"""What a verb that does not read the workflow has to say of an image that is absent."""
 PLACES: Final = ("containers.lock", "workflow/containers.lock")
 
 
@@ -39,6 +45,39 @@ def prefix_option(command: _Command) -> _Command:
         metavar="FOLDER",
         help="Snakemake's image folder.  [default: $APPTAINER_CACHEDIR, else .snakemake/singularity]",
     )(command)
+
+
+def images_option(command: _Command) -> _Command:
+    """Return ``--images``, which a workflow's configuration calls ``images``."""
+    return click.option(
+        "--images",
+        "libraries",
+        metavar="FOLDER",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        callback=lambda _context, _option, chosen: _libraries(chosen),
+        help="An image library that the workflow's own configuration names, beside the site's; may be repeated.",
+    )(command)
+
+
+def _libraries(chosen: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the folders by their absolute paths.
+
+    Raises
+    ------
+    UsageError
+        where one is not there, or its path is one that Snakemake cannot put into a command.
+    """
+    folders = tuple(Path(os.path.abspath(path)) for path in chosen)  # noqa: PTH100  links stay as a configuration has them
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"there is no image library {folder}", hint="check the path that --images gives")
+        if not is_plain_path(str(folder)):
+            raise UsageError(
+                f"the image library {folder} cannot be used: Snakemake puts its path into commands without quotes",
+                hint="its path may have letters, digits and ._/+:@%=,- in it",
+            )
+    return folders
 
 
 def json_option(command: _Command) -> _Command:

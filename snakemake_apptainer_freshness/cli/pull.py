@@ -11,6 +11,7 @@ import click
 from snakemake_apptainer_freshness.cli import output, print_error
 from snakemake_apptainer_freshness.cli.common import (
     image_folder,
+    images_option,
     json_option,
     lockfile_option,
     need_lock,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.argument("references", nargs=-1, metavar="[REFERENCE]...")
 @lockfile_option
 @prefix_option
+@images_option
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Images fetched at once.  [default: half the cores]"
 )
@@ -49,6 +51,7 @@ def command(
     jobs: int | None,
     pin: str,
     *,
+    libraries: tuple[Path, ...],
     copy: bool,
     as_json: bool,
 ) -> int:
@@ -56,7 +59,8 @@ def command(
 
     It is what a run with the flag does before its first job: pulled by digest, several at once, proven and recorded.
     Proven images are kept, and what lies there unproven is compared with its layers where that costs less than to
-    fetch it. One that cannot be had stops no other.
+    fetch it. What an image library has is used where it lies: one of the site's, or one that --images names as the
+    workflow's configuration does. One that cannot be had stops no other.
 
     Exit status: 0 where all are there, else that of the worst error: 1 what came is not what the lock names, 2
     wrong use or bad input, 3 a registry or file could not be reached.
@@ -90,7 +94,15 @@ def command(
         lines = _Lines(silent=as_json or bars_are_drawn())
         if pins:
             bars.begin(f"fetching {output.counted(len(pins), 'image')}", measure=transfer.measure)
-        results = fetch(pins, folder, jobs=jobs, report=Steps(bars, lines.done, transfer), copy=copy, source=registries)
+        results = fetch(
+            pins,
+            folder,
+            jobs=jobs,
+            report=Steps(bars, lines.done, transfer),
+            copy=copy,
+            source=registries,
+            libraries=libraries,
+        )
     errors += [(result.pin.reference.text, result.error) for result in results if result.error is not None]
     if as_json:
         output.document(

@@ -11,8 +11,10 @@ import click
 
 from snakemake_apptainer_freshness.cli import output
 from snakemake_apptainer_freshness.cli.common import (
+    UNKNOWN_LIBRARIES,
     find_lock,
     image_folder,
+    images_option,
     json_option,
     lockfile_option,
     need_lock,
@@ -35,6 +37,7 @@ _ASKING = "asking registries"
 @click.command("status", short_help="Say what lock, registry and disk say of each image.")
 @lockfile_option
 @prefix_option
+@images_option
 @click.option("--offline", is_flag=True, help="Ask no registry.")
 @click.option("--ask-anew", is_flag=True, help="Ask registries also what they answered a short while ago.")
 @click.option("--rules", is_flag=True, help="Ask Snakemake which rules name each image; arguments for it imply this.")
@@ -47,6 +50,7 @@ def command(
     lockfile: Path | None,
     prefix: str | None,
     *,
+    libraries: tuple[Path, ...],
     offline: bool,
     ask_anew: bool,
     rules: bool,
@@ -57,7 +61,8 @@ def command(
     """Say of each image what was agreed, what is served now, and what lies on this disk; the worst first.
 
     The lock alone is enough. With --rules, or with Snakemake's own arguments after two dashes, the workflow is read as
-    well: what it names and the lock lacks, and what no rule names any more, are then told, too.
+    well: what it names and the lock lacks, and what no rule names any more, are then told, too, and its configuration
+    says which image libraries it uses; otherwise --images names those.
 
     What a registry answered a short while ago, to a run or here, is not asked for again, and shown with its age.
 
@@ -74,7 +79,8 @@ def command(
 
         path, folder = workflow.lockfile, workflow.prefix
         lock = read_lock(path)
-    rows, warnings = _gather(lock, folder, workflow, offline=offline, every=0.0 if ask_anew else _every(workflow))
+    every = 0.0 if ask_anew else _every(workflow)
+    rows, warnings = _gather(lock, folder, workflow, libraries, offline=offline, every=every)
     answers = ask_policies(lock, path, workflow, rows, offline=offline, look=signatures)
     violations = answers.violations
     if as_json:
@@ -98,6 +104,8 @@ def command(
         )
     else:
         _print(rows, workflow, answers)
+        if workflow is None and not libraries and any(_is_absent(row) for row in rows):
+            output.note(UNKNOWN_LIBRARIES)
         for violation in violations:
             output.note(f"policy {violation.level}: {violation.reference}: {violation.text} ({violation.source})")
     for warning in warnings:
@@ -137,12 +145,18 @@ def _every(workflow: "Workflow | None") -> float:
 
 
 def _gather(
-    lock: "Lock", folder: Path, workflow: "Workflow | None", *, offline: bool, every: float
+    lock: "Lock",
+    folder: Path,
+    workflow: "Workflow | None",
+    libraries: tuple[Path, ...],
+    *,
+    offline: bool,
+    every: float,
 ) -> "tuple[list[StatusRow], tuple[str, ...]]":
     from snakemake_apptainer_freshness.actions.status import status
 
     if offline:
-        return status(lock, folder, workflow=workflow), ()
+        return status(lock, folder, workflow=workflow, libraries=libraries), ()
     from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
     from snakemake_apptainer_freshness.actions.remembered import RememberedAnswers
     from snakemake_apptainer_freshness.common.progress import ProgressBars
@@ -159,6 +173,7 @@ def _gather(
             workflow=workflow,
             asked=asked,
             mirrors=elsewhere.having,
+            libraries=libraries,
         )
         return rows, resolver.warnings
 
@@ -180,6 +195,11 @@ def _print(rows: "list[StatusRow]", workflow: "Workflow | None", answers: Policy
         f"{output.counted(len(rows), 'image')}: {summary if rows else 'nothing is locked'}"
         f"{f', {unasked} could not be asked for' if unasked else ''}"
     )
+
+
+def _is_absent(row: "StatusRow") -> bool:
+    verdict = row.verdict
+    return verdict is not None and verdict.disk is not None and verdict.disk.state.value == "absent"
 
 
 def _cells(row: "StatusRow", signatures: list[str], *, with_rules: bool) -> tuple[str, ...]:

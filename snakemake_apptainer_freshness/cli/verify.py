@@ -10,8 +10,10 @@ import click
 
 from snakemake_apptainer_freshness.cli import output
 from snakemake_apptainer_freshness.cli.common import (
+    UNKNOWN_LIBRARIES,
     find_lock,
     image_folder,
+    images_option,
     json_option,
     lockfile_option,
     need_lock,
@@ -54,6 +56,7 @@ could not be reached. Outside the lock and the given PATHs only stale, altered a
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[PATH]...")
 @lockfile_option
 @prefix_option
+@images_option
 @click.option("--full", is_flag=True, help="Hash every image again, touched or not.")
 @click.option("--deep", is_flag=True, help="Compare what is bound or unbound with the layers that its digest names.")
 @click.option("--repair", is_flag=True, help="Fetch what is not proven, and move damaged files aside.")
@@ -67,6 +70,7 @@ def command(
     prefix: str | None,
     jobs: int | None,
     *,
+    libraries: tuple[Path, ...],
     full: bool,
     deep: bool,
     repair: bool,
@@ -86,16 +90,16 @@ def command(
     folder = image_folder(prefix)
     locked = LockedPins.of(lock)
     candidates = list(_given(paths) if paths else _everything(lock, folder, locked))
-    answer = _look(candidates, locked, full=full, deep=deep)
+    answer = _look(candidates, locked, libraries, full=full, deep=deep)
     mended: list[Repair] = []
     if repair and lock_path is not None:
         register(folder, lock_path, lock)
-    if repair and (mended := _mend(answer.images, locked, folder, jobs=jobs)):
-        answer = _look(_everything(lock, folder, locked), locked, full=full, deep=deep)
+    if repair and (mended := _mend(answer.images, locked, folder, libraries, jobs=jobs)):
+        answer = _look(_everything(lock, folder, locked), locked, libraries, full=full, deep=deep)
     if as_json:
         _print_json(answer, mended, lockfile=lock_path, prefix=None if paths else folder)
     else:
-        _print(answer, mended)
+        _print(answer, mended, names_libraries=bool(libraries))
     for image, error in answer.failed:
         output.note(f"error: {image.fact.path} could not be compared: {error.message}")
     errors = [error for _, error in answer.failed] + [repair.error for repair in mended if repair.error]
@@ -154,11 +158,13 @@ def _given(paths: tuple[Path, ...]) -> "list[Candidate]":
     return [Candidate(place=ImageLocation.PATH, path=path) for path in found]
 
 
-def _look(candidates: "Iterable[Candidate]", locked: "LockedPins", *, full: bool, deep: bool) -> _Answer:
+def _look(
+    candidates: "Iterable[Candidate]", locked: "LockedPins", libraries: tuple[Path, ...], *, full: bool, deep: bool
+) -> _Answer:
     from snakemake_apptainer_freshness.actions.survey import worst_first
     from snakemake_apptainer_freshness.actions.verify import deepen, verify
 
-    images, unattributed = verify(candidates, locked, full=full)
+    images, unattributed = verify(candidates, locked, full=full, libraries=libraries)
     failed: list[tuple[SurveyedImage, FreshnessError]] = []
     if deep:
         from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
@@ -170,16 +176,23 @@ def _look(candidates: "Iterable[Candidate]", locked: "LockedPins", *, full: bool
     return _Answer(images=worst_first(images), unattributed=unattributed, failed=failed)
 
 
-def _mend(images: "list[SurveyedImage]", locked: "LockedPins", folder: Path, *, jobs: int | None) -> "list[Repair]":
+def _mend(
+    images: "list[SurveyedImage]",
+    locked: "LockedPins",
+    folder: Path,
+    libraries: tuple[Path, ...],
+    *,
+    jobs: int | None,
+) -> "list[Repair]":
     from snakemake_apptainer_freshness.actions.verify import mend
     from snakemake_apptainer_freshness.cli.pull import Steps
     from snakemake_apptainer_freshness.common.progress import ProgressBars
 
     with ProgressBars() as bars:
-        return mend(images, locked, folder, jobs=jobs, report=Steps(bars))
+        return mend(images, locked, folder, jobs=jobs, report=Steps(bars), libraries=libraries)
 
 
-def _print(answer: _Answer, mended: "list[Repair]") -> None:
+def _print(answer: _Answer, mended: "list[Repair]", *, names_libraries: bool) -> None:
     images, unattributed = answer.images, answer.unattributed
     for done in mended:
         output.note(_repair_line(done))
@@ -195,6 +208,8 @@ def _print(answer: _Answer, mended: "list[Repair]") -> None:
     rest = f"; not listed: {entries} of Apptainer's cache that no digest can be found for" if unattributed else ""
     output.note(f"{output.counted(len(images), 'image')}: {verdict}{rest}")
     locked = {image.fact.state.value for image in bad if image.place.value == "lock"}
+    if "absent" in locked and not names_libraries:
+        output.note(UNKNOWN_LIBRARIES)
     if locked and not mended:
         verb = "pull" if locked == {"absent"} else "verify --repair"
         output.note(f"fetch what the lock names with: apptainer-freshness {verb}")

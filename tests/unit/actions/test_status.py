@@ -11,7 +11,9 @@ from snakemake_apptainer_freshness.freshness import DiskState, RemoteFact, Remot
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Options
+from snakemake_apptainer_freshness.store import facts, library
 from tests.support import pins as made
+from tests.support import sifs
 from tests.support.pins import lock_entry
 
 NEW = "sha256:" + "f" * 64
@@ -108,6 +110,21 @@ def test_of_the_two_images_that_an_entry_may_have_the_worse_is_told(tmp_path):
     platform = replace(PIN, pinned=parse(f"docker://quay.io/team/tool@{PIN.manifest}"), digest=PIN.manifest)
     made.put(tmp_path, platform, b"no image")
     assert one(tmp_path).verdict.disk.state is DiskState.CORRUPT
+
+
+def test_an_image_in_a_library_that_the_workflow_names_is_there(tmp_path):
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    content = sifs.pulled(f"{made.REPOSITORY}@{PIN.digest}")
+    (shelf / "tool.sif").write_bytes(content)
+    facts.keep(made.fact_of(content, PIN))
+    library.remember(PIN, shelf / "tool.sif")
+    named = workflow(ENTRY.reference.text)
+
+    assert one(tmp_path, workflow=named).verdict.disk.state is DiskState.ABSENT
+    assert one(tmp_path, libraries=[shelf]).verdict.disk.state is DiskState.VERIFIED
+    named = replace(named, options=Options(images=(shelf,)))
+    assert one(tmp_path, workflow=named).verdict.disk.path == str(shelf / "tool.sif")
 
 
 def test_a_reference_that_the_lock_lacks_is_the_first_row(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
+from snakemake_apptainer_freshness.store import facts
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins
 from tests.support.pins import entry_of
@@ -160,3 +161,54 @@ def test_ctrl_c_leaves_nothing_half_written(place):
     assert process.returncode == 130
     assert "Traceback" not in err
     assert [path for path in place.prefix.iterdir() if ".freshness-claim-" not in path.name] == []
+
+
+@pytest.fixture
+def shelf(place):
+    """A library that no machine names, with the image of a lock, of which it is known what it is."""
+    folder = place.folder.parent / "shelf"
+    folder.mkdir()
+    place.lock(pins.pin())
+    content = place.fake.serve(pins.pin())
+    (folder / "tool.sif").write_bytes(content)
+    facts.keep(pins.fact_of(content, pins.pin()))
+    return folder
+
+
+def test_a_library_that_only_the_workflow_names_is_looked_in_where_it_is_said(place, shelf):
+    answer = place.run("pull", "--images", shelf)
+    assert answer.rows[0][0] == "in_library"
+    assert place.fake.pulls == []
+
+    assert [row[0] for row in place.run("pull").rows] == ["pulled"]
+
+
+def test_what_lies_there_is_known_to_verify_and_status_where_it_is_said(place, shelf):
+    place.run("pull", "--images", shelf)
+    seen = place.run("verify", "--images", shelf)
+    assert (seen.status, seen.rows[0][0], seen.rows[0][3]) == (0, "verified", str(shelf / "tool.sif"))
+    assert place.run("status", "--offline", "--images", shelf).rows[0][3] == "verified"
+
+    for verb in (["verify"], ["status", "--offline"]):
+        unsaid = place.run(*verb)
+        assert "absent" in unsaid.out
+        assert "say it with --images" in unsaid.err
+
+
+def test_repair_uses_what_lies_there_where_it_is_said(place, shelf):
+    answer = place.run("verify", "--repair", "--images", shelf)
+    assert answer.rows[0][:1] == ["verified"]
+    assert place.fake.pulls == []
+
+
+def test_a_library_is_relative_to_where_the_command_runs(place, shelf):
+    assert place.run("pull", "--images", "../shelf").rows[0][0] == "in_library"
+
+
+@pytest.mark.parametrize("verb", ["pull", "verify", "status"])
+@pytest.mark.parametrize(("name", "says"), [("none", "there is no image library"), ("a b", "without quotes")])
+def test_a_library_that_cannot_be_used_is_wrong_use(place, verb, name, says):
+    place.lock(pins.pin())
+    Path("a b").mkdir()
+    answer = place.run(verb, "--images", name)
+    assert (answer.status, says in answer.err) == (2, True)
