@@ -1,4 +1,4 @@
-"""Is the container that ran the one that was named?
+"""Pin container images by digest, and prove that the image that runs is the one that was pinned.
 
 This package pins the container references of a Snakemake workflow to digests in a lock file, proves that the image
 files that run are what the digests name, and records it. Every reference has three witnesses: the lock (what was

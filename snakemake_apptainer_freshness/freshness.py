@@ -84,7 +84,7 @@ UNCHECKED = RemoteFact(state=RemoteState.UNCHECKED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileHash:
-    """What a file hashed to: `sha256`, in hex.
+    """The hash of a file: `sha256`, in hex.
 
     `stat` is the key under which it was hashed, where that is to be trusted. `writable_by_all` says that the file's
     folder gives every file that mode, so that the mode says nothing. Of a sandbox folder `sha256` is that of its tree,

@@ -1,4 +1,4 @@
-"""The lock: what was agreed, in a file that is committed and reviewed.
+"""The lock: the pins that were agreed on, in a file that is committed and reviewed.
 
 TOML, one ``[[image]]`` a container reference, sorted by reference, without time stamps: the same pins give the same
 bytes. Text in, text out; the file itself is read and written elsewhere (:mod:`.actions.lock_io`).

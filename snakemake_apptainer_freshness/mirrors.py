@@ -1,4 +1,4 @@
-"""Mirrors: further places where an image can be had, for when its registry has it no more. Pure.
+"""Mirrors: further places to fetch an image from, for when its registry has it no more. Pure.
 
 A mirror needs no trust: whatever comes from one counts if it hashes to what the lock names. So a file that names
 mirrors decides only where is looked. It is TOML:
@@ -33,7 +33,7 @@ _MOST: Final = 1000
 
 
 class PlaceKind(Enum):
-    """What a place is."""
+    """The kind of a place: a folder, a registry or a web server."""
 
     FOLDER = "folder"
     BUNDLE = "bundle"

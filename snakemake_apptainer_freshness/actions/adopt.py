@@ -1,4 +1,4 @@
-"""Adopting: outputs that plain Snakemake made are those of the pinned images, where that can be proven.
+"""Adopting: proving that outputs which plain Snakemake made are those of the pinned images.
 
 Every output that exists is held to what its rule would run now (:mod:`.provenance`): by what its url, the memory, the
 image's record or its label say. Where these do not say it, and that is asked for, the image file that made it is
@@ -50,7 +50,7 @@ SNAKEMAKE: Final = ".snakemake"
 
 
 class Standing(StrEnum):
-    """What an output is to the image that its rule runs now."""
+    """How an output relates to the image that its rule runs now."""
 
     CURRENT = "current"
     """Recorded under the very name that the rule runs."""
@@ -99,7 +99,7 @@ def adopt(
     environment: Mapping[str, str] | None = None,
     remember: bool = True,
 ) -> Adoption:
-    """Return what each output of `workflow` is to the image that `lock` pins its rule to.
+    """Return how each output of `workflow` relates to the image that `lock` pins its rule to.
 
     `deep` gives the registry for what is not in Apptainer's cache, and is called when that is first needed; None
     compares nothing. `remember` lets what is proven be written beside images; the project's memory is the caller's to

@@ -1,4 +1,4 @@
-"""Attesting: an image that lies there is proven to be what its pin names, where that costs less than to fetch it anew.
+"""Attesting: proving that an image on disk is what its pin names, where that costs less than fetching it anew.
 
 What has no fact of content yet (:mod:`.store.facts`) and is a sound SIF is compared with its layers:
 
@@ -41,7 +41,7 @@ def may_be_attested(pin: Pin, fact: DiskFact) -> bool:
 
 
 class LazyRegistries:
-    """Where manifests and layers come from that Apptainer's cache lacks: registries, loaded when first asked.
+    """Gives manifests and layers that Apptainer's cache lacks: from registries, loaded when first asked.
 
     `environment` has the logins and settings (None: this process's). May be asked from any thread.
     """
@@ -54,7 +54,7 @@ class LazyRegistries:
         self._asking: dict[Digest, threading.Lock] = {}
 
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
-        """As :class:`BlobSource` has it; what hashes to its digest is asked for once."""
+        """See :class:`BlobSource`; what hashes to its digest is asked for once."""
         with self._lock:
             asking = self._asking.setdefault(digest, threading.Lock())
         with asking:
@@ -66,7 +66,7 @@ class LazyRegistries:
             return body
 
     def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """As :class:`BlobSource` has it."""
+        """See :class:`BlobSource`."""
         return self._ask().blob(reference, digest)
 
     def close(self) -> None:

@@ -201,7 +201,7 @@ def _refuse_unproven(bad: list[tuple[Pin, DiskFact]]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gatherer:
-    """Finds out what each image is made of; from several threads at once."""
+    """Collects what each image is made of, from several threads at once."""
 
     registry: BlobSource
     cache: CacheFolder | None
@@ -288,7 +288,7 @@ _GATHERED: Final[dict[Scheme, Callable[[_Gatherer, Pin, Blobs], _Part]]] = {
 
 
 def _named_shortly(part: _Part) -> _Part:
-    """Return the same, if the names of all its files are short enough for an archive."""
+    """Return `part`, if the names of all its files are short enough for an archive."""
     if any(member.digest.algorithm != "sha256" for member, _ in part.files):
         raise NotComparable("it has a sha512 digest, and the name of such a blob is too long for a tar archive")
     return part

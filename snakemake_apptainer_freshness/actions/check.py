@@ -1,4 +1,4 @@
-"""Checking: what the disk says of each pin.
+"""Checking: comparing the image files on disk with their pins.
 
 An image that has not been touched since it was last hashed costs a ``stat`` and a look into what is known of it, in the
 user's state folder; it is not opened. Any other is read (its head), and hashed where a hash can prove something: where
@@ -140,7 +140,7 @@ def _answered(evidence: FoundFile, pin: Pin) -> bool:
 
 
 def _read(pin: Pin, evidence: FoundFile, *, remember: bool, read_only: bool = False) -> DiskFact:
-    """Return what the file says when it is opened.
+    """Return what is read from the file.
 
     Asked again where it is replaced meanwhile, as another run may do.
     """
@@ -155,7 +155,7 @@ def _read(pin: Pin, evidence: FoundFile, *, remember: bool, read_only: bool = Fa
 
 
 def _read_once(pin: Pin, evidence: FoundFile, *, remember: bool, read_only: bool) -> DiskFact | None:
-    """Return what the file says when it is opened; None where it changed while it was read."""
+    """Return what is read from the file; None where it changed meanwhile."""
     from snakemake_apptainer_freshness.apptainer import sif
 
     image = Path(evidence.path)
@@ -188,7 +188,7 @@ def _read_once(pin: Pin, evidence: FoundFile, *, remember: bool, read_only: bool
 
 
 def _remember(image: Path, evidence: FoundFile, stat: StatKey | None) -> None:
-    """Make the next check a ``stat``, where that can be trusted and written."""
+    """Keep hash and stat key, so that the next check is a ``stat``, where that can be trusted and written."""
     fact = proving([*([evidence.fact] if evidence.fact else []), *evidence.candidates], evidence.sha256 or "")
     if fact is None:
         return

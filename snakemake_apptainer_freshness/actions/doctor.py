@@ -57,7 +57,7 @@ _KEEP: Final = (
 
 
 class Weight(StrEnum):
-    """How bad something is."""
+    """How severe a finding is."""
 
     PROBLEM = "problem"
     SLOW = "slow"
@@ -282,7 +282,7 @@ def _of_images(images: list[File], where: str, mend: str) -> Iterator[DoctorFind
 
 
 def _duplicates(files: Iterable[File]) -> Iterator[DoctorFinding]:
-    """Files that are the same build, in whatever folders; only what could be saved is counted."""
+    """Yield files that are the same build, in whatever folders; only the size that could be saved is counted."""
     by_size: dict[int, list[File]] = {}
     for file in {(duplicate.status.st_dev, duplicate.status.st_ino): duplicate for duplicate in files}.values():
         if file.size > _HEADER and stat.S_ISREG(file.status.st_mode):

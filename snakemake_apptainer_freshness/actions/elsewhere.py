@@ -1,4 +1,4 @@
-"""Elsewhere: images from mirrors (:mod:`.mirrors`), which need no trust, since only hashes decide.
+"""Images from mirrors (:mod:`.mirrors`), which need no trust, since only hashes decide.
 
 Local places are looked at before the registry, which then need not be asked; those on a network only once the registry
 has failed. Of what a place has the image is made as of a bundle (:mod:`.actions.rebuild`): each byte is held to what
@@ -223,7 +223,7 @@ def _bundle(path: Path) -> Iterator[Archive]:
 
 
 class _Remote:
-    """What cannot say how long a blob is."""
+    """A place that cannot say how long a blob is."""
 
     def size_of(self, _digest: Digest) -> int | None:
         """Return nothing."""
@@ -270,7 +270,7 @@ class _WebFile(_Remote):
     address: str
 
     def manifest(self, reference: Reference, _digest: Digest) -> bytes:
-        """Return nothing: it is no manifest."""
+        """Return None: a single file has no manifest."""
         raise NotFound(f"{self.address} is one file, and no place for the layers of {reference.text}")
 
     def blob(self, _reference: Reference, _digest: Digest) -> Generator[bytes, None, None]:

@@ -124,7 +124,7 @@ def _purl(entry: Entry) -> str:
 
 
 def _nextflow(lock: Lock, _target: str) -> Export:
-    """Return ``docker://`` is what Nextflow takes a name without a scheme for; other schemes are written."""
+    """Return lines for Nextflow, which takes a name without a scheme for ``docker://``; other schemes are written."""
     pairs = [
         f"        '{_nextflow_name(entry.reference.text)}': '{_nextflow_name(entry.pinned.text)}'" for entry in lock
     ]

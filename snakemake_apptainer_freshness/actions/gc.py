@@ -68,7 +68,7 @@ class Waste:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeededImages:
-    """What decides which images are needed: the `lock` at hand, the claims in `prefix`, and the `grace` days."""
+    """The images that are needed, by the `lock` at hand, the claims in `prefix`, and the `grace` days."""
 
     prefix: Path
     lock: Lock
@@ -219,7 +219,7 @@ def _image_of(record: Path) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freed:
-    """What became of one file: it was deleted, it is `kept` for a reason, or it has an `error`."""
+    """The result for one file: it was deleted, it is `kept` for a reason, or it has an `error`."""
 
     waste: Waste
     kept: str = ""

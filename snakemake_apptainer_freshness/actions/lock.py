@@ -1,4 +1,4 @@
-"""Locking: what the lock of a workflow should say, compared with what it says; and making it so.
+"""Locking: comparing what the lock of a workflow says with what it should say, and writing it.
 
 :func:`plan` finds that out and changes nothing; :func:`lock` writes it. What is pinned, and how, is decided where a run
 decides it (:class:`.actions.pinning.Pins`). What cannot be pinned stops nothing else: the plan has its error, and an
@@ -95,7 +95,7 @@ def _manifest(entry: Entry, platform: Platform) -> Digest | None:
 
 
 def fates(old: Entry, new: Entry) -> dict[Platform, PlatformChange]:
-    """Return what becomes of each platform's image, sorted; empty where neither of both has platforms."""
+    """Return what changes for each platform's image, sorted; empty where neither entry has platforms."""
     return {
         platform: _fate(_listed(old, new, platform), _listed(new, old, platform))
         for platform in sorted({*old.platforms, *new.platforms})
@@ -124,12 +124,12 @@ def made_with(entry: Entry, outputs: Iterable[ExistingOutput]) -> Iterable[Exist
 
 
 class ContentSource(BlobSource, SignatureSource, Protocol):
-    """Who has what images say of themselves, and their signatures."""
+    """Gives the labels of images, and their signatures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockRequest:
-    """What a person wants of the lock.
+    """What the user asks to be done with the lock.
 
     `upgrade` has the patterns of references whose pins may move: shell patterns on the whole text. `offline` leaves
     what is missing missing, unless something is to be upgraded. `allow_unseen` agrees to rules that could not be seen.
@@ -144,7 +144,7 @@ class LockRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockPlan:
-    """What the lock says `before`, what it should say `after`, and what is between.
+    """The lock `before` and `after`, and the differences between them.
 
     `differences` is what was agreed on; `held_back` what has the same image for this platform and was not taken.
     `orphans` are named by no rule; `unclear` by none that could be seen. `missing` is not locked, and was not asked
@@ -185,7 +185,7 @@ def lock(
     contents: Callable[[], ContentSource] | None = None,
     waiting: Callable[[str], None] | None = None,
 ) -> LockPlan:
-    """Make the lock of `workflow` what it should be; what was done. `contents` is as for :func:`plan`.
+    """Bring the lock of `workflow` up to date, and return what was done. `contents` is as for :func:`plan`.
 
     One writer at a time: `waiting` is told who else writes it, and what he wrote is then taken as what was agreed.
 
@@ -325,7 +325,7 @@ def _pinned(
 
 
 def _settled(before: Lock, pins: Pins, *, take_same_platform: bool) -> tuple[list[Entry], list[Change]]:
-    """Return the entries to write, and the changes that are held back."""
+    """Return the entries to write, and the changes that are not taken."""
     former = {entry.reference: entry for entry in before}
     settled: list[Entry] = []
     held_back: list[Change] = []

@@ -1,4 +1,4 @@
-"""Outdated: newer versions of a tool than the tag that a workflow names. It tells, and changes nothing.
+"""Outdated: finding newer versions of a tool than the tag that a workflow names. Nothing is changed.
 
 The registry's list of tags is asked for, and tags are compared by their own scheme (:mod:`.image.versions`). Of the
 newest one it is told when it was made and how large it is; the others are named. What cannot be asked hides no other.
@@ -22,12 +22,12 @@ class Tags(Protocol):
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """As the registry orders them."""
+        """The tags, as the registry orders them."""
         ...
 
     @property
     def is_whole(self) -> bool:
-        """Whether there are no more."""
+        """Whether the registry has no more tags."""
         ...
 
 

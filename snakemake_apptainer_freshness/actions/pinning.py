@@ -66,15 +66,15 @@ class LazyResolver:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """As :class:`TagResolver` has it; none where nothing was asked."""
+        """See :class:`TagResolver`; none where nothing was asked."""
         return self.resolver().warnings if self.resolver.cache_info().currsize else ()
 
     def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
-        """As :class:`TagResolver` has it."""
+        """See :class:`TagResolver`."""
         return self.resolver().resolve(references)
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
-        """As :class:`TagResolver` has it."""
+        """See :class:`TagResolver`."""
         return self.resolver().check(entries)
 
 

@@ -1,4 +1,4 @@
-"""Conforming: whether the images that a workflow names are those that its policies allow.
+"""Policies of a workflow: checking that its images are those that its policies allow.
 
 A policy stands in the workflow's own configuration, and for a whole site in files (:mod:`.site`). Names are checked
 before any registry is asked, so that a registry which is not allowed never hears of us; what names are pinned to is
@@ -168,7 +168,7 @@ class Policies:
         return check_files(self.policies, files)
 
     def informed(self, entries: Iterable[Entry], ask: Configurations) -> list[Entry]:
-        """Return `entries` with what the policies have to know of them, as far as `ask` can say it.
+        """Return `entries` with what the policies need to know of their images, as far as `ask` gives it.
 
         Only what changed.
         """

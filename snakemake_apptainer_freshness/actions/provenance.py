@@ -1,4 +1,4 @@
-"""Provenance: was an output made by the very image that its rule runs now?
+"""Provenance: deciding whether an output was made by the very image that its rule runs now.
 
 Snakemake records of each output the container's url and the time when its job started. A :class:`Target` is what the
 rule runs now. What is concluded from what, and asking no registry:
@@ -131,7 +131,7 @@ def targets_of(entries: Iterable[Entry], *, kind: PinKind, platform: Platform) -
 
 
 class Origins:
-    """Says of outputs which image made them, with what lies in the image folder `prefix` and in `memory`.
+    """Finds which image made each output, by the image folder `prefix` and the `memory`.
 
     Without `remember` nothing is written beside an image, as in a dry run; what is learned is in `memory` alone.
     """

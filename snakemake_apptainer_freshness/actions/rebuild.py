@@ -87,7 +87,7 @@ def recipe(pin: Pin, source: BlobSource, *, ready: Mapping[Digest, Descriptor] |
 
 
 def refuse_incomplete(made_of: Recipe, size_of: Callable[[Digest], int | None]) -> None:
-    """See that all that an image is made of is there; `size_of` says how long a blob is, None where it is not there.
+    """Raise an error unless all parts of an image are there; `size_of` gives the length of a blob.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def refuse_incomplete(made_of: Recipe, size_of: Callable[[Digest], int | None]) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
-    """Where images are made: what they are made of, the program, what stops it.
+    """What building images needs: their parts, the program, and the event that stops it.
 
     `note` is told what a person should know. `refuse` makes the error for a source that has something else than it
     should.
@@ -174,7 +174,7 @@ def _copy(pin: Pin, digest: Digest, size: int | None, target: Path, workshop: Wo
 
 
 def _examine(pin: Pin, temporary: Path, workshop: Workshop) -> tuple[str, int]:
-    """See that it is a sound SIF for this machine; the program that built it, and its size."""
+    """Check that it is a sound SIF for this machine; return the program that built it, and its size."""
     try:
         image = sif.read(temporary)
     except CorruptImage as error:

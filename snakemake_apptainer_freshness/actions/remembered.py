@@ -30,18 +30,18 @@ class RememberedAnswers:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """As :class:`~.actions.pinning.TagResolver` has it."""
+        """See :class:`~.actions.pinning.TagResolver`."""
         return self._registries.warnings
 
     def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
-        """As :class:`~.actions.pinning.TagResolver` has it; always asked."""
+        """See :class:`~.actions.pinning.TagResolver`; always asked."""
         for reference, answer in self._registries.resolve(references):
             if isinstance(answer, Entry):
                 self._keep(answer, RemoteFact(state=RemoteState.CURRENT, digest=answer.digest))
             yield reference, answer
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
-        """As :class:`~.actions.pinning.TagResolver` has it; what is remembered comes first."""
+        """See :class:`~.actions.pinning.TagResolver`; what is remembered comes first."""
         unknown = []
         for entry in entries:
             fact = self._find(entry)

@@ -1,4 +1,4 @@
-"""Old records of runs: which may go by a number or an age, and taking them so that the chain of what is left holds.
+"""Old records of runs: choosing them by number or age, and removing them so that the chain of the others holds.
 
 * The oldest go first, whole runs only. The newest record that has an end always stays: the next run names its hash.
 * Nothing goes where the chain does not hold up to the first record that stays: what was cut off or changed on purpose
@@ -37,7 +37,7 @@ _STAMP: Final = "%Y%m%dT%H%M%S.%fZ"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
-    """What stays: the newest `runs`, and those of the last `days`; None says nothing. At least one of both is given."""
+    """Which records stay: the newest `runs`, and those of the last `days`; None sets no rule. At least one is given."""
 
     runs: int | None = None
     days: int | None = None

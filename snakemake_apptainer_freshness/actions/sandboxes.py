@@ -1,4 +1,4 @@
-"""Checking sandbox folders: what one is to a pin, as :mod:`.actions.check` says it of a SIF.
+"""Checking sandbox folders: comparing one with a pin, as :mod:`.actions.check` does for a SIF.
 
 A sandbox is many files. One that was proven and has not changed since costs a ``stat`` of each; any other is read whole
 where a hash can prove something, which is where a sandbox is known to be what the pin names, wherever that lay. Nothing

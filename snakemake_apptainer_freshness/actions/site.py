@@ -1,4 +1,4 @@
-"""Where a site's policies lie: places that no configuration of a workflow names, so that none can walk around them.
+"""Where a site's policies lie: in places that no configuration of a workflow names, so that none can bypass them.
 
 All that are there hold together, beside the workflow's own: of each rule the strictest.
 

@@ -55,7 +55,7 @@ _AS_IT_IS: Final = Options(mode=Mode.FROZEN)
 
 
 class ImageLocation(StrEnum):
-    """Why an image was looked at."""
+    """Where an image was looked for, and so why it was looked at."""
 
     LOCK = "lock"
     """The lock names it."""

@@ -1,4 +1,4 @@
-"""How far the download of images is: what Apptainer has of their layers already, of how much.
+"""Progress of downloads: how many bytes of an image's layers Apptainer has already, of how many.
 
 Apptainer does not say it unless it talks to a terminal itself. But it puts each layer into its cache, or, where it
 pulls past that, into its temporary folder, under the name of its digest, with digits behind it while it is not whole.

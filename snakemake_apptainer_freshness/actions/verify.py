@@ -1,4 +1,4 @@
-"""Verifying: many images looked at at once, and what is not proven mended.
+"""Verifying: checking many images at once, and repairing those that are not proven.
 
 Hashing is what takes the time. Each core reads a file, and a bar shows how many were read.
 

@@ -24,7 +24,7 @@ class RuleUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unseen:
-    """What could not be seen, and why; `rule` is empty where it is the DAG itself."""
+    """A rule whose containers could not be determined, and why; `rule` is empty where it is the DAG itself."""
 
     rule: str
     why: str
@@ -48,7 +48,7 @@ class ExistingOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """What a workflow says of containers.
+    """The containers of a workflow: its references, its lock, its image folder and its outputs.
 
     `uses` has the rules that name each reference, by the reference as the workflow says it, sorted. `prefix` is
     Snakemake's image folder for this workflow. `options` are the defaults where the workflow does not have the flag on.

@@ -1,4 +1,4 @@
-"""Is the file system of an image what its layers amount to? Every difference that Apptainer does not explain is one.
+"""Comparing the file system of an image with its layers: every difference that Apptainer does not explain counts.
 
 Compared are, for each path: type, permission bits, owner, target of a link, device numbers, capabilities
 (``security.capability``), size, SHA-256 of the content. Not compared are times, other extended attributes (see

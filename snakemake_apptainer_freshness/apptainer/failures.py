@@ -1,4 +1,4 @@
-"""What it means when Apptainer fails to pull: told from what it said, with what a person can do, and what we do.
+"""Failures of a pull: their causes, read from Apptainer's output, with what the user can do and what we do.
 
 A failure is worth another attempt where it was the network's, or one of the races that Apptainer's cache is known
 for (it has no lock, ``blob/index.json`` is rewritten in place); never where the registry has refused, or a disk is

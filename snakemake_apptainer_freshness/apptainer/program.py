@@ -87,7 +87,7 @@ class Apptainer:
     def pull(
         self, url: str, destination: Path, *, use_cache: bool, stop: threading.Event, downloaded: Callable[[], None]
     ) -> bool:
-        """Pull `url` to `destination`, which must not be there; whether an image of the cache was reused.
+        """Pull `url` to `destination`, which must not be there; return whether an image of the cache was reused.
 
         A program that succeeds and makes no file leaves nothing there. `downloaded` is called once if the program says
         that it has all it needs of the registry.
@@ -132,7 +132,7 @@ class Apptainer:
         downloaded: Callable[[], None],
         folder: Path | None = None,
     ) -> str:
-        """Pull in the working directory `folder`; the end of what the program said."""
+        """Pull in the working directory `folder`; return the end of the program's output."""
         with scratch(self.environment) as temporary, _own_folder(destination) as own:
             pulled = own / "image.sif"
             arguments = [self.program, "pull", *([] if use_cache else ["--disable-cache"]), str(pulled), url]
@@ -195,7 +195,7 @@ def _run(
     downloaded: Callable[[], None],
     folder: Path | None,
 ) -> tuple[int, str]:
-    """Run a program in `folder` to its end; its exit status and the end of what it said.
+    """Run a program in `folder` to its end; return its exit status and the end of its output.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def _run(
 def _listen(
     process: subprocess.Popen[bytes], command: str, *, stop: threading.Event, downloaded: Callable[[], None]
 ) -> tuple[int, str]:
-    """Return the exit status of `process` and the end of what it said, once it has ended."""
+    """Return the exit status of `process` and the end of its output, once it has ended."""
     give_up = time.monotonic() + DISK.pull_timeout
     output = bytearray()
     was_told = False
@@ -251,7 +251,7 @@ def _listen(
 
 
 def _pieces(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """Yield what a program says, as it says it, until it ends; an empty piece while it is silent."""
+    """Yield the output of a program as it comes, until it ends; an empty piece while there is none."""
     assert process.stdout is not None  # noqa: S101  it was started with a pipe
     poll = select.poll()  # select() cannot watch the 1025th open file
     poll.register(process.stdout, select.POLLIN | select.POLLHUP)

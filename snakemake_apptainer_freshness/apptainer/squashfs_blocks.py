@@ -373,4 +373,4 @@ class Hashing:
 
 
 def _nothing() -> None:
-    """Work that is done when all work before it is."""
+    """Do nothing: this task is done when all tasks before it are."""

@@ -119,7 +119,7 @@ def _place(table: int) -> int | None:
 
 
 def _options(image: Image, compression: int) -> int:
-    """Return the size of the metadata block with a compressor's options, none of which matter to who unpacks.
+    """Return the size of the metadata block with a compressor's options, none of which matter for unpacking.
 
     But xz: the kernel refuses a dictionary that is larger than these options say; none is larger than a block.
     """

@@ -115,7 +115,7 @@ def acknowledged(audit: Audit, entries: Sequence[AcknowledgedFinding]) -> Audit:
 def _answer(
     finding: AuditFinding, entries: Iterable[AcknowledgedFinding], outputs: set[tuple[str, str]]
 ) -> Acknowledgement | None:
-    """Who acknowledged `finding`: of several the one that ends first."""
+    """Return who acknowledged `finding`: of several the acknowledgement that ends first."""
     fitting = [entry for entry in entries if entry.finding is finding.kind]
     about = [subject for subject in finding.subjects if (finding.workdir, subject) in outputs]
     by_subject = [[entry for entry in fitting if entry.matches(subject)] for subject in about or finding.subjects]

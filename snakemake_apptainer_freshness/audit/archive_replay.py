@@ -1,4 +1,4 @@
-"""Could each output be made again from an archive alone? Asked of the archive and of nothing else; no registry.
+"""Replay of an archive: checking, without any registry, whether each output could be made again from it alone.
 
 First every byte is held to the checksums of the bag. Then, for each output, the record of the run that made it says
 which image that was; the lock in the archive has to name it, and the archive to hold all that it is made of: each
@@ -119,7 +119,7 @@ def _checked(root: Path, hashed: Callable[[int, int], None]) -> Bag:
 
 
 def _hold_blobs(bag: Bag) -> None:
-    """See that each blob is called by what it was just found to hash to."""
+    """Raise an error unless each blob is named by the hash that was just computed."""
     beginning = f"{IMAGES}/"
     for name, sha256 in bag.files.items():
         digest = layout.digest_of(name.removeprefix(beginning)) if name.startswith(beginning) else None
@@ -263,7 +263,7 @@ def _made_of(bad: Mapping[str, str], inputs: Mapping[str, Sequence[str]]) -> dic
 
 
 def _notes(bag: Bag, table: ArchiveTable, runs: list[Run]) -> list[str]:
-    """Return what does not decide, and matters to who runs it again."""
+    """Return notes for the user who runs it again; they decide nothing."""
     notes = []
     recorded = runs[-1].source.sha256 if runs else ""
     there = bag.files.get(table.snakefile, "")

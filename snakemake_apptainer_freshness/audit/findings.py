@@ -1,4 +1,4 @@
-"""What an auditor should look at, found in the verdicts and across the runs. Pure.
+"""Findings: what an auditor should look at, from the verdicts and across the runs. Pure.
 
 One fact is one finding, whatever it is about: a hundred outputs of one bad image are one finding with a hundred
 subjects. What is a matter of course is none: a tag that moved is the registry's business until a pin follows it.
@@ -140,7 +140,7 @@ def _bad_then(site: WorkDirectory) -> Iterator[AuditFinding]:
 
 
 def _mixed(site: WorkDirectory) -> Iterator[AuditFinding]:
-    """Rules whose outputs were made by several images, unless one run did that by the references of its rules.
+    """Yield rules whose outputs were made by several images, unless one run did that by the references of its rules.
 
     Two indexes with the same manifest for the platform that ran are one image.
     """
@@ -160,7 +160,7 @@ def _mixed(site: WorkDirectory) -> Iterator[AuditFinding]:
 
 
 def _references_together(runs: Sequence[Run]) -> dict[str, list[set[str]]]:
-    """By the rule, the references that one run used for it together: the wildcards choose there."""
+    """Return, by rule, the references that one run used for it together: there the wildcards choose."""
     found: defaultdict[str, list[set[str]]] = defaultdict(list)
     for run in runs:
         for rule, jobs in _grouped((job for job in run.jobs if job.image), lambda job: job.rule).items():
@@ -299,7 +299,7 @@ def _named(outputs: Sequence[OutputAudit], rule: str) -> str:
 
 
 def _grouped(things: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
-    """`things` by their `key`, in their order."""
+    """Return `things` by their `key`, in their order."""
     found: defaultdict[K, list[V]] = defaultdict(list)
     for thing in things:
         found[key(thing)].append(thing)

@@ -53,7 +53,7 @@ from snakemake_apptainer_freshness.record.seal import SealState
 
 
 def whose(folder: Path, runs: Sequence[Run], metadata: Metadata) -> tuple[list[Run], list[Run]]:
-    """Return the runs of this folder, and those of others.
+    """Split `runs` into those of this folder and those of others.
 
     Raises
     ------

@@ -202,7 +202,7 @@ class OutputJudge:
 
 
 def makers_of(runs: Sequence[Run]) -> tuple[dict[str, Maker], dict[str, tuple[Run, JobRecord]]]:
-    """Who finished each output last, and which outputs had a later job that did not finish."""
+    """Return the job that finished each output last, and which outputs had a later job that did not finish."""
     makers: dict[str, Maker] = {}
     open_jobs: dict[str, tuple[Run, JobRecord]] = {}
     for run in runs:

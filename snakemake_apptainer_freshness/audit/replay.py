@@ -1,4 +1,4 @@
-"""Could it be run again today? Every digest that an output was made with is looked for, here and at its registry.
+"""Replay: checking whether each digest that an output was made with can still be had, here or at its registry.
 
 Three questions of each digest: is it still served, is this platform's manifest in it the one that ran (and served,
 too), and is a proven file of it on this disk. Of one that its registry does not give, the mirrors are asked. What

@@ -45,7 +45,7 @@ class SealAudit:
 
 
 def seals(workdir: str, runs: Sequence[Run], check: Callable[[Run], Seal | None], *, is_checked: bool) -> SealAudit:
-    """Say what vouches for `runs`, which are those of `workdir`, oldest first; `check` looks at the seal of one."""
+    """Return what vouches for `runs`, which are those of `workdir`, oldest first; `check` looks at the seal of one."""
     by_hash = {run.sha256: run for run in runs}
     led_to: set[str] = set()
     vouched: set[str] = set()
@@ -78,7 +78,7 @@ def to_seal(runs: Sequence[Run]) -> list[Run]:
 
 
 def _chain(run: Run, by_hash: dict[str, Run]) -> Iterator[Run]:
-    """`run` and those before it, as far as each names the record before it."""
+    """Yield `run` and those before it, as far as each names the record before it."""
     seen: set[str] = set()
     while run.id not in seen:
         seen.add(run.id)

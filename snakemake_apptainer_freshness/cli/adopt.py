@@ -80,7 +80,7 @@ def command(arguments: tuple[str, ...], *, deep: bool, dry_run: bool, lockfile: 
 
 
 def _refuse_without(workflow: "Workflow") -> None:
-    """There is nothing to say without a lock, or without the outputs."""
+    """Raise an error without a lock, or without outputs."""
     if not workflow.lockfile.exists():
         raise UsageError(
             f"there is no lock file {workflow.lockfile}", hint="make it first with: apptainer-freshness lock"
@@ -123,7 +123,7 @@ def _show(workflow: "Workflow", adoption: "Adoption", *, as_json: bool, dry_run:
 
 
 def _groups(adoption: "Adoption") -> "list[list[AdoptedOutput]]":
-    """Return the outputs that one thing is to be said of, those first that a person should look at."""
+    """Return the outputs in groups with the same answer, those first that a person should look at."""
     groups: dict[tuple[Any, ...], list[AdoptedOutput]] = {}
     for adopted in adoption.outputs:
         groups.setdefault((adopted.standing, adopted.output.recorded_url, adopted.url, adopted.detail), []).append(

@@ -1,4 +1,4 @@
-"""``audit --archive`` and ``audit --replay`` of an archive: how both are told."""
+"""``audit --archive`` and ``audit --replay`` of an archive: what they print."""
 
 import threading
 from pathlib import Path
@@ -49,7 +49,7 @@ def check_request(audit: "Audit", wanted: "ArchiveRequest") -> None:
 
 
 def write_archive(audit: "Audit", wanted: "ArchiveRequest") -> None:
-    """Tell how large the archive of `audit` will be, and write it."""
+    """Print how large the archive of `audit` will be, and write it."""
     from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
     from snakemake_apptainer_freshness.actions.layer_sources import LayerSources
     from snakemake_apptainer_freshness.audit.archive import image_folders, plan, write
@@ -88,7 +88,7 @@ def write_archive(audit: "Audit", wanted: "ArchiveRequest") -> None:
 
 
 def replay_archive(folder: Path, *, allowed: Path | None, as_json: bool) -> int:
-    """Say whether each output could be made again from the archive in `folder` alone; the exit status."""
+    """Print whether each output could be made again from the archive in `folder` alone; return the exit status."""
     from snakemake_apptainer_freshness.audit.archive_replay import replay
     from snakemake_apptainer_freshness.common.progress import ProgressBars
 

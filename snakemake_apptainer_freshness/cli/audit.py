@@ -218,7 +218,7 @@ def _orders(asked: Mapping[str, Path | bool | None], *, archived: bool) -> Itera
 
 
 def _replay_archive(folders: Sequence[Path], orders: Sequence[_Order], allowed: Path | None, *, replay: bool) -> int:
-    """Say what the one archive among `folders` can do; nothing else can be asked of it."""
+    """Print what can be made again from the one archive among `folders`; no other option goes with it."""
     if not replay or len(folders) != 1:
         raise UsageError(
             f"{folders[0]} is an archive, and no work directory",
@@ -309,7 +309,7 @@ def _audit(
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Collect no garbage meanwhile: all values are kept, and looking through them takes a fifth of the time."""
+    """Pause the garbage collector: all values are kept, and looking through them takes a fifth of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -161,7 +161,7 @@ def register(folder: Path, lock_path: Path, lock: "Lock") -> None:
 
 
 def image_folder(chosen: str | None, *, may_be_made: bool = False) -> Path:
-    """Snakemake's image folder; one that was `chosen` must be there, unless it `may_be_made`.
+    """Return Snakemake's image folder; one that was `chosen` must be there, unless it `may_be_made`.
 
     Raises
     ------

@@ -121,7 +121,7 @@ def command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Records:
-    """What is done about the records of runs in this folder."""
+    """The records of runs in this folder, and which of them go."""
 
     planned: "RecordsPlan"
     key: Path | None
@@ -136,7 +136,7 @@ class _Records:
         return True
 
     def summary(self, *, removed: bool) -> str:
-        """Return what a person is told."""
+        """Return the summary for a person."""
         gone = self.planned.gone
         left = output.counted(len(self.planned.left), "record")
         if not gone:
@@ -154,7 +154,7 @@ class _Records:
         return f"records of runs: {which}; {left} stay{lost}"
 
     def as_json(self, *, removed: bool) -> dict[str, Any]:
-        """Return the same for a program."""
+        """Return the summary as JSON."""
         return {
             "gone": [run.id for run in self.planned.gone],
             "left": len(self.planned.left),
@@ -213,7 +213,7 @@ def _named(waste: "Waste") -> str:
 
 
 def _claim_note(claim: "Registered", grace: int) -> str:
-    """Return what a person should know of a registered lock; empty where there is nothing."""
+    """Return a note on a registered lock; empty where there is nothing to note."""
     end = claim.ends(grace)
     if end is not None and not claim.has_run_out(grace):
         return f"{claim.claim.lockfile} is gone; its images are kept until {end:%Y-%m-%d}"

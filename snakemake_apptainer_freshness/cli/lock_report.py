@@ -67,7 +67,7 @@ def _cells(difference: "LockDifference", details: "Mapping[str, Details]") -> It
 
 
 def _label_changes(old: "Details | None", new: "Details | None") -> str:
-    """Return how what the images say of themselves differs."""
+    """Return how the labels of two images differ."""
     differences = []
     for name in ("created", "version", "revision"):
         before, after = getattr(old, name, ""), getattr(new, name, "")

@@ -16,7 +16,7 @@ _ASKING: Final = "asking registries"
 
 
 def tell(workflow: "Workflow", *, as_json: bool) -> int:
-    """Ask for newer versions of what `workflow` names, and print them; the exit status."""
+    """Ask for newer versions of what `workflow` names, and print them; return the exit status."""
     from snakemake_apptainer_freshness.actions.outdated import outdated
     from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.image.platform import Platform

@@ -141,7 +141,7 @@ def line_at(indent: int, text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Say something on the way, on standard error."""
+    """Print a note on standard error."""
     click.echo(clean(text), err=True)
 
 
@@ -178,5 +178,5 @@ def colourful(stream: TextIO) -> bool:
 
 
 def clean(text: str) -> str:
-    """`text` on one line, without what could move a cursor or give a secret away."""
+    """Return `text` on one line, without what could move a cursor or give a secret away."""
     return one_line(text)

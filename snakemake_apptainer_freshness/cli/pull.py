@@ -131,7 +131,7 @@ class Steps:
         self._transfer = transfer
 
     def __call__(self, progress: "Progress") -> None:
-        """Take one step of one image."""
+        """Show one step of one image."""
         from snakemake_apptainer_freshness.actions.fetch import Stage
 
         name = progress.pin.reference.text
@@ -163,14 +163,14 @@ class _Lines:
         self._told: set[str] = set()
 
     def done(self, progress: "Progress") -> None:
-        """Tell that one image is there, or not to be had."""
+        """Print that one image is there, or cannot be had."""
         if self._silent or progress.outcome is None:
             return
         self._told.add(progress.pin.url)
         output.row((progress.outcome, progress.pin.reference.text, progress.detail.partition("\n")[0]))
 
     def rest(self, results: "list[Result]") -> None:
-        """Tell of all that was not told of yet."""
+        """Print the results that were not printed yet."""
         rows = [
             (
                 result.outcome.value,

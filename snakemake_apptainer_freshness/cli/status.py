@@ -212,7 +212,7 @@ def _cells(row: "StatusRow", signatures: list[str], *, with_rules: bool) -> tupl
 
 
 def _how(row: "StatusRow") -> str:
-    """Return what there is to say where something is not as agreed, in one line."""
+    """Return in one line what is not as agreed; empty where all is."""
     verdict = row.verdict
     if verdict is None:
         return "a rule names it, and the lock lacks it"

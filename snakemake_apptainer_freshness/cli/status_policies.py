@@ -34,7 +34,7 @@ class PolicyAnswers:
     beside: dict[str, "FoundSignatures | FreshnessError"] = field(default_factory=dict)
 
     def signature_lines(self, reference: str) -> list[str]:
-        """Return what there is to say of the signatures of `reference`, in lines for a person."""
+        """Return lines about the signatures of `reference`, for a person."""
         lines = [f"signed by {signed.by}" for signed in self.signed.get(reference, ())]
         signatures = self.beside.get(reference)
         if signatures is None:
@@ -45,7 +45,7 @@ class PolicyAnswers:
         return [*lines, f"{count} beside it", *signatures.problems]
 
     def as_json(self, reference: str) -> dict[str, Any]:
-        """Return the same for a program."""
+        """Return the signatures of `reference` as JSON."""
         signatures = self.beside.get(reference)
         beside, problems = None, list[str]()
         if isinstance(signatures, FreshnessError):

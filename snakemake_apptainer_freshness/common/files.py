@@ -36,7 +36,7 @@ HOST: Final = os.uname().nodename
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatKey:
-    """What a ``stat`` says that changes whenever a file's bytes do, but for a clock that is set back.
+    """The values of a ``stat`` that change whenever a file's bytes do, unless the clock is set back.
 
     `device` is a number that each host gives a file system anew, on NFS another one on every host; so it is compared
     only on the `host` that saw it. Times are nanoseconds since the epoch.
@@ -93,7 +93,7 @@ class StatKey:
 
 
 class NotAFile(Exception):
-    """What stands at a path is not a regular file; the text says what it is."""
+    """There is no regular file at a path; the text says what is there."""
 
 
 def status_of(path: str | os.PathLike[str]) -> os.stat_result:
@@ -304,7 +304,7 @@ def is_alive(process: int) -> bool:
 
 
 def quarantine(path: Path) -> Path | None:
-    """Move what stands at `path` aside, under a name that says so; None where nothing is there any more.
+    """Move the file at `path` aside, under a name that says so; return None where nothing is there any more.
 
     It is never deleted: it may be the only copy of what some result was made with.
     """

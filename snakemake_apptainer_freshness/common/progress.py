@@ -1,4 +1,4 @@
-"""Progress: one line at the bottom of a terminal for all that takes its time; elsewhere a word after a second.
+"""Progress: one line at the bottom of a terminal for slow work; elsewhere one line of text after a second.
 
 The last line of the terminal is taken out of what scrolls (its scrolling region, DECSTBM, as apt does it), for as long
 as there is something to wait for, and is written to by moving the cursor there and back in one write. Whatever else is
@@ -120,13 +120,13 @@ class ProgressBars:
                     self._thread.start()
 
     def advance(self, name: str, steps: int = 1) -> None:
-        """So many more `steps` of `name` are done."""
+        """Count so many more `steps` of `name` as done."""
         with self._lock:
             if (task := self._tasks.get(name)) is not None:
                 task.done += steps
 
     def end(self, name: str) -> None:
-        """Show `name` no more: it is done."""
+        """Remove `name` from the line: it is done."""
         with self._lock:
             self._tasks.pop(name, None)
 

@@ -1,4 +1,4 @@
-"""Removing and renaming by descriptors: what is touched is what was looked at, never what is swapped in for it.
+"""Removing and renaming by descriptors: what is removed is what was checked, never what is swapped in for it.
 
 In a folder that several users write to, a path means another thing a moment later: a folder becomes a symbolic link,
 and a ``chmod`` or a removal by its path lands in the home of the user who ran it. So a folder is opened once, and what

@@ -1,4 +1,4 @@
-"""Sharing: two files with the same bytes take their room once, where the file system can do that.
+"""Sharing: storing the bytes of two equal files once, where the file system can do that.
 
 A *reflink* (btrfs, XFS, bcachefs, NFS 4.2) gives a file the bytes of another until one of them is written to: two files
 in all else. Where there is none a *hard link* does: one file under two names, so that its times and its mode are the

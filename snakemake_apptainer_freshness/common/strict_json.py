@@ -1,4 +1,4 @@
-"""JSON of strangers: read as every program would read it, or not at all.
+"""JSON from outside: accepted only where every program reads it alike, else refused.
 
 Go's ``encoding/json`` takes the last of two equal keys, Python another number for one with a thousand digits, and both
 take half of a surrogate pair for something else. Who pins what one program reads and pulls what another one reads has

@@ -32,11 +32,11 @@ _SHOWN: Final = 40
 
 
 class Damaged(ValueError):
-    """What cannot be read; the text is the reason, and names the place."""
+    """The content cannot be read; the text is the reason, and names the place."""
 
 
 class NewerVersion(Damaged):
-    """What is of a version that this program does not know."""
+    """The content is of a version that this program does not know."""
 
 
 def read_json(content: bytes) -> object:

@@ -1,4 +1,4 @@
-"""Trusted reading: a file counts only where none but trusted users can have put it there.
+"""Trusted reading: a file counts only where trusted users alone can have put it there.
 
 Each component of a path is entered from the one before it, by its descriptor, and looked at once it is open: so what
 was looked at is what is used. A symbolic link is not followed, wherever in the path it stands. A folder and a file must
@@ -22,7 +22,7 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_
 
 
 class Untrusted(Exception):
-    """Others than trusted users can have written what is at a path; the text says what is wrong with which part."""
+    """A user who is not trusted can have written what is at a path; the text says which part is wrong, and why."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The flag: who may set it, and who wins.
+"""The flag: where it may be set, and which place wins.
 
 It may stand in a configuration file of the workflow, in the environment variable ``SNAKEMAKE_APPTAINER_FRESHNESS``,
 and on the command line (``--config apptainer_freshness=…``); each of these changes what the one before says. A mode
@@ -57,7 +57,7 @@ class CommandLineFlag(NamedTuple):
 
 
 def take_from_command_line(settings: Any) -> CommandLineFlag:
-    """Take our keys out of Snakemake's ``ConfigSettings``, and say what they were.
+    """Take our keys out of Snakemake's ``ConfigSettings``, and return what they were.
 
     ``config_args``, which Snakemake puts into the command of every job, stays as it is.
     """
@@ -84,7 +84,7 @@ def _flag_in_files(paths: Any) -> Mapping[str, Any]:
 
 
 def is_wanted(workflow: Any, asked: CommandLineFlag) -> bool:
-    """Return whether anything at all names us; cheap, and asked of every workflow."""
+    """Return whether any configuration names this plugin; cheap, since it is asked for every workflow."""
     return (
         asked.pins is not None
         or asked.flag is not None
@@ -122,7 +122,7 @@ def _is_close(name: str) -> bool:
 
 
 def advise(error: Exception) -> None:
-    """Add to an `error` about a schema that refuses the flag how it is given past the schema; others stay."""
+    """Add to an `error` of a schema that refuses the flag how to set the flag elsewhere; other errors stay."""
     text = str(error.args[0]) if error.args else ""
     if _REFUSED.search(text) and _PAST_SCHEMA not in text:
         error.args = (f"{text.rstrip()}\n{_PAST_SCHEMA}", *error.args[1:])

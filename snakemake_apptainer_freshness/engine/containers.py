@@ -1,4 +1,4 @@
-"""Containers: what of them differs between today's Snakemake and the next one.
+"""Containers: the interface to what differs between today's Snakemake and the next one.
 
 Today's Snakemake runs containers itself (:mod:`.engine.singularity`); the next one leaves them to software deployment
 plugins (:mod:`.engine.deployment`). Which of the two a workflow has is seen from its object, never from a version
@@ -48,7 +48,7 @@ class Containers(Protocol):
         """The version of the program that was found, where it was looked for; else empty."""
 
     def options(self, options: Options) -> Options:
-        """Return `options` with what was said where this Snakemake's own options for containers stand."""
+        """Return `options` with those of this Snakemake's own command line for containers."""
 
     def require_program(self) -> None:
         """Look for Apptainer now, before anything is written; raises an error that Snakemake prints well."""

@@ -78,7 +78,7 @@ class PluginContainers:
 
     @property
     def folder(self) -> Path:
-        """What ``--sdm-prefix`` says, or stands for it."""
+        """The folder that ``--sdm-prefix`` names, or its default."""
         return Path(self._workflow.deployment_settings.deployment_prefix, envspecs.KIND).absolute()
 
     @property
@@ -93,7 +93,7 @@ class PluginContainers:
 
     @property
     def version(self) -> str:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         from snakemake_apptainer_freshness.apptainer.program import Apptainer
 
         return Apptainer.find().version.rpartition(" ")[2]
@@ -106,17 +106,17 @@ class PluginContainers:
         return options if lockfile is None else replace(options, lockfile=str(Path(lockfile).absolute()))
 
     def require_program(self) -> None:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         from snakemake_apptainer_freshness.apptainer.program import Apptainer
 
         Apptainer.find()
 
     def urls(self) -> list[str]:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         return [url for url in dict.fromkeys(map(self.url_of, self._workflow.dag.jobs)) if url]
 
     def url_of(self, job: Any) -> str:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         env = job.software_env
         while env is not None and env.spec.kind != envspecs.KIND:
             env = env.within
@@ -124,7 +124,7 @@ class PluginContainers:
         return "" if pinned is None else pinned.url
 
     def rewrite(self, rules: Iterable[Any], pins: PinTable) -> Callable[[Any, Any], Any]:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         self._pins = pins
         for rule in rules:
             require(rule, SPECS)
@@ -134,7 +134,7 @@ class PluginContainers:
         return envspecs.reference_for
 
     def references(self, original: Callable[[Any, Any], Any]) -> Iterator[tuple[str, Any]]:  # noqa: ARG002
-        """As :class:`.Containers` has it; a specification knows what its rule said."""
+        """See :class:`.Containers`; a specification knows what its rule said."""
         chosen = self._manager.selected_plugin_kinds
         for job in self._workflow.dag.jobs:
             for spec in envspecs.that_run(job.software_env_spec, chosen):
@@ -161,7 +161,7 @@ class PluginContainers:
     def guard(
         self, pins: Mapping[str, Pin], options: Options, *, hashes: dict[str, FileHash], on_image: OnImage
     ) -> set[str]:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         new = {
             url: environment.guard_of(pin, self.folder, options, hashes=hashes, on_image=on_image)
             for url, pin in pins.items()
@@ -171,7 +171,7 @@ class PluginContainers:
         return set(new)
 
     def guards(self) -> Mapping[str, Guard]:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         urls = dict.fromkeys(map(self.url_of, self._due))
         return {url: self._guards[url] for url in urls if url in self._guards}
 
@@ -185,7 +185,7 @@ class PluginContainers:
         return None if pinned is None or pinned.digest is None else pinned
 
     def pin(self, reference: str) -> Pinned:
-        """As :class:`.environment.Provider` has it: the session did it, before there were environments."""
+        """See :class:`.environment.Provider`: the session did it, before there were environments."""
         pinned = self.pinned(reference)
         if pinned is None:
             raise environment.unprovable(reference, "its source has no digest")

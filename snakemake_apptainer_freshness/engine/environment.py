@@ -1,4 +1,4 @@
-"""What an environment of our software deployment plugin does: prove its image, and run that file.
+"""Environments of our software deployment plugin: proving their image, and running that file.
 
 In a workflow the session knows the pins and has the images (:class:`.deployment.PluginContainers`). A caller of the
 plugin's classes without one, as the tests of its interface are, gets an :class:`Alone`: the lock in the working
@@ -28,7 +28,7 @@ _UNPROVABLE: Final = "take it from a registry, from a library, or as a file, or 
 
 
 class Provider(Protocol):
-    """Who has the images of environments, by what rules say."""
+    """Gives the images of environments, by the reference in the rule."""
 
     def pinned(self, reference: str) -> Pinned | None:
         """Return what `reference` is pinned to; None where it is not."""
@@ -40,7 +40,7 @@ class Provider(Protocol):
         """Return the guard of the image; raises a FreshnessError where nothing says what that has to be."""
 
     def provide(self, reference: str) -> None:
-        """Have a proven image; raises a FreshnessError where there can be none."""
+        """Put a proven image in its place; raises a FreshnessError where there can be none."""
 
     @property
     def arguments(self) -> str:
@@ -57,7 +57,7 @@ class Alone:
         self._guards: dict[str, Guard] = {}
 
     def pinned(self, reference: str) -> Pinned | None:
-        """As :class:`Provider` has it."""
+        """See :class:`Provider`."""
         pin = self._pin(reference)
         return None if pin is None else Pinned(reference=pin.reference, pinned=pin.pinned, digest=pin.digest)
 
@@ -85,7 +85,7 @@ class Alone:
         return pins.table()[reference]
 
     def image(self, reference: str) -> Guard:
-        """As :class:`Provider` has it."""
+        """See :class:`Provider`."""
         pin = self._needed(reference)
         if pin.url not in self._guards:
             self._guards[pin.url] = guard_of(pin, self._folder, Options(), hashes={})

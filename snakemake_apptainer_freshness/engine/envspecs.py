@@ -1,4 +1,4 @@
-"""What rules of the next Snakemake say of containers, and how they are made to say it to our plugin.
+"""Container specifications of the next Snakemake: reading them, and converting them to our plugin's.
 
 A rule has a ``container:`` directive, a text or a function of wildcards, and a ``software:`` directive: environments
 that may lie within each other or stand for each other, or a function that makes them. Each container in these becomes

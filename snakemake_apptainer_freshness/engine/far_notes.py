@@ -1,4 +1,4 @@
-"""Notes from far away: what the process of a job leaves that shares no folder with its main process.
+"""Notes through a storage: for jobs that share no folder with their main process.
 
 Where ``--shared-fs-usage`` leaves Snakemake's own folder out, the two have one place in common: the default storage, in
 which Snakemake leaves the sources of the workflow and the outputs, too. A note lies there beside them, a few hundred

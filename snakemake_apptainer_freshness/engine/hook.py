@@ -1,4 +1,4 @@
-"""Which part this process plays for a workflow that has the flag.
+"""Which role this process has for a workflow with the flag: main process, job, or none.
 
 The main process of a run pins (:class:`.main.MainSession`). The process of a job (every ``exec_mode`` but the default
 one) takes the pins that the main process handed over (:class:`.engine.handover.JobPins`); it asks no registry and

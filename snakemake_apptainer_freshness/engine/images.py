@@ -1,4 +1,4 @@
-"""Images: what a job runs is what its pin names, or nothing runs.
+"""Images of a run: a job runs what its pin names, or nothing.
 
 Where Snakemake fetches its images, before any job that needs them starts, ours are fetched and proven instead
 (:mod:`.actions.fetch`); Snakemake then finds them under the names that it expects, and fetches what is left. Where a

@@ -1,4 +1,4 @@
-"""The way into Snakemake: every workflow that its API makes gets a hook.
+"""Installing the hook: every workflow that Snakemake's API makes gets one.
 
 Snakemake (9.x) has no start-up hook for plugins. What all its commands have in common is
 ``WorkflowApi._get_workflow``, which makes the one ``Workflow`` object of a process; it is the only method of a class
@@ -42,7 +42,7 @@ def _hooked(get_workflow: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _attach(workflow: Any, asked: config.CommandLineFlag) -> None:
-    """Make the first thing that needs the DAG look for the flag.
+    """Look for the flag when Snakemake first builds the DAG.
 
     By then the workflow is parsed, so that the flag may stand in any of its configuration files, and nothing of ours is
     imported for a workflow without it.
@@ -63,7 +63,7 @@ def _attach(workflow: Any, asked: config.CommandLineFlag) -> None:
 
 
 def _attach_report(workflow: Any) -> None:
-    """Let ``--report FILE --reporter apptainer-freshness`` mean what it says; see :mod:`.engine.reporter`."""
+    """Have ``--report FILE --reporter apptainer-freshness`` make our report; see :mod:`.engine.reporter`."""
     if not CREATE_REPORT.is_in(workflow):
         return
     create_report = workflow.create_report

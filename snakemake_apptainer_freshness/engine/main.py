@@ -183,7 +183,7 @@ class MainSession(Session):
         handover.hand_over(self.workflow.config_settings, self._pins_file.word(handed_over))
 
     def _conclude(self) -> None:
-        """Write down what was agreed, then tell the user what was not told yet: nothing is told as added before."""
+        """Write the lock, then log what was not logged yet: no pin is logged as added before it is written."""
         pins, options, dryrun = self._main_pins, self._options, self.workflow.dryrun
         if self._runs_jobs and pins.entries and not dryrun:
             self._containers.require_program()  # takes its time, in which registries answer
@@ -242,7 +242,7 @@ class MainSession(Session):
         return () if self._policing is None else self._policing.signed.get(reference, ())
 
     def _new_warnings(self) -> list[messages.Line]:
-        """Return a line for each thing that was not told yet: what registries' client noticed, what is over images."""
+        """Return a line for each warning that was not logged yet: of registries, and of what is put over images."""
         warnings = [*self._registries.warnings, *(self._put_over_images() if self._runs_jobs else ())]
         new = [warning for warning in warnings if warning not in self._warned]
         self._warned.update(new)

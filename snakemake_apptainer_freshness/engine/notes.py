@@ -1,4 +1,4 @@
-"""Notes: what the process of a job leaves for the record that the main process writes.
+"""Notes: files that the process of a job leaves for the record that the main process writes.
 
 One small file a job in ``<run>.jobs`` beside the record: on which host it began, when, and what it found at its image's
 path. The main process makes that folder and takes the notes as jobs end. Where the two share no file system there is no
@@ -138,7 +138,7 @@ _KEYS: Final = frozenset({"host", "began", "disk"})
 
 
 def _name(job: Any, attempt: int) -> str:
-    """Return what the note of an attempt of `job` is called: the same in the main process and in the job's own."""
+    """Return the name of the note of an attempt of `job`: the same in the main process and in the job's own."""
     parts = [job.rule.name, *(f"{key}={value}" for key, value in sorted(job.wildcards_dict.items()))]
     joined = "\0".join(parts).encode(errors="surrogateescape")
     return f"{hashlib.sha256(joined).hexdigest()[:32]}-{attempt}.json"

@@ -86,7 +86,7 @@ class _Found:
         )
 
     def add(self, path: str, record: "dict[str, Any]") -> None:
-        """One record; of two for one output, which only a change of the backend leaves, the later one counts."""
+        """Add one record; of two for one output, which only a change of the backend leaves, the later one counts."""
         if record.get("incomplete"):
             self.incomplete.add(path)
         made = MadeBy(

@@ -1,4 +1,4 @@
-"""Policies in a run: what they forbid stops it before a job starts, what they frown upon is told.
+"""Policies in a run: a violation stops it before a job starts, or is logged as a warning.
 
 A workflow and a site without a policy pay for a look at some file names.
 """
@@ -64,7 +64,7 @@ class PolicyCheck:
             self._judge(self._policies.of_names(references))
 
     def pins(self, references: Iterable[str], pins: Pins) -> None:
-        """Once `references` are pinned, before the lock is written.
+        """Hold the pins of `references` to the policies, before the lock is written.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class PolicyCheck:
         return list(check.violations)
 
     def files(self, files: "Mapping[str, SifFile]") -> None:
-        """Once the `files` of images, by reference, are there and proven, before a job runs one.
+        """Hold the proven `files` of images, by reference, to the policies, before a job runs one.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class PolicyCheck:
         self._judge(list(check.violations))
 
     def lines(self) -> list[Line]:
-        """Return a line for each warning of a policy that was not told yet."""
+        """Return a line for each warning of a policy that was not logged yet."""
         untold, self._untold = self._untold, []
         texts = (
             f"{violation.reference} ({self._place(violation.reference)}): {violation.text} ({violation.source})"
@@ -129,13 +129,13 @@ class PolicyCheck:
         return [Line(text=f"  policy: {text}", problem=True) for text in texts]
 
     def _inform(self, pins: Pins) -> None:
-        """Find out what the policies have to know; the lock keeps it."""
+        """Look up what the policies need to know of images; the lock keeps it."""
         if self._policies is not None:
             for entry in self._policies.informed(list(pins.entries.values()), self._asking(pins)):
                 pins.entries[entry.reference.text] = entry
 
     def _asking(self, pins: Pins) -> "Configurations":
-        """Give who says what an image's configuration has: no registry in a mode that asks none."""
+        """Provide what reads the configurations of images; it asks no registry where the mode forbids it."""
         from snakemake_apptainer_freshness.actions.policies import asking
 
         return asking(self._registry if self._options.mode.asks_registries else None, platform=pins.platform)

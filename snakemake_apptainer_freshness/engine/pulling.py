@@ -95,7 +95,7 @@ def _tell_cost(results: list[Result], seconds: float) -> None:
 
 
 def _report(progress: Progress, bars: ProgressBars, transfer: Transfer | None = None) -> None:
-    """One line an image for what is being done, and a bar on a terminal while it is."""
+    """Log one line an image for what is being done, and draw a bar on a terminal meanwhile."""
     match progress.stage:
         case Stage.PROVING:
             bars.begin(progress.pin.reference.text)

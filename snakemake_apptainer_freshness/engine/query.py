@@ -53,7 +53,7 @@ _STANDARD: Final = (1, 2)
 
 @contextlib.contextmanager
 def silenced() -> Iterator[TextIO]:
-    """Within it, what is printed goes into the file that is given; it is gone afterwards."""
+    """Provide a temporary file that takes all that is printed within the block."""
     with contextlib.ExitStack() as stack:
         printed = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
         for stream in (sys.stdout, sys.stderr):
@@ -137,12 +137,12 @@ def _bar() -> Iterator[None]:
 
 
 class _Answered(BaseException):
-    """The question is answered; Snakemake, which handles every Exception itself, need do no more."""
+    """Ends Snakemake once the answer is there; no Exception, since Snakemake handles each of those itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What is asked beside what the rules name, as :func:`read` has it."""
+    """What :func:`read` is asked for beside what the rules name."""
 
     with_outputs: bool
     wildcards: Mapping[str, Sequence[str]]
@@ -179,7 +179,7 @@ def _make_a_question(settings: Any) -> None:
 
 
 def _api(answer: Callable[..., None]) -> type[SnakemakeApi]:
-    """Snakemake's API, which gives each workflow to `answer` where it would make a DAG of it."""
+    """Return Snakemake's API, changed to give each workflow to `answer` where it would make a DAG of it."""
 
     class ReadingApi(SnakemakeApi):
         def workflow(self, *args: Any, **kwargs: Any) -> Any:
@@ -279,7 +279,7 @@ def _build(workflow: Any, summarise: Callable[[], Any], met: dict[Any, None]) ->
 
 
 def _do_nothing() -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 def _uses(

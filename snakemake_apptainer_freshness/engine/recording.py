@@ -94,7 +94,7 @@ class Recorder:
         self._is_stopped = False
 
     def attach(self) -> None:
-        """Have Snakemake's objects tell what they do."""
+        """Wrap methods of Snakemake's objects, to record what they do."""
         dag, persistence = self._workflow.dag, self._workflow.persistence
         require(dag, JOBS_START, JOB_ENDS)
         require(persistence, HOLD_LOCK)
@@ -143,7 +143,7 @@ class Recorder:
         self._repository.start()
 
     def _watch(self, scheduler: Any) -> None:
-        """Be told of jobs that fail, and of a user who stops the run, as far as this Snakemake lets us."""
+        """Watch for jobs that fail, and for a user who stops the run, as far as this Snakemake allows."""
         if HANDLE_ERROR.is_in(scheduler):
             handle = scheduler._handle_error  # noqa: SLF001  of this one object
 
@@ -267,7 +267,7 @@ class Recorder:
         return recorded
 
     def _end(self, error: BaseException | None) -> None:
-        """Say how the run ended. A job that is still open then has no result, but where its image was refused."""
+        """Record how the run ended. A job that is still open then has no result, but where its image was refused."""
         if self._journal is None:
             return
         scheduler = self._workflow.scheduler

@@ -1,4 +1,4 @@
-"""What is run again because of its container: only what another image made.
+"""Deciding which jobs run again because of their container: only those whose outputs another image made.
 
 Snakemake runs a job again where the software of its outputs changed, and takes the pinned name of an image for other
 software than its tag. It asks one method of its persistence, whichever backend that has, for the outputs of a job that
@@ -107,12 +107,12 @@ class Reruns:
         persistence.software_stack_changed = changed_by_content
 
     def log_decisions(self) -> None:
-        """Tell what was decided and not told yet."""
+        """Log the decisions that were not logged yet."""
         for line in self.lines():
             log_line(line)
 
     def lines(self) -> list[Line]:
-        """Return a line for each thing that was decided and not told yet."""
+        """Return a line for each decision that was not logged yet."""
         new: list[Line] = []
         if self._kept and _KEPT not in self._told:
             self._told.add(_KEPT)

@@ -47,7 +47,7 @@ class Session:
         return collected
 
     def _provide(self, pull: Callable[[], Any]) -> Any:
-        """Have a proven image for each job that needs one; Snakemake is to `pull` what is left."""
+        """Provide a proven image for each job that needs one; Snakemake is to `pull` what is left."""
         with as_workflow_errors(self._explain):
             pulled = self._images.provide(self._pins.images(), pull, self.verdicts())
             self.on_provided()

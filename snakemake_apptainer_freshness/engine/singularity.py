@@ -75,7 +75,7 @@ class OwnContainers:
 
     @property
     def folder(self) -> Path:
-        """What ``--apptainer-prefix`` says, or stands for it."""
+        """The folder that ``--apptainer-prefix`` names, or its default."""
         return Path(self._workflow.persistence.container_img_path)
 
     @property
@@ -105,19 +105,19 @@ class OwnContainers:
         Singularity().check()
 
     def urls(self) -> list[str]:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         return list(self._workflow.dag.container_imgs)
 
     def url_of(self, job: Any) -> str:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         return job.container_img_url or ""
 
     def rewrite(self, rules: Iterable[Any], pins: PinTable) -> Callable[[Any, Any], Any]:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         return Rewriting(rules, pin=pins.pinned, fail=lambda error, rule: workflow_error(str(error), rule)).original
 
     def references(self, original: Callable[[Any, Any], Any]) -> Iterator[tuple[str, Any]]:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         return job_references(self._workflow.dag.jobs, original)
 
     def attach(self, collect: Callable[[Callable[[], Any]], Any], provide: Callable[[Callable[[], Any]], Any]) -> None:
@@ -136,7 +136,7 @@ class OwnContainers:
     def guard(
         self, pins: Mapping[str, Pin], options: Options, *, hashes: dict[str, FileHash], on_image: OnImage
     ) -> set[str]:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         known, new = self._workflow.dag.container_imgs, set()
         for url, image in known.items():
             if url in pins and not isinstance(image, GuardedImage):
@@ -145,6 +145,6 @@ class OwnContainers:
         return new
 
     def guards(self) -> Mapping[str, Guard]:
-        """As :class:`.Containers` has it."""
+        """See :class:`.Containers`."""
         images = self._workflow.dag.container_imgs.items()
         return {url: image.guard for url, image in images if isinstance(image, GuardedImage)}

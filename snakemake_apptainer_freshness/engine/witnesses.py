@@ -1,4 +1,4 @@
-"""What the three witnesses said of each image of a run, gathered for its record while the run asks them anyway."""
+"""What the three witnesses say of each image of a run, collected for its record while the run asks them anyway."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,11 +36,11 @@ class TimedResolver:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """As :class:`~.actions.pinning.TagResolver` has it."""
+        """See :class:`~.actions.pinning.TagResolver`."""
         return self._registries.warnings
 
     def resolve(self, references: Iterable[Reference]) -> Iterator[tuple[Reference, Entry | FreshnessError]]:
-        """As :class:`~.actions.pinning.TagResolver` has it."""
+        """See :class:`~.actions.pinning.TagResolver`."""
         for reference, answer in self._registries.resolve(references):
             if isinstance(answer, Entry):
                 self.at[reference] = now()
@@ -48,7 +48,7 @@ class TimedResolver:
             yield reference, answer
 
     def check(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, RemoteFact]]:
-        """As :class:`~.actions.pinning.TagResolver` has it."""
+        """See :class:`~.actions.pinning.TagResolver`."""
         for entry, fact in self._registries.check(entries):
             self.at[entry.reference] = fact.asked_at or now()
             yield entry, fact
@@ -56,7 +56,7 @@ class TimedResolver:
 
 @dataclass(slots=True, kw_only=True)
 class Witnesses:
-    """Whom to ask: `remote` gives facts by reference, `disk` has them by the url that rules run.
+    """Collects facts on images: `remote` gives them by reference, `disk` has them by the url that rules run.
 
     `resolver` is what asked the registries, once that was needed.
     """

@@ -1,4 +1,4 @@
-"""Digests: the only names that bind content.
+"""Digests: names that are hashes, and so the only ones that bind content.
 
 Grammar of the OCI image specification (descriptor.md, "Digests"), narrowed to the two registered algorithms:
 ``sha256`` with exactly 64 and ``sha512`` with exactly 128 lower-case hex digits. Nothing else is a digest: no

@@ -1,4 +1,4 @@
-"""Layers: what tar streams on top of each other amount to, as a tree. Pure: nothing is ever written to a disk.
+"""Layers: merging tar streams into one tree. Pure: nothing is ever written to a disk.
 
 They are merged as Apptainer 1.4.5 was seen to merge them: umoci unpacks one layer after the other into a folder
 (``internal/pkg/build/sources/oci_unpack.go``; umoci 0.5, ``oci/layer/tar_extract.go``):
@@ -165,7 +165,7 @@ class Layers:
                 waiting += node.children.values()
 
     def _resolved(self, parts: list[bytes]) -> list[bytes]:
-        """Return the same folder, without a symbolic link on the way; what is not there yet stays as it is said."""
+        """Return the same folder, without a symbolic link on the way; a path that is not there yet stays as it is."""
         waiting, names, links = parts[::-1], list[bytes](), 0
         nodes: list[Node | None] = [self.root]
         while waiting:

@@ -105,7 +105,7 @@ class ManifestKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What one document says of another: type, digest, size in bytes; in an index also the platform."""
+    """A descriptor: type, digest and size in bytes of another document; in an index also the platform."""
 
     media_type: str
     digest: Digest

@@ -88,7 +88,7 @@ _SCHEMES: Final = tuple(scheme.value for scheme in Scheme)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """What a workflow calls an image.
+    """A reference: the name by which a workflow names an image.
 
     `text` is what was written; references are equal where they mean the same, however written. `host` and
     `repository` name an image of a registry or a library (whose default host is empty). Every other source

@@ -1,4 +1,4 @@
-"""Is a signature good, and is it about this image? Pure: bytes in, an answer out; no network, no disk.
+"""Verification of signatures: whether one is good, and about this image. Pure: no network, no disk.
 
 What a signature says is believed only where all of this holds:
 

@@ -1,4 +1,4 @@
-"""The command line of a run, fit to be kept: what looks like a secret is taken out. Pure.
+"""The command line of a run, as it is recorded: what looks like a secret is taken out. Pure.
 
 No rule can tell what is a secret; so what is named like a secret is taken for one. The value of an option or a
 ``key=value`` whose name says password, token, secret, credential or key is left out to the end of its argument,

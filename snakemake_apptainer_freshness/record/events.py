@@ -1,4 +1,4 @@
-"""A run's record as it is written: one head, then one event after the other. Pure: values to tables and back.
+"""The events of a run's record: one head, then one event after the other. Pure: values to tables and back.
 
 ===============  ================================================================================================
 the head         what is known when the first job starts; never changed later

@@ -164,5 +164,5 @@ def _broken(run: Run, earlier: Sequence[Run | Cut]) -> str:
 
 
 def describe(removal: Removal, *, by: str) -> str:
-    """Return what a person is told of `removal`; `by` says who vouches for it."""
+    """Return a sentence about `removal`; `by` says who vouches for it."""
     return f"{removal.count:,} records up to that of run {removal.last} were removed on {removal.at} by {by}"

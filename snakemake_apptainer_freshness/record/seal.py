@@ -125,7 +125,7 @@ def sign_file(record: Path, sha256: str, key: Path, *, namespace: str = NAMESPAC
 
 
 def check(run: Run, allowed: Path | None) -> Seal | None:
-    """Say what the seal of the record of `run` is; None where it has none.
+    """Return what the seal of the record of `run` is; None where it has none.
 
     `allowed` is a file of allowed signers (``ssh-keygen(1)``), None where there is none: then whose key it was is open.
 
@@ -171,7 +171,7 @@ def _signers(signature: Path, allowed: Path) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
-    """What ssh-keygen answered."""
+    """The answer of ssh-keygen."""
 
     agreed: bool
     printed: bytes

@@ -68,7 +68,7 @@ class Journal:
             self._separator = b",\n"
 
     def close(self) -> None:
-        """Have all of it on the disk; nothing more is written."""
+        """Flush the record to the disk and close it."""
         with self._lock, contextlib.suppress(OSError):
             os.fsync(self._file)
             os.close(self._file)

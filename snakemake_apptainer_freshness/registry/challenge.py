@@ -1,4 +1,4 @@
-"""What to do about a 401: who may see a credential, and who may not. Values in, a decision out; no I/O.
+"""Challenges: deciding after a 401 which server may see a credential. Values in, a decision out; no I/O.
 
 A registry answers 401 and names, in ``WWW-Authenticate``, how it wants to be asked (RFC 9110, 11; distribution
 specification, token authentication). That text comes from the server that answered, and CVE-2020-15157 is what happens

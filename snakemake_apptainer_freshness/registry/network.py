@@ -1,4 +1,4 @@
-"""The parts put together: which source answers for a reference, over which connections, with which configuration.
+"""The network of a run: which source answers for a reference, over which connections, by which configuration.
 
 Everything is made when the first reference needs it, and once: one transport, one client, one look at registries.conf
 and at the logins. A resolver that meets only local files imports no network library at all.
@@ -116,7 +116,7 @@ class Network:
         return source
 
     def web(self, reference: Reference) -> "WebSource":
-        """Who asks web servers, for the address `reference`."""
+        """Return the source for web servers, for the address `reference`."""
         from snakemake_apptainer_freshness.registry.web import WebSource
 
         source = self._source(reference)

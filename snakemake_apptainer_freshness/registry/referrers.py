@@ -1,4 +1,4 @@
-"""What lies beside an image in its registry as a signature of it: found and fetched, never judged here.
+"""Referrers: finding and fetching the signatures of an image in its registry; they are verified elsewhere.
 
 Three places are looked at: the registry's own list of what refers to a digest (distribution specification 1.1,
 ``GET /v2/<name>/referrers/<digest>``); where it has none, the list under the tag ``sha256-<hex>`` that the

@@ -1,4 +1,4 @@
-"""Many references at once, and each answer as soon as it is there.
+"""The resolver: asks registries about many references at once, and gives each answer as soon as it is there.
 
 Threads, because they were measured to be faster than asyncio here (docs/registries.md): as many as requests may be
 under way, no more than there is work, all of them daemons. The caller waits on a queue, so Ctrl-C reaches it at
@@ -59,7 +59,7 @@ class _Abandoned(Exception):
 
 
 class _Pump:
-    """What takes the pieces in the downloading thread, for the reading one."""
+    """Takes the pieces in the downloading thread, and hands them to the reading one."""
 
     def __init__(self) -> None:
         self.pieces: queue.Queue[bytes | Exception | None] = queue.Queue(TREE.pieces)

@@ -1,4 +1,4 @@
-"""When to ask again, and when to stop asking.
+"""Retries: when a request is sent again, and when no more.
 
 Asked again: connections that fail, 429 and 5xx. Nothing else: an answer that is wrong stays wrong. A `Retry-After` is
 honoured, for the whole host and not only for the one who got it; one that is longer than we are willing to wait ends
@@ -114,7 +114,7 @@ class Allowance:
             self._under_way -= 1
 
     def hear(self, headers: Mapping[str, str]) -> None:
-        """Note what an answer with `headers` says."""
+        """Note the allowance that the `headers` of an answer tell."""
         quota = read(headers)
         if quota is None:
             return
@@ -182,7 +182,7 @@ class _Host:
 
 
 class RetryPolicy:
-    """The one place that waits. Shared by all threads of a run."""
+    """Retries requests, and is the only code that waits between them. Shared by all threads of a run."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

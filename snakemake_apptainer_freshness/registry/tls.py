@@ -1,4 +1,4 @@
-"""Whom we trust on https: the same authorities as Apptainer, and the certificates of ``certs.d``.
+"""TLS: the authorities that are trusted on https: Apptainer's, and the certificates of ``certs.d``.
 
 Go programs trust a file and the folders of the system, in the place of which ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are
 read where they are set (Go, ``crypto/x509/root_unix.go``), so a Python that brings a list of its own (conda, certifi)
@@ -71,7 +71,7 @@ class Trust:
 
 
 class Trusts:
-    """Whom to trust at each host; the file system is looked at once for each."""
+    """The authorities that are trusted at each host; the file system is read once for each."""
 
     def __init__(self, environ: Mapping[str, str], *, system_folders: tuple[Path, ...] = SYSTEM_CERTS) -> None:
         self._environ = environ
@@ -82,7 +82,7 @@ class Trusts:
         self._system: Trust | None = None
 
     def of(self, origin: Origin) -> Trust:
-        """Whom to trust at `origin`.
+        """Return the authorities that are trusted at `origin`.
 
         Raises
         ------

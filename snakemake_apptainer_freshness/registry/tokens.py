@@ -1,4 +1,4 @@
-"""Answers to challenges: which login is shown to whom, and which token comes back. Needed from the first 401 on.
+"""Tokens: answering challenges with a login or a token that it buys. Needed from the first 401 on.
 
 A challenge is answered as :mod:`.challenge` decides. Token requests follow no redirect: a login goes where it was
 decided, or nowhere. A token is given up shortly before it expires.
@@ -45,7 +45,7 @@ _BAD_REQUEST: Final = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
-    """What is said to a registry, until `expires` on the monotonic clock.
+    """The value of an ``Authorization`` header, good until `expires` on the monotonic clock.
 
     `withheld` says why `login`, which exists, was not shown to the token service.
     """
@@ -57,7 +57,7 @@ class Authorization:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it may still be said."""
+        """Whether it may still be sent."""
         return time.monotonic() < self.expires
 
 
@@ -154,7 +154,7 @@ class Authenticator:
 
 
 def because(withheld: str) -> str:
-    """Return `withheld` as the end of a sentence."""
+    """Return the reason `withheld` as the end of a sentence."""
     return f" ({withheld})" if withheld else ""
 
 

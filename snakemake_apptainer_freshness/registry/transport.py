@@ -357,7 +357,7 @@ def _refuse_compressed(headers: Mapping[str, str], ask: HttpRequest) -> None:
 
 
 def _translate(error: httpx.HTTPError, url: Url, *, ended: bool) -> Exception:
-    """Return our word for what httpx says; `ended` is whether the other side had closed the connection."""
+    """Return our error for that of httpx; `ended` is whether the other side had closed the connection."""
     origin = url.origin
     cause: BaseException | None = error
     while cause is not None:

@@ -1,4 +1,4 @@
-"""URLs that strangers send us: the realm of a challenge, the ``Location`` of a redirect.
+"""URLs that servers send us: the realm of a challenge, the ``Location`` of a redirect.
 
 Programs disagree about what an odd URL means, and an attacker needs only two that do. So there is one parser, it is
 strict, and what it does not understand is refused: no user information, no backslash, no white space or control
@@ -29,7 +29,7 @@ _NUMERIC_HOST: Final = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who answers: scheme, host (lower case, IPv6 without brackets) and port."""
+    """The server of a URL: scheme, host (lower case, IPv6 without brackets) and port."""
 
     scheme: str
     host: str

@@ -1,1 +1,1 @@
-"""What this user holds: image folders, what is known of the images in them, and how they are fetched."""
+"""What is stored on this machine: image folders, facts about their images, and how images are fetched into them."""

@@ -1,4 +1,4 @@
-"""Lets what looks for the image of a tag under Snakemake's own name find the proven one, while a run lasts.
+"""Aliases: links from the name that Snakemake gives to a tag's image to the proven image, while a run lasts.
 
 Plain Snakemake keeps the image of a tag as ``md5(tag url).simg``, and some workflows open that file, say in ``onstart``
 to read the labels of their tools. With pins the image is ``md5(pinned url).simg``. So a run links the first name to the

@@ -1,4 +1,4 @@
-"""The archive of a bundle: an OCI image layout in a plain tar file, of which nothing is believed but by its hash.
+"""The archive of a bundle: an OCI image layout in a plain tar file; nothing in it is believed unless its hash fits.
 
 It starts with its table of contents, ``bundle.json``: name, size and digest of every file that follows, in order. Then
 come the two folders of a layout, which Apptainer wants to be told of, ``oci-layout``, the lock, ``index.json`` and the

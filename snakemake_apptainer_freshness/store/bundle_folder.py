@@ -1,4 +1,4 @@
-"""A bundle that is unpacked: the folder that ``tar`` makes of one, of which nothing is believed but by its hash.
+"""An unpacked bundle: the folder that ``tar`` makes of one; nothing in it is believed unless its hash fits.
 
 It holds what :mod:`.archive` has in its tar file, under the same names and with the same table of contents; so it is an
 OCI image layout that podman, skopeo, crane and oras read as it stands. An archive of an audit holds its images so, for

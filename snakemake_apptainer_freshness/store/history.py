@@ -1,4 +1,4 @@
-"""The memory: what was proven of the images that made a project's outputs, so that it is known when they are gone.
+"""The memory of a project: what was proven of the images that made its outputs, kept for when they are gone.
 
 One JSON file a project, in the user's own state folder (:mod:`.store.state`): one in the project would come along with
 a clone, and could call outputs the same that another image made. Two things are remembered:

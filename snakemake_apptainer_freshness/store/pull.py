@@ -68,7 +68,7 @@ class Obtained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Who is told of one image.
+    """Callbacks about the pull of one image.
 
     `note` is told in one line what is being done, `downloaded` that the registry is needed no more, if that is seen.
     """

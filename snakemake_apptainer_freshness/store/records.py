@@ -1,4 +1,4 @@
-"""Records that earlier versions wrote beside images: a hint which digest an image may be of, and never believed.
+"""Records that earlier versions wrote beside images: hints which digest an image may be of, and no proof.
 
 A small JSON file ``<image>.freshness.json``. A user who can write the folder can write such a file, and so could the
 one who made a folder that was cloned or copied here. So nothing is concluded from one but which digest to try: what
@@ -30,7 +30,7 @@ _TEXTS: Final = ("image", "reference", "pinned", "platform", "refuted", "apptain
 
 
 class DamagedRecord(ValueError):
-    """A record that says nothing; the text is the reason."""
+    """A record that cannot be used; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

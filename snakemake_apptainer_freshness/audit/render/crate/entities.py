@@ -32,7 +32,7 @@ def run_id(run: str) -> str:
 
 
 def named(reference: str) -> dict[str, str]:
-    """Registry, name and tag of a reference, as far as it has them."""
+    """Return registry, name and tag of a reference, as far as it has them."""
     reference = unicode(reference)
     try:
         parsed = parse(reference)

@@ -184,7 +184,7 @@ def _neighbours(chains: Iterable[Sequence[_Vertex]]) -> _Neighbours:
 
 
 def _uncrossed(order: list[list[_Vertex]], neighbours: _Neighbours) -> list[list[_Vertex]]:
-    """Rows in the order with the fewest crossings that the sweeps came by."""
+    """Return the rows in the order with the fewest crossings that the sweeps met."""
     best, fewest = order, _crossings(order, neighbours)
     current = order
     for sweep in range(SWEEPS):

@@ -202,7 +202,7 @@ def _pin(sighting: ImageSighting | None, keys: Mapping[str, Key]) -> _Shown:
 
 
 def _bands(shown: Iterable[_Shown]) -> tuple[Band, ...]:
-    """Equal neighbours become one band."""
+    """Return the bands; equal neighbours become one."""
     bands: list[Band] = []
     last: Key | None = None
     for (key, word), group in groupby(shown):
