@@ -1,7 +1,7 @@
 """For which platforms an image is there, as what its digest names says: its index, or a single image's configuration.
 
 The table of platforms in a lock is a claim (:mod:`.lock_claims`). Where a policy has to know it, what the digest names
-is fetched and hashed, once by each user, and kept as a fact (:mod:`.store.offered`).
+is fetched and hashed, once by each user, and kept as a fact (:mod:`.store.descriptions`).
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import PARALLEL
-from snakemake_apptainer_freshness.store import offered as facts
+from snakemake_apptainer_freshness.store import descriptions
 
 
 def offered(entries: Iterable[Entry], registry: Callable[[], BlobSource] | None) -> Mapping[str, frozenset[Platform]]:
@@ -29,7 +29,7 @@ def offered(entries: Iterable[Entry], registry: Callable[[], BlobSource] | None)
     Not all can be had: without a `registry` it has to be known already, or be in Apptainer's cache.
     """
     wanted = {entry.reference.text: entry for entry in entries}
-    known = {text: facts.platforms_of(entry.digest) for text, entry in wanted.items()}
+    known = {text: descriptions.platforms_of(entry.digest) for text, entry in wanted.items()}
     unknown = {entry.digest: entry for text, entry in wanted.items() if known[text] is None}
     if unknown:
         source = registry() if registry is not None else None
@@ -50,7 +50,7 @@ def _asked(entry: Entry, registry: BlobSource | None, cache: CacheFolder | None)
         return None
     if platforms is not None:
         with contextlib.suppress(OSError):
-            facts.keep(entry.digest, platforms)
+            descriptions.keep_platforms(entry.digest, platforms)
     return platforms
 
 

@@ -4,8 +4,8 @@ A policy stands in the workflow's own configuration, and for a whole site in fil
 before any registry is asked, so that a registry which is not allowed never hears of us; what names are pinned to is
 checked once that is known. When an image was made, and for which machine, its configuration says: that is asked for
 only where a rule needs it. It is kept in the lock as a hint, for those who read it. What decides is the configuration
-that was hashed here, once, and kept as a fact (:mod:`.store.made`): a lock may come with a pull request. So it is with
-the platforms that an index has images for (:mod:`.offered`).
+that was hashed here, once, and kept as a fact (:mod:`.store.descriptions`): a lock may come with a pull request. So it
+is with the platforms that an index has images for (:mod:`.offered`).
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from snakemake_apptainer_freshness.policy import (
 from snakemake_apptainer_freshness.policy.signed_by import files_of
 from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Options
-from snakemake_apptainer_freshness.store import made
+from snakemake_apptainer_freshness.store import descriptions
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
@@ -109,7 +109,7 @@ class Policies:
         entries = {
             text: entry for text, entry in pins.items() if entry is not None and entry.reference.scheme is Scheme.DOCKER
         }
-        known = {text: made.day_of(entry.digest, platform) for text, entry in entries.items()}
+        known = {text: descriptions.day_of(entry.digest, platform) for text, entry in entries.items()}
         unknown = [entries[text] for text, day in known.items() if day is None]
         learned = ask(unknown) if unknown else {}
         days = {text: _day(learned[text]) if text in learned else day for text, day in known.items()}
@@ -266,7 +266,7 @@ def asking(registry: Callable[[], BlobSource] | None, *, platform: Platform) -> 
         with contextlib.suppress(OSError):
             for entry in wanted:
                 if entry.pinned.text in labels:
-                    made.keep(entry.digest, platform, _day(labels[entry.pinned.text]))
+                    descriptions.keep_day(entry.digest, platform, _day(labels[entry.pinned.text]))
         return {entry.reference.text: labels[entry.pinned.text] for entry in wanted if entry.pinned.text in labels}
 
     return ask

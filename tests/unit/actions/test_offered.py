@@ -6,7 +6,7 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.offered import offered
 from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.store import offered as facts
+from snakemake_apptainer_freshness.store import descriptions
 from tests.support.images import multi_arch, tiny_image
 from tests.support.pins import lock_entry
 from tests.support.proofs import Served
@@ -47,7 +47,7 @@ def test_what_was_not_hashed_and_may_not_be_asked_for_is_not_known():
 def test_what_is_served_under_the_digest_and_is_something_else_says_nothing():
     liar = Served(content=INDEX, lies={INDEX.digest: multi_arch(SINGLE, "riscv64").manifest})
     assert offered([lock_entry(QUAY, INDEX.digest)], lambda: liar) == {}
-    assert facts.platforms_of(lock_entry(QUAY, INDEX.digest).digest) is None
+    assert descriptions.platforms_of(lock_entry(QUAY, INDEX.digest).digest) is None
 
 
 def test_a_registry_that_has_it_no_more_says_nothing():

@@ -14,7 +14,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.policy import Rule, Violation
 from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Options
-from snakemake_apptainer_freshness.store import made
+from snakemake_apptainer_freshness.store import descriptions
 from tests.support.pins import DIGEST, lock_entry
 
 QUAY, HUB = "docker://quay.io/team/tool:1.0", "docker://alpine:3"
@@ -131,7 +131,7 @@ def test_where_no_configuration_says_it_no_lock_does(told):
 
 
 def test_what_was_proven_once_is_not_asked_for_again():
-    made.keep(ENTRY.digest, AMD, "2001-02-03")
+    descriptions.keep_day(ENTRY.digest, AMD, "2001-02-03")
     assert days_of(ENTRY, lambda _: pytest.fail("it is known")) == {QUAY: date(2001, 2, 3)}
 
 

@@ -10,7 +10,7 @@ from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Mode, Options
-from snakemake_apptainer_freshness.store import offered
+from snakemake_apptainer_freshness.store import descriptions
 from tests.support import pins
 
 TOOL, OTHER = f"docker://{pins.REPOSITORY}:1.0", "docker://ghcr.io/team/other:latest"
@@ -91,7 +91,7 @@ def test_a_policy_that_is_wrong_is_refused_before_any_reference_is_met(tmp_path)
 def test_what_a_pin_lacks_stops_the_run(tmp_path):
     wants = {"platforms": {"require": ["linux/amd64", "linux/arm64"]}}
     entry = pins.lock_entry(TOOL, platforms={"linux/amd64": pins.MANIFEST})
-    offered.keep(entry.digest, [Platform.parse("linux/amd64")])
+    descriptions.keep_platforms(entry.digest, [Platform.parse("linux/amd64")])
     with pytest.raises(PolicyViolated, match="linux/arm64"):
         check_of(wants, tmp_path).pins([TOOL], pinned(entry))
 
