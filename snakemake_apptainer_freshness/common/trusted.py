@@ -5,6 +5,9 @@ was looked at is what is used. A symbolic link is not followed, wherever in the 
 belong to a trusted user, and no other user may write them. A folder on the way may let others make names in it if they
 can take away only their own (the sticky bit, as ``/tmp`` has it): what comes next in the path belongs to a trusted
 user, so others cannot exchange it. What an access control list lets others do shows in the bits of the group.
+
+Inside of a user namespace, as most containers are one, the kernel shows one number for all users that have none there
+(user_namespaces(7)), root of the machine among them. It says nothing of who a user is, so it is never trusted.
 """
 
 import contextlib
@@ -21,8 +24,39 @@ _FOLDER: Final = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
+_UID_MAP: Final = Path("/proc/self/uid_map")
+_OVERFLOW: Final = Path("/proc/sys/kernel/overflowuid")
+_ALL: Final = 2**32 - 1
+"""Users that the map of the first namespace has."""
+
+
 class Untrusted(Exception):
-    """A user who is not trusted can have written what is at a path; the text says which part is wrong, and why."""
+    """A user who is not trusted can have written what is at a path; the text says which part is wrong, and why.
+
+    `is_unmapped` says that it only cannot be told who did, in this user namespace.
+    """
+
+    def __init__(self, text: str, *, is_unmapped: bool = False) -> None:
+        super().__init__(text)
+        self.is_unmapped = is_unmapped
+
+
+def is_unmapped(uid: int) -> bool:
+    """Return whether `uid` stands for every user of the machine that this user namespace does not map."""
+    try:
+        mapped = sum(int(line.split()[2]) for line in _UID_MAP.read_text(encoding="ascii").splitlines())
+        return mapped < _ALL and uid == int(_OVERFLOW.read_text(encoding="ascii"))
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def named(uid: int) -> str:
+    """Return `uid` for an error, with what it means where it is no user's own."""
+    if is_unmapped(uid):
+        return (
+            f"user {uid}, as which this user namespace (a container?) shows all users that it does not map, even root"
+        )
+    return f"user {uid}"
 
 
 @contextlib.contextmanager
@@ -104,7 +138,7 @@ def _entered(handle: int, name: str, shown: str, *, flags: int) -> int:
 
 def _refuse_foreign(handle: int, shown: str, owners: frozenset[int], *, on_the_way: bool = False) -> None:
     status = os.fstat(handle)
-    if status.st_uid not in owners:
-        raise Untrusted(f"{shown} belongs to user {status.st_uid}")
+    if status.st_uid not in owners or is_unmapped(status.st_uid):
+        raise Untrusted(f"{shown} belongs to {named(status.st_uid)}", is_unmapped=is_unmapped(status.st_uid))
     if status.st_mode & _WRITABLE_BY_OTHERS and not (on_the_way and status.st_mode & stat.S_ISVTX):
         raise Untrusted(f"others may write to {shown} (mode {stat.S_IMODE(status.st_mode):04o})")

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 
 from snakemake_apptainer_freshness.common.files import NotAFile, opened_target, read_descriptor
 from snakemake_apptainer_freshness.common.tables import read_toml
-from snakemake_apptainer_freshness.common.trusted import Untrusted, list_in, read_in, trusted_folder
+from snakemake_apptainer_freshness.common.trusted import Untrusted, is_unmapped, list_in, named, read_in, trusted_folder
 from snakemake_apptainer_freshness.errors import InvalidSettings, LocalIOError, UsageError
 from snakemake_apptainer_freshness.settings import DISK, is_plain_path
 
@@ -36,6 +36,10 @@ _SYSTEM: Final = Path("/etc") / _NAME
 _KEYS: Final = ("stores", "owners", "images")
 _ROOT: Final = 0
 _WRITABLE_BY_OTHERS: Final = 0o022
+_OUTSIDE: Final = (
+    "run this outside of the container or user namespace, or name no fact store in it: images are then proven as "
+    "everywhere (docs/sites.md). To list that user as an owner does not help: it is anybody"
+)
 _SEEN: Final = ("HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", STORES, OWNERS, IMAGES)
 """What of the environment decides."""
 
@@ -84,8 +88,11 @@ class FactStore:
             return None
 
     def _refused(self, reason: Untrusted) -> UsageError:
+        text = f"the fact store {self.path} of this site cannot be believed: {reason}"
+        if reason.is_unmapped:
+            return UsageError(text, hint=_OUTSIDE)
         return UsageError(
-            f"the fact store {self.path} of this site cannot be believed: {reason}",
+            text,
             hint=f"it counts only where all of its path belongs to root or a user in `owners` or {OWNERS}, and no "
             "other user may write there; mend that, or name the store no more",
         )
@@ -186,6 +193,8 @@ def _from_files(environment: Mapping[str, str]) -> Iterator[_Table]:
 def _refuse_foreign(path: Path, file: os.stat_result) -> None:
     """Refuse a file that names whose word counts, where others than root and this user can have written it."""
     for what, status in ((path, file), (path.parent, path.parent.stat())):
+        if is_unmapped(status.st_uid):
+            raise _invalid(str(path), f"{what} belongs to {named(status.st_uid)}", hint=_OUTSIDE)
         if status.st_uid not in (_ROOT, os.geteuid()):
             raise _invalid(str(path), f"{what} belongs to user {status.st_uid}, who does not say what is proven here")
         if status.st_mode & _WRITABLE_BY_OTHERS:
@@ -213,5 +222,5 @@ def _user(item: object, source: str) -> int:
         raise _invalid(source, f"owners has {item!r}, which is no user of this machine") from None
 
 
-def _invalid(source: str, problem: str) -> InvalidSettings:
-    return InvalidSettings(f"cannot use what {source} says of this site: {problem}", hint="see docs/sites.md")
+def _invalid(source: str, problem: str, *, hint: str = "see docs/sites.md") -> InvalidSettings:
+    return InvalidSettings(f"cannot use what {source} says of this site: {problem}", hint=hint)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from snakemake_apptainer_freshness.errors import InvalidSettings
 from snakemake_apptainer_freshness.settings import parse_options
-from snakemake_apptainer_freshness.store import sites
+from snakemake_apptainer_freshness.store import sites, state
 from tests.support import accounts
 from tests.support.accounts import ALICE, MALLORY
 from tests.support.attacks.stores import SITE, believes, filled, image, nothing_else_named, shared
@@ -89,6 +91,40 @@ def test_symbolic_link_within_a_store(shared, image):
     accounts.run(SITE, shutil.rmtree, store / "contents")
     accounts.run(SITE, (store / "contents").symlink_to, forged / "contents")
     assert accounts.run(ALICE, believes, store, image) == "bound"
+
+
+_IN_A_NAMESPACE = """
+import os, sys
+from snakemake_apptainer_freshness.store import facts, sites
+from snakemake_apptainer_freshness.errors import FreshnessError
+from tests.support.pins import pin
+try:
+    print(len(facts.about(pin())), "facts are believed")
+except FreshnessError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("owners", ["", "65534"])
+def test_store_of_anybody_in_a_namespace_that_maps_no_other_user(shared, image, owners):
+    """There every user shows as nobody, root and the attacker alike; to list nobody would be to list all."""
+    store = accounts.run(MALLORY, filled, shared / "facts", image)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "XDG_CONFIG_HOME": "/nonexistent",
+        sites.STORES: str(store),
+        sites.OWNERS: owners,
+        state.VARIABLE: str(shared / "state of the namespace"),
+    }
+    answer = subprocess.run(
+        ["unshare", "--user", sys.executable, "-c", _IN_A_NAMESPACE],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert (
+        f"the fact store {store} of this site cannot be believed: / belongs to user 65534, as which this"
+        in answer.stdout
+    )
+    assert "run this outside of the container or user namespace" in answer.stdout
 
 
 def swapping(store, forged):

@@ -16,6 +16,7 @@ from snakemake_apptainer_freshness.engine.messages import ContainerFreshnessErro
 from snakemake_apptainer_freshness.store import facts, library, places
 from snakemake_apptainer_freshness.store.library import Catalog
 from snakemake_apptainer_freshness.store.places import PlaceFact
+from snakemake_apptainer_freshness.store.sites import FactStore
 from tests.support import accounts, pins, proofs, sifs
 from tests.support.accounts import ALICE, MALLORY
 from tests.support.attacks.stores import SITE, believes, filled, image, nothing_else_named, shared
@@ -40,6 +41,18 @@ def test_a_store_of_anybody_counts_where_its_owner_is_not_looked_at(shared, imag
     assert answers(store, image) != "verified"
     with mock.patch.object(trusted, "_refuse_foreign"):
         assert answers(store, image) == "verified"
+
+
+def test_a_store_of_anybody_counts_where_the_user_of_all_unmapped_is_an_owner(tmp_path, monkeypatch):
+    """As in a user namespace, whose overflow user is listed: here that of the test."""
+    (tmp_path / "map").write_text("")
+    (tmp_path / "overflow").write_text(str(os.geteuid()))
+    monkeypatch.setattr(trusted, "_UID_MAP", tmp_path / "map")
+    monkeypatch.setattr(trusted, "_OVERFLOW", tmp_path / "overflow")
+    store = FactStore(path=tmp_path, owners=frozenset({0, os.geteuid()}))
+    assert store.refusal() is not None
+    with mock.patch.object(trusted, "is_unmapped", return_value=False):
+        assert store.refusal() is None
 
 
 @pytest.mark.parametrize("depth", [0, 1, 4])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_apptainer_freshness.actions.check import check_one
+from snakemake_apptainer_freshness.common import trusted
 from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.store import sites
 from tests.support import accounts, pins
@@ -51,7 +52,12 @@ def filled(store: Path, image: Path) -> Path:
 
 
 def believes(store: Path, image: Path, owner: Account = SITE) -> str:
-    """What the victim's check says, or the error that ends it; her machine names `store` and its `owner`."""
+    """What the victim's check says, or the error that ends it; her machine names `store` and its `owner`.
+
+    Where the accounts run in a user namespace, its overflow user stands for root, as on a machine of their own.
+    """
+    if OWNERS_OF_THE_MACHINE:
+        trusted.is_unmapped = lambda uid: False  # noqa: ARG005
     os.environ[sites.STORES] = str(store)
     os.environ[sites.OWNERS] = os.pathsep.join(map(str, (owner.uid, *OWNERS_OF_THE_MACHINE)))
     try:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_apptainer_freshness.common.trusted import Untrusted, list_in, read_in, trusted_folder
+from snakemake_apptainer_freshness.common import trusted
+from snakemake_apptainer_freshness.common.trusted import Untrusted, is_unmapped, list_in, named, read_in, trusted_folder
 
 OWNERS = frozenset({0, os.geteuid()})
 NOBODY = frozenset({os.geteuid() + 12345})
@@ -119,3 +120,48 @@ def test_no_more_is_read_than_is_allowed(store):
     assert content_of(store, limit=7) == b"content"
     with pytest.raises(ValueError, match="fact"):
         content_of(store, limit=6)
+
+
+@pytest.fixture
+def namespace(tmp_path, monkeypatch):
+    """A user namespace with this map of users; the kernel shows all others as user 65534."""
+
+    def enter(uid_map):
+        (tmp_path / "map").write_text(uid_map)
+        (tmp_path / "overflow").write_text("65534\n")
+        monkeypatch.setattr(trusted, "_UID_MAP", tmp_path / "map")
+        monkeypatch.setattr(trusted, "_OVERFLOW", tmp_path / "overflow")
+
+    return enter
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "unmapped"),
+    [
+        ("         0          0 4294967295\n", []),  # the machine itself
+        ("      1000       1000          1\n", [65534]),  # apptainer exec
+        ("         0       1000          1\n", [65534]),  # --fakeroot, unshare -r
+        ("         0       1000          1\n         1     100000      65536\n", [65534]),  # podman
+        ("", [65534]),  # unshare -U
+    ],
+)
+def test_the_number_of_all_users_that_a_namespace_does_not_map_is_no_user(namespace, uid_map, unmapped):
+    namespace(uid_map)
+    assert [uid for uid in (0, 1000, 65534) if is_unmapped(uid)] == unmapped
+    assert ("does not map, even root" in named(65534)) is bool(unmapped)
+    assert named(1000) == "user 1000"
+
+
+def test_where_the_kernel_does_not_say_it_every_number_is_a_user(namespace, tmp_path):
+    namespace("nonsense")
+    assert not is_unmapped(65534)
+    (tmp_path / "map").unlink()
+    assert not is_unmapped(65534)
+
+
+def test_nobody_trusts_the_number_of_all_unmapped_users_although_it_is_listed(store, namespace, monkeypatch):
+    namespace("")
+    (Path(trusted._OVERFLOW)).write_text(str(os.geteuid()))
+    with pytest.raises(Untrusted, match="even root") as error:
+        content_of(store)
+    assert error.value.is_unmapped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from pathlib import Path
 
 import pytest
 
@@ -167,3 +168,17 @@ def test_a_store_that_is_away_says_nothing(machine, tmp_path, monkeypatch):
     monkeypatch.setenv(sites.OWNERS, str(os.geteuid()))
     image = pins.put(tmp_path / "images", pin())
     assert check_one(pin(), image).state == "bound"
+
+
+def test_a_file_of_a_user_whom_the_namespace_does_not_map_names_no_store(machine, monkeypatch):
+    write(machine / "etc" / "site.toml", 'stores = ["/facts"]\n')
+    monkeypatch.setattr(sites, "is_unmapped", lambda uid: uid == os.geteuid())
+    with pytest.raises(InvalidSettings, match=r"even root|belongs to user") as error:
+        sites.site()
+    assert "run this outside of the container or user namespace" in error.value.hint
+
+
+def test_a_file_of_such_a_user_may_name_libraries(machine, monkeypatch):
+    write(machine / "etc" / "site.toml", 'images = ["/images"]\n')
+    monkeypatch.setattr(sites, "is_unmapped", lambda _uid: True)
+    assert sites.site().libraries == (Path("/images"),)
