@@ -20,7 +20,8 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -51,14 +52,19 @@ def folders(more: Iterable[Path] = ()) -> tuple[Path, ...]:
 
 @dataclass(slots=True, kw_only=True)
 class LibraryItem:
-    """One image of a library: its real `path`, its `size` in bytes (of a sandbox folder none is known: -1).
+    """One image of a library: its real path as text, its `size` in bytes (of a sandbox folder none is known: -1).
 
     `pulled` is the reference, without its scheme, by which it says that it was pulled; None while it was not looked at.
     """
 
-    path: Path
+    place: str
     size: int
     pulled: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Its real path; made where it is asked for, since a library has tens of thousands."""
+        return Path(self.place)
 
     @property
     def is_sandbox(self) -> bool:
@@ -77,9 +83,50 @@ class LibraryItem:
             self.pulled = f"{_without_tag(content.pulled_reference)}@{digest}" if digest else content.pulled_reference
 
 
+def _key_of(reference: str) -> str:
+    """Return what two equal references have in common: the digest, or the last component of the name."""
+    return reference.rpartition("@")[2] if "@" in reference else reference.rpartition("/")[2].partition(":")[0]
+
+
 def _without_tag(reference: str) -> str:
     head, slash, last = reference.rpartition("/")
     return head + slash + last.partition("@")[0].partition(":")[0]
+
+
+@dataclass(slots=True, kw_only=True)
+class CatalogIndex:
+    """The images of a catalog in the order of paths, and where in that order those of a size or a reference stand."""
+
+    items: list[LibraryItem] = field(default_factory=list)
+    rows: list[list[Any]] = field(default_factory=list)
+    """What the catalog keeps of each."""
+    sizes: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    keys: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    unknown: list[int] = field(default_factory=list)
+    """Those that were not looked at."""
+
+    def add(self, item: LibraryItem, row: list[Any]) -> None:
+        """Add the next image."""
+        position = len(self.items)
+        self.items.append(item)
+        self.rows.append(row)
+        self.sizes[item.size].append(position)
+        self._note(position)
+
+    def look_into(self, positions: Iterable[int]) -> None:
+        """Read what the images at `positions` say of themselves; the catalog has it, too."""
+        self.unknown = sorted({*self.unknown} - {*positions})
+        for position in positions:
+            self.items[position].look()
+            self.rows[position][2] = self.items[position].pulled
+            self._note(position)
+
+    def _note(self, position: int) -> None:
+        pulled = self.items[position].pulled
+        if pulled is None:
+            self.unknown.append(position)
+        elif pulled:
+            self.keys[_key_of(pulled)].append(position)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +137,7 @@ class Catalog:
     _folders: dict[str, dict[str, Any]] = field(default_factory=dict)
     _seen: int = 0
     _changed: bool = False
+    _index: CatalogIndex | None = None
 
     @classmethod
     def of(cls, root: Path) -> "Catalog":
@@ -101,21 +149,19 @@ class Catalog:
             catalog.keep()
         return catalog
 
-    def items(self) -> Iterator[LibraryItem]:
-        """Yield each image, in the order of paths."""
-        for folder, table in sorted(self._folders.items()):
-            for name, (link, size, pulled) in sorted(table["images"].items()):
-                path = link or f"{folder}/{name}"
-                if is_plain_path(path):
-                    yield LibraryItem(path=Path(path), size=size, pulled=pulled)
-
-    def learn(self, items: Iterable[LibraryItem]) -> None:
-        """Note what `items` say of themselves, and keep it."""
-        pulled = {str(item.path): item.pulled for item in items}
-        for folder, table in self._folders.items():
-            for name, row in table["images"].items():
-                row[2] = pulled.get(row[0] or f"{folder}/{name}", row[2])
-        self.keep()
+    @property
+    def index(self) -> CatalogIndex:
+        """The images whose paths can be used, made once."""
+        if self._index is None:
+            self._index = CatalogIndex()
+            places = set()  # an image may have further names, which are links to it
+            for folder, table in sorted(self._folders.items()):
+                for name, row in sorted(table["images"].items()):
+                    place = row[0] or f"{folder}/{name}"
+                    if is_plain_path(place) and place not in places:
+                        places.add(place)
+                        self._index.add(LibraryItem(place=place, size=row[1], pulled=row[2]), row)
+        return self._index
 
     def keep(self) -> None:
         """Write the catalog, where that can be done."""
@@ -219,28 +265,37 @@ def search(pin: Pin, catalogs: Iterable[Catalog]) -> list[LibraryItem]:
     bound: list[LibraryItem] = []
     named: list[LibraryItem] = []
     for catalog in catalogs:
-        items = list(catalog.items())
-        looked = _look_into(pin, items)
-        if looked:
-            catalog.learn(looked)
-        for item in items:
+        _look_into(pin, catalog)
+        index = catalog.index
+        sized = {position for size in proven for position in index.sizes.get(size, ())}
+        alike = {position for key in _keys(pin) for position in index.keys.get(key, ())}
+        for position in sorted(sized | alike):
+            item = index.items[position]
             says = _says(item, pin)
-            if item.size in proven or (item.is_sandbox and proven and says):
+            if position in sized or (item.is_sandbox and proven and says):
                 first.append(item)
             elif says is not None:
                 (bound if says else named).append(item)
     return first + bound + named
 
 
-def _look_into(pin: Pin, items: list[LibraryItem]) -> list[LibraryItem]:
-    """Have images looked at that were not yet, those first whose names are like the image's; gives these."""
+def _keys(pin: Pin) -> set[str]:
+    """Return by which keys an index has what says that it was pulled by a digest or the tag of `pin`."""
+    digests = {str(digest) for digest in (pin.digest, pin.manifest) if digest is not None}
+    return digests | {_key_of(pin.reference.repository)}
+
+
+def _look_into(pin: Pin, catalog: Catalog) -> None:
+    """Look at images that no search has looked at yet, those first whose names are like the image's."""
+    index = catalog.index
+    if not index.unknown:
+        return
     name = pin.reference.name.rpartition("/")[2].lower()
-    unknown = [item for item in items if item.pulled is None]
-    unknown.sort(key=lambda item: name not in item.path.name.lower())
-    looked = unknown[: LIBRARY.heads]
-    for item in looked:
-        item.look()
-    return looked
+    unknown = sorted(
+        index.unknown, key=lambda position: name not in index.items[position].place.rpartition("/")[2].lower()
+    )
+    index.look_into(unknown[: LIBRARY.heads])
+    catalog.keep()
 
 
 def _says(item: LibraryItem, pin: Pin) -> bool | None:

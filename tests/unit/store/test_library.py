@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from snakemake_apptainer_freshness.errors import InvalidSettings
+from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import LIBRARY, parse_options
 from snakemake_apptainer_freshness.store import facts, library
 from snakemake_apptainer_freshness.store.library import Catalog, LibraryItem
 from tests.support import sifs
-from tests.support.pins import DIGEST, OTHER, REPOSITORY, fact_of, pin
+from tests.support.pins import DIGEST, MANIFEST, OTHER, REPOSITORY, fact_of, pin
 
 
 @pytest.fixture
@@ -54,6 +56,34 @@ def test_images_are_found_by_what_they_say_the_digest_before_the_tag(root):
     put(root / "b" / "another-tag", f"{REPOSITORY}:2.0")
     (root / "b" / "notes.txt").write_text("no image")
     assert found(root) == ["b/any_name", "b/sandbox", "a/by-tag.sif"]
+
+
+def test_an_image_is_found_by_the_digest_of_its_platform(root):
+    put(root / "one.sif", f"quay.io/elsewhere/other@{MANIFEST}")
+    put(root / "two.sif", f"{REPOSITORY}@{OTHER}")
+    assert found(root) == ["one.sif"]
+
+
+@pytest.mark.parametrize("reference", ["ubuntu", "ubuntu:latest", "library/ubuntu", "docker.io/ubuntu:latest"])
+@pytest.mark.parametrize("named", ["ubuntu", "docker.io/library/ubuntu:latest", "index.docker.io/library/ubuntu"])
+def test_an_image_is_found_by_its_tag_however_both_are_spelled(root, reference, named):
+    put(root / "tool.sif", named)
+    put(root / "other.sif", "quay.io/library/ubuntu")
+    wanted = replace(pin(), reference=parse(f"docker://{reference}"))
+    assert [item.path.name for item in library.search(wanted, [Catalog.of(root)])] == ["tool.sif"]
+
+
+def test_an_image_of_several_names_is_looked_into_once_and_found_once(root, monkeypatch):
+    put(root / "one.sif")
+    for name in ("a", "z"):
+        (root / name).symlink_to("one.sif")
+    looked = []
+    look = LibraryItem.look
+    monkeypatch.setattr(LibraryItem, "look", lambda item: (looked.append(item.path.name), look(item)))
+    age(root)
+    assert found(root) == ["one.sif"]
+    assert found(root) == ["one.sif"]
+    assert looked == ["one.sif"]
 
 
 def test_what_is_known_to_be_of_the_size_of_a_proven_image_comes_first(root):
@@ -105,7 +135,7 @@ def test_a_library_is_listed_within_bounds(root, monkeypatch):
     put(root / "a" / "b" / "c" / "too-deep.sif")
     for number in range(5):
         put(root / f"{number}.sif")
-    assert sum(1 for _ in Catalog.of(root).items()) <= 3
+    assert len(Catalog.of(root).index.items) <= 3
 
 
 def test_links_within_a_library_are_followed_and_none_out_of_it(root, tmp_path):
