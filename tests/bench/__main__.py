@@ -10,6 +10,7 @@ NAMES = (
     "cli",
     "registry",
     "cache",
+    "library",
     "squashfs",
     "recording",
     "records",

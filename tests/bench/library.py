@@ -28,8 +28,8 @@ from tests.support import pins, programs, sifs
 from tests.support.digests import sha256
 from tests.support.pins import fact_of, lock_entry
 
-SIZES, WANTED, ROUNDS = (2_000, 10_000), 20, 1
-CONTENTS: Final = 200
+SIZES, WANTED, ROUNDS = (2_000, 10_000), 20, 5
+CONTENTS: Final = 2_000
 """So many different images a library is made of; each further one is a hard link to one of them."""
 SETTLED: Final = 3600.0
 """So long ago everything in a library was touched, in seconds: it is settled."""
