@@ -252,10 +252,8 @@ def plan(
     missing = {text for text, error in failures.items() if isinstance(error, NotLocked)}
     days = policies.days(pinned, configurations, platform=pins.platform)
     offered = policies.offered(pinned, offers(ask))
-    unsigned: tuple[Violation, ...] = ()
-    if ask is not None and policies.want_signatures:  # a plan that asks no registry leaves them to the run
-        held = Held(kind=workflow.options.pin, platform=pins.platform)
-        unsigned = policies.of_signatures(pinned, held, ask=ask, remember=remember).violations
+    held = Held(kind=workflow.options.pin, platform=pins.platform)
+    unsigned = _unsigned(policies, pinned, held, ask, remember=remember)
     return LockPlan(
         before=before,
         after=after,
@@ -269,6 +267,20 @@ def plan(
         violations=(*named, *policies.of_pins(pinned, days, offered), *unsigned),
         unseen=() if wish.allow_unseen else unseen,
     )
+
+
+def _unsigned(
+    policies: Policies,
+    pinned: Mapping[str, Entry | None],
+    held: Held,
+    ask: Callable[[], ContentSource] | None,
+    *,
+    remember: bool,
+) -> Sequence[Violation]:
+    """Return what is not signed as policies want it; a plan that asks no registry leaves that to the run."""
+    if ask is None or not policies.want_signatures:
+        return ()
+    return policies.of_signatures(pinned, held, ask=ask, remember=remember).violations
 
 
 def _chosen(patterns: Sequence[str], references: Sequence[str]) -> set[str]:

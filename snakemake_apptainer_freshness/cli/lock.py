@@ -126,14 +126,8 @@ def command(
         allow_unseen=allow_unseen,
     )
     if outdated and (upgrade or patterns or prune or check or dry_run or sarif or markdown):
-        raise UsageError(
-            "--outdated only tells: it goes with nothing that checks or changes the lock",
-            hint="take a newer version by naming its tag in the workflow",
-        )
-    if references := references_in(arguments):
-        workflow, wish = _named(references, lockfile, wish, only=len(references) == len(arguments), wildcards=wildcards)
-    else:
-        workflow = _read(arguments, lockfile, wish, wildcards=wildcards)
+        raise _only_tells()
+    workflow, wish = _named_or_read(arguments, lockfile, wish, wildcards)
     if outdated:
         return tell_outdated(workflow, as_json=as_json)
     with Resolver() as registries:
@@ -142,18 +136,38 @@ def command(
         warnings = registries.warnings
     written = not (check or dry_run or planned.is_forbidden)
     _show(workflow, planned, details, written=written, as_json=as_json)
-    for warning in warnings:
-        output.note(f"warning: {warning}")
-    for reference, error in planned.failures.items():
-        print_error(_placed(workflow, reference, error))
+    _tell_errors(workflow, planned, warnings, check=check)
     if markdown is not None:
         write_markdown(markdown, workflow, planned, details, written=written)
     if sarif is not None:
-        from snakemake_apptainer_freshness.cli.lock_sarif import of_plan, write
+        _write_sarif(sarif, workflow, planned)
+    return _status_of(planned, check=check)
 
-        write(sarif, of_plan(workflow, planned))
-    if check and planned.unseen:
-        output.note(_HOW_TO_SEE)
+
+def _named_or_read(
+    arguments: tuple[str, ...], lockfile: Path | None, wish: "LockRequest", wildcards: tuple[str, ...]
+) -> "tuple[Workflow, LockRequest]":
+    """Return the workflow and what is asked for: of the references among `arguments`, or of what Snakemake reads."""
+    if references := references_in(arguments):
+        return _named(references, lockfile, wish, only=len(references) == len(arguments), wildcards=wildcards)
+    return _read(arguments, lockfile, wish, wildcards=wildcards), wish
+
+
+def _only_tells() -> UsageError:
+    return UsageError(
+        "--outdated only tells: it goes with nothing that checks or changes the lock",
+        hint="take a newer version by naming its tag in the workflow",
+    )
+
+
+def _write_sarif(path: Path, workflow: "Workflow", planned: "LockPlan") -> None:
+    from snakemake_apptainer_freshness.cli.lock_sarif import of_plan, write
+
+    write(path, of_plan(workflow, planned))
+
+
+def _status_of(planned: "LockPlan", *, check: bool) -> int:
+    """Return the exit status: of the worst error, else whether a policy or the `check` has a finding."""
     status = max((error.exit_status for error in planned.failures.values()), default=0)
     return status or int(planned.is_forbidden or (check and not planned.is_as_agreed))
 
@@ -268,6 +282,15 @@ def _details(planned: "LockPlan", registries: "Resolver") -> "Mapping[str, Detai
     ]
     entries = [entry for difference in changed for entry in (difference.old, difference.new) if entry is not None]
     return details(entries, registries, platform=Platform.here())
+
+
+def _tell_errors(workflow: "Workflow", planned: "LockPlan", warnings: "Sequence[str]", *, check: bool) -> None:
+    for warning in warnings:
+        output.note(f"warning: {warning}")
+    for reference, error in planned.failures.items():
+        print_error(_placed(workflow, reference, error))
+    if check and planned.unseen:
+        output.note(_HOW_TO_SEE)
 
 
 def _show(

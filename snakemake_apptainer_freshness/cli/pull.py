@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.actions.transfer import Transfer
     from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.lockfile import Entry, Lock
+    from snakemake_apptainer_freshness.pin import Pin
 
 
 @click.command("pull", short_help="Fetch the images that the lock names.")
@@ -68,27 +69,13 @@ def command(
     from snakemake_apptainer_freshness.actions.attest import LazyRegistries
     from snakemake_apptainer_freshness.actions.fetch import fetch
     from snakemake_apptainer_freshness.actions.transfer import Transfer, sizes_of
-    from snakemake_apptainer_freshness.actions.verify import is_fetchable
     from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
     from snakemake_apptainer_freshness.common.progress import ProgressBars
-    from snakemake_apptainer_freshness.pin import Pin
-    from snakemake_apptainer_freshness.settings import PinKind
 
     lock_path, lock = need_lock(lockfile, hint="make one with: apptainer-freshness lock")
     folder = image_folder(prefix, may_be_made=True)
     register(folder, lock_path, lock)
-    errors: list[tuple[str, FreshnessError]] = []
-    pins: list[Pin] = []
-    for entry in _chosen(lock, references):
-        try:
-            wanted = Pin.of(entry, kind=PinKind(pin))
-        except FreshnessError as error:
-            errors.append((entry.reference.text, error))
-            continue
-        if is_fetchable(wanted):
-            pins.append(wanted)
-        else:
-            output.note(f"{entry.reference.text}: left to the run, which takes it from this machine")
+    pins, errors = _pins_of(_chosen(lock, references), pin)
     with contextlib.closing(LazyRegistries()) as registries, ProgressBars() as bars:
         transfer = Transfer(folder, CacheFolder.of(), ask=functools.partial(sizes_of, registries))
         lines = _Lines(silent=as_json or bars_are_drawn())
@@ -115,6 +102,27 @@ def command(
     for _, failure in errors:
         print_error(failure)
     return max((failure.exit_status for _, failure in errors), default=0)
+
+
+def _pins_of(entries: "list[Entry]", kind: str) -> "tuple[list[Pin], list[tuple[str, FreshnessError]]]":
+    """Return the pins of `entries` that can be fetched, and by reference why others have none of this `kind`."""
+    from snakemake_apptainer_freshness.actions.verify import is_fetchable
+    from snakemake_apptainer_freshness.pin import Pin
+    from snakemake_apptainer_freshness.settings import PinKind
+
+    pins: list[Pin] = []
+    errors: list[tuple[str, FreshnessError]] = []
+    for entry in entries:
+        try:
+            wanted = Pin.of(entry, kind=PinKind(kind))
+        except FreshnessError as error:
+            errors.append((entry.reference.text, error))
+            continue
+        if is_fetchable(wanted):
+            pins.append(wanted)
+        else:
+            output.note(f"{entry.reference.text}: left to the run, which takes it from this machine")
+    return pins, errors
 
 
 def bars_are_drawn() -> bool:

@@ -85,22 +85,7 @@ def command(
     violations = answers.violations
     if as_json:
         output.document(
-            lockfile=str(path),
-            prefix=str(folder),
-            offline=offline,
-            image=[_as_json(row) | {"signatures": answers.as_json(row.reference)} for row in rows],
-            violation=[
-                {
-                    "reference": violation.reference,
-                    "rule": violation.rule.value,
-                    "level": violation.level.value,
-                    "why": violation.text,
-                }
-                for violation in violations
-            ],
-            unseen=[]
-            if workflow is None
-            else [{"rule": rule.rule or None, "why": rule.why} for rule in workflow.unseen],
+            lockfile=str(path), prefix=str(folder), offline=offline, **_document_of(rows, workflow, answers)
         )
     else:
         _print(rows, workflow, answers)
@@ -119,6 +104,23 @@ def command(
     from snakemake_apptainer_freshness.freshness import exit_status
 
     return exit_status(row.decision for row in rows if row.decision is not None)
+
+
+def _document_of(rows: "list[StatusRow]", workflow: "Workflow | None", answers: PolicyAnswers) -> dict[str, Any]:
+    """Return what the JSON document says of images, of policies and of rules that were not seen."""
+    return {
+        "image": [_as_json(row) | {"signatures": answers.as_json(row.reference)} for row in rows],
+        "violation": [
+            {
+                "reference": violation.reference,
+                "rule": violation.rule.value,
+                "level": violation.level.value,
+                "why": violation.text,
+            }
+            for violation in answers.violations
+        ],
+        "unseen": [{"rule": rule.rule or None, "why": rule.why} for rule in workflow.unseen] if workflow else [],
+    }
 
 
 def _read(arguments: tuple[str, ...], lockfile: Path | None, prefix: str | None) -> "Workflow":

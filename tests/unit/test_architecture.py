@@ -45,6 +45,8 @@ SHORT = {  # modules of fewer lines, with the reason why it has a file of its ow
     "store.clock": "the processes of jobs tell the time of an image folder, and need no fact for it",
 }
 LONGEST = 400
+LONGEST_FUNCTION = 60
+"""A screen: what is longer does more than one thing."""
 TESTS = Path(__file__).parents[1]
 LONG_TESTS = {  # files of tests and what they share of more lines, with the reason
     "support/tools.py": "runs before anything is installed, and its hash is the stamp of the tools",
@@ -270,6 +272,18 @@ def test_a_short_module_has_a_reason():
 
 def test_no_module_is_long():
     assert [str(path) for path in MODULES if line_count(PACKAGE / path) > LONGEST] == []
+
+
+def functions():
+    """Every function of the package, as where it stands and how many lines it has, without its decorators."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{path}: {node.name}", node.end_lineno - node.lineno + 1
+
+
+def test_every_function_fits_on_a_screen():
+    assert [name for name, lines in functions() if lines > LONGEST_FUNCTION] == []
 
 
 def test_a_long_file_of_tests_has_a_reason():
