@@ -166,6 +166,14 @@ def plant_record(image: Path, wanted: Pin, **changes: Any) -> Path:
     return path
 
 
+def old(path: Path, content: bytes = b"half") -> Path:
+    """Write a file that was left a week ago."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (time.time() - 7 * 86400,) * 2)
+    return path
+
+
 def part(path: Path) -> Path:
     """Let an image be a file of its own, which may be one with its entry in Apptainer's cache: as other programs do.
 

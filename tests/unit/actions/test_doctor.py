@@ -1,8 +1,5 @@
 """What the doctor finds in folders of images, the worst first; nothing is changed."""
 
-import os
-import time
-
 import pytest
 
 from snakemake_apptainer_freshness.actions import doctor, mounting
@@ -11,7 +8,7 @@ from snakemake_apptainer_freshness.actions.machine import MachineProblem
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from tests.support import pins, sifs
 from tests.support.fake_apptainer import FakeApptainer
-from tests.support.pins import REPOSITORY, lock_entry, pin
+from tests.support.pins import REPOSITORY, lock_entry, old, pin
 
 
 @pytest.fixture
@@ -28,13 +25,6 @@ def prefix(tmp_path):
     folder = tmp_path / "images"
     folder.mkdir(mode=0o755)
     return folder
-
-
-def old(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    os.utime(path, (time.time() - 7 * 86400,) * 2)
-    return path
 
 
 def test_a_healthy_place_has_no_finding(prefix, environment):

@@ -1,44 +1,10 @@
 """``apptainer-freshness adopt``: what it prints, what it writes, and its exit status."""
 
-import time
-
-import pytest
-
-from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, Unseen, Workflow
-from snakemake_apptainer_freshness.engine import query
-from snakemake_apptainer_freshness.image.platform import Platform
-from snakemake_apptainer_freshness.settings import Options
-from snakemake_apptainer_freshness.store import facts, history, state
+from snakemake_apptainer_freshness.actions.workflow import Unseen
+from snakemake_apptainer_freshness.store import history, state
 from tests.support import pins
 
 TAG = f"docker://{pins.REPOSITORY}:1.0"
-
-
-@pytest.fixture
-def project(place, monkeypatch):
-    """A project whose workflow is read as it is told to be."""
-
-    def make(*recorded, unseen=()):
-        outputs = [
-            ExistingOutput(path=f"{number}.txt", rule="read", reference=TAG, recorded_url=url, started=time.time())
-            for number, url in enumerate(recorded)
-        ]
-        read = Workflow(
-            snakefile=place.folder / "Snakefile",
-            workdir=place.folder,
-            lockfile=place.folder / "containers.lock",
-            options=Options(),
-            prefix=place.prefix,
-            uses={},
-            unseen=unseen,
-            outputs=tuple(outputs),
-        )
-        place.lock(pins.pin())
-        facts.keep_index(pins.DIGEST, {Platform.parse("linux/amd64"): pins.MANIFEST})  # as it was fetched and hashed
-        monkeypatch.setattr(query, "read", lambda *_, **__: read)
-        return place
-
-    return make
 
 
 def memory_of(place):

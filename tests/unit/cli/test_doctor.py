@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from snakemake_apptainer_freshness.actions.doctor import Diagnosis
 from snakemake_apptainer_freshness.store import sites
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import pins, sifs
+from tests.support.pins import old
 
 SECRET = "hunter2-is-no-password"
 
@@ -66,13 +66,6 @@ def test_for_a_person_each_part_has_a_heading(good):
 
 def recorded(place):
     return image_path(place.prefix, pins.pin().url)
-
-
-def old(path, content=b"half"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    os.utime(path, (time.time() - 7 * 86400,) * 2)
-    return path
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -14,19 +13,16 @@ import pytest
 from snakemake_apptainer_freshness import cli, schemas
 from snakemake_apptainer_freshness.actions import adopt, doctor, fetch, gc, survey
 from snakemake_apptainer_freshness.actions.lock import EntryChange, PlatformChange
-from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, Unseen, Workflow
+from snakemake_apptainer_freshness.actions.workflow import Unseen
 from snakemake_apptainer_freshness.cli import output
 from snakemake_apptainer_freshness.cli.lock_report import document_of
-from snakemake_apptainer_freshness.engine import query
 from snakemake_apptainer_freshness.freshness import DiskState, RemoteState
-from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import HINTS, Lock, dumps
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.policy import Rule
 from snakemake_apptainer_freshness.policy.tables import Level
-from snakemake_apptainer_freshness.settings import Options
-from snakemake_apptainer_freshness.store import claims, facts
+from snakemake_apptainer_freshness.store import claims
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import archives, pins, sifs
 from tests.support.attacks import REPOSITORY
@@ -287,26 +283,10 @@ def test_the_replay_of_an_archive(place, tmp_path):
     assert document["note"]
 
 
-def test_adopt(place, monkeypatch):
+def test_adopt(project):
     tag = pins.pin().reference.text
     made = [f"docker://{pins.REPOSITORY}@{pins.MANIFEST}", tag, ""]
-    outputs = [
-        ExistingOutput(path=f"{number}.txt", rule="read", reference=tag, recorded_url=url, started=time.time())
-        for number, url in enumerate(made)
-    ]
-    read = Workflow(
-        snakefile=place.folder / "Snakefile",
-        workdir=place.folder,
-        lockfile=place.folder / "containers.lock",
-        options=Options(),
-        prefix=place.prefix,
-        uses={},
-        unseen=(Unseen(rule="align", why="no job of it is in the DAG"),),
-        outputs=tuple(outputs),
-    )
-    monkeypatch.setattr(query, "read", lambda *_, **__: read)
-    place.lock(pins.pin())
-    facts.keep_index(pins.DIGEST, {Platform.parse("linux/amd64"): pins.MANIFEST})  # as it was fetched and hashed
+    place = project(*made, unseen=(Unseen(rule="align", why="no job of it is in the DAG"),))
     document = printed(place, "adopt", "--no-deep")
 
     assert [one["standing"] for one in document["output"]] == ["proven", "unproven", "other"]
