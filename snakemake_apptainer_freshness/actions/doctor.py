@@ -1,7 +1,7 @@
 """The doctor: folders of images, and what in them is wrong or only takes space.
 
-A *problem* is what makes a run fail or lets it run something unproven; *slow* is what makes it wait. *Space* is what
-no lock needs any more, or what lies there twice: it does no harm, and its size is told. Nothing is deleted or moved;
+A *problem* is what makes a run fail, or an image there worth nothing; *slow* is what makes it wait. *Space* is what no
+lock needs any more, or what lies there twice: it does no harm, and its size is told. Nothing is deleted or moved;
 nothing is hashed: two files are the same build where their headers (each build has its own identity) and sizes are.
 """
 

@@ -36,7 +36,7 @@ def command(lockfile: Path | None, prefix: str | None, *, as_json: bool) -> int:
     Nothing is changed, nothing is hashed, no registry is asked and no credential helper started. Of logins only the
     hosts are shown, and where they stand.
 
-    A 'problem' makes a run fail, or lets it run what is not proven. 'slow' makes it wait. 'space' is what no lock
+    A 'problem' makes a run fail, or an image there worth nothing. 'slow' makes it wait. 'space' is what no lock
     needs any more, or what lies there twice.
 
     Exit status: 0 where there is no problem, 1 where there is one, 2 wrong use.

@@ -1,7 +1,7 @@
 """The images of an audit as the page shows them: the worst first, each with its picture; values only.
 
-An image that was verified in every run and is so today, and whose pin and tag never moved, is steady: the template
-folds it to one line.
+An image that was verified in every run, by its record, and is so today, and whose pin and tag never moved, is steady:
+the template folds it to one line.
 """
 
 from collections.abc import Iterable, Mapping
