@@ -78,7 +78,7 @@ def snakemake_alone(story: Story) -> None:
     check("the first run ran the image 'original'", shown=story.message == "original")
     story.push("updated")
     story.run(again=True)
-    check("the tag moved, the second run ran 'original' again, and nobody was told", shown=story.message == "original")
+    check("the tag moved, the second run ran 'original' again, and no user was told", shown=story.message == "original")
 
 
 def pinned(story: Story) -> None:

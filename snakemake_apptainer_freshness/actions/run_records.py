@@ -92,7 +92,7 @@ def believed(workdir: Path, runs: Iterable[Run], allowed: Path | None = None) ->
     if found is not None and found.state is SealState.GOOD:
         return removal, f"{removal.user}, sealed by {found.signer}"
     return None, (
-        f"{path.name} says that {removal.user} removed older ones on {removal.at}, a claim: it counts "
+        f"{path.name} says that {removal.user} removed older ones on {removal.at}, which is a claim: it counts "
         "for that user, or sealed (gc --seal) by an allowed signer"
     )
 

@@ -115,7 +115,7 @@ def numbered(number: int) -> Pin:
 
 
 def warm(folder: Path, rows: list[tuple[str, ...]]) -> None:
-    """Ten thousand recorded images that nobody has touched."""
+    """Ten thousand recorded images that were not touched."""
     wanted = [numbered(number) for number in range(WARM)]
     for pin in wanted:
         image = pins.put(folder, pin, b"never opened")

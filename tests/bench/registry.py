@@ -165,7 +165,7 @@ def counted(images: int, code: str) -> list[str]:
             arguments=[sys.executable, "-c", code, "containers.lock"], folder=folder, environment=crane.environment
         ).run()
         asked = [request.method for request in server.requests]
-        assert all("/manifests/" in request.path for request in server.requests), "nobody pings"
+        assert all("/manifests/" in request.path for request in server.requests), "no client pings"
     heads, gets = asked.count("HEAD"), asked.count("GET")
     return [str(images), "new pins" if code is RESOLVE_ALL else "nothing moved", str(heads), str(gets)]
 

@@ -25,7 +25,7 @@ def image(workspace):
 
 
 def damage(path):
-    """Change bytes that nobody reads (the header's UUID): only a hash can tell."""
+    """Change bytes that no program reads (the header's UUID): only a hash can tell."""
     with path.open("r+b") as file:
         file.seek(50)
         bytes_there = file.read(7)

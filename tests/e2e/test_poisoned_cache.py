@@ -18,7 +18,7 @@ def test_a_cache_poisoned_by_a_tag_that_moved_between_two_requests(home, reposit
     honest = there.pin(tiny_image("what the digest names"))
     evil = there.pin(tiny_image("something else"))
 
-    # Somebody runs the tag once, through a registry or a mirror where it moves at the wrong moment.
+    # Another user runs the tag once, through a registry or a mirror where it moves at the wrong moment.
     with LyingRegistry(there.registry.host, "1.0", head=str(honest.digest), get=str(evil.digest)) as liar:
         home.apptainer("pull", "image.sif", f"docker://{liar.host}/{there.name}:1.0")
 

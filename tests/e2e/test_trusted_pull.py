@@ -56,7 +56,7 @@ def test_a_second_folder_needs_neither_registry_nor_apptainer(home, repository):
 
 
 def test_an_image_in_the_cache_that_we_have_no_record_of_is_pulled_again(home, repository):
-    """Its label binds it to the digest; its bytes nobody has ever checked."""
+    """Its label binds it to the digest; its bytes were never checked."""
     pin = repository("tool").pin(bare_image("unrecorded"))
     home.apptainer("pull", "image.sif", pin.url)
     (entry,) = home.cache.candidates(pin)
@@ -260,7 +260,7 @@ def test_a_pull_asks_for_each_document_by_its_digest_once(repository, workspace,
     images.push(content, tool.registry.host, tool.name, "1.0")
     workspace.write("Snakefile", READS_MESSAGE.format(image=tool.reference))
     workspace.freshness("lock")
-    shutil.rmtree(workspace.home / ".local", ignore_errors=True)  # whoever pulls has proven nothing yet
+    shutil.rmtree(workspace.home / ".local", ignore_errors=True)  # the user who pulls has proven nothing yet
     tool.registry.clear()
     workspace.freshness("pull")
 

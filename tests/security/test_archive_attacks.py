@@ -1,7 +1,7 @@
 """Attacks through the archive of an audit, one test each: what is said of it was checked, and nothing outside is read.
 
 Each starts from a good archive and changes one thing; where an attacker would, the lists of checksums are changed with
-it, for anybody can write them.
+it, for every user can write them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attacks through a bundle, one test each: whoever made it, no image gets a name that is not what the lock names.
+"""Attacks through a bundle, one test each: no image gets a name that is not what the lock names.
 
 Each starts from a good bundle and changes one thing; where an attacker would, the table of contents is changed with it.
 What is refused before an image is built needs no Apptainer; the others use the real one.

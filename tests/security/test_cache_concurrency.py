@@ -74,7 +74,7 @@ def start(prefix, fake, runs: int = 1) -> subprocess.Popen[str]:
 
 
 class Reader:
-    """Somebody who looks at the images all the time, and notes what he saw of each that was there."""
+    """A process that looks at the images all the time, and notes the state of each that is there."""
 
     def __init__(self, prefix) -> None:
         self._prefix = prefix

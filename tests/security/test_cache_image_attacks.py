@@ -147,7 +147,7 @@ EVIL = sifs.pulled(f"{REPOSITORY}@{pin().digest}", content=sifs.squashfs(filler=
 
 @pytest.fixture
 def planted(tmp_path):
-    """An image with other content and the right label, in a folder that somebody else made, for a user who is new."""
+    """An image with other content and the right label, in a folder that another user made, for a user who is new."""
     return put(tmp_path / "clone", pin(), EVIL)
 
 

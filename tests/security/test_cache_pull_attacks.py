@@ -195,7 +195,7 @@ def test_a_prefix_that_becomes_read_only_in_the_middle(fake, prefix, monkeypatch
 
 
 def test_no_permission_on_the_shared_cache(fake, prefix, tmp_path):
-    """Somebody else's cache is not used, not changed, and no reason to fail."""
+    """Another user's cache is not used, not changed, and no reason to fail."""
     cache = tmp_path / "shared"
     (cache / "cache/oci-tmp").mkdir(parents=True)
     (cache / "cache/oci-tmp").chmod(0o555)
@@ -223,7 +223,7 @@ def test_a_cache_that_cannot_be_locked(fake, prefix, tmp_path, monkeypatch):
 
 
 def test_another_program_that_fills_the_empty_slot_meanwhile(fake, prefix, tmp_path):
-    """Apptainer says that it reused an image which was not there when we looked: nobody knows where that is from."""
+    """Apptainer says that it reused an image which was not there when we looked: where it is from is not known."""
     good = fake.serve(pin())
     facts.keep_index(DIGEST, {pin().platform: MANIFEST})
     (tmp_path / "evil").write_bytes(sifs.pulled(f"{REPOSITORY}@{DIGEST}", content=sifs.squashfs(filler=b"\x66")))

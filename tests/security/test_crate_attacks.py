@@ -1,4 +1,4 @@
-"""A record was perhaps written by somebody else: what it names does not get into a crate that somebody publishes.
+"""A record was perhaps written by another user: what it names does not get into a crate that is published.
 
 Each test is the attack that its name says.
 """
@@ -24,7 +24,7 @@ def audit(tmp_path):
 
 @pytest.fixture
 def key(tmp_path, monkeypatch):
-    """A private key in the home of whoever makes the crate."""
+    """A private key in the home of the user who makes the crate."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     path = tmp_path / "home" / ".ssh" / "id_rsa"
     path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Attacks on the deep proof: whoever made the image file, a layer or an answer wants it to say `verified`."""
+"""Attacks on the deep proof: the maker of an image file, a layer or an answer wants it to say `verified`."""
 
 from __future__ import annotations
 

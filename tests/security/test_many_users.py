@@ -1,4 +1,4 @@
-"""Many users on one image folder: what one fetched another uses, and nobody's lock outlives its holder.
+"""Many users on one image folder: what one fetched another uses, and no lock outlives its holder.
 
 Two accounts with umasks of their own, in a folder like ``/tmp`` (sticky) and in one of a group (setgid).
 """

@@ -1,6 +1,6 @@
 """Attacks through a mirror, one test each: whatever a place has, no image is made that the lock does not name.
 
-With the real Apptainer; the registry of the images is one that nobody answers for.
+With the real Apptainer; the registry of the images does not answer.
 """
 
 from __future__ import annotations

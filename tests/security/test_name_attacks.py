@@ -27,7 +27,7 @@ FOREIGN = re.compile(r"[\x07\u061c\u202e]|\x1b\]|\x1b\[2J")
 
 @pytest.fixture
 def shared(good):
-    """A place with names and contents that somebody else made."""
+    """A place with names and contents that another user made."""
     wanted = pins.pin()
     image = image_path(good.prefix, wanted.url)
     for name in (

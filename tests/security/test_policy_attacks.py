@@ -1,4 +1,4 @@
-"""A workflow that somebody else wrote tries to get around its site's policy, or to make a run read or write elsewhere.
+"""A workflow that another user wrote tries to get around its site's policy, or to make a run read or write elsewhere.
 
 Each test is the attack that its name says.
 """
@@ -99,7 +99,7 @@ def test_lockfile_beside_a_snakefile_in_snakemakes_own_layout(project):
 
 @pytest.fixture(params=["fifo", "device", "folder"])
 def special(request, project):
-    """What stands where a file should be; whoever opens a FIFO waits, and a device has no end."""
+    """What stands where a file should be; opening a FIFO blocks, and a device has no end."""
 
     def put(path):
         path.unlink(missing_ok=True)

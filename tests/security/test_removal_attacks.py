@@ -222,7 +222,7 @@ def test_a_clean_up_hides_no_forged_removal(work):
     for path in work.files()[:2]:
         path.unlink()
     work.removed.write_bytes(work.forged().dumps())
-    with pytest.raises(UsageError, match="anybody can write"):
+    with pytest.raises(UsageError, match="which is a claim"):
         work.clean_up(keep=2)
 
 

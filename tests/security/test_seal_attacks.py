@@ -1,4 +1,4 @@
-"""Attacks on the chain of records: planted, cut, made anew, sealed by somebody else, with a seal of something else.
+"""Attacks on the chain of records: planted, cut, made anew, sealed by another signer, with a seal of something else.
 
 Each test is the attack that its name says; the attacker can write the work directory, and has no key of an allowed
 signer.

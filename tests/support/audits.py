@@ -1,4 +1,4 @@
-"""Runs and audits made by hand: builders of records, and two whole audits for whoever shows one.
+"""Runs and audits made by hand: builders of records, and two whole audits to show.
 
 :func:`sample` is what an auditor could really get: three runs of one workflow with four rules and three images, and an
 image folder where something went wrong; every verdict and every kind of finding stands in it once at least, and the
@@ -44,7 +44,7 @@ SALMON = "docker://quay.io/biocontainers/salmon:1.10.2--hecfa306_0"
 FASTP = "docker://quay.io/biocontainers/fastp:0.23.4--h5f740d0_0"
 BUSYBOX = "docker://docker.io/library/busybox:latest"
 HOSTILE = "docker://quay.io/team/<script>alert('tag')</script>:1.0"
-"""No registry would have it; a record that somebody wrote by hand could."""
+"""No registry would have it; a record that was written by hand could."""
 
 QUOTED = """counts/it's "quoted" & <b>bold</b>.tsv"""
 SCRIPT = "counts/<script>alert(1)</script>.tsv"

@@ -20,7 +20,7 @@ INDEX = multi_arch(CONTENT, "s390x")
 
 
 def dead(wanted: Pin) -> Pin:
-    """The same pin in a registry that nobody answers for."""
+    """The same pin in a registry that does not answer."""
     return replace(
         wanted,
         reference=parse("docker://127.0.0.1:1/team/tool:1.0"),

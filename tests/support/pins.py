@@ -142,7 +142,7 @@ def forget_all() -> None:
 
 
 def plant_record(image: Path, wanted: Pin, **changes: Any) -> Path:
-    """Write beside `image` the record of an earlier version, by which whoever made the folder calls it proven."""
+    """Write beside `image` the record of an earlier version, by which the maker of the folder calls it proven."""
     content = image.read_bytes()
     table = {
         "version": 1,

@@ -1,7 +1,7 @@
 """What the deep proof is tested with: layers made of any tar entries, images that Apptainer built of them, forgeries.
 
 ``built`` gives a SIF as the real Apptainer makes it, without a registry; ``forged`` changes what is in one and packs it
-again, as somebody would who wants it to be taken for the original. ``Served`` is a registry in memory.
+again, as an attacker would who wants it to be taken for the original. ``Served`` is a registry in memory.
 """
 
 from __future__ import annotations

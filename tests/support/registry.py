@@ -35,7 +35,7 @@ MANIFEST_TYPES = (
 
 START_TIMEOUT = 20.0  # seconds until the registry has to answer
 STOP_TIMEOUT = 5.0  # seconds until it is killed
-PORT_ATTEMPTS = 5  # a free port can be taken by somebody else before the registry has it
+PORT_ATTEMPTS = 5  # a free port can be taken by another process before the registry has it
 
 _OWN_AGENT = "tests-support-registry"
 _ACCESS = re.compile(
@@ -140,7 +140,7 @@ class RealRegistry:
                 return
 
     def stop(self) -> None:
-        """Unplug it: nobody listens on the port any more."""
+        """Unplug it: no process listens on the port any more."""
         process, self._process = self._process, None
         if process is None:
             return

@@ -54,7 +54,7 @@ class _Store:
 class Simulator:
     """Runs while the ``with`` block does.
 
-    ``auth`` is ``None``, ``"token"`` (each repository wants a token, anybody gets one unless ``users`` are given) or
+    ``auth`` is ``None``, ``"token"`` (each repository wants a token, all get one unless ``users`` are given) or
     ``"basic"``. ``realm`` is where tokens are to be asked for; its own ``/token`` where not given.
     """
 

@@ -1,4 +1,4 @@
-"""The tables of a squashfs, changed field by field: what somebody writes who wants two readers to see two things.
+"""The tables of a squashfs, changed field by field: what an attacker writes who wants two readers to see two things.
 
 The real mksquashfs makes an image with tables that are not compressed; then any field of a superblock, an inode or an
 entry of a folder is found by what it belongs to and replaced in place. This knows the format by itself (from the

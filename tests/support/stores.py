@@ -1,4 +1,4 @@
-"""Fact stores of a site, as whoever runs a machine publishes them: readable by all, writable by their owner alone."""
+"""Fact stores of a site, as an administrator publishes them: readable by all, writable by their owner alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors tell a person what to do, a script what kind they are, and nobody a secret."""
+"""Errors tell a person what to do and a script what kind they are; they show no secret."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Attacks on whoever asks a registry. Each takes a lab, does its worst, and says whether it succeeded.
+"""Attacks by a registry on its client. Each takes a lab, attacks, and says whether it succeeded.
 
 They are on the login (`logins`), on where requests are sent (`addresses`), on what is believed (`beliefs`), and on
 time and memory (`costs`). The tests in ``tests/security`` expect each to fail; ``test_mutations.py`` takes one

@@ -100,7 +100,7 @@ def name_that_changes_between_check_and_connection(lab: Lab) -> bool:
 
 
 class _Changing(list[str]):
-    """Another list each time that somebody looks."""
+    """Another list at each look-up."""
 
     def __init__(self, answers: Iterator[list[str]]) -> None:
         super().__init__()

@@ -56,7 +56,7 @@ def configuration_of_another_image(lab: Lab) -> bool:
 
 
 def moved_tag_that_is_no_image(lab: Lab) -> bool:
-    """A check believes a digest that nobody serves: a false alarm that would make people update."""
+    """A check believes a digest that no registry serves: a false alarm that would make people update."""
     registry, reference = honest(lab)
     entry = lab.ask(reference)
     assert isinstance(entry, Entry)
@@ -80,7 +80,7 @@ def media_type_that_contradicts_the_header(lab: Lab) -> bool:
 
 
 def digest_as_a_path(lab: Lab) -> bool:
-    """``sha256:../../x`` as digest: asked for by whoever believes the header."""
+    """``sha256:../../x`` as digest: asked for by a client that believes the header."""
     registry, reference = honest(lab)
     pin = sha256(manifest())
     entry = pins.lock_entry(reference, pin, media_type=OCI_MANIFEST)

@@ -36,7 +36,7 @@ def endless_body(lab: Lab) -> bool:
 
 
 def announced_size_beyond_the_limit(lab: Lab) -> bool:
-    """A length that nobody would want to read, said in advance: reading starts nevertheless."""
+    """A length that is too much to read, said in advance: reading starts nevertheless."""
     registry, reference = honest(lab)
     registry.answer(MANIFESTS, Reply(body=b"x" * 1000, length=1 << 40), method="GET")
     answer = lab.ask(reference)
@@ -44,7 +44,7 @@ def announced_size_beyond_the_limit(lab: Lab) -> bool:
 
 
 def slow_drip(lab: Lab) -> bool:
-    """A byte now and then, always before the read timeout: the whole never comes, and nobody gives up."""
+    """A byte now and then, always before the read timeout: the whole never comes, and the client never gives up."""
     registry, reference = honest(lab)
     registry.answer(MANIFESTS, Reply(body=b"x" * 30, pause=0.03), method="GET")
     return not isinstance(lab.ask(reference), TimedOut)

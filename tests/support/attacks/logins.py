@@ -15,7 +15,7 @@ from tests.support.lab import Lab
 
 
 def credentials_to_a_foreign_realm(lab: Lab) -> bool:
-    """CVE-2020-15157: the registry names somebody else's token service, which gets the registry's login."""
+    """CVE-2020-15157: the registry names the token service of another host, which gets the registry's login."""
     registry, reference = honest(lab)
     thief = lab.registry("thief.example")
     lab.log_in(registry.host)
@@ -67,7 +67,7 @@ def credentials_through_a_redirect_to_another_scheme(lab: Lab) -> bool:
 
 
 def redirect_downgraded_to_http(lab: Lab) -> bool:
-    """From https to http: whoever sits on the wire answers in the registry's place."""
+    """From https to http: an attacker on the network answers in the registry's place."""
     return _downgrade(lab)[0]
 
 
@@ -83,7 +83,7 @@ def _downgrade(lab: Lab) -> tuple[bool, bool]:
 
 
 def challenge_answered_after_a_redirect(lab: Lab) -> bool:
-    """What the redirect leads to asks for a login, with a realm of its own that nobody would suspect."""
+    """What the redirect leads to asks for a login, with a realm of its own that looks harmless."""
     registry, reference = honest(lab)
     thief = lab.registry("thief.example")
     lab.log_in(registry.host, thief.host)

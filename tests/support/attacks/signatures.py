@@ -69,7 +69,7 @@ class Site:
         return self.lab.home / "site"
 
     def image(self, number: int = 0) -> str:
-        """Push an image that nobody signed; gives its digest."""
+        """Push an image without a signature; gives its digest."""
         return self.registry.publish(REPOSITORY, "1", manifest(number))
 
     def put(self, digest: str, *signatures: Signature, at: Simulator | None = None) -> None:
@@ -247,7 +247,7 @@ def index_that_is_signed_and_a_lock_that_names_another_platforms_manifest(lab: L
 
 
 def endless_list_of_what_refers_to_an_image(lab: Lab) -> bool:
-    """A list that has no end, of signatures that nobody made: success is that very many are asked for."""
+    """A list that has no end, of signatures that were never made: success is that very many are asked for."""
     there = site(lab)
     digest = there.image()
     bundles = [Key().bundle(digest) for _ in range(6)]
@@ -290,7 +290,7 @@ def other_spelling_of_the_host(lab: Lab) -> bool:
 
 
 def note_of_a_signature_in_a_folder_that_others_can_write(lab: Lab) -> bool:
-    """Without a network, and with a file in the state folder that somebody else wrote."""
+    """Without a network, and with a file in the state folder that another user wrote."""
     there = site(lab)
     digest = there.image()
     good = there.key.bundle(digest)

@@ -1,4 +1,4 @@
-"""What nobody needs, and what becomes of it."""
+"""Garbage collection: which files no known lock needs, and how they are deleted."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ PREFIX = REPOSITORY.rsplit("/", 1)[0]
 
 
 class Dead:
-    """A registry that nobody answers for."""
+    """A registry that does not answer."""
 
     def manifest(self, *_):
         raise ConnectionFailed("no connection")

@@ -34,7 +34,7 @@ def original(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def image(original, tmp_path) -> Path:
-    """A copy that nobody else sees."""
+    """A copy that no other test sees."""
     path = tmp_path / "image.simg"
     path.write_bytes(original.read_bytes())
     path.chmod(0o755)
@@ -116,7 +116,7 @@ def test_a_refutation_can_be_told_without_leaving_a_fact(image):
 
 
 def _labelled(image: Path, pin: Pin) -> bytes:
-    """The file system of `image` under a label that says that it was pulled as `pin`: anyone can write such a file."""
+    """The file system of `image` under a label that says that it was pulled as `pin`: a user can write that."""
     partition = sif.read(image).partition
     packed = image.read_bytes()[partition.offset : partition.offset + partition.size]
     return sifs.pulled(pin.url.partition("://")[2], content=packed)

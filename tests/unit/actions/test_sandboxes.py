@@ -43,7 +43,7 @@ def original(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def box(original, tmp_path) -> Path:
-    """A copy that nobody else sees."""
+    """A copy that no other test sees."""
     path = tmp_path / "box"
     shutil.copytree(original, path, symlinks=True)
     for source in original.rglob("*"):

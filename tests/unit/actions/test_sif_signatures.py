@@ -27,11 +27,11 @@ def file(state=DiskState.VERIFIED):
     return SifFile(pin=pin, fact=DiskFact(state=state, path="/images/tool.simg"))
 
 
-def nobody():
+def no_program():
     pytest.fail("no program is needed")
 
 
-def check(*policies, sif=None, find=nobody):
+def check(*policies, sif=None, find=no_program):
     return check_files(policies, {TOOL: sif or file()}, find=find)
 
 

@@ -161,7 +161,7 @@ def test_a_run_under_way_is_read_and_not_disturbed(work):
 
 
 def test_records_are_read_while_they_are_written(work):
-    """However often somebody looks, he never sees half a job."""
+    """However often the record is read, half a job is never seen."""
     image = work.simple(*(f"out{number}" for number in range(20)))
     stop = threading.Event()
 

@@ -15,7 +15,7 @@ UNNEEDED = pins.pin(OTHER)
 
 @pytest.fixture
 def untidy(good):
-    """A good place, with one image of ours too many and one that is nobody's."""
+    """A good place, with one image that no lock needs and one that we did not fetch."""
     image = pins.put(good.prefix, UNNEEDED)
     pins.record(image, UNNEEDED)
     (good.prefix / f"{'0' * 32}.simg").write_bytes(b"x" * 2048)

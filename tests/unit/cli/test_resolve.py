@@ -106,7 +106,7 @@ def test_a_single_image_s_platform_stands_in_its_configuration(registry, capsys)
     assert "has no image for linux/amd64\n" in capsys.readouterr().err
     registry.clear()
     assert run(reference) == 0
-    assert len(registry.requests) == 1  # nobody asked for the platform
+    assert len(registry.requests) == 1  # the platform was not asked for
 
 
 @pytest.mark.parametrize("configuration", [{}, [], {"os": 1, "architecture": None}, {"os": "linux/x"}])

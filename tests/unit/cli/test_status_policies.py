@@ -28,7 +28,7 @@ def world(monkeypatch):
 
 
 @pytest.fixture
-def nobody(monkeypatch):
+def no_registry(monkeypatch):
     """No registry may be asked."""
     for name in ("check", "resolve", "signatures"):
         monkeypatch.setattr(resolver.Resolver, name, lambda *_: pytest.fail("a registry was asked"))
@@ -39,20 +39,20 @@ def asked(place, entry, **changes):
     return ask_policies(Lock.of([entry]), place.folder / "containers.lock", None, [], **options)
 
 
-def test_without_a_policy_nothing_is_said_and_nobody_asked(place, nobody):
+def test_without_a_policy_nothing_is_printed_and_no_registry_asked(place, no_registry):
     answers = asked(place, lock_entry(TOOL), offline=False)
     assert (answers.violations, answers.signed, answers.beside) == ([], {}, {})
     assert answers.signature_lines(TOOL) == []
     assert answers.as_json(TOOL) == {"signed": [], "beside": None, "problem": []}
 
 
-def test_the_sites_policy_is_held_against_every_name_of_the_lock_offline_too(place, nobody):
+def test_the_sites_policy_is_held_against_every_name_of_the_lock_offline_too(place, no_registry):
     (place.folder / "apptainer-freshness.toml").write_text('[policy.registries]\nallow = ["ghcr.io"]\n')
     [violation] = asked(place, lock_entry(TOOL)).violations
     assert (violation.reference, violation.rule, violation.level) == (TOOL, "registries", "error")
 
 
-def test_offline_no_signature_is_looked_for(place, nobody):
+def test_offline_no_signature_is_looked_for(place, no_registry):
     assert asked(place, lock_entry(TOOL), look=True).beside == {}
 
 

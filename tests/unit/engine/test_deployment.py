@@ -219,7 +219,7 @@ def test_references_are_pinned_before_environments_are_made_and_proven_before_th
 
 def test_a_main_process_that_shares_no_image_folder_fetches_nothing(workflow):
     workflow.storage_settings.shared_fs_usage = set()
-    containers.of(workflow).attach(lambda collect: collect(), lambda _: pytest.fail("nobody needs it here"))
+    containers.of(workflow).attach(lambda collect: collect(), lambda _: pytest.fail("it is not needed here"))
     asyncio.run(workflow.software_deployment_manager.deploy_envs([]))
 
 

@@ -34,7 +34,7 @@ HASHES = {
     f"docker://quay.io/a/b@{D}": FileHash(sha256="5" * 64, stat=KEY),
     "https://q.io/x.sif": FileHash(sha256="d" * 64, writable_by_all=True),
 }
-LUGGAGE = Handover(pins=PINS, mode=Mode.FROZEN, on_unverified=OnUnverified.WARN, hashes=HASHES)
+HANDOVER = Handover(pins=PINS, mode=Mode.FROZEN, on_unverified=OnUnverified.WARN, hashes=HASHES)
 
 
 def packed(pins, file=""):
@@ -56,12 +56,12 @@ def word(pins):
 
 
 def test_what_was_encoded_is_decoded():
-    assert decode(encode(LUGGAGE), no_file) == LUGGAGE
+    assert decode(encode(HANDOVER), no_file) == HANDOVER
     assert decode(packed({}), no_file).pins == {}
 
 
 def test_the_word_means_nothing_to_a_shell():
-    assert shlex.quote(encode(LUGGAGE).replace("=", "")) == encode(LUGGAGE).replace("=", "")
+    assert shlex.quote(encode(HANDOVER).replace("=", "")) == encode(HANDOVER).replace("=", "")
 
 
 def test_pins_of_a_file_and_those_beside_it_are_one_table():
@@ -100,7 +100,7 @@ def test_what_is_no_hash_names_no_file(name):
         "v2.x",
         "v1.",
         "v1.!!!",
-        encode(LUGGAGE)[:-8],
+        encode(HANDOVER)[:-8],
         word([1]),
         word({"docker://q.io/a": 1}),
         word({"docker://q.io/a": [f"docker://evil.io/a@{D}", D]}),

@@ -26,7 +26,7 @@ def test_installing_twice_wraps_once():
 
 
 def test_without_the_flag_snakemake_builds_its_dag(workflow, monkeypatch):
-    monkeypatch.setattr(hook, "build_dag", lambda *_: pytest.fail("nobody asked for us"))
+    monkeypatch.setattr(hook, "build_dag", lambda *_: pytest.fail("the flag is not set"))
     install._attach(workflow, OFF)
     workflow._build_dag()
     assert workflow.built == ["theirs"]

@@ -18,7 +18,7 @@ ALLOW = {"registries": {"allow": ["quay.io"]}}
 WARN = {"tags": {"refuse": ["latest"], "level": "warn"}}
 
 
-def nobody():
+def no_registry():
     pytest.fail("a registry was asked")
 
 
@@ -28,7 +28,7 @@ def check_of(policy, tmp_path, *files, mode=Mode.LOCK):
         files,
         folder=tmp_path,
         place=lambda reference: f"rule of {reference}, line 7",
-        registry=nobody,
+        registry=no_registry,
         dryrun=False,
         sees_images=True,
     )
@@ -40,7 +40,7 @@ def pinned(*entries, unpinnable=None):
         lock=Lock(),
         lockfile="containers.lock",
         platform=Platform.parse("linux/amd64"),
-        registries=nobody,
+        registries=no_registry,
         entries={entry.reference.text: entry for entry in entries},
         unpinnable=unpinnable or {},
     )

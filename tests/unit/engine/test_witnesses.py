@@ -87,8 +87,8 @@ def test_what_the_tag_points_at_is_what_the_registry_said(fact, points_at):
 
 def test_an_image_that_was_resolved_in_this_run_is_current_since_then():
     made = witnesses()
-    heard = made.listening(Registries())
-    answers = dict(heard.resolve([parse(TOOL), parse(GONE)]))
+    resolver = made.listening(Registries())
+    answers = dict(resolver.resolve([parse(TOOL), parse(GONE)]))
     assert isinstance(answers[parse(GONE)], NotFound)
     record = made.record(TOOL, RUN)
     assert (record.remote, record.points_at) == ("current", str(pins.DIGEST))
@@ -102,12 +102,12 @@ def test_what_the_tag_of_an_image_that_was_resolved_points_at_is_the_registrys_w
 
 
 def test_whoever_listens_changes_no_answer_and_notes_when_each_came():
-    heard = TimedResolver(Registries())
-    [(entry, fact)] = heard.check([ENTRY])
-    assert (entry, fact.state, heard.warnings) == (ENTRY, RemoteState.MOVED, ("it is slow",))
-    assert set(heard.at) == {ENTRY.reference}
-    assert [reference.text for reference, _ in heard.resolve([parse(GONE)])] == [GONE]
-    assert parse(GONE) not in heard.at
+    resolver = TimedResolver(Registries())
+    [(entry, fact)] = resolver.check([ENTRY])
+    assert (entry, fact.state, resolver.warnings) == (ENTRY, RemoteState.MOVED, ("it is slow",))
+    assert set(resolver.at) == {ENTRY.reference}
+    assert [reference.text for reference, _ in resolver.resolve([parse(GONE)])] == [GONE]
+    assert parse(GONE) not in resolver.at
 
 
 def test_the_hash_of_a_verified_file_is_recorded_and_that_of_another_is_not(tmp_path):

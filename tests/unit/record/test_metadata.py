@@ -1,4 +1,4 @@
-"""What Snakemake recorded, as values: what is not known says so, and nobody can change what was read."""
+"""Snakemake's metadata as values: unknown ones are marked, and what was read cannot be changed."""
 
 from dataclasses import FrozenInstanceError
 

@@ -1,4 +1,4 @@
-"""Seals are signatures of the real ssh-keygen: of these bytes, in our namespace, by somebody who is allowed."""
+"""Seals are signatures of the real ssh-keygen: of these bytes, in our namespace, by an allowed signer."""
 
 import os
 import subprocess

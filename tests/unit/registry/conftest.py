@@ -1,4 +1,4 @@
-"""A lab for every test that asks somebody."""
+"""A lab for every test that asks a registry."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Blobs of a registry as iterators: restarted, abandoned, redirected, and never with a login for somebody else."""
+"""Blobs of a registry as iterators: restarted, abandoned, redirected, and never with a login for another host."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def box(path: Path, reference: str) -> Path:
 
 
 def age(folder: Path) -> None:
-    """Let a folder be one that nobody has touched for long."""
+    """Let a folder be one that was not touched for long."""
     then = time.time() - 2 * LIBRARY.settle
     os.utime(folder, (then, then))
 
