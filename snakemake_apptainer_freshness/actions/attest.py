@@ -65,9 +65,9 @@ class LazyRegistries:
                 self._documents[digest] = body
             return body
 
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
+    def blob(self, reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
         """See :class:`BlobSource`."""
-        return self._ask().blob(reference, digest)
+        return self._ask().blob(reference, digest, start)
 
     def close(self) -> None:
         """Abandon what is under way."""
@@ -92,7 +92,7 @@ class _ManifestsOf:
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
         return self.source.manifest(reference, digest)
 
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
+    def blob(self, reference: Reference, digest: Digest, _start: int = 0) -> Generator[bytes, None, None]:
         raise NotComparable(
             f"{digest.short} of {reference.name} is not in Apptainer's cache, and to fetch all is no dearer"
         )

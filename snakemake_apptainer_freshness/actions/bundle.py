@@ -26,7 +26,7 @@ from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image import layout
-from snakemake_apptainer_freshness.image.blobs import DamagedBlob, checked
+from snakemake_apptainer_freshness.image.blobs import DamagedBlob, behind, checked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.layout import Listed
 from snakemake_apptainer_freshness.image.manifest import (
@@ -48,8 +48,8 @@ from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 
 Advance = Callable[[int], None]
 """Is told how many more bytes, or images, are done."""
-Pieces = Callable[[], Iterator[bytes]]
-"""Gives the bytes of a file, from its start."""
+Pieces = Callable[[int], Iterator[bytes]]
+"""Gives the bytes of a file from one of them on; those of a whole file are hashed, and good if they come to an end."""
 _MOST_DOCUMENTS: Final = 1000
 """Manifests of one image, of all platforms together: the largest official images have some fifty."""
 
@@ -136,8 +136,8 @@ def gather(lock_path: Path, selection: BundleSelection, *, registry: BlobSource,
     )
 
 
-def _of(content: bytes) -> Iterator[bytes]:
-    yield content
+def _of(content: bytes, start: int) -> Iterator[bytes]:
+    yield content[start:]
 
 
 def _each_once(listed: Iterable[Listed]) -> list[Listed]:
@@ -325,10 +325,10 @@ def _document(digest: Digest, body: bytes) -> tuple[Member, Pieces]:
     return Member.blob(digest, len(body)), partial(_of, body)
 
 
-def _blob_content(blobs: Blobs, descriptor: Descriptor) -> Iterator[bytes]:
+def _blob_content(blobs: Blobs, descriptor: Descriptor, start: int) -> Iterator[bytes]:
     # What was read of a damaged blob cannot be taken back from a pipe, so it is looked at before.
     blobs.leave_damaged(descriptor.digest)
-    yield from blobs.blob(descriptor)
+    yield from blobs.blob(descriptor, start)
 
 
 def _ready(sif: Path, pin: Pin, *, subject: Listed | None) -> tuple[list[tuple[Member, Pieces]], Listed]:
@@ -347,11 +347,12 @@ def _ready(sif: Path, pin: Pin, *, subject: Listed | None) -> tuple[list[tuple[M
     return files, listed
 
 
-def _sif_content(sif: Path, pin: Pin, descriptor: Descriptor) -> Iterator[bytes]:
+def _sif_content(sif: Path, pin: Pin, descriptor: Descriptor, start: int) -> Iterator[bytes]:
     """Yield the bytes of a SIF that is still the one that was proven."""
     try:
         with opened(sif) as file:
-            yield from checked(iter(lambda: file.read(DISK.chunk), b""), descriptor.digest, descriptor.size)
+            pieces = iter(lambda: file.read(DISK.chunk), b"")
+            yield from behind(checked(pieces, descriptor.digest, descriptor.size), start)
     except (DamagedBlob, NotAFile, FileNotFoundError):
         raise UnprovenImage(
             f"cannot save a bundle: {sif}, the image of {pin.reference.text}, changed while it was read",

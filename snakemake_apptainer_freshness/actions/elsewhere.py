@@ -241,9 +241,9 @@ class _RegistryPlace(_Remote):
         """Return the manifest or index `digest`."""
         return self.registry.manifest(self._here(reference, digest), digest)
 
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """Return the blob `digest`, in pieces."""
-        return self.registry.blob(self._here(reference, digest), digest)
+    def blob(self, reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
+        """Return the blob `digest` from byte `start` on, in pieces."""
+        return self.registry.blob(self._here(reference, digest), digest, start)
 
     def _here(self, reference: Reference, digest: Digest) -> Reference:
         scheme = Scheme.ORAS if reference.scheme is Scheme.ORAS else Scheme.DOCKER
@@ -257,9 +257,9 @@ class _WebPlace(NamedBlobs):
     web: "Resolver"
     place: str
 
-    def blob(self, _reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """Return the blob `digest`, in pieces."""
-        return self.web.download(parse(self.place + layout.blob_name(digest)))
+    def blob(self, _reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
+        """Return the blob `digest` from byte `start` on, in pieces."""
+        return self.web.download(parse(self.place + layout.blob_name(digest)), start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +273,6 @@ class _WebFile(_Remote):
         """Return None: a single file has no manifest."""
         raise NotFound(f"{self.address} is one file, and no place for the layers of {reference.text}")
 
-    def blob(self, _reference: Reference, _digest: Digest) -> Generator[bytes, None, None]:
-        """Return the file, in pieces, whatever `digest` is asked for."""
-        return self.web.download(parse(self.address))
+    def blob(self, _reference: Reference, _digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
+        """Return the file from byte `start` on, in pieces, whatever `digest` is asked for."""
+        return self.web.download(parse(self.address), start)

@@ -16,7 +16,7 @@ from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, read_small
 from snakemake_apptainer_freshness.errors import DamagedAnswer
 from snakemake_apptainer_freshness.image import manifest
-from snakemake_apptainer_freshness.image.blobs import DamagedBlob, checked, hashed, unpacked
+from snakemake_apptainer_freshness.image.blobs import DamagedBlob, behind, checked, hashed, unpacked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.layers import MEDIA_TYPES, Layers
 from snakemake_apptainer_freshness.image.manifest import Descriptor, Index, Manifest, ManifestKind
@@ -38,8 +38,8 @@ class BlobSource(Protocol):
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
         """Return the manifest or index `digest`."""
 
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """Return the blob `digest`, in pieces."""
+    def blob(self, reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
+        """Return the blob `digest` from byte `start` on, in pieces."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,8 +80,11 @@ class Blobs:
             return content if digest.matches(content) else None
         return None
 
-    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """Yield the bytes of what `descriptor` describes, good if they come to their end."""
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
+        """Yield the bytes of what `descriptor` describes, good if they come to their end.
+
+        From a byte `start` on they are unchecked: the reader has those before it, with which they are hashed.
+        """
         digest = descriptor.digest
         if self.cache is not None and digest not in self._damaged:
             with (
@@ -89,12 +92,12 @@ class Blobs:
                 opened(self.cache.blob(digest)) as file,
             ):
                 pieces = iter(lambda: file.read(DISK.chunk), b"")
-                yield from self._until_stopped(checked(pieces, digest, descriptor.size))
+                yield from behind(self._until_stopped(checked(pieces, digest, descriptor.size)), start)
                 return
         if self.registry is None:
             raise NotComparable(f"{digest.short} is not in Apptainer's cache")
-        with contextlib.closing(self.registry.blob(self.pin.pinned, digest)) as served:
-            yield from self._until_stopped(checked(served, digest, descriptor.size))
+        with contextlib.closing(self.registry.blob(self.pin.pinned, digest, start)) as served:
+            yield from self._until_stopped(served if start else checked(served, digest, descriptor.size))
 
     def _until_stopped(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         for piece in pieces:

@@ -41,18 +41,18 @@ class LayerSources:
                     return found
             raise
 
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """Give the blob `digest`, in pieces; raises as the registry does where no place has it."""
+    def blob(self, reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
+        """Give the blob `digest` from byte `start` on, in pieces; raises as the registry does where no place has it."""
         for source in self._local(reference):
             if _has(source, reference, digest):
-                yield from source.blob(reference, digest)
+                yield from source.blob(reference, digest, start)
                 return
-        yield from self._over_network(reference, digest)
+        yield from self._over_network(reference, digest, start)
 
-    def _over_network(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
+    def _over_network(self, reference: Reference, digest: Digest, start: int) -> Generator[bytes, None, None]:
         begun = False
         try:
-            with contextlib.closing(self.registry.blob(reference, digest)) as pieces:
+            with contextlib.closing(self.registry.blob(reference, digest, start)) as pieces:
                 for piece in pieces:
                     begun = True
                     yield piece
@@ -61,7 +61,7 @@ class LayerSources:
             if begun:
                 raise
             for source in self.mirrors.sources(reference, local=False):
-                with contextlib.closing(source.blob(reference, digest)) as pieces:
+                with contextlib.closing(source.blob(reference, digest, start)) as pieces:
                     try:
                         first = next(pieces, b"")
                     except FreshnessError:

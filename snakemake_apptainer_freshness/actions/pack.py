@@ -1,11 +1,13 @@
 """Writing a bundle: into a pipe, into a file that appears under its name when it is whole, or unpacked into a folder.
 
 What was written of a file stays where the writing was stopped, under a name that says so (``….partial``). The same
-command goes on with it: it reads what is there, hashes it, and writes what is missing. In a folder each file has its
-name once it is whole; a blob that another folder has already is linked, once it was hashed.
+command goes on with it, in the middle of a blob: it reads what is there, hashes it, and writes what is missing. A part
+of a blob that does not come to its digest with the rest is written anew. In a folder each file has its name once it is
+whole; a blob that another folder has already is linked, once it was hashed.
 """
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from snakemake_apptainer_freshness.common.files import (
 from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.image.blobs import DamagedBlob
+from snakemake_apptainer_freshness.settings import DISK
 from snakemake_apptainer_freshness.store import archive
 from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, Member
 
@@ -54,9 +57,12 @@ def save(bundle: BundleContent, target: Path, advance: Advance) -> None:
                 file.seek(0)
                 file.truncate()
                 file.write(archive.start_of(bundle.contents))
-            file.truncate(file.tell())
             advance(sum(member.size for member in bundle.contents.files[: done or 0]))
-            _write(bundle, file, bundle.contents.files[done or 0 :], advance)
+            missing = bundle.contents.files[done or 0 :]
+            if missing and _continued(bundle, file, missing[0], advance):
+                missing = missing[1:]
+            file.truncate(file.tell())
+            _write(bundle, file, missing, advance)
             os.fsync(descriptor)
         partial.replace(target)
         sync_folder(target.parent)
@@ -84,7 +90,7 @@ def unpacked(bundle: BundleContent, folder: Path, advance: Advance, *, earlier: 
                 advance(member.size)
                 continue
             with appearing(target) as out:
-                for piece in bundle.pieces[member.name]():
+                for piece in bundle.pieces[member.name](0):
                     out.write(piece)
                     advance(len(piece))
         write_atomically(folder / CONTENTS, bundle.contents.dumps())
@@ -122,10 +128,46 @@ def _linked(source: Path, target: Path, member: Member) -> bool:
     return False
 
 
+def _continued(bundle: BundleContent, file: BinaryIO, member: Member, advance: Advance) -> bool:
+    """Complete `member`, a part of which stands where `file` is; False where that does not come to what it has to be.
+
+    Then, and where there is nothing of it, `file` stands where it was. What is there is not believed: all of it is
+    hashed, and the rest with it.
+    """
+    start, done = file.tell(), archive.begun(file, member)
+    if not done:
+        return False
+    file.seek(len(archive.header(member.name, member.size)), os.SEEK_CUR)
+    hasher = hashlib.new(member.digest.algorithm)
+    left = done
+    while left and (piece := file.read(min(left, DISK.chunk))):
+        hasher.update(piece)
+        left -= len(piece)
+    advance(done)
+    if done < member.size:
+        for piece in bundle.pieces[member.name](done):
+            file.write(piece)
+            hasher.update(piece)
+            advance(len(piece))
+            done += len(piece)
+            if done > member.size:
+                break
+    if _is_whole(member, done, hasher.hexdigest()):
+        file.write(archive.padding(member.size))
+        return True
+    advance(-done)
+    file.seek(start)
+    return False
+
+
+def _is_whole(member: Member, size: int, hashed: str) -> bool:
+    return size == member.size and hashed == member.digest.hex
+
+
 def _write(bundle: BundleContent, out: BinaryIO, files: tuple[Member, ...], advance: Advance) -> None:
     for member in files:
         out.write(archive.header(member.name, member.size))
-        for piece in bundle.pieces[member.name]():
+        for piece in bundle.pieces[member.name](0):
             out.write(piece)
             advance(len(piece))
         out.write(archive.padding(member.size))

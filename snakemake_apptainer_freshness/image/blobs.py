@@ -49,6 +49,15 @@ def checked(pieces: Iterable[bytes], digest: Digest, size: int | None, *, limit:
         raise DamagedBlob(f"what is there as {digest.short} is not that")
 
 
+def behind(pieces: Iterable[bytes], start: int) -> Iterator[bytes]:
+    """Yield what stands in `pieces` from byte `start` on; all of them are gone through."""
+    for piece in pieces:
+        skipped = min(start, len(piece))
+        start -= skipped
+        if skipped < len(piece):
+            yield piece[skipped:]
+
+
 def hashed(pieces: Iterable[bytes], algorithm: str) -> str:
     """Return what `pieces` hash to, in hex."""
     hasher = hashlib.new(algorithm)
@@ -107,6 +116,11 @@ class Bounded:
     def __init__(self, size: int) -> None:
         self._size = size
         self.content = bytearray()
+
+    @property
+    def taken(self) -> int:
+        """How many bytes it has."""
+        return len(self.content)
 
     def restart(self) -> None:
         """Begin anew: what comes next is the first piece, perhaps once more."""

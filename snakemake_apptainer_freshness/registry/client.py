@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 from snakemake_apptainer_freshness.errors import (
     ConnectionFailed,
@@ -65,20 +65,12 @@ class Document:
     content_type: str | None
 
 
-class _Resumable:
-    """A `sink`, and how many bytes of a blob it has: a download that breaks off goes on there."""
+class ResumableSink(Sink, Protocol):
+    """Knows how much of a body it has: what breaks off can go on there."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self.taken = 0
-
-    def restart(self) -> None:
-        self._sink.restart()
-        self.taken = 0
-
-    def __call__(self, piece: bytes) -> None:
-        self._sink(piece)
-        self.taken += len(piece)
+    @property
+    def taken(self) -> int:
+        """How many bytes stand before the next piece; none once it begins anew."""
 
 
 class Client:
@@ -137,10 +129,11 @@ class Client:
         digest = verified(place, wanted, answer.body)
         return Document(digest=digest, body=answer.body, content_type=answer.headers.get("content-type"))
 
-    def blob(self, place: Repository, digest: Digest, sink: Sink) -> None:
+    def blob(self, place: Repository, digest: Digest, sink: ResumableSink) -> None:
         """Give `sink` the bytes of a blob, piece by piece. They are not checked: the `sink` has to hash them.
 
-        What breaks off behind some megabytes goes on where it broke off, if the registry can do that.
+        What breaks off behind some megabytes goes on where it broke off, if the registry can do that; so does what the
+        `sink` has from an earlier time.
 
         Raises
         ------
@@ -151,8 +144,7 @@ class Client:
         """
         path = f"/v2/{place.repository}/blobs/{digest}"
         limit = self.limits.error_size
-        taker = _Resumable(sink)
-        answer = self._with_scheme(place, lambda at: self._authorized(place, at, "GET", path, limit, sink=taker))
+        answer = self._with_scheme(place, lambda at: self._authorized(place, at, "GET", path, limit, sink=sink))
         if answer.status not in (OK, PARTIAL):
             raise self._failure(place, str(digest), answer)
 
@@ -250,7 +242,7 @@ class Client:
         path: str,
         limit: int,
         *,
-        sink: _Resumable | None = None,
+        sink: ResumableSink | None = None,
     ) -> HttpResponse:
         authorization = self._authorizations.current(place, origin)
         answer = self._follow(origin, method, path, authorization, limit, sink=sink)
@@ -271,7 +263,7 @@ class Client:
         authorization: str,
         limit: int,
         *,
-        sink: _Resumable | None = None,
+        sink: ResumableSink | None = None,
     ) -> HttpResponse:
         ask = HttpRequest(
             method=method,
@@ -294,7 +286,7 @@ class Client:
             ask = self._redirected(ask, urls.join(ask.url, location), origin)
         raise PolicyRefused(f"{origin} redirects more than {self.limits.redirects} times")
 
-    def _send(self, ask: HttpRequest, sink: _Resumable | None) -> HttpResponse:
+    def _send(self, ask: HttpRequest, sink: ResumableSink | None) -> HttpResponse:
         if sink is not None and sink.taken >= self.limits.resume_from:
             answer = self._transport.send(replace(ask, offset=sink.taken))
             if answer.status != _NO_SUCH_PART:

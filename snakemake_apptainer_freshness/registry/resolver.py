@@ -34,16 +34,16 @@ from snakemake_apptainer_freshness.registry.network import Network
 from snakemake_apptainer_freshness.settings import LIMITS, TREE, Limits
 
 if TYPE_CHECKING:
+    from snakemake_apptainer_freshness.registry.client import ResumableSink
     from snakemake_apptainer_freshness.registry.listings import TagList
     from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
-    from snakemake_apptainer_freshness.registry.transport import Sink
 
 _POLL: Final = 0.1  # seconds between two looks at whether the reader still reads
 
 
-def pulled(download: "Callable[[Sink], None]") -> Generator[bytes, None, None]:
-    """Yield the pieces that `download` gives to its argument; its error is raised here."""
-    pump = _Pump()
+def pulled(download: "Callable[[ResumableSink], None]", start: int = 0) -> Generator[bytes, None, None]:
+    """Yield the pieces that `download` gives to its argument, from byte `start` on; its error is raised here."""
+    pump = _Pump(start)
     threading.Thread(target=pump.run, args=(download,), name="blob", daemon=True).start()
     try:
         while (item := pump.pieces.get()) is not None:
@@ -61,13 +61,18 @@ class _Abandoned(Exception):
 class _Pump:
     """Takes the pieces in the downloading thread, and hands them to the reading one."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int) -> None:
         self.pieces: queue.Queue[bytes | Exception | None] = queue.Queue(TREE.pieces)
         self.abandoned = threading.Event()
-        self._given = 0
+        self._given = start
         self._again = 0
 
-    def run(self, download: "Callable[[Sink], None]") -> None:
+    @property
+    def taken(self) -> int:
+        """The place of the next piece: where the reader is, unless it is begun anew."""
+        return self._given - self._again
+
+    def run(self, download: "Callable[[ResumableSink], None]") -> None:
         outcome: Exception | None = None
         try:
             download(self)
@@ -211,24 +216,25 @@ class Resolver:
         """
         return self._network.registry(reference).manifest(reference, digest).body
 
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
+    def blob(self, reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
         """Return the blob `digest` in the repository of `reference`, a piece at a time, **not checked**.
 
-        A thread of its own reads ahead, a few pieces at most; it ends when the iterator is closed.
+        It begins with byte `start`: of a long blob no more than that is asked for, where the registry can do that. A
+        thread of its own reads ahead, a few pieces at most; it ends when the iterator is closed.
 
         Raises
         ------
         RegistryError
             where it cannot be had, or not to its end.
         """
-        return pulled(lambda sink: self._network.registry(reference).blob(reference, digest, sink))
+        return pulled(lambda sink: self._network.registry(reference).blob(reference, digest, sink), start)
 
-    def download(self, reference: Reference) -> Generator[bytes, None, None]:
+    def download(self, reference: Reference, start: int = 0) -> Generator[bytes, None, None]:
         """Return the file at the ``https://`` address `reference`, a piece at a time, **not checked**.
 
-        As :meth:`blob`.
+        As :meth:`blob`, but all of it is asked for.
         """
-        return pulled(lambda sink: self._network.web(reference).download(reference, sink))
+        return pulled(lambda sink: self._network.web(reference).download(reference, sink), start)
 
     def _each(self, items: Iterable[K], ask: Callable[[K], V]) -> Iterator[tuple[K, V | FreshnessError]]:
         """Return ``(item, ask(item))`` for each item as they complete.

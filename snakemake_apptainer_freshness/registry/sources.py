@@ -40,11 +40,10 @@ from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.registry import referrers
-from snakemake_apptainer_freshness.registry.client import Client, Document
+from snakemake_apptainer_freshness.registry.client import Client, Document, ResumableSink
 from snakemake_apptainer_freshness.registry.containers_conf import Repository
 from snakemake_apptainer_freshness.registry.listings import TagList
 from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
-from snakemake_apptainer_freshness.registry.transport import Sink
 from snakemake_apptainer_freshness.settings import LIMITS
 
 _WRONG_KIND: Final = {
@@ -80,7 +79,7 @@ def entry(reference: Reference, document: Document, fetch: Callable[[Digest], Do
     )
 
 
-def platform(document: Document, fetch: Callable[[Digest, Sink], None]) -> Platform | None:
+def platform(document: Document, fetch: Callable[[Digest, ResumableSink], None]) -> Platform | None:
     """Return the platform of the single image that `document` is of; None where its configuration does not say it.
 
     `fetch` gets a blob, here the configuration. It is hashed, and read no further than its size.
@@ -196,7 +195,7 @@ class RegistrySource:
         """Return the tags of the repository of `reference`, from the first place that gives them."""
         return self._first(reference, self._client.tags)
 
-    def blob(self, reference: Reference, digest: Digest, sink: Sink) -> None:
+    def blob(self, reference: Reference, digest: Digest, sink: ResumableSink) -> None:
         """Give `sink` the blob `digest` of the repository of `reference`, as :meth:`Client.blob` does."""
         self._first(reference, lambda place: self._client.blob(place, digest, sink))
 

@@ -151,6 +151,18 @@ def whole_files(file: BinaryIO, contents: Contents) -> int | None:
     return len(contents.files)
 
 
+def begun(file: BinaryIO, member: Member) -> int:
+    """Return how many bytes of `member` an unfinished archive has behind its last whole file; 0 where it is another.
+
+    `file` stands there, and is left there. Nothing is said of what these bytes are.
+    """
+    place, start = file.tell(), header(member.name, member.size)
+    is_this = file.read(len(start)) == start
+    there = file.seek(0, os.SEEK_END) - place - len(start)
+    file.seek(place)
+    return there if is_this and there <= member.size else 0
+
+
 def _is_whole(file: BinaryIO, member: Member) -> bool:
     start = header(member.name, member.size)
     if file.read(len(start)) != start:

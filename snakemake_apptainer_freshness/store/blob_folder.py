@@ -36,8 +36,8 @@ class BlobFolder(NamedBlobs):
             return None if path is None else path.stat().st_size
         return None
 
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """Give what lies under the name of the blob `digest`, a piece at a time, unchecked.
+    def blob(self, reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
+        """Give what lies under the name of the blob `digest` from byte `start` on, a piece at a time, unchecked.
 
         Raises
         ------
@@ -46,7 +46,7 @@ class BlobFolder(NamedBlobs):
         LocalIOError
             where it cannot be read.
         """
-        reading = self._pieces(self._path(reference, digest))
+        reading = self._pieces(self._path(reference, digest), start)
         while True:
             try:
                 piece = next(reading, b"")
@@ -57,8 +57,9 @@ class BlobFolder(NamedBlobs):
                 return
             yield piece
 
-    def _pieces(self, path: Path) -> Iterator[bytes]:
+    def _pieces(self, path: Path, start: int) -> Iterator[bytes]:
         with opened_target(path) as file:
+            file.seek(start)
             while piece := file.read(DISK.chunk):
                 yield piece
 

@@ -17,7 +17,7 @@ from typing import Final, Self
 from snakemake_apptainer_freshness.common.tables import Damaged, Table, read_json, version_of
 from snakemake_apptainer_freshness.errors import InvalidBundle, NotFound
 from snakemake_apptainer_freshness.image import layout
-from snakemake_apptainer_freshness.image.blobs import DamagedBlob, checked
+from snakemake_apptainer_freshness.image.blobs import DamagedBlob, behind, checked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.settings import DISK
@@ -163,8 +163,8 @@ class Bundle(NamedBlobs):
         found = self._members.get(layout.blob_name(digest))
         return None if found is None else found.size
 
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """Give what lies under the name of the blob `digest`, a piece at a time, unchecked.
+    def blob(self, reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
+        """Give what lies under the name of the blob `digest` from byte `start` on, a piece at a time, unchecked.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class Bundle(NamedBlobs):
         found = self._members.get(layout.blob_name(digest))
         if found is None:
             raise NotFound(f"the bundle lacks {digest}, which {reference.text} needs")
-        yield from self._pieces(found)
+        yield from behind(self._pieces(found), start)
 
     def _small(self, member: Member) -> bytes:
         try:

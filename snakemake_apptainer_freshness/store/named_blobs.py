@@ -29,8 +29,8 @@ class NamedBlobs(ABC):
         return None
 
     @abstractmethod
-    def blob(self, reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """Give what lies under the name of the blob `digest`, a piece at a time, unchecked.
+    def blob(self, reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
+        """Give what lies under the name of the blob `digest` from byte `start` on, a piece at a time, unchecked.
 
         Raises
         ------

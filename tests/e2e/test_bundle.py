@@ -1,10 +1,12 @@
 """Carried in a bundle to where there is no registry, a workflow gives the same output; other tools read bundles."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 
 import pytest
 
@@ -61,6 +63,84 @@ def test_an_image_that_vanished_from_its_registry_runs_from_its_mirror(tmp_path)
         if one["place"] == "lock"
     ]
     assert image["state"] == "verified"
+
+
+SLOWLY = """if True:
+    import time
+    from snakemake_apptainer_freshness import cli
+    from snakemake_apptainer_freshness.actions import image_content
+    until_stopped = image_content.Blobs._until_stopped
+    def slowly(self, pieces):
+        for piece in until_stopped(self, pieces):
+            time.sleep(0.01)
+            yield piece
+    image_content.Blobs._until_stopped = slowly
+    cli.main(["bundle", "save", "all.tar"])
+"""
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A registry with an image that has a layer of 48 MiB, the lock of it, and its bundle, saved at one go."""
+    folder = tmp_path_factory.mktemp("large")
+    here = Workspace(folder / "here", folder / "home")
+    content = images.Image(layers=(images.Layer.of({"data": os.urandom(48 * MIB)}),))
+    with RealRegistry(folder / "registry") as registry:
+        images.push(content, registry.host, "team/tool", "1.0")
+        here.write("Snakefile", READS_MESSAGE.format(image=f"docker://{registry.host}/team/tool:1.0"))
+        here.run(*CLI, "lock")
+        here.run(*CLI, "bundle", "save", "all.tar")
+        yield registry, here.folder
+
+
+def killed(here):
+    """Kill a saving, as ``kill -9`` does, in the middle of its large layer; what it left."""
+    partial = here.folder / "all.tar.partial"
+    command = [sys.executable, "-c", SLOWLY]
+    process = subprocess.Popen(command, cwd=here.folder, env=here.environment, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (partial.exists() and partial.stat().st_size > 16 * MIB):
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    assert 16 * MIB < partial.stat().st_size < 40 * MIB
+    return partial
+
+
+def change_a_byte(partial):
+    with partial.open("r+b") as file:
+        file.seek(9 * MIB)
+        byte = file.read(1)[0]
+        file.seek(9 * MIB)
+        file.write(bytes([byte ^ 1]))
+
+
+def cut(partial):
+    os.truncate(partial, 10 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("harm", "statuses"),
+    [(None, [206]), (cut, [206]), (change_a_byte, [206, 200])],
+    ids=["as it is", "cut", "with a byte that an attacker changed"],
+)
+def test_a_save_that_was_killed_in_the_middle_of_a_layer_goes_on_there(tmp_path, large, harm, statuses):
+    registry, whole = large
+    here = Workspace(tmp_path / "here", tmp_path / "home")
+    shutil.copy(whole / "containers.lock", here.folder)
+    partial = killed(here)
+    if harm is not None:
+        harm(partial)
+    registry.clear()
+    here.run(*CLI, "bundle", "save", "all.tar")
+
+    assert (here.folder / "all.tar").read_bytes() == (whole / "all.tar").read_bytes()
+    large_blobs = [request.status for request in registry.requests() if "/blobs/" in request.path]
+    assert [status for status in large_blobs if status in (200, 206)][: len(statuses)] == statuses
+    assert not partial.exists()
 
 
 @pytest.fixture(scope="module")

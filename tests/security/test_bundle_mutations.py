@@ -11,9 +11,9 @@ from unittest import mock
 
 import pytest
 
-from snakemake_apptainer_freshness.actions import rebuild, unpack
+from snakemake_apptainer_freshness.actions import pack, rebuild, unpack
 from snakemake_apptainer_freshness.actions.bundle import BundleSelection, gather
-from snakemake_apptainer_freshness.actions.pack import save
+from snakemake_apptainer_freshness.actions.pack import partial_of, save
 from snakemake_apptainer_freshness.actions.prove import prove
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -103,3 +103,17 @@ def test_another_sif_comes_in_where_blobs_are_not_hashed(tmp_path, place):
     unchecked = mock.patch.object(rebuild, "checked", lambda pieces, *_, **__: pieces)
 
     assert succeeds(place, hostile.bytes, unchecked)
+
+
+def test_bytes_swapped_in_an_unfinished_bundle_stay_where_what_is_there_is_not_hashed(tmp_path):
+    good = saved(CONTENT, tmp_path / "good").read_bytes()
+    layer = CONTENT.layers[-1].content
+    there = bytearray(good[: good.index(layer) + len(layer) - 1])
+    there[-3] ^= 1
+    for folder in (tmp_path / "with", tmp_path / "without"):
+        folder.mkdir()
+        partial_of(folder / "all.tar").write_bytes(there)
+
+    assert saved(CONTENT, tmp_path / "with").read_bytes() == good
+    with mock.patch.object(pack, "_is_whole", return_value=True):
+        assert saved(CONTENT, tmp_path / "without").read_bytes() != good

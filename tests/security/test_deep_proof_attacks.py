@@ -298,7 +298,7 @@ def test_a_blob_that_never_ends_is_cut_off():
 
 def test_a_registry_that_fails_is_an_error_and_no_verdict(original):
     class Failing(Served):
-        def blob(self, reference, digest):
+        def blob(self, reference, digest, start=0):
             raise RegistryError("it is down")
 
     with pytest.raises(RegistryError):

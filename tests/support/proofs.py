@@ -109,9 +109,9 @@ class Served:
         """The manifest `digest`."""
         return self._body(digest)
 
-    def blob(self, _reference: Reference, digest: Digest) -> Generator[bytes, None, None]:
-        """The blob `digest`, in pieces."""
-        body = self._body(digest)
+    def blob(self, _reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
+        """The blob `digest` from byte `start` on, in pieces."""
+        body = self._body(digest)[start:]
         return (body[at : at + PIECE] for at in range(0, len(body), PIECE))
 
 

@@ -90,7 +90,7 @@ class Asked:
         self.digests.append(digest)
         raise NotFound(f"there is no {digest}")
 
-    def blob(self, reference, digest):
+    def blob(self, reference, digest, start=0):
         raise NotFound(f"there is no {digest}")
 
 

@@ -78,7 +78,7 @@ class Registry:
             raise TimedOut("no answer")
         return self.served[str(digest)]
 
-    def blob(self, reference, digest):
+    def blob(self, reference, digest, start=0):
         yield self.manifest(reference, digest)
 
 

@@ -35,7 +35,7 @@ class World:
     def manifest(self, reference, digest):
         raise NotFound("nothing here")
 
-    def blob(self, reference, digest):
+    def blob(self, reference, digest, start=0):
         raise NotFound("nothing here")
 
 

@@ -114,6 +114,86 @@ def test_what_was_written_before_the_saving_stopped_is_not_fetched_again(tmp_pat
     assert not partial_of(target).exists()
 
 
+class Parts(Served):
+    """Remembers from where each blob was asked for; a rest is given again and again where it is `endless`."""
+
+    endless = False
+
+    def __init__(self):
+        super().__init__(content=CONTENT)
+        self.starts = []
+
+    def blob(self, reference, digest, start=0):
+        self.starts.append((str(digest), start))
+        while start and self.endless:
+            yield bytes(1000)
+        yield from super().blob(reference, digest, start)
+
+
+SECOND = CONTENT.layers[1]
+
+
+def saved_upto(folder, size, *, add=b"", change=None):
+    """A saving of `folder` that was killed so many bytes behind the start of the second layer; how it goes on.
+
+    The bytes that are there are followed by what is to `add`, after the byte at `change` became another.
+    """
+    target, whole = folder / "all.tar", saved(CONTENT, folder / "whole").read_bytes()
+    start = whole.index(SECOND.content)
+    there = bytearray(whole[: start + size])
+    if change is not None:
+        there[start + change] ^= 1
+    partial_of(target).write_bytes(there + add)
+    (folder / "containers.lock").write_text(entry_text(CONTENT))
+    registry, done = Parts(), []
+    selection = BundleSelection(prefix=folder)
+    bundle = gather(folder / "containers.lock", selection, registry=registry, advance=lambda _: None)
+    save(bundle, target, done.append)
+
+    assert target.read_bytes() == whole
+    assert sum(done) == bundle.contents.size
+    assert not partial_of(target).exists()
+    return [begun for digest, begun in registry.starts if digest == SECOND.digest]
+
+
+@pytest.mark.parametrize("size", [1, 20, len(SECOND.content) - 1])
+def test_a_blob_that_was_begun_is_gone_on_with(tmp_path, size):
+    assert saved_upto(tmp_path, size) == [size]
+
+
+def test_a_blob_of_which_nothing_is_there_is_begun(tmp_path):
+    assert saved_upto(tmp_path, 0) == [0]
+
+
+def test_a_blob_of_which_all_but_its_padding_is_there_is_not_asked_for(tmp_path):
+    assert saved_upto(tmp_path, len(SECOND.content)) == []
+
+
+@pytest.mark.parametrize("size", [20, len(SECOND.content) - 1])
+def test_a_beginning_with_another_byte_is_thrown_away(tmp_path, size):
+    assert saved_upto(tmp_path, size, change=7) == [size, 0]
+
+
+def test_a_whole_blob_with_another_byte_is_thrown_away(tmp_path):
+    assert saved_upto(tmp_path, len(SECOND.content), change=7) == [0]
+
+
+def test_a_beginning_that_is_longer_than_the_blob_is_thrown_away(tmp_path):
+    assert saved_upto(tmp_path, len(SECOND.content), add=b"more" * 1000, change=7) == [0]
+
+
+def test_a_beginning_under_the_name_of_another_blob_is_thrown_away(tmp_path):
+    """Its header is that of the first layer, as of a bundle in another order."""
+    whole = saved(CONTENT, tmp_path / "order").read_bytes()
+    first = whole.index(CONTENT.layers[0].content)
+    assert saved_upto(tmp_path, -512, add=whole[first - 512 : first + 30]) == [0]
+
+
+def test_a_rest_that_does_not_end_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(Parts, "endless", True)
+    assert saved_upto(tmp_path, 20) == [20, 0]
+
+
 def test_what_is_left_of_another_bundle_is_not_gone_on_with(tmp_path):
     partial_of(tmp_path / "all.tar").write_bytes(b"something else" * 1000)
     bundle = saved(CONTENT, tmp_path)

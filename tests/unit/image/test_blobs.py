@@ -3,8 +3,10 @@
 import gzip
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.image.blobs import DamagedBlob, checked, hashed, unpacked
+from snakemake_apptainer_freshness.image.blobs import DamagedBlob, behind, checked, hashed, unpacked
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.settings import TREE
@@ -34,6 +36,14 @@ def test_a_blob_that_is_too_long_ends_before_the_surplus_is_passed_on():
 
 def test_a_hash_does_not_depend_on_the_pieces():
     assert hashed([CONTENT], "sha256") == hashed([CONTENT[:1], CONTENT[1:]], "sha256") == Digest.of(CONTENT).hex
+
+
+@given(st.lists(st.binary(max_size=5)), st.integers(0, 30))
+def test_what_stands_behind_a_byte_does_not_depend_on_the_pieces(pieces, start):
+    rest = list(behind(pieces, start))
+
+    assert b"".join(rest) == b"".join(pieces)[start:]
+    assert all(rest), "no piece is empty"
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 10])

@@ -152,6 +152,36 @@ def test_a_blob_that_breaks_off_goes_on_where_it_broke_off(breaking):
     assert 50_000 <= int(second.headers["range"].removeprefix("bytes=").removesuffix("-")) <= 100_000
 
 
+def rest(lab: Lab, registry: Simulator, start: int) -> bytes:
+    with Resolver(environ=lab.environ, limits=lab.limits) as resolver:
+        return b"".join(resolver.blob(parse(f"docker://{registry.host}/team/tool:1"), DIGEST, start))
+
+
+@pytest.mark.parametrize("start", [1, 49_999, 50_000, 250_000, len(BLOB) - 1, len(BLOB)])
+def test_the_rest_of_a_blob_is_given_from_a_byte_on(breaking, start):
+    """The first answer breaks off; what is a small part, or none, is not asked for as one."""
+    lab, registry = breaking
+    assert rest(lab, registry, start) == BLOB[start:]
+
+
+def test_of_the_rest_of_a_long_blob_no_more_is_asked_for(tmp_path):
+    with Lab(tmp_path, QUICK._replace(resume_from=50_000)) as lab:
+        registry = lab.registry("registry.example")
+        registry.answer(PATH, rest_of)
+        assert rest(lab, registry, 60_000) == BLOB[60_000:]
+        [request] = registry.asked(PATH)
+        assert request.headers["range"] == "bytes=60000-"
+
+
+@pytest.mark.parametrize("refusal", [Reply(body=BLOB), Reply(status=416)])
+def test_the_rest_of_a_blob_is_what_is_left_where_a_registry_sends_all(tmp_path, refusal):
+    with Lab(tmp_path, QUICK._replace(resume_from=50_000)) as lab:
+        registry = lab.registry("registry.example")
+        registry.serve(PATH, BLOB)
+        registry.answer(PATH, lambda request: refusal if "range" in request.headers else None)
+        assert rest(lab, registry, 60_000) == BLOB[60_000:]
+
+
 def test_a_small_part_of_a_blob_is_not_worth_it(lab):
     registry = lab.registry("registry.example")
     registry.answer(PATH, rest_of)

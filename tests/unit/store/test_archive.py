@@ -109,3 +109,24 @@ def test_an_archive_of_something_else_does_not_count():
 
     assert archive.whole_files(io.BytesIO(made()), other) is None
     assert archive.whole_files(io.BytesIO(b""), TABLE) is None
+
+
+@pytest.mark.parametrize("size", range(len(BLOBS[2]) + 1))
+def test_the_beginning_of_a_file_is_as_long_as_what_stands_behind_its_header(size):
+    member, before = TABLE.files[-1], made(upto=len(TABLE.files) - 1)
+    file = io.BytesIO(before + archive.header(member.name, member.size) + BLOBS[2][:size])
+    file.seek(len(before))
+
+    assert archive.begun(file, member) == size
+    assert file.tell() == len(before)
+
+
+@pytest.mark.parametrize("there", [b"", b"x" * 700, archive.header("blobs/sha256/" + "0" * 64, 2000) + b"x" * 10])
+def test_something_else_is_no_beginning(there):
+    assert archive.begun(io.BytesIO(there), TABLE.files[-1]) == 0
+
+
+def test_what_is_longer_than_the_file_is_no_beginning():
+    member = TABLE.files[-1]
+    there = archive.header(member.name, member.size) + bytes(member.size + 1)
+    assert archive.begun(io.BytesIO(there), member) == 0

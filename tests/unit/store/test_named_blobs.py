@@ -23,7 +23,7 @@ class Pieces(NamedBlobs):
     def __init__(self, *pieces):
         self.pieces, self.given, self.closed = pieces, 0, False
 
-    def blob(self, reference, digest):
+    def blob(self, reference, digest, start=0):
         try:
             for piece in self.pieces:
                 self.given += 1
