@@ -7,7 +7,7 @@ import pytest
 from tests.support.homes import Home
 from tests.support.registry import RealRegistry
 from tests.support.repositories import Repository
-from tests.support.workflow import Workspace
+from tests.support.workflow import READS_MESSAGE, Workspace
 
 _numbers = itertools.count()
 
@@ -37,3 +37,11 @@ def workspace(tmp_path):
 def home(tmp_path):
     """The home of a user who has never pulled anything."""
     return Home.of(tmp_path)
+
+
+@pytest.fixture
+def tool(repository, workspace):
+    """The repository of the image that the one rule of the workflow names; nothing was pushed yet."""
+    found = repository()
+    workspace.write("Snakefile", READS_MESSAGE.format(image=found.reference))
+    return found

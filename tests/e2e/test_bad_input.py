@@ -8,13 +8,6 @@ import pytest
 from tests.support.workflow import READS_MESSAGE
 
 
-@pytest.fixture
-def tool(repository, workspace):
-    found = repository()
-    workspace.write("Snakefile", READS_MESSAGE.format(image=found.reference))
-    return found
-
-
 def refused(workspace, *arguments, **options):
     """Run Snakemake, which has to fail with one error of ours and without a trace; gives what it printed."""
     before = workspace.files()

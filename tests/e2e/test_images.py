@@ -6,15 +6,13 @@ import time
 import pytest
 
 from snakemake_apptainer_freshness.apptainer import sif
-from tests.support.workflow import READS_MESSAGE
 
 
 @pytest.fixture
-def tool(repository, workspace):
-    found = repository()
-    found.digest = found.push("original")
-    workspace.write("Snakefile", READS_MESSAGE.format(image=found.reference))
-    return found
+def tool(tool):
+    """The image was pushed."""
+    tool.digest = tool.push("original")
+    return tool
 
 
 def image(workspace):

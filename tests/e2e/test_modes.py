@@ -15,13 +15,6 @@ from tests.support.pins import lock_entry
 from tests.support.workflow import READS_MESSAGE
 
 
-@pytest.fixture
-def tool(repository, workspace):
-    found = repository()
-    workspace.write("Snakefile", READS_MESSAGE.format(image=found.reference))
-    return found
-
-
 def test_apptainer_alone_notices_that_a_tag_moved(repository, workspace):
     tool = repository()
     tool.push("original")

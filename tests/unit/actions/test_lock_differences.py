@@ -8,20 +8,10 @@ from snakemake_apptainer_freshness.actions.lock import EntryChange, PlatformChan
 from snakemake_apptainer_freshness.actions.workflow import ExistingOutput, RuleUse, Workflow
 from snakemake_apptainer_freshness.lockfile import Change
 from snakemake_apptainer_freshness.settings import Options
-from tests.support.pins import lock_entry
+from tests.support.lock_plans import NEW, OLD, TOOL, entry
 
-OLD, NEW, ONE, TWO, THREE = ("sha256:" + letter * 64 for letter in "abcde")
-TOOL = "docker://quay.io/team/tool:1"
+ONE, TWO, THREE = ("sha256:" + letter * 64 for letter in "cde")
 USES = (RuleUse(rule="align", snakefile="/w/Snakefile", line=3),)
-
-
-def entry(digest, **platforms):
-    return lock_entry(
-        reference=TOOL,
-        digest=digest,
-        media_type="application/vnd.oci.image.index.v1+json",
-        platforms={f"linux/{name}": manifest for name, manifest in platforms.items()},
-    )
 
 
 def workflow(*urls):

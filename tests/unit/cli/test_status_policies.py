@@ -27,13 +27,6 @@ def world(monkeypatch):
     monkeypatch.setattr(resolver.Resolver, "check", check)
 
 
-@pytest.fixture
-def no_registry(monkeypatch):
-    """No registry may be asked."""
-    for name in ("check", "resolve", "signatures"):
-        monkeypatch.setattr(resolver.Resolver, name, lambda *_: pytest.fail("a registry was asked"))
-
-
 def asked(place, entry, **changes):
     options = {"offline": True, "look": False, **changes}
     return ask_policies(Lock.of([entry]), place.folder / "containers.lock", None, [], **options)

@@ -8,7 +8,6 @@ from snakemake.settings.enums import Quietness
 from snakemake.settings.types import DeploymentMethod, SharedFSUsage
 from snakemake_interface_executor_plugins.settings import ExecMode
 
-from snakemake_apptainer_freshness.registry import resolver
 from snakemake_apptainer_freshness.store.prefix import image_path
 
 
@@ -77,10 +76,3 @@ def workflow(tmp_path, monkeypatch):
         output_settings=SimpleNamespace(quiet={Quietness.PROGRESS}),
         remote_execution_settings=SimpleNamespace(immediate_submit=False),
     )
-
-
-@pytest.fixture
-def no_registry(monkeypatch):
-    """No registry may be asked."""
-    for name in ("check", "resolve", "signatures"):
-        monkeypatch.setattr(resolver.Resolver, name, lambda *_: pytest.fail("a registry was asked"))
