@@ -99,7 +99,7 @@ def _compared_to_own(path: bytes, own: Node, found: Node) -> str:
     if own.kind is not found.kind:
         return f"is a {found.kind}, Apptainer makes a {own.kind}"
     if own.kind is FileType.FOLDER:
-        return _wrong_implied_mode(found)
+        return _wrong_implied(found)
     if path in _FREE:
         return "" if found.mode == own.mode else _other_mode(found, own)
     if own.kind is FileType.FILE and (own.size, own.sha256) != (found.size, found.sha256):
@@ -112,7 +112,7 @@ def _compared(wanted: Node, found: Node, *, is_root: bool = False) -> str:
     if wanted.kind is not found.kind and not _stands_for_device(wanted, found):
         return f"is a {found.kind}, its layers have a {wanted.kind}"
     if wanted.implied:
-        return _wrong_implied_mode(found)
+        return _wrong_implied(found)
     if found.owner not in (wanted.owner, _ROOT):
         return f"its owner is {found.owner[0]}:{found.owner[1]}, by its layers {wanted.owner[0]}:{wanted.owner[1]}"
     if wanted.kind is not FileType.LINK and found.mode not in (wanted.mode, wanted.mode | _WRITE * is_root):
@@ -138,8 +138,10 @@ def _unreadable_folder(wanted: Node) -> bool:
     return wanted.kind is FileType.FOLDER and not wanted.implied and wanted.mode & (_READ | _SEARCH) != _READ | _SEARCH
 
 
-def _wrong_implied_mode(found: Node) -> str:
-    if found.mode & ~_IMPLIED or found.owner != _ROOT:
+def _wrong_implied(found: Node) -> str:
+    if found.owner != _ROOT:
+        return f"its owner is {found.owner[0]}:{found.owner[1]}, and not root"
+    if found.mode & ~_IMPLIED:
         return f"has mode {found.mode:04o}, which no umask explains"
     return ""
 

@@ -59,6 +59,7 @@ def test_what_is_the_same_is_no_difference(node):
         (PIPE, EMPTY, "/x: is a file, its layers have a FIFO"),
         (folder(0o755), folder(0o700), "/x: has mode 0700, by its layers 0755"),
         (folder(implied=True), folder(0o1777), "/x: has mode 1777, which no umask explains"),
+        (folder(implied=True), replace(folder(), owner=(10, 20)), "/x: its owner is 10:20, and not root"),
         (folder(y=FILE), folder(), "/x/y: is missing"),
         (folder(), folder(y=FILE), "/x/y: is in no layer"),
         (folder(0o300, y=FILE), folder(0o300), "/x/y: is missing"),
