@@ -49,7 +49,7 @@ _judged = actions._judged
 
 
 def takes_silence_for_consent(one):
-    return _judged(one) if one.found else ((), [])
+    return _judged(one) if one.signatures else ((), [])
 
 
 def takes_hosts_as_they_are_written(reference):
