@@ -78,6 +78,18 @@ def folder_swapped_for_a_link_once_it_was_listed(place: Place, module: ModuleTyp
 
 def closed_folder_swapped_for_a_link_once_it_was_opened(place: Place, module: ModuleType) -> bool:
     (place.tree / "inner").chmod(CLOSED)
+    place.remove(module, open=swapped_once_it_was_opened(place))
+    return not place.is_untouched
+
+
+def folder_swapped_for_a_link_once_it_was_opened(place: Place, module: ModuleType) -> bool:
+    place.private.chmod(0o700)  # else its owner, who is not root, could remove nothing in it by mistake
+    place.remove(module, open=swapped_once_it_was_opened(place))
+    return not (place.private / "chapter.tex").exists()
+
+
+def swapped_once_it_was_opened(place: Place) -> Callable[..., int]:
+    """In place of ``os.open``: the attacker's turn comes after the folder was entered."""
 
     def opened(path: Any, *arguments: Any, **options: Any) -> int:
         descriptor = os.open(path, *arguments, **options)
@@ -85,8 +97,7 @@ def closed_folder_swapped_for_a_link_once_it_was_opened(place: Place, module: Mo
             place.swap(place.tree / "inner")
         return descriptor
 
-    place.remove(module, open=opened)
-    return not place.is_untouched
+    return opened
 
 
 def folder_of_another_user(place: Place, module: ModuleType) -> bool:
@@ -143,7 +154,7 @@ MUTATIONS = [
         "os.chmod(name, _OWNER_ALL, dir_fd=parent)",
     ),
     (
-        closed_folder_swapped_for_a_link_once_it_was_opened,
+        folder_swapped_for_a_link_once_it_was_opened,
         'os.open(".", _LIST, dir_fd=entered)',
         "os.open(name, _LIST, dir_fd=parent)",
     ),

@@ -10,6 +10,7 @@ import functools
 import gzip
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -191,7 +192,8 @@ def forged(original: Path, place: Path, change: Callable[[Path], object], *optio
     root, packed, result = place / "root", place / "packed", place / "forged.sif"
     _run(programs.private("unsquashfs"), "-quiet", "-no-progress", "-o", found.partition.offset, "-d", root, original)
     change(root)
-    _run(programs.private("mksquashfs"), root, packed, "-quiet", "-no-progress", "-noappend", *options)
+    owners = () if os.geteuid() == 0 else ("-all-root",)  # which no other user could unpack
+    _run(programs.private("mksquashfs"), root, packed, "-quiet", "-no-progress", "-noappend", *owners, *options)
     return sif_around(packed.read_bytes(), result)
 
 
