@@ -19,16 +19,16 @@ from snakemake_apptainer_freshness.errors import FreshnessError
 COMMANDS: Final = {
     "resolve": "Ask what references point at now.",
     "lock": "Make or complete the lock of a workflow, without running it.",
-    "status": "Say what lock, registry and disk say of each image.",
-    "verify": "Say what each image file on this disk is.",
+    "status": "Show what lock, registry and disk say of each image.",
+    "verify": "Check the image files on this disk against their digests.",
     "pull": "Fetch the images that the lock names.",
-    "inspect": "Tell what one image file is, and what is proven.",
-    "audit": "Say which image made each output, and what is proven.",
+    "inspect": "Show what one image file is, and what is proven.",
+    "audit": "Show which image made each output, and what is proven.",
     "export": "Write the pinned references for other tools.",
     "adopt": "Prove which images made old outputs, so that they are kept.",
-    "doctor": "Look over programs, folders, logins and caches.",
-    "gc": "Free what no lock needs any more.",
-    "bundle": "Carry a lock and its images to where there is no registry.",
+    "doctor": "Check programs, folders, logins and caches.",
+    "gc": "Delete image files that no lock needs any more.",
+    "bundle": "Carry a lock and its images to a machine without a registry.",
 }
 """Every command, and its ``short_help``: for a list of all of them, none is imported."""
 INTERRUPTED: Final = 130

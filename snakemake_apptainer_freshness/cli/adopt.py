@@ -21,11 +21,11 @@ _SHOWN: Final = 3
 _HELP: Final = """\
 Prove that outputs made without this plugin are those of the pinned images, so that a run keeps them.
 
-Snakemake takes the pinned name of an image for other software than its tag, and would run everything again. For
-each output that exists this says which image made it, and how that is known to be the one that the lock pins, or
-why it is not. What is proven is remembered in your own state folder; nothing else is changed.
+To Snakemake the pinned name of an image is other software than its tag, so it would run everything again. For each
+output that exists this shows which image made it, and how that is known to be the one that the lock pins, or why it
+is not. Proofs are remembered in your own state folder; nothing else is changed.
 
-The workflow is read as Snakemake would read it here, with the arguments that follow two dashes. It needs a lock.
+The workflow is read as Snakemake would read it here, with the arguments after '--'. It needs a lock.
 
 \b
   current     made under the name that its rule runs

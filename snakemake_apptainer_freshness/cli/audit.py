@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.registry.resolver import Resolver
 
 _HELP = """\
-Say which image made each output, whether that is proven, and what changed since.
+Show which image made each output, whether that is proven, and what changed since.
 
 A WORKDIR is where Snakemake ran, with its .snakemake folder; without one it is the current folder. Several together
 make one answer. Run records, Snakemake's own metadata and the files on this disk are put together; nothing is
@@ -61,7 +61,7 @@ def _parameter(option: FormatOption) -> str:
     return f"as_{option.flag.lstrip('-').replace('-', '_')}"
 
 
-@click.command("audit", help=_HELP, short_help="Say which image made each output, and what is proven.")
+@click.command("audit", help=_HELP, short_help="Show which image made each output, and what is proven.")
 @click.argument("workdirs", nargs=-1, type=click.Path(path_type=Path), metavar="[WORKDIR]...")
 @click.option("--run", "run_id", metavar="ID", default="", help="Only what this run made; its beginning is enough.")
 @click.option("--output", "files", multiple=True, metavar="FILE", help="Only this output, or what is in this folder.")
@@ -151,7 +151,7 @@ def command(
     ignore_file: Path | None,
     **asked: Path | bool | None,
 ) -> int:
-    """Say which image made each output, whether that is proven, and what changed since."""
+    """Show which image made each output, whether that is proven, and what changed since."""
     from snakemake_apptainer_freshness.audit.selection import Selection
     from snakemake_apptainer_freshness.audit.selection import since as time_of
 

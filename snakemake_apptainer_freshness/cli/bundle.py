@@ -30,7 +30,7 @@ _ASKING: Final = "asking what the images are made of"
 _SAVING: Final = "saving"
 
 
-@click.group("bundle", short_help="Carry a lock and its images to where there is no registry.")
+@click.group("bundle", short_help="Carry a lock and its images to a machine without a registry.")
 def command() -> None:
     """Carry a lock and its images to where no registry can be reached, in one file that proves itself.
 

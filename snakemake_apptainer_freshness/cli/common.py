@@ -96,7 +96,7 @@ def sarif_option(command: _Command) -> _Command:
 
 
 def snakemake_arguments(command: _Command) -> _Command:
-    """Snakemake's own arguments, behind two dashes; the command gets them as ``arguments``, as they were typed."""
+    """Take Snakemake's own arguments, after ``--``; the command gets them as ``arguments``, as they were typed."""
     return click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- SNAKEMAKE ARGUMENTS]")(command)
 
 

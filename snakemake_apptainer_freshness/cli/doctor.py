@@ -26,17 +26,17 @@ _REPRODUCIBLE = {
 """By whether this machine's Apptainer can write them reproducibly."""
 
 
-@click.command("doctor", short_help="Look over programs, folders, logins and caches.")
+@click.command("doctor", short_help="Check programs, folders, logins and caches.")
 @lockfile_option
 @prefix_option
 @json_option
 def command(lockfile: Path | None, prefix: str | None, *, as_json: bool) -> int:
-    """Look over what fetching and running images depends on: programs, folders, variables, logins, caches.
+    """Check what fetching and running images depends on: programs, folders, variables, logins, caches.
 
     Nothing is changed, nothing is hashed, no registry is asked and no credential helper started. Of logins only the
     hosts are shown, and where they stand.
 
-    A 'problem' makes a run fail, or an image there worth nothing. 'slow' makes it wait. 'space' is what no lock
+    A 'problem' makes a run fail, or leaves an image there unproven. 'slow' makes a run wait. 'space' is what no lock
     needs any more, or what lies there twice.
 
     Exit status: 0 where there is no problem, 1 where there is one, 2 wrong use.

@@ -13,7 +13,7 @@ from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 _FORMS: Final = ("list", "skopeo", "regsync", "cyclonedx", "nextflow", "galaxy")
 _TARGET: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9._-]+)*/?")
 _HELP: Final = """\
-Write the pinned references of the lock in the words of another tool.
+Write the pinned references of the lock in the format of another tool.
 
 \b
   list       one pinned reference a line
@@ -23,7 +23,7 @@ Write the pinned references of the lock in the words of another tool.
   nextflow   a nextflow.config with a map from the workflow's references to the pinned ones
   galaxy     a container resolver of type mapping; the tools' identifiers in it are yours to correct
 
-No registry is asked. What the other tool has no word for is left out, and named on standard error.
+No registry is asked. References that the other tool cannot express are left out, and named on standard error.
 
 Exit status: 0 where it is written, 2 wrong use or bad input, 3 where a file could not be read or written.
 """
@@ -43,7 +43,7 @@ Exit status: 0 where it is written, 2 wrong use or bad input, 3 where a file cou
     help="The file to write.  [default: standard output]",
 )
 def command(lockfile: Path | None, form: str, target: str, file: Path | None) -> int:
-    """Write the pinned references of the lock in the words of another tool."""
+    """Write the pinned references of the lock in the format of another tool."""
     from snakemake_apptainer_freshness.actions.export import export
     from snakemake_apptainer_freshness.common.files import write_atomically
 

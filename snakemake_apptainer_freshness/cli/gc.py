@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from snakemake_apptainer_freshness.store.claims import Registered
 
 
-@click.command("gc", short_help="Free what no lock needs any more.")
+@click.command("gc", short_help="Delete image files that no lock needs any more.")
 @lockfile_option
 @prefix_option
 @click.option(
@@ -72,8 +72,8 @@ def command(
 ) -> int:
     """Show what no known lock needs in Snakemake's image folder, and what killed pulls left there and in the caches.
 
-    Known are the lock here and every lock that is registered in the folder: a run with the flag, 'pull' and 'bundle
-    load' do that. So the images of other workflows on a shared folder stay. An image that was not fetched by us may
+    Known locks are the one here and those that are registered in the folder, as a run with the flag, 'pull' and 'bundle
+    load' do. So the images of other workflows on a shared folder stay. An image that was not fetched by us may
     belong to a plain run of Snakemake: it is listed as 'foreign' and stays, unless --foreign is given.
 
     With --keep-runs or --keep-days the oldest records of the runs in this folder go as well; with both, what either

@@ -20,14 +20,14 @@ _REPRODUCIBLE = {
 }
 
 
-@click.command("inspect", short_help="Tell what one image file is, and what is proven.")
+@click.command("inspect", short_help="Show what one image file is, and what is proven.")
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="SIF")
 @lockfile_option
 @json_option
 def command(image: Path, lockfile: Path | None, *, as_json: bool) -> int:
-    """Tell where one image file comes from, who built it, and what of that is proven.
+    """Show where one image file comes from, who built it, and what of that is proven.
 
-    Nothing is run and nothing asked of any registry. Where there is a lock, the image is held to it.
+    Nothing is run, and no registry is asked. Where there is a lock, the image is held to it.
 
     Exit status: 0 where a run may use the image, 1 where it may not, 2 wrong use or bad input, 3 where a file could not
     be read.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _MOST_COMBINATIONS: Final = 10_000
 _HOW_TO_SEE: Final = (
-    "what was not seen may name more images: name its targets behind two dashes, give values with --wildcard, or agree "
+    "what was not seen may name more images: name its targets after '--', give values with --wildcard, or agree "
     "to it with --allow-unseen"
 )
 
@@ -58,7 +58,7 @@ _HOW_TO_SEE: Final = (
     help="With an upgrade: take also an index that changed while the image for this platform did not.",
 )
 @click.option("--prune", is_flag=True, help="Remove entries that no rule names.")
-@click.option("--outdated", is_flag=True, help="Only tell which tools have a newer version than the tag that is named.")
+@click.option("--outdated", is_flag=True, help="Only show which tools have a newer version than the tag that is named.")
 @click.option(
     "--wildcard",
     "wildcards",
@@ -66,7 +66,7 @@ _HOW_TO_SEE: Final = (
     multiple=True,
     help="A value of a wildcard, for containers that depend on it: needs no input files; may be given more than once.",
 )
-@click.option("--allow-unseen", is_flag=True, help="With --check: agree to rules whose container could not be seen.")
+@click.option("--allow-unseen", is_flag=True, help="With --check: accept rules whose container could not be seen.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would change.")
 @click.option(
     "--lockfile",
@@ -102,7 +102,7 @@ def command(
 ) -> int:
     """Pin every container that the workflow names, and write the lock; no job is run, no image fetched.
 
-    The workflow is read as Snakemake would read it here, with the arguments that follow two dashes:
+    The workflow is read as Snakemake would read it here, with the arguments after '--':
 
         apptainer-freshness lock -- --configfile config/full.yaml
 

@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 _ASKING = "asking registries"
 
 
-@click.command("status", short_help="Say what lock, registry and disk say of each image.")
+@click.command("status", short_help="Show what lock, registry and disk say of each image.")
 @lockfile_option
 @prefix_option
 @images_option
 @click.option("--offline", is_flag=True, help="Ask no registry.")
-@click.option("--ask-anew", is_flag=True, help="Ask registries also what they answered a short while ago.")
+@click.option(
+    "--ask-anew", is_flag=True, help="Ask registries again, instead of using their answers of a short while ago."
+)
 @click.option("--rules", is_flag=True, help="Ask Snakemake which rules name each image; arguments for it imply this.")
 @click.option("--signatures", is_flag=True, help="Look for the signatures of every image, also where no policy asks.")
 @sarif_option
@@ -58,13 +60,13 @@ def command(
     sarif: Path | None,
     as_json: bool,
 ) -> int:
-    """Say of each image what was agreed, what is served now, and what lies on this disk; the worst first.
+    """Show for each image what was agreed, what is served now, and what lies on this disk; the worst first.
 
-    The lock alone is enough. With --rules, or with Snakemake's own arguments after two dashes, the workflow is read as
-    well: what it names and the lock lacks, and what no rule names any more, are then told, too, and its configuration
-    says which image libraries it uses; otherwise --images names those.
+    Only the lock is needed. With --rules, or with Snakemake's own arguments after '--', the workflow is read as well.
+    Then references that the lock lacks, and entries that no rule names any more, are shown, too, and the workflow's
+    configuration says which image libraries it uses; otherwise --images names those.
 
-    What a registry answered a short while ago, to a run or here, is not asked for again, and shown with its age.
+    Answers that a registry gave a short while ago, to a run or here, are used again and shown with their age.
 
     Exit status: 0 where all is as agreed, 1 where it is not (a tag moved or is gone, a digest is no longer served, an
     image file may not run, lock and workflow differ, a policy forbids an image), 2 wrong use or bad input, 3 where

@@ -32,7 +32,7 @@ _SUFFIXES = (".sif", ".simg", ".img")
 _SANDBOX = ".singularity.d"
 """What Apptainer has in each sandbox folder."""
 _HELP = """\
-Say of each image file on this disk whether it is what its digest names.
+Check whether each image file on this disk is what its digest names.
 
 Without a PATH: everything that the lock names, every image in Snakemake's image folder, and every entry of
 Apptainer's own cache that can be attributed to a digest. A PATH is a SIF file, a sandbox folder, or a folder
@@ -52,7 +52,7 @@ could not be reached. Outside the lock and the given PATHs only stale, altered a
 """
 
 
-@click.command("verify", help=_HELP, short_help="Say what each image file on this disk is.")
+@click.command("verify", help=_HELP, short_help="Check the image files on this disk against their digests.")
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[PATH]...")
 @lockfile_option
 @prefix_option
@@ -76,7 +76,7 @@ def command(
     repair: bool,
     as_json: bool,
 ) -> int:
-    """Say of each image file on this disk whether it is what its digest names."""
+    """Check whether each image file on this disk is what its digest names."""
     if repair and paths:
         raise UsageError(
             "--repair mends what the lock names, and touches no file that is given as a PATH",
