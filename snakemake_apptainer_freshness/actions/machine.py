@@ -20,8 +20,8 @@ from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.environment import OFFLINE, SWITCHES, TIMEOUT, wrong_switches
 from snakemake_apptainer_freshness.errors import FreshnessError, InvalidLogin, redact
 from snakemake_apptainer_freshness.registry import containers_conf
-from snakemake_apptainer_freshness.registry.credentials import LoginFile, from_environment, read
-from snakemake_apptainer_freshness.registry.login_places import LoginRules, files_of_others, rules_here
+from snakemake_apptainer_freshness.registry.credentials import LoginFile, from_environment, from_variable, read
+from snakemake_apptainer_freshness.registry.login_places import AUTH_CONFIG, LoginRules, files_of_others, rules_here
 from snakemake_apptainer_freshness.settings import DISK
 
 DISTRIBUTION: Final = "snakemake-apptainer-freshness"
@@ -142,6 +142,8 @@ def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[Machi
     found, problems = [], []
     if from_environment(environment, rules) is not None:
         found.append(KnownLogin(host="*", source="the environment (…DOCKER_USERNAME and …DOCKER_PASSWORD)"))
+    serves = rules.reads_auth_config and not rules.resolves_apart  # what resolves does not read it
+    found += [KnownLogin(host=_host(key), source=AUTH_CONFIG, used=serves) for key in from_variable(environment)]
     used = rules.file(environment)
     if used is not None:
         try:

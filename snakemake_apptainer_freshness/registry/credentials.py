@@ -32,7 +32,7 @@ from typing import Any, Final
 from snakemake_apptainer_freshness.errors import InvalidLogin
 from snakemake_apptainer_freshness.registry.challenge import Login
 from snakemake_apptainer_freshness.registry.containers_conf import Repository
-from snakemake_apptainer_freshness.registry.login_places import LoginRules, files_of_others, rules_here
+from snakemake_apptainer_freshness.registry.login_places import AUTH_CONFIG, LoginRules, files_of_others, rules_here
 from snakemake_apptainer_freshness.settings import LIMITS, Limits
 
 TOKEN_USER: Final = "<token>"  # noqa: S105  a marker: where it stands, the secret is an identity token
@@ -171,9 +171,10 @@ class Credentials:
             file = self._read()
             if self._usable(file, place) is not None:
                 return ""
-            if self._for_resolving(file, place) or self._for_download(file, place):
+            if login := self._for_resolving(file, place) or self._for_download(file, place):
+                where = login.source if login.source == AUTH_CONFIG else file.path
                 does, use = self.rules.name, self.rules.login_command
-                return f"the one in {file.path} serves only half of what {does} does: use {use}"
+                return f"the one in {where} serves only half of what {does} does: use {use}"
         except InvalidLogin:
             return ""
         for name, path in files_of_others(self._environ, self.rules):
@@ -185,6 +186,8 @@ class Credentials:
                 continue
             if found.store or self._for_resolving(replace(found, helpers={}), place) or place.host in found.helpers:
                 return f"there is one in {name}, where {self.rules.name} does not look"
+        if any(is_key_of(key, _key_host(place)) for key in from_variable(self._environ)):
+            return f"there is one in {AUTH_CONFIG}, which this {self.rules.name} does not read, or not under that key"
         return ""
 
     @property
@@ -216,14 +219,16 @@ class Credentials:
         for key in _parents(place):
             if key in file.auths:
                 return file.auths[key]
-        wanted = "index.docker.io" if place.host == "docker.io" else place.host
-        return _by_host(file, wanted)
+        return _by_host(file, _key_host(place))
 
     def _for_download(self, file: LoginFile, place: Repository) -> Login | None:
         """By docker/cli (``config/configfile``), asked by the program's keychain for the repository, then the host."""
         hub = place.host == "docker.io"
         repository = f"index.docker.io/{place.repository}" if hub else str(place)
+        first = from_variable(self._environ) if self.rules.reads_auth_config else {}
         for key in (repository, DOCKER_HUB_KEY if hub else place.host):
+            if key in first:
+                return first[key]
             helper = file.helpers.get(key) or file.store
             login = self._ask(helper, key) if helper else file.auths.get(key) or _by_host(file, key)
             if login is not None:
@@ -243,6 +248,10 @@ def _parents(place: Repository) -> tuple[str, ...]:
     return tuple("/".join([place.host, *parts[:count]]) for count in range(len(parts), -1, -1))
 
 
+def _key_host(place: Repository) -> str:
+    return "index.docker.io" if place.host == "docker.io" else place.host
+
+
 def _by_host(file: LoginFile, host: str) -> Login | None:
     return next((login for key, login in file.auths.items() if is_key_of(key, host)), None)
 
@@ -258,6 +267,26 @@ def from_environment(environ: Mapping[str, str], rules: LoginRules) -> Login | N
     if not username or not password:
         return None
     return Login(username=username, password=password, source="the environment (DOCKER_USERNAME)")
+
+
+def from_variable(environ: Mapping[str, str]) -> Mapping[str, Login]:
+    """Return the logins that ``DOCKER_AUTH_CONFIG`` has, by their keys; each counts for just its key.
+
+    None where docker/cli refuses it, and goes on with the file: it may have ``auths`` with ``auth`` each, and no more.
+    """
+    try:
+        document = json.loads(environ.get(AUTH_CONFIG) or "{}")
+        if not isinstance(document, dict) or document.keys() - {"auths"}:
+            return {}
+        logins = {}
+        for key, value in _mapping(document, "auths", AUTH_CONFIG).items():
+            if not isinstance(value, dict) or value.keys() != {"auth"} or not isinstance(value["auth"], str):
+                return {}
+            username, password = _decode(value["auth"], key, AUTH_CONFIG)
+            logins[key] = Login(username=username, password=password, source=AUTH_CONFIG)
+    except (ValueError, RecursionError, InvalidLogin):
+        return {}
+    return logins
 
 
 def read(path: Path) -> LoginFile:

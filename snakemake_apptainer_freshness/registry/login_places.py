@@ -13,7 +13,9 @@ SingularityCE 4.1-   the file ``SINGULARITY_AUTHFILE``; else ``docker-config.jso
 
 Earlier versions are taken to read the same but for the variable of a file, which they do not know. Before every file
 comes the pair of user name and password in the environment: ``APPTAINER_DOCKER_…`` (Apptainer alone), ``DOCKER_…`` and
-``SINGULARITY_DOCKER_…``. Where no program is found, the rules are those of the latest Apptainer.
+``SINGULARITY_DOCKER_…``. What downloads reads ``DOCKER_AUTH_CONFIG`` before the file, too, from Apptainer 1.5 and
+SingularityCE 4.4 on (docker/cli 28.3, ``cli/config/configfile``). Where no program is found, the rules are those of the
+latest Apptainer.
 """
 
 import os
@@ -27,6 +29,8 @@ from snakemake_apptainer_freshness.common import container_program
 from snakemake_apptainer_freshness.errors import MissingProgram
 
 _FILE: Final = "docker-config.json"
+AUTH_CONFIG: Final = "DOCKER_AUTH_CONFIG"
+"""A variable with logins themselves, in the form of a file of Docker's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,8 @@ class LoginRules:
     """What the programs of one family and age read; of several variables the first that is set counts.
 
     `pairs` begin the names of the variables for user name and password. `resolves_apart` says that another library
-    resolves than downloads, and reads the file in a way of its own.
+    resolves than downloads, and reads the file in a way of its own. `reads_auth_config` says that what downloads reads
+    :data:`AUTH_CONFIG` before the file.
     """
 
     name: str
@@ -45,6 +50,7 @@ class LoginRules:
     file_variables: tuple[str, ...]
     reads_docker_s: bool
     resolves_apart: bool
+    reads_auth_config: bool = True
 
     def pair(self, environ: Mapping[str, str]) -> tuple[str, str]:
         """Return user name and password, each from the first of its variables that is set."""
@@ -94,17 +100,17 @@ _SINGULARITY: Final = LoginRules(
     reads_docker_s=False,
     resolves_apart=False,
 )
+_OLD_APPTAINER: Final = replace(_APPTAINER, file_variables=(), reads_auth_config=False)
+_OLD_SINGULARITY: Final = replace(_SINGULARITY, file_variables=(), reads_auth_config=False, resolves_apart=True)
 _LINES: Final[tuple[tuple[str, tuple[int, int], LoginRules], ...]] = (
-    ("apptainer", (1, 4), _APPTAINER),
-    ("apptainer", (1, 3), replace(_APPTAINER, file_variables=())),
-    ("apptainer", (1, 0), replace(_APPTAINER, file_variables=(), login_command="apptainer remote login")),
-    ("singularity", (4, 1), _SINGULARITY),
-    ("singularity", (4, 0), replace(_SINGULARITY, file_variables=(), resolves_apart=True)),
-    (
-        "singularity",
-        (3, 8),
-        replace(_SINGULARITY, file_variables=(), resolves_apart=True, login_command="singularity remote login"),
-    ),
+    ("apptainer", (1, 5), _APPTAINER),
+    ("apptainer", (1, 4), replace(_APPTAINER, reads_auth_config=False)),
+    ("apptainer", (1, 3), _OLD_APPTAINER),
+    ("apptainer", (1, 0), replace(_OLD_APPTAINER, login_command="apptainer remote login")),
+    ("singularity", (4, 4), _SINGULARITY),
+    ("singularity", (4, 1), replace(_SINGULARITY, reads_auth_config=False)),
+    ("singularity", (4, 0), _OLD_SINGULARITY),
+    ("singularity", (3, 8), replace(_OLD_SINGULARITY, login_command="singularity remote login")),
 )
 """Family, since which release, and what it reads; the latest of a family first. In SingularityCE 4.1 the one
 library, go-containerregistry, took over from containers/image (``internal/pkg/ociimage``)."""
@@ -139,9 +145,10 @@ def config_folder(environ: Mapping[str, str]) -> Path | None:
     return _APPTAINER.configuration(environ, _APPTAINER.folder)
 
 
-def every_pair(environ: Mapping[str, str]) -> list[str]:
+def every_variable(environ: Mapping[str, str]) -> list[str]:
     """Return the values, in the order in which they count for Apptainer, of the variables that a login may stand in."""
-    return [environ.get(f"{prefix}_{what}", "") for what in ("USERNAME", "PASSWORD") for prefix in _APPTAINER.pairs]
+    pairs = [environ.get(f"{prefix}_{what}", "") for what in ("USERNAME", "PASSWORD") for prefix in _APPTAINER.pairs]
+    return [*pairs, environ.get(AUTH_CONFIG, "")]
 
 
 def every_file(environ: Mapping[str, str]) -> list[Path]:

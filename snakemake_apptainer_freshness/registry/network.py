@@ -53,7 +53,7 @@ def asked_with(environ: Mapping[str, str]) -> bytes:
     from snakemake_apptainer_freshness.registry.credentials import MAX_SIZE
 
     names = [*_ASKED_WITH, *(name.lower() for name in _ASKED_WITH)]
-    parts = [*(environ.get(name, "") for name in names), *login_places.every_pair(environ)]
+    parts = [*(environ.get(name, "") for name in names), *login_places.every_variable(environ)]
     parts += [repr(containers_conf.load(environ)), container_program.on_path(environ) or ""]
     for path in login_places.every_file(environ):  # of any program, so that none has to be started
         if path.exists():

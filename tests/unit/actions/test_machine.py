@@ -94,6 +94,13 @@ def test_a_login_of_the_environment_is_one_for_every_host(home, environment):
     assert SECRET not in repr(found)
 
 
+def test_logins_in_docker_s_variable_are_told_without_their_secret(environment):
+    value = json.dumps({"auths": {"quay.io": {"auth": base64.b64encode(f"me:{SECRET}".encode()).decode()}}})
+    [login], [problem] = machine.logins(environment | {"DOCKER_AUTH_CONFIG": value})
+    assert login == KnownLogin(host="quay.io", source="DOCKER_AUTH_CONFIG", used=False)
+    assert SECRET not in repr(login) + problem.text
+
+
 def test_a_helper_that_is_not_there_is_a_problem(home, environment, tmp_path):
     write(home / ".apptainer" / "docker-config.json", {"credsStore": "gone"})
     [problem] = machine.logins(environment)[1]

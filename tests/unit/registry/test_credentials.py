@@ -157,6 +157,59 @@ def test_a_login_of_apptainer_s_own_is_named_to_a_user_of_singularity(home, sing
     assert "~/.apptainer/docker-config.json" in Credentials(environ).elsewhere(PLACE)
 
 
+def in_variable(*keys, **more):
+    return {"DOCKER_AUTH_CONFIG": json.dumps({"auths": {key: auth("variable") for key in keys}, **more})}
+
+
+def program(home, said):
+    """An environment with a program that says this of itself."""
+    FakeApptainer(home / "other", name=said.partition(" ")[0].removesuffix("-ce"), version=said)
+    return {"HOME": str(home), "PATH": f"{home}/other/bin:/usr/bin:/bin"}
+
+
+@pytest.mark.parametrize("key", ["quay.io", "quay.io/team/tool"])
+def test_docker_s_variable_comes_before_the_file_under_just_its_key(home, key, monkeypatch):
+    monkeypatch.setattr(login_places, "account_home", lambda: str(home))
+    environ = program(home, "singularity-ce version 4.4.0")
+    write(home / ".singularity/docker-config.json", {"auths": {"quay.io": auth("file")}})
+    assert Credentials(environ | in_variable(key)).find(PLACE).username == "variable"
+    for other in ("https://quay.io/v1/", "other.io"):
+        assert Credentials(environ | in_variable(other)).find(PLACE).username == "file"
+
+
+def test_docker_s_variable_is_no_login_where_what_resolves_does_not_read_it(home):
+    environ = program(home, "apptainer version 1.5.3") | in_variable("quay.io")
+    assert Credentials(environ).find(PLACE) is None
+    assert "the one in DOCKER_AUTH_CONFIG serves only half" in Credentials(environ).elsewhere(PLACE)
+    write(home / ".apptainer/docker-config.json", {"auths": {"quay.io": auth("file")}})
+    assert Credentials(environ).find(PLACE).username == "file"
+
+
+@pytest.mark.parametrize(("key", "place"), [("quay.io", PLACE), ("https://index.docker.io/v1/", HUB)])
+def test_docker_s_variable_is_named_where_the_program_does_not_read_it(home, key, place):
+    environ = program(home, "apptainer version 1.4.5") | in_variable(key)
+    assert Credentials(environ).find(place) is None
+    assert "there is one in DOCKER_AUTH_CONFIG" in Credentials(environ).elsewhere(place)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{",
+        "[]",
+        json.dumps({"auths": {"quay.io": auth("me")}, "credsStore": "s"}),
+        json.dumps({"auths": {"quay.io": {"username": "me", "password": "x"}}}),
+        json.dumps({"auths": {"quay.io": auth("me") | {"email": "x"}}}),
+        json.dumps({"auths": {"quay.io": {"auth": ""}}}),
+        json.dumps({"auths": {"quay.io": {"auth": "!"}}}),
+        json.dumps({"auths": []}),
+        "[" * 100_000,
+    ],
+)
+def test_docker_s_variable_is_left_out_where_docker_refuses_it(value):
+    assert credentials.from_variable({"DOCKER_AUTH_CONFIG": value}) == {}
+
+
 def test_the_program_is_asked_for_its_version_once(home, singularity, monkeypatch):
     asked = []
     monkeypatch.setattr(

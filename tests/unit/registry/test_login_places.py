@@ -114,6 +114,23 @@ def test_the_rules_are_those_of_the_program_on_path(tmp_path, said, name, variab
 
 
 @pytest.mark.parametrize(
+    ("family", "release", "reads"),
+    [
+        ("apptainer", (1, 3), False),
+        ("apptainer", (1, 4), False),
+        ("apptainer", (1, 5), True),
+        ("singularity", (4, 0), False),
+        ("singularity", (4, 3), False),
+        ("singularity", (4, 4), True),
+        ("singularity", (4, 5), True),
+    ],
+)
+def test_docker_s_own_variable_is_read_where_docker_s_library_is_new_enough(family, release, reads):
+    """By ``go.mod``: docker/cli 27.5 in Apptainer 1.4, 29.4 in 1.5; 28.0 in SingularityCE 4.3.0, 29.2 in 4.4.0."""
+    assert rules_for(family, release).reads_auth_config is reads
+
+
+@pytest.mark.parametrize(
     ("family", "release", "command"),
     [
         ("apptainer", (1, 2), "apptainer remote login"),

@@ -6,9 +6,11 @@ import pytest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.image.scheme import Scheme, Source
 from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.registry import login_places
 from snakemake_apptainer_freshness.registry.local import FileSource
-from snakemake_apptainer_freshness.registry.network import FACTORIES, Network
+from snakemake_apptainer_freshness.registry.network import FACTORIES, Network, asked_with
 from tests.support.attacks import honest
+from tests.support.fake_apptainer import FakeApptainer
 from tests.support.lab import QUICK
 
 CONF = """
@@ -69,3 +71,31 @@ def test_a_mirror_that_failed_is_told_although_the_registry_answered(lab, tmp_pa
     assert isinstance(lab.ask(reference), Entry)
     [warning] = lab.warnings
     assert warning.startswith(f"{reference} was asked at {registry.host}/team/tool, because a mirror failed")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"DOCKER_AUTH_CONFIG": '{"auths": {}}'},
+        {"SINGULARITY_DOCKER_PASSWORD": "x"},
+        {"APPTAINER_AUTH_FILE": "{folder}/logins.json"},
+        {"SINGULARITY_AUTHFILE": "{folder}/logins.json"},
+        {"APPTAINER_CONFIGDIR": "{folder}/config"},
+        {"SINGULARITY_CONFIGDIR": "{folder}/config"},
+        {"PATH": "{folder}/singularity/bin"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whoever_asks_with_other_logins_or_another_program_is_another_asker(tmp_path, monkeypatch, change):
+    """Of whatever program the login is, so that none has to be started for it."""
+    monkeypatch.setattr(login_places, "account_home", lambda: str(tmp_path / "account"))
+    FakeApptainer(tmp_path / "singularity", name="singularity")
+    (tmp_path / "config").mkdir()
+    for path in (tmp_path / "logins.json", tmp_path / "config" / "docker-config.json"):
+        path.write_text("{}")
+    before = {"HOME": str(tmp_path / "home"), "PATH": "/nowhere"}
+    after = before | {
+        name: value.format(folder=tmp_path) if "{folder}" in value else value for name, value in change.items()
+    }
+    assert asked_with(before) == asked_with(before)
+    assert asked_with(before) != asked_with(after)
