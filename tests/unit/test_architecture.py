@@ -71,12 +71,7 @@ FOREIGN = {  # modules that read JSON or TOML without the strict reader, with wh
 }
 UNTESTED = {  # modules without a file of tests of their name, with the reason
     "cli/__init__.py": "the program as a whole: tests/unit/cli/test_program.py",
-    "engine/containers.py": "needs both Snakemakes: tests/e2e/test_deployment.py",
-    "engine/environment.py": "a part of the deployment plugin: tests/unit/engine/test_deployment.py",
-    "engine/envspecs.py": "needs the next Snakemake: tests/e2e/test_deployment.py",
-    "engine/guard.py": "a part of engine/images.py: tests/unit/engine/test_images.py",
-    "engine/next_seams.py": "needs the next Snakemake: tests/e2e/test_deployment.py",
-    "engine/singularity.py": "wraps a module of Snakemake: tests/e2e/test_images.py",
+    "engine/next_seams.py": "a table that a page shows: tests/unit/engine/test_seams.py",
     "settings/limits.py": "values of the package: tests/unit/test_settings.py",
     "settings/options.py": "values of the package: tests/unit/test_settings.py",
 }

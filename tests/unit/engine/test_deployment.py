@@ -12,9 +12,7 @@ import pytest
 from snakemake.exceptions import WorkflowError
 
 from snakemake_apptainer_freshness.engine import config, containers, directives, hook
-from snakemake_apptainer_freshness.engine.deployment import PluginContainers
 from snakemake_apptainer_freshness.engine.rerun import Reruns
-from snakemake_apptainer_freshness.engine.singularity import OwnContainers
 from snakemake_apptainer_freshness.errors import InvalidSettings, Unpinnable, UsageError
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.pinned import Pinned
@@ -129,19 +127,6 @@ def job(environment):
 
 def environment(image=ONE, within=None, kind="container"):
     return SimpleNamespace(spec=Spec(image, kind=kind, within=within and within.spec), within=within)
-
-
-def test_which_of_the_two_a_snakemake_has_is_seen_from_its_names(workflow):
-    assert isinstance(containers.of(workflow), PluginContainers)
-    assert containers.of(workflow) is containers.of(workflow)
-    assert isinstance(containers.of(SimpleNamespace()), OwnContainers)
-
-
-def test_a_snakemake_that_has_neither_is_refused_by_both_names():
-    with pytest.raises(
-        WorkflowError, match=r"no DAG\.update_container_imgs, nor Workflow\.software_deployment_manager"
-    ):
-        containers.of(SimpleNamespace(dag=SimpleNamespace())).attach(lambda _: None, lambda _: None)
 
 
 def test_the_plugin_is_the_flag(workflow):
@@ -264,10 +249,3 @@ def test_this_snakemake_compares_digests_itself(workflow, rerun, refused):
     else:
         reruns.attach()
     assert not vars(workflow.persistence)
-
-
-def test_our_commands_ask_snakemake_to_look_at_containers():
-    today, later = SimpleNamespace(use_apptainer=False), SimpleNamespace(software_deployment_methods=set())
-    for arguments in (today, later):
-        containers.choose(arguments)
-    assert (today.use_apptainer, later.software_deployment_methods) == (True, {"apptainer-freshness"})
