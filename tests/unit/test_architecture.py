@@ -73,7 +73,6 @@ UNTESTED = {  # modules without a file of tests of their name, with the reason
     "cli/__init__.py": "the program as a whole: tests/unit/cli/test_program.py",
     "engine/next_seams.py": "a table that a page shows: tests/unit/engine/test_seams.py",
     "settings/__init__.py": "only the names of the two modules in it",
-    "settings/limits.py": "values: where one counts it is tested",
 }
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
