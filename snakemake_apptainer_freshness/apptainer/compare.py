@@ -83,7 +83,7 @@ def _judge(path: bytes, wanted: Node | None, own: Node | None, found: Node | Non
     expected = own if by_apptainer else wanted
     if found is None:
         if wanted is not None and not by_apptainer and _unreadable_folder(wanted):
-            return None
+            return None  # where a user builds, a folder that its owner may not enter is left out
         what = "is missing"
     elif expected is None:
         what = "is in no layer"
@@ -113,7 +113,7 @@ def _compared(wanted: Node, found: Node, *, is_root: bool = False) -> str:
         return f"is a {found.kind}, its layers have a {wanted.kind}"
     if wanted.implied:
         return _wrong_implied(found)
-    if found.owner not in (wanted.owner, _ROOT):
+    if found.owner not in (wanted.owner, _ROOT):  # where a user builds, all becomes root's
         return f"its owner is {found.owner[0]}:{found.owner[1]}, by its layers {wanted.owner[0]}:{wanted.owner[1]}"
     if wanted.kind is not FileType.LINK and found.mode not in (wanted.mode, wanted.mode | _WRITE * is_root):
         return _other_mode(found, wanted)
@@ -121,16 +121,17 @@ def _compared(wanted: Node, found: Node, *, is_root: bool = False) -> str:
         return f"leads to {_quoted(found.target)}, by its layers to {_quoted(wanted.target)}"
     if found.kind.is_device and found.device != wanted.device:
         return f"is device {found.device[0]}:{found.device[1]}, by its layers {wanted.device[0]}:{wanted.device[1]}"
-    if found.capability not in (wanted.capability, b""):
+    if found.capability not in (wanted.capability, b""):  # where a user builds, capabilities are lost
         return f"has {'other capabilities than in' if wanted.capability else 'capabilities that are not in'} its layers"
     if wanted.kind is not FileType.FILE or (found.size == 0 and not wanted.mode & _READ):
-        return ""
+        return ""  # where a user builds, a file that its owner may not read becomes empty
     if found.size != wanted.size:
         return f"has {found.size} bytes, by its layers {wanted.size}"
     return "" if found.sha256 == wanted.sha256 else "its content is another one than in its layers"
 
 
 def _stands_for_device(wanted: Node, found: Node) -> bool:
+    # where a user builds, devices become empty files
     return wanted.kind.is_device and found.kind is FileType.FILE and found.size == 0
 
 

@@ -171,9 +171,10 @@ class _Reader:
             raise NotComparable(f"it has more than {TREE.entries} files")
         if self._top is not None and status.st_dev != self._top.st_dev:
             raise NotComparable(f"another file system is mounted at {shown(path)}")
+        # a mode means nothing on a file system that is mounted read-only, and the mode of a link nowhere
         if not self._unwritable and status.st_mode & stat.S_IWOTH and not stat.S_ISLNK(status.st_mode):
             is_folder = stat.S_ISDIR(status.st_mode)
-            if not (is_folder and status.st_mode & stat.S_ISVTX):
+            if not (is_folder and status.st_mode & stat.S_ISVTX):  # images have such folders: /tmp
                 raise NotComparable(f"every user may write {shown(path)}")
 
     def _note(self, path: bytes, status: os.stat_result) -> None:

@@ -277,6 +277,7 @@ def _descriptors(window: _Window, header: _Header) -> Iterator[SifDescriptor]:
             raise CorruptImage(
                 f"truncated: object {number} should end at byte {offset + size}, the file at {window.size}"
             )
+        # two readers could see two things in bytes that are an object and a part of the table
         if size and offset < header.offset + table_size and offset + size > header.offset:
             raise CorruptImage(f"object {number} lies over the table of objects")
         if size and offset < _HEADER.size:

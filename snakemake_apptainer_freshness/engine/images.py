@@ -99,7 +99,7 @@ class Images:
         FreshnessError
             where an image cannot be fetched.
         """
-        if self._workflow.dryrun or self._workflow.touch:
+        if self._workflow.dryrun or self._workflow.touch:  # no job is run, so nothing has to be proven
             return pull()
         guards = {url: guard for url, guard in self._containers.guards().items() if url in pins}
         needed = {url: guard for url, guard in guards.items() if url not in self._provided}
@@ -123,6 +123,7 @@ class Images:
         prefix = self._containers.folder
         self._look(pins, prefix)
         self._look_in_libraries(pins)
+        # a job repairs no image: other jobs may run it. It fetches what is not there, where no folder is shared
         repairable = Repairable.ANYTHING if self._main else Repairable.ABSENT
         frozen = self._options.mode is Mode.FROZEN
         unproven = [pin for pin in pins if self._is_worth_proving(self._decide(pin, repairable))]

@@ -142,6 +142,8 @@ class Reruns:
         record = self._workflow.persistence.metadata(file)
         url, hashed = record.get("container_img_url"), record.get("software_stack_hash")
         if not self._is_hash_with(job, url, hashed):
+            # not the container, or not it alone: then Snakemake's answer stands. But where the hash is that of a job
+            # without any container, only the container is new
             if self._options.rerun is Rerun.CONTENT or not self._is_hash_with(job, None, hashed):
                 return True
             url = None
@@ -151,7 +153,7 @@ class Reruns:
         from snakemake_apptainer_freshness.actions.provenance import Attribution
 
         target = self._target(job.container_img_url)
-        if target is None or not url:
+        if target is None or not url:  # nothing says which image it is now, or was
             return True
         started = record.get("starttime") or record.get("endtime")
         judgement = self._origins().judge(url, started, target)

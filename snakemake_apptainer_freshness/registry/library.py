@@ -120,6 +120,7 @@ class LibrarySource:
 
     def _is_served(self, reference: Reference, pin: Digest) -> bool:
         try:
+            # a library may answer a hash with another image
             return self._ask(reference, f"sha256.{pin.hex}") == pin
         except NotFound:
             return False
@@ -210,6 +211,7 @@ def active_remote(environ: Mapping[str, str], system_remotes: Iterable[Path] = S
     system = next((found for path in system_remotes if (found := _read_remotes(path))), {})
     remotes = {**_mapping(system, "Remotes"), **_mapping(user, "Remotes")}
     exclusive = [name for name, remote in _mapping(system, "Remotes").items() if _is_exclusive(remote)]
+    # a remote that the administrator made exclusive comes before the user's choice
     active = exclusive[0] if exclusive else user.get("Active") or system.get("Active")
     remote = remotes.get(str(active))
     return remote if isinstance(remote, dict) else {}

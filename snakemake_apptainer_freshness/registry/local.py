@@ -76,7 +76,7 @@ class FileSource:
         except LocalIOError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return RemoteFact(state=RemoteState.LOST, detail=error.message)
-            raise
+            raise  # a file that cannot be read now may still be there
         state = RemoteState.CURRENT if digest == entry.digest else RemoteState.MOVED
         return RemoteFact(state=state, digest=digest, platforms=platforms)
 

@@ -66,6 +66,7 @@ def _parse(text: str, name: str) -> Proxy:
 
 
 def _is_local(host: str) -> bool:
+    # Go asks no proxy for this machine itself, whatever the environment says
     address = literal(host)
     return host == "localhost" if address is None else address.is_loopback
 
@@ -91,7 +92,7 @@ def _matches(entry: str, origin: Origin) -> bool:
     if address is not None:
         return literal(host.strip("[]")) == address
     name = host.removeprefix("*")
-    if name.startswith("."):
+    if name.startswith("."):  # subdomains alone; without the dot the host itself, too
         return origin.host.endswith(name)
     return origin.host == name or origin.host.endswith("." + name)
 

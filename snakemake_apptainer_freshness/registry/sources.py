@@ -253,12 +253,14 @@ class RegistrySource:
             digest = self._client.head(place, reference.tag)
             if digest == pin:
                 return RemoteFact(state=RemoteState.CURRENT, digest=pin)
+            # a tag counts as moved only by what was fetched and hashed, not by what HEAD says
             document = self._client.fetch(place, reference.tag if digest is None else str(digest))
         except NotFound as error:
             state = RemoteState.UNTAGGED if self._is_served(place, pin) else RemoteState.LOST
             return RemoteFact(state=state, detail=error.message)
         if document.digest == pin:
             return RemoteFact(state=RemoteState.CURRENT, digest=pin)
+        # a pin that is no longer served matters more than that its tag moved
         state = RemoteState.MOVED if self._is_served(place, pin) else RemoteState.LOST
         return RemoteFact(state=state, digest=document.digest, platforms=platforms(document))
 

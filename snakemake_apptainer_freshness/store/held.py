@@ -32,6 +32,7 @@ def held(image: Path, known: FileHash, *, read_only: bool = False) -> DiskFact:
     """
     try:
         status = status_of(image)
+        # a file system that lets every user write every file did so when this one was proven, too
         if writable_by_all(status.st_mode) and not known.writable_by_all:
             return _fact(image, DiskState.UNBOUND, f"every user may write it (mode {status.st_mode & 0o7777:04o})")
         if known.stat is not None and known.stat.same_file(StatKey.of(status)):

@@ -220,11 +220,11 @@ class Catalog:
             return
         path = os.path.realpath(entry.path) if entry.is_symlink() else ""
         if path and not Path(path).is_relative_to(self.root):
-            return
+            return  # a link must not lead out of the library
         is_folder = stat.S_ISDIR(status.st_mode)
         size = -1 if is_folder else status.st_size
         if is_folder and not sandbox.is_sandbox(Path(entry.path)):
-            if not path:
+            if not path:  # a folder that a link leads to is listed where it lies; links could form a circle
                 inner.append(entry.name)
         elif is_folder or (stat.S_ISREG(status.st_mode) and size > LIBRARY.smallest):
             row = old.get(entry.name)

@@ -131,7 +131,7 @@ def _kind(name: str) -> tuple[ItemKind, str]:
         if _CLAIM.fullmatch(name):
             return ItemKind.CLAIM, ""
         return (ItemKind.INDEX if name == INDEX else ItemKind.PARTIAL), ""
-    image = name.lstrip(".")[:37]
+    image = name.lstrip(".")[:37]  # an MD5 and ".simg"; the name of a lock begins with a dot
     if _IMAGE.fullmatch(image) is None:
         return ItemKind.FOREIGN, ""
     rest = name.lstrip(".")[37:]

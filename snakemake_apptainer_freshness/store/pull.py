@@ -125,7 +125,7 @@ def _pull(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtain
     shared = _shareable(pin, source, program)
     for attempt in range(1, DISK.pull_attempts + 1):
         last = attempt == DISK.pull_attempts
-        cache = shared if not last else None
+        cache = shared if not last else None  # the last attempt does without the cache, in case that it is the cause
         try:
             if cache is None:
                 return _pull_past_cache(pin, temporary, source, watch)
@@ -137,7 +137,7 @@ def _pull(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtain
             if error.again is not Again.NEVER:
                 pause = DISK.race_backoff if error.again is Again.SOON else DISK.pull_backoff
                 source.stop.wait(pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
-            else:
+            else:  # it would fail again with this cache; past it, it may succeed
                 _leave(pin, shared, source, note)
                 shared = None
         except _Unproven as reason:
@@ -211,7 +211,7 @@ def _prove_blobs(pin: Pin, cache: CacheFolder, source: PullSource, note: Tell) -
         if aside := quarantine(path):
             note(f"a layer in Apptainer's cache is not what its name says; moved aside as {aside.name}")
     if damaged:
-        for path in cache.candidates(pin):
+        for path in cache.candidates(pin):  # Apptainer has just built this entry from them
             quarantine(path)
         raise _Unproven("it holds damaged layers of this image")
 

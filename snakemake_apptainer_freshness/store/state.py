@@ -85,7 +85,7 @@ def read(path: Path, limit: int) -> bytes | None:
     try:
         status = os.lstat(path)
         if status.st_mode & _WRITABLE_BY_OTHERS or status.st_uid != os.geteuid():
-            return None
+            return None  # another user may have written it, so it proves nothing
         return read_small(path, limit)
     except (OSError, NotAFile, ValueError):
         return None
