@@ -8,8 +8,8 @@ For each pin whose image is not proven as it lies there:
   (:mod:`.actions.attest`).
 * Else the image comes from a mirror on this machine, from its registry, or from a mirror on the network, in this order
   (:mod:`.actions.elsewhere`).
-* It is obtained under a temporary name in the same folder (:mod:`.store.pull`), and then put in its place
-  (:mod:`.store.put`).
+* It is obtained in a folder of this process alone within the image folder (:mod:`.store.pull`), and then put in its
+  place (:mod:`.store.put`).
 
 One image that cannot be fetched does not stop the others: each :class:`Result` has its own error. Ctrl-C and SIGTERM
 stop all of them, and nothing half-written stays.
@@ -31,8 +31,9 @@ from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.lock_claims import proven_of_pin
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
-from snakemake_apptainer_freshness.common.files import status_of, unique, writable_by_all
+from snakemake_apptainer_freshness.common.files import status_of, writable_by_all
 from snakemake_apptainer_freshness.common.locks import exclusive
+from snakemake_apptainer_freshness.common.own_folder import folder_of
 from snakemake_apptainer_freshness.common.parallel import (
     AS_LONG_AS_IT_TAKES,
     available_cpus,
@@ -52,9 +53,9 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK, OnUnverified, Options
 from snakemake_apptainer_freshness.store.facts import ProvenBy
-from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
+from snakemake_apptainer_freshness.store.prefix import image_path
 from snakemake_apptainer_freshness.store.pull import Obtained, PullSource, Watch, copy_image, obtain
-from snakemake_apptainer_freshness.store.put import make_folder, put, remove_leftovers
+from snakemake_apptainer_freshness.store.put import make_folder, put, remove_leftovers, temporary_name
 
 
 class Stage(StrEnum):
@@ -256,10 +257,10 @@ class _Fetcher:
         self._tell(
             pin, Stage.PULLING, "" if fact.state is DiskState.ABSENT else f"its image is {fact.state}: {fact.detail}"
         )
-        temporary = image.with_name(f"{image.name}{PARTIAL}{unique()}")
-        obtained = self._obtain(pin, temporary)
-        exposed = writable_by_all(status_of(temporary).st_mode)
-        aside = put(pin, temporary, image, obtained)
+        with temporary_name(pin, image) as temporary:
+            obtained = self._obtain(pin, temporary)
+            exposed = writable_by_all(status_of(temporary).st_mode)
+            aside = put(pin, temporary, image, obtained)
         if aside is not None:
             self._tell(pin, Stage.NOTE, f"its former image, {fact.state}, was moved aside as {aside.name}")
         outcome = FetchOutcome.COPIED if obtained.proven_by is ProvenBy.COPIED else FetchOutcome.PULLED
@@ -329,7 +330,7 @@ class _Fetcher:
             if isinstance(error, InterruptedError):
                 raise
             raise LocalIOError(
-                f"cannot write the image of {pin.reference.text} to {temporary.parent}: {error.strerror or error}",
+                f"cannot write the image of {pin.reference.text} to {folder_of(temporary)}: {error.strerror or error}",
                 hint="make room there, or choose another folder with --apptainer-prefix",
             ) from error
 

@@ -103,7 +103,7 @@ def _growing(prefix: Path, pin: Pin) -> Iterable[int]:
             if entry.name.startswith(beginning):
                 with contextlib.suppress(OSError):
                     if entry.is_dir(follow_symlinks=False):
-                        yield from (size for _, size in _sizes_in(Path(entry.path)))
+                        yield from (size for folder, _, _ in os.walk(entry.path) for _, size in _sizes_in(Path(folder)))
                     else:
                         yield entry.stat(follow_symlinks=False).st_size
 

@@ -24,7 +24,7 @@ from snakemake_apptainer_freshness.actions.lock_io import read_lock
 from snakemake_apptainer_freshness.actions.rebuild import Recipe, Workshop, rebuild, recipe, refuse_incomplete
 from snakemake_apptainer_freshness.actions.verify import is_fetchable
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
-from snakemake_apptainer_freshness.common.files import unique, write_atomically
+from snakemake_apptainer_freshness.common.files import write_atomically
 from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.common.parallel import made_once, stopping_cleanly
 from snakemake_apptainer_freshness.common.progress import ProgressBars
@@ -51,7 +51,7 @@ from snakemake_apptainer_freshness.store.archive import Archive
 from snakemake_apptainer_freshness.store.bundle import ALL, Bundle
 from snakemake_apptainer_freshness.store.bundle_folder import BundleFolder
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
-from snakemake_apptainer_freshness.store.put import put
+from snakemake_apptainer_freshness.store.put import put, temporary_name
 
 _READING = "reading the bundle"
 _LOADING = "loading"
@@ -196,13 +196,9 @@ class Loader:
         with exclusive(image, stop=workshop.stop):
             if self._is_there(pin):  # another run was faster
                 return Loaded(pin=pin, path=image, size=image.stat().st_size, kept=True, how="kept")
-            temporary = image.with_name(f"{image.name}{PARTIAL}{unique()}")
-            try:
+            with temporary_name(pin, image) as temporary:
                 obtained = rebuild(made_of, temporary, workshop)
                 aside = put(pin, temporary, image, obtained)
-            finally:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
         self.bars.end(pin.reference.text)
         self.bars.advance(_LOADING, obtained.size)
         how = obtained.proven_by.text

@@ -13,15 +13,14 @@ An image that another version built may have other scripts. That is a difference
 import hashlib
 import json
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from snakemake_apptainer_freshness.apptainer import sif, squashfs
-from snakemake_apptainer_freshness.apptainer.program import Apptainer
-from snakemake_apptainer_freshness.common.environment import temporary_folder
+from snakemake_apptainer_freshness.apptainer.program import Apptainer, scratch
 from snakemake_apptainer_freshness.common.files import opened
+from snakemake_apptainer_freshness.common.own_folder import handles
 from snakemake_apptainer_freshness.common.strict_json import refusing_equal_keys
 from snakemake_apptainer_freshness.errors import CorruptImage, LocalIOError, PullFailed, redact
 from snakemake_apptainer_freshness.image.manifest import OCI_CONFIG, OCI_MANIFEST
@@ -43,12 +42,11 @@ def read(config: bytes, program: Apptainer) -> Node:
         where the program does not build it.
     """
     settings = _settings(config)
-    parent = temporary_folder(program.environment)
     try:
-        with tempfile.TemporaryDirectory(prefix="apptainer-freshness-", dir=parent) as folder:
-            layout, image = Path(folder) / "layout", Path(folder) / "empty.sif"
+        with scratch(program.environment) as folder:
+            layout, image = folder / "layout", folder / "empty.sif"
             _write(layout, settings)
-            _build(program, layout, image, scratch=folder)
+            _build(program, layout, image, temporary=folder)
             content = sif.read(image)
             if content.partition is None:
                 raise PullFailed(f"{program.version} built an empty image without a file system")
@@ -112,12 +110,12 @@ def _blob(layout: Path, content: bytes, media_type: str) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": f"sha256:{name}", "size": len(content)}
 
 
-def _build(program: Apptainer, layout: Path, image: Path, *, scratch: str) -> None:
-    environment = dict(program.environment) | {f"{program.family.upper()}_TMPDIR": scratch}
+def _build(program: Apptainer, layout: Path, image: Path, *, temporary: Path) -> None:
+    arguments = [program.program, "pull", "--disable-cache", str(image), f"oci:{layout}"]
     try:
         result = subprocess.run(
-            [program.program, "pull", "--disable-cache", str(image), f"oci:{layout}"],
-            env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            arguments, env=program.environment_of_pull(temporary), pass_fds=handles(arguments),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
             timeout=DISK.program_timeout, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -17,7 +17,6 @@ import re
 import select
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,8 @@ from typing import Final, Self
 from snakemake_apptainer_freshness.apptainer.failures import AttemptFailed, explain
 from snakemake_apptainer_freshness.common import container_program
 from snakemake_apptainer_freshness.common.environment import OFFLINE, is_offline, temporary_folder
-from snakemake_apptainer_freshness.common.removal import remove_tree
+from snakemake_apptainer_freshness.common.files import unique
+from snakemake_apptainer_freshness.common.own_folder import handles, own_folder, readable
 from snakemake_apptainer_freshness.settings import DISK
 
 SCRATCH: Final = "apptainer-freshness-"
@@ -42,7 +42,11 @@ _EPOCH: Final = "SOURCE_DATE_EPOCH"
 _REUSED: Final = "Using cached SIF image"
 _UNPACKS: Final = re.compile(rb"INFO: +(?:Extracting OCI image|Inserting \w+ configuration|Creating SIF file)")
 """What Apptainer says once it has all that it needs of the registry; earliest first, as versions differ."""
-_SPEAKS: Final = re.compile(r"(?:APPTAINER|SINGULARITY)_(?:QUIET|SILENT|MESSAGELEVEL|DEBUG|VERBOSE|NOCOLOR)")
+_SPEAKS: Final = "QUIET|SILENT|MESSAGELEVEL|DEBUG|VERBOSE|NOCOLOR"
+_ELSEWHERE: Final = "PULLDIR|PULLFOLDER|SANDBOX"
+"""Has it pull into another folder, although it was given a full path; or make a folder in place of a file."""
+_UNDONE: Final = re.compile(rf"(?:APPTAINER|SINGULARITY)_(?:{_SPEAKS}|{_ELSEWHERE})")
+"""The variables of a person that a pull of ours must not see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,21 +137,25 @@ class Apptainer:
         folder: Path | None = None,
     ) -> str:
         """Pull in the working directory `folder`; return the end of the program's output."""
-        with scratch(self.environment) as temporary, _own_folder(destination) as own:
+        with scratch(self.environment) as temporary, own_folder(destination.with_name(f"{destination.name}.d")) as own:
             pulled = own / "image.sif"
             arguments = [self.program, "pull", *([] if use_cache else ["--disable-cache"]), str(pulled), url]
-            environment = {key: value for key, value in self.environment.items() if not _SPEAKS.fullmatch(key)}
-            environment[f"{self.family.upper()}_TMPDIR"] = str(temporary)
+            environment = self.environment_of_pull(temporary)
             wanted = self._reproducibly(environment)
             status, output = _run(arguments, wanted, stop=stop, downloaded=downloaded, folder=folder)
             if status != 0 and _EPOCH in output and wanted != environment:
                 pulled.unlink(missing_ok=True)
                 status, output = _run(arguments, environment, stop=stop, downloaded=downloaded, folder=folder)
             if status != 0:
-                raise explain(url, status, output)
+                raise explain(url, status, readable(output))
             with contextlib.suppress(FileNotFoundError):
                 pulled.rename(destination)
         return output
+
+    def environment_of_pull(self, temporary: Path) -> dict[str, str]:
+        """Return the environment of a pull that unpacks in `temporary`, and makes one file where it is told to."""
+        environment = {key: value for key, value in self.environment.items() if not _UNDONE.fullmatch(key)}
+        return environment | {f"{self.family.upper()}_TMPDIR": str(temporary)}
 
     def _reproducibly(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Return `environment` with the wish for the same file each time, unless a person has wished otherwise."""
@@ -160,31 +168,16 @@ class Apptainer:
 def scratch(environment: Mapping[str, str]) -> Iterator[Path]:
     """Provide a temporary folder where the user wants Apptainer's to be, removed with all that is left in it."""
     parent = temporary_folder(environment)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent))
-    except OSError as error:
-        raise AttemptFailed(
-            f"cannot make a temporary folder in {parent}: {error.strerror}",
-            hint="set APPTAINER_TMPDIR to a folder with room for the unpacked image",
-            final=True,
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(own_folder(parent.absolute() / f"{SCRATCH}{unique()}"))
+        except OSError as error:
+            raise AttemptFailed(
+                f"cannot make a temporary folder in {parent}: {error.strerror}",
+                hint="set APPTAINER_TMPDIR to a folder with room for the unpacked image",
+                final=True,
+            ) from error
         yield folder
-    finally:
-        with contextlib.suppress(OSError):  # what cannot be removed is no reason to lose an image
-            remove_tree(folder)
-
-
-@contextlib.contextmanager
-def _own_folder(destination: Path) -> Iterator[Path]:
-    """Provide a folder beside `destination` that is removed with all that is left in it; raises OSError."""
-    folder = destination.with_name(f"{destination.name}.d")
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        with contextlib.suppress(OSError):  # what cannot be removed is no reason to lose an image
-            remove_tree(folder)
 
 
 def _run(
@@ -209,6 +202,7 @@ def _run(
             arguments,
             env=dict(environment),
             cwd=folder,
+            pass_fds=handles([*arguments, *environment.values()]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -217,7 +211,7 @@ def _run(
     except OSError as error:
         raise AttemptFailed(f"{arguments[0]} does not start: {error.strerror}", final=True) from error
     try:
-        return _listen(process, " ".join(arguments), stop=stop, downloaded=downloaded)
+        return _listen(process, readable(" ".join(arguments)), stop=stop, downloaded=downloaded)
     except BaseException:
         _end(process)
         raise

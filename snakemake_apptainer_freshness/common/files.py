@@ -318,12 +318,12 @@ def quarantine(path: Path) -> Path | None:
     return aside
 
 
-def open_to_folder(path: Path) -> None:
-    """Let those who may write to the folder of the file `path` read it, whatever the umask: they share its images.
+def open_to_folder(path: Path, folder: Path) -> None:
+    """Let those who may write to `folder` read the file `path`, whatever the umask: they share its images.
 
     Raises OSError where the mode cannot be changed.
     """
-    shared = path.parent.stat().st_mode
+    shared = folder.stat().st_mode
     more = (0o055 if shared & stat.S_IWOTH else 0) | (0o050 if shared & stat.S_IWGRP else 0)
     with opened(path) as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

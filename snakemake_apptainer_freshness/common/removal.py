@@ -67,12 +67,15 @@ def remove_tree_at(parent: int, name: str) -> None:
         owner = os.fstat(top).st_uid
         if os.geteuid() not in (owner, 0):
             raise PermissionError(errno.EPERM, "it belongs to another user", name)
-        _empty(top)
+        empty(top)
     os.rmdir(name, dir_fd=parent)
 
 
-def _empty(top: int) -> None:
-    """Remove all in the open folder `top`. What lies deeper is moved up first, so that no depth is too deep."""
+def empty(top: int) -> None:
+    """Remove all in the open folder `top`. What lies deeper is moved up first, so that no depth is too deep.
+
+    Raises OSError where something could not be removed.
+    """
     problems: dict[str, OSError] = {}
     while folders := [name for name in _folders(top) if name not in problems]:
         for name in folders:

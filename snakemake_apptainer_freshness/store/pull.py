@@ -33,6 +33,7 @@ from snakemake_apptainer_freshness.apptainer.failures import Again, AttemptFaile
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, quarantine, sha256_of, status_of
 from snakemake_apptainer_freshness.common.locks import exclusive
+from snakemake_apptainer_freshness.common.own_folder import folder_of
 from snakemake_apptainer_freshness.common.removal import remove_tree
 from snakemake_apptainer_freshness.common.sharing import link, replace_by_same, share
 from snakemake_apptainer_freshness.errors import CorruptImage, FreshnessError, LocalIOError, UnprovenImage
@@ -111,7 +112,7 @@ def obtain(pin: Pin, temporary: Path, source: PullSource, watch: Watch) -> Obtai
         if isinstance(error, InterruptedError):
             raise
         raise LocalIOError(
-            f"cannot write the image of {pin.reference.text} to {temporary.parent}: {error.strerror or error}",
+            f"cannot write the image of {pin.reference.text} to {folder_of(temporary)}: {error.strerror or error}",
             hint="make room there, or choose another folder with --apptainer-prefix",
         ) from error
     except BaseException:

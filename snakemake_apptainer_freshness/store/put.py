@@ -7,6 +7,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from snakemake_apptainer_freshness.common.files import (
@@ -15,8 +16,10 @@ from snakemake_apptainer_freshness.common.files import (
     quarantine,
     status_of,
     sync_folder,
+    unique,
     writable_by_all,
 )
+from snakemake_apptainer_freshness.common.own_folder import own_folder
 from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
 from snakemake_apptainer_freshness.errors import FreshnessError, LocalIOError
 from snakemake_apptainer_freshness.pin import Pin
@@ -24,6 +27,20 @@ from snakemake_apptainer_freshness.store import facts, places, state
 from snakemake_apptainer_freshness.store.places import PlaceFact
 from snakemake_apptainer_freshness.store.prefix import PARTIAL
 from snakemake_apptainer_freshness.store.pull import Obtained, fact_of
+
+
+@contextlib.contextmanager
+def temporary_name(pin: Pin, image: Path) -> Iterator[Path]:
+    """Provide the path of a file for the image of `pin`, which is to be put at `image`, that no other user can reach.
+
+    What is left of it at the end is removed. Raises LocalIOError where the image folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            own = stack.enter_context(own_folder(image.with_name(f"{image.name}{PARTIAL}{unique()}")))
+        except OSError as error:
+            raise _cannot_put(pin, image, error) from error
+        yield own / "image.sif"
 
 
 def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | None:
@@ -39,7 +56,7 @@ def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | No
             temporary.unlink(missing_ok=True)
         raise
     try:
-        open_to_folder(temporary)
+        open_to_folder(temporary, image.parent)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         aside = quarantine(image)
@@ -48,11 +65,15 @@ def put(pin: Pin, temporary: Path, image: Path, obtained: Obtained) -> Path | No
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise LocalIOError(
-            f"cannot put the image of {pin.reference.text} in {image.parent}: {error.strerror or error}",
-            hint="make the folder writable, or choose another one with --apptainer-prefix",
-        ) from error
+        raise _cannot_put(pin, image, error) from error
     return aside
+
+
+def _cannot_put(pin: Pin, image: Path, error: OSError) -> LocalIOError:
+    return LocalIOError(
+        f"cannot put the image of {pin.reference.text} in {image.parent}: {error.strerror or error}",
+        hint="make the folder writable, or choose another one with --apptainer-prefix",
+    )
 
 
 def _keep_facts(pin: Pin, image: Path, obtained: Obtained, *, exposed: bool = False) -> None:

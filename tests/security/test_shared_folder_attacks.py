@@ -6,8 +6,11 @@ may make names in it, and only the owner of one may rename or remove it.
 
 import contextlib
 import ctypes
+import hashlib
 import os
+import shutil
 import stat
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,9 +21,11 @@ from snakemake_apptainer_freshness.actions.gc import NeededImages, WasteKind, fr
 from snakemake_apptainer_freshness.common.files import HOST
 from snakemake_apptainer_freshness.common.removal import remove_tree
 from snakemake_apptainer_freshness.lockfile import Lock
+from snakemake_apptainer_freshness.store import facts
 from snakemake_apptainer_freshness.store.prefix import image_path
-from tests.support import accounts
+from tests.support import accounts, sifs
 from tests.support.accounts import ALICE, MALLORY
+from tests.support.fake_apptainer import COPY, FakeApptainer
 from tests.support.pins import pin
 
 SECONDS = 1.0
@@ -145,3 +150,75 @@ def _make_open(folder: Path):
 def _free_all(prefix):
     known = NeededImages(prefix=prefix, lock=Lock(), grace=30)
     return [(one.waste.what, one.error and str(one.error)) for one in free(plan(known, []).waste, known)]
+
+
+def exchanging(folder, image):
+    """Be the attacker: put a folder of one's own in the place of each that the victim makes, and in it `image`.
+
+    The members of a group may rename what another member has made in its folder. What the victim writes to the folder
+    in its place is replaced once it is there.
+    """
+    mine = set()
+    while True:
+        with contextlib.suppress(OSError):
+            for path in folder.iterdir():
+                if path.is_dir() and path.stat().st_uid != MALLORY.uid and not path.name.startswith("taken-"):
+                    new = folder / f"taken-{os.urandom(4).hex()}"
+                    new.mkdir()
+                    new.chmod(0o777)
+                    path.rename(folder / f"taken-{os.urandom(4).hex()}")
+                    new.rename(path)
+                    mine.add(path)
+        for path in mine:
+            with contextlib.suppress(OSError):
+                for written in path.iterdir():
+                    if written.is_file() and written.stat().st_uid != MALLORY.uid:
+                        evil = path / ".evil"
+                        evil.write_bytes(image)
+                        evil.replace(written)
+        time.sleep(0.01)
+
+
+def _pulled(prefix, environment):
+    """What was pulled, by its SHA-256 as it is known from now on; and what lies there."""
+    [result] = fetch([pin()], prefix, environment=environment)
+    known = sorted(fact.sha256 for fact in facts.about(pin()))
+    there = image_path(prefix, pin().url)
+    return known, str(result.error), _hash(there.read_bytes()) if there.exists() else ""
+
+
+def test_swapped_image_while_it_is_pulled(fake):
+    """In a folder that a group may write, its members may rename what another member has made there."""
+    good, evil = fake.serve(pin()), sifs.pulled(pin().url.partition("://")[2], image_id=b"e" * 16)
+    with accounts.shared_folder(0o2775) as prefix, accounts.running(MALLORY, exchanging, prefix, evil):
+        known, error, there = accounts.run(ALICE, _pulled, prefix, fake.environment)
+    assert (known, error, there) == ([_hash(good)], "None", _hash(good))
+
+
+def test_swapped_temporary_folder_in_which_an_image_is_built(fake, prefix):
+    """``TMPDIR`` may be a folder of a group; the image folder is the victim's own."""
+    good, evil = fake.serve(pin()), sifs.pulled(pin().url.partition("://")[2], image_id=b"e" * 16)
+    built = '"$APPTAINER_TMPDIR/built"'
+    fake.behave(f'cp "$image" {built}; sleep 0.5; cp {built} "$destination"')
+    with accounts.shared_folder(0o2775) as temporary, accounts.running(MALLORY, exchanging, temporary, evil):
+        environment = fake.environment | {"TMPDIR": str(temporary)}
+        known, error, there = accounts.run(ALICE, _pulled, prefix / "alice", environment)
+    assert (known, error, there) == ([_hash(good)], "None", _hash(good))
+
+
+def _hash(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def fake():
+    """A program that every account may run, which takes its time before and after it writes."""
+    place = Path(tempfile.mkdtemp(prefix="program-", dir="/tmp"))
+    place.chmod(0o755)
+    program = FakeApptainer(place / "fake")
+    program.behave(f"sleep 0.5; {COPY}; sleep 0.5")
+    program.temporary.chmod(0o1777)
+    program._log.touch()
+    program._log.chmod(0o666)
+    yield program
+    shutil.rmtree(place)

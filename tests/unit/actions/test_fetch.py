@@ -13,7 +13,6 @@ from hashlib import sha256
 
 import pytest
 
-from snakemake_apptainer_freshness.actions import fetch as module
 from snakemake_apptainer_freshness.actions.check import check
 from snakemake_apptainer_freshness.actions.fetch import default_jobs, fetch
 from snakemake_apptainer_freshness.common.files import HOST
@@ -369,4 +368,3 @@ def test_every_kind_of_file_that_a_fetch_makes_is_known_to_the_survey(fake, pref
     fake.serve(pin())
     fetch([pin()], prefix, environment=fake.environment)
     assert ItemKind.FOREIGN not in {item.kind for item in survey(prefix)}
-    assert module.PARTIAL == ".partial-"

@@ -107,6 +107,18 @@ def test_a_reused_image_is_noticed_whatever_the_user_silenced(fake, tmp_path):
     assert attempt(fake, tmp_path / "image") is True
 
 
+@pytest.mark.parametrize("name", ["PULLDIR", "PULLFOLDER", "SANDBOX"])
+@pytest.mark.parametrize("family", ["APPTAINER", "SINGULARITY"])
+def test_it_pulls_a_file_to_where_it_is_told_whatever_a_person_has_set_for_pulls_of_their_own(
+    fake, tmp_path, family, name
+):
+    fake.environment[f"{family}_{name}"] = "/elsewhere"
+    content = fake.serve(pin())
+    fake.behave(f'[ -n "${family}_{name}" ] || cp "$image" "$destination"')
+    attempt(fake, tmp_path / "image")
+    assert (tmp_path / "image").read_bytes() == content
+
+
 @pytest.mark.parametrize(
     "line", ["Extracting OCI image...", "Inserting Singularity configuration...", "Creating SIF file..."]
 )
