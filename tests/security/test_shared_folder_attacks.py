@@ -84,9 +84,9 @@ _HERE, _EXCHANGE = -100, 2
 
 
 def again_and_again(work):
-    """Do `work` for some time; how often it was done."""
+    """Do `work` for some time, however slow the machine often enough; how often it was done."""
     number, end = 0, time.monotonic() + SECONDS
-    while time.monotonic() < end:
+    while time.monotonic() < end or number <= 10:
         work()
         number += 1
     return number
