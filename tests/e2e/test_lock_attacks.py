@@ -112,3 +112,48 @@ def test_forged_created_where_nothing_was_proven_and_nothing_may_be_asked(tool, 
 
     assert "its age is not proven, and 365 days are allowed" in result.output
     assert not workspace.exists("message.txt")
+
+
+def requiring(workspace, platform):
+    """Give the site of `workspace` a policy that requires images for `platform`."""
+    workspace.write("apptainer-freshness.toml", f'[policy.platforms]\nrequire = ["{platform}"]\n')
+
+
+@pytest.mark.parametrize("mode", ["lock", "locked"])
+def test_forged_platform_where_a_policy_requires_it(tool, workspace, mode):
+    requiring(workspace, "linux/riscv64")
+    line = forge(workspace, '"linux/arm64"', '"linux/riscv64"')
+    result = workspace.snakemake(flag=f"{{mode: {mode}}}", fails=True)
+
+    assert f"containers.lock, line {line}, says that" in result.output
+    assert "has an image for linux/riscv64, but what its digest names has images for" in result.output
+    assert "Traceback" not in result.output
+    assert not workspace.exists("message.txt")
+
+
+def test_forged_platform_where_a_policy_requires_it_and_nothing_may_be_asked(tool, workspace):
+    requiring(workspace, "linux/riscv64")
+    forge(workspace, '"linux/arm64"', '"linux/riscv64"')
+    result = workspace.snakemake(flag="frozen", fails=True)
+    check = workspace.run(*CLI, "lock", "--check", fails=True)
+
+    for said in (result, check):
+        assert "its platforms are not proven, and linux/riscv64 must be there" in said.output
+        assert "Traceback" not in said.output
+    assert not workspace.exists("message.txt")
+
+
+def test_platform_that_is_there_satisfies_a_policy_and_is_asked_for_once(tool, workspace):
+    requiring(workspace, "linux/arm64")
+    workspace.snakemake(flag="lock")
+    assert workspace.read("message.txt") == "agreed\n"
+    workspace.run(*CLI, "lock", "--check")
+    workspace.snakemake("--forceall", flag="frozen")
+
+
+def test_a_machine_that_never_asked_proves_platforms_by_status(tool, workspace):
+    requiring(workspace, "linux/arm64")
+    checked = workspace.run(*CLI, "lock", "--check", fails=True)
+    assert "its platforms are not proven" in checked.output
+    workspace.run(*CLI, "status")
+    workspace.run(*CLI, "lock", "--check")
