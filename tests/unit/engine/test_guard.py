@@ -1,13 +1,16 @@
 """The guard of an image gives its path while the file there is what its pin names, and says each time what it is."""
 
+import os
+
 import pytest
 
+from snakemake_apptainer_freshness.actions import library as actions
 from snakemake_apptainer_freshness.engine.guard import WHAT_NEXT, Guard
 from snakemake_apptainer_freshness.errors import UnprovenImage
 from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.settings import OnUnverified, Options
 from snakemake_apptainer_freshness.store import library
-from snakemake_apptainer_freshness.store.held import key_of
+from snakemake_apptainer_freshness.store.held import is_untouched, key_of
 from tests.support import pins
 from tests.support.pins import flip_seven_bytes
 
@@ -91,6 +94,23 @@ def test_an_image_that_a_library_has_is_run_there_with_its_key(shelf, tmp_path):
     assert guarded.guard.path() == str(shelf / "tool.sif")
     [(_, fact, key)] = guarded.told
     assert (fact.state, key) == ("verified", key_of(shelf / "tool.sif"))
+
+
+def test_the_key_of_an_image_is_taken_before_the_look_that_proves_it(shelf, tmp_path, monkeypatch):
+    """What is touched right after that look has another key when its job ended."""
+    image, look = shelf / "tool.sif", actions.look_at
+
+    def touched_after(*said, **more):
+        fact = look(*said, **more)
+        os.utime(image)
+        return fact
+
+    monkeypatch.setattr(actions, "look_at", touched_after)
+    guarded = Guarded(tmp_path / "absent.simg", options=Options(images=(shelf,)))
+    guarded.guard.path()
+    [(_, fact, key)] = guarded.told
+    assert fact.state == "verified"
+    assert not is_untouched(image, key)
 
 
 def test_an_image_that_was_changed_in_its_library_is_refused(shelf, tmp_path):
