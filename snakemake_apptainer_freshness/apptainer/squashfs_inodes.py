@@ -23,21 +23,26 @@ _WINDOW: Final = 8 * METADATA
 """So much of the table is read at once: most inodes take some thirty bytes."""
 _EXTENDED: Final = 7
 """Added to an inode's type where it has more fields."""
-_TYPES: Final = (
-    FileType.FOLDER,
-    FileType.FILE,
-    FileType.LINK,
-    FileType.BLOCK,
-    FileType.CHARACTER,
-    FileType.FIFO,
-    FileType.SOCKET,
-)
+FOLDER: Final = 1
+FILE: Final = 2
+_TYPES: Final = {
+    FOLDER: FileType.FOLDER,
+    FILE: FileType.FILE,
+    3: FileType.LINK,
+    4: FileType.BLOCK,
+    5: FileType.CHARACTER,
+    6: FileType.FIFO,
+    7: FileType.SOCKET,
+}
 _BODIES: Final = (
     "2I2HI", "4I", "2I", "2I", "2I", "I", "I",
     "4I2HI", "3Q4I", "2I", "3I", "3I", "2I", "2I",
 )  # fmt: skip
 _INODES: Final = {kind: struct.Struct(_HEADER + body) for kind, body in enumerate(_BODIES, 1)}
 """What has a fixed length in an inode, by its kind."""
+_LONGEST_INODE: Final = max(layout.size for layout in _INODES.values())
+"""Without what follows those fields: blocks, an index, a target."""
+_NO_WORDS: Final = array("I")
 _NO_FRAGMENT: Final = 0xFFFFFFFF
 _LONGEST_TARGET: Final = 4095
 _LONGEST_NAME: Final = 255
@@ -81,10 +86,12 @@ class Listing(NamedTuple):
 class Inode(NamedTuple):
     """One inode: `reference` is what folders call it, `links` how many entries it says that it has.
 
-    `content` is there for files, `listing` for folders.
+    `type` is what entries of folders call its type, whether it is extended or not. `content` is there for files,
+    `listing` for folders.
     """
 
     number: int
+    type: int
     reference: int
     node: Node
     links: int
@@ -102,41 +109,42 @@ class InodeTable:
         self._owners: dict[tuple[int, int], tuple[int, int]] = {}
         self._size = 0
         self._limits = limits
-        self._window, self._window_at = b"", 0
 
     def __iter__(self) -> Iterator[Inode]:
-        at = 0
-        while at < self._table.length:
-            inode, at = self._inode(at)
+        table, at = self._table, 0
+        window, window_at = b"", 0
+        while at < table.length:
+            start = at - window_at
+            if len(window) - start < _LONGEST_INODE:
+                window, window_at, start = table.some(at, _WINDOW), at, 0
+            if len(window) - start < _SHORTEST_INODE:
+                raise NotComparable("the table of inodes of its file system breaks off")
+            layout = _INODES.get(window[start] | window[start + 1] << 8)
+            if layout is None or len(window) - start < layout.size:
+                raise NotComparable("its file system has an inode of an unknown kind")
+            inode, at = self._inode(layout.unpack_from(window, start), at, at + layout.size)
             yield inode
 
-    def _inode(self, at: int) -> tuple[Inode, int]:
-        """Return the inode at position `at`, and the position after it."""
-        start = at - self._window_at
-        if len(self._window) - start < _WINDOW // 2:
-            self._window, self._window_at, start = self._table.some(at, _WINDOW), at, 0
-        if len(self._window) - start < _SHORTEST_INODE:
-            raise NotComparable("the table of inodes of its file system breaks off")
-        layout = _INODES.get(self._window[start] | self._window[start + 1] << 8)
-        if layout is None or len(self._window) - start < layout.size:
-            raise NotComparable("its file system has an inode of an unknown kind")
-        kind, mode, user, group, _time, number, *fields = layout.unpack_from(self._window, start)
+    def _inode(self, fields: tuple[int, ...], at: int, after: int) -> tuple[Inode, int]:
+        """Return the inode of these `fields` at position `at`, and the position after it; the fields end at `after`."""
+        kind, mode, user, group, _time, number = fields[:6]
         if mode & ~PERMISSIONS:
             raise NotComparable("its file system has an inode with an impossible mode")
         extended = kind > _EXTENDED
-        node = Node(kind=_TYPES[(kind - 1) % _EXTENDED], mode=mode, owner=self._owner(user, group))
-        reference, after = self._table.reference(at), at + layout.size
+        if extended:
+            kind -= _EXTENDED
+        node = Node(kind=_TYPES[kind], mode=mode, owner=self._owner(user, group))
         content, listing, xattrs = None, None, NO_XATTRS
-        if node.kind is FileType.FILE:
-            links, xattrs, node.size, content, after = self._file(fields, after, extended=extended)
-        elif node.kind is FileType.FOLDER:
-            links, xattrs, listing, after = self._folder(fields, after, extended=extended)
+        if kind == FILE:
+            links, xattrs, node.size, content, after = self._file(fields[6:], after, extended=extended)
+        elif kind == FOLDER:
+            links, xattrs, listing, after = self._folder(fields[6:], after, extended=extended)
             node.children = {}
         else:
-            links, xattrs, after = self._other(node, fields, after, extended=extended)
+            links, xattrs, after = self._other(node, fields[6:], after, extended=extended)
         if xattrs != NO_XATTRS:
             node.capability = self._capability(xattrs)
-        return Inode(number, reference, node, links, content, listing), after
+        return Inode(number, kind, self._table.reference(at), node, links, content, listing), after
 
     def _other(self, node: Node, fields: Sequence[int], after: int, *, extended: bool) -> tuple[int, int, int]:
         """Links, extended attributes and end of what is neither file nor folder."""
@@ -173,7 +181,7 @@ class InodeTable:
             raise NotComparable("its file system has a symbolic link with an impossible target")
         return target, at + size
 
-    def _folder(self, fields: Sequence[int], after: int, *, extended: bool) -> tuple[int, int, Listing, int]:
+    def _folder(self, fields: tuple[int, ...], after: int, *, extended: bool) -> tuple[int, int, Listing, int]:
         count, index_at, xattrs = 0, after, NO_XATTRS
         if extended:
             links, size, block, parent, count, offset, xattrs = fields
@@ -184,34 +192,29 @@ class InodeTable:
             block, links, size, offset, parent = fields
         if size < _DOTS:
             raise NotComparable("its file system has a folder of an impossible size")
-        listing = Listing(
-            block=block, offset=offset, size=size - _DOTS, parent=parent, index_at=index_at, index_count=count
-        )
-        return links, xattrs, listing, after
+        return links, xattrs, Listing(block, offset, size - _DOTS, parent, index_at, count), after
 
-    def _file(self, fields: Sequence[int], after: int, *, extended: bool) -> tuple[int, int, int, Content, int]:
-        links, xattrs, sparse = 1, NO_XATTRS, 0
+    def _file(self, fields: tuple[int, ...], after: int, *, extended: bool) -> tuple[int, int, int, Content, int]:
         if extended:
             start, size, sparse, links, number, offset, xattrs = fields
         else:
             start, number, offset, size = fields
-        fragment = None if number == _NO_FRAGMENT else number
+            links, xattrs, sparse = 1, NO_XATTRS, 0
         self._size += size
         if self._size > self._limits.size:
             raise NotComparable(f"its files are larger than {self._limits.size} bytes")
-        tail = 0 if fragment is None else size % self._block_size
+        fragment, tail = (None, 0) if number == _NO_FRAGMENT else (number, size % self._block_size)
         blocks = -(-(size - tail) // self._block_size)
         if (fragment is not None and not tail) or sparse > size:
             raise NotComparable("its file system has a file whose end is not where it says")
+        if not blocks:
+            return links, xattrs, size, Content(start, _NO_WORDS, 0, fragment, offset, tail), after
         if blocks > _MOST_BLOCKS:
             raise NotComparable(f"its file system has a file of more than {_MOST_BLOCKS} blocks")
-        words = array("I")
-        if blocks:
-            words.frombytes(self._table.read(after, 4 * blocks))
-            if sys.byteorder == "big":
-                words.byteswap()
-        content = Content(start, words, size - tail, fragment, offset, tail)
-        return links, xattrs, size, content, after + 4 * blocks
+        words = array("I", self._table.read(after, 4 * blocks))
+        if sys.byteorder == "big":
+            words.byteswap()
+        return links, xattrs, size, Content(start, words, size - tail, fragment, offset, tail), after + 4 * blocks
 
 
 def index_entries(table: MetadataBlocks, at: int, count: int) -> Iterator[tuple[int, int, bytes]]:

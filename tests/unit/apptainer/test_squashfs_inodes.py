@@ -1,13 +1,14 @@
 """The inodes of what the real mksquashfs writes: all of them, each with what it says of itself."""
 
 import base64
+import os
 import tempfile
 
 import pytest
 
 from snakemake_apptainer_freshness.apptainer.squashfs_blocks import Image
 from snakemake_apptainer_freshness.apptainer.squashfs_inodes import Inode, InodeTable, index_entries
-from snakemake_apptainer_freshness.apptainer.squashfs_tables import Tables
+from snakemake_apptainer_freshness.apptainer.squashfs_tables import METADATA, Tables
 from snakemake_apptainer_freshness.image.tree import FileType, NotComparable
 from snakemake_apptainer_freshness.settings import TREE
 from tests.support import squashfses
@@ -153,3 +154,21 @@ def test_an_index_with_an_endless_name_is_refused(tables_of, packed):
     table = tables_of(packed).directories
     with pytest.raises(NotComparable, match="an index with an impossible name"):
         list(index_entries(table, table.length - 12, 1))
+
+
+def test_inodes_of_every_length_are_read_across_the_blocks_of_their_table(tmp_path, tables_of):
+    """Files of some hundred blocks and long targets lie across what is read of the table at once."""
+    root, words, links = tmp_path / "root", range(0, 3000, 40), range(1, 4000, 37)
+    root.mkdir()
+    for number in words:
+        (root / f"file{number:04}").touch()
+        os.truncate(root / f"file{number:04}", number * BLOCK)
+    for number in links:
+        (root / f"link{number:04}").symlink_to("t" * number)
+    tables = tables_of(squashfses.packed(root, "-b", "4K", "-all-root").read_bytes())
+    inodes = list(InodeTable(tables, TREE))
+
+    assert tables.inodes.length > 5 * 8 * METADATA
+    assert sorted(len(one.content.words) for one in inodes if one.content) == list(words)
+    assert sorted(len(one.node.target) for one in inodes if one.node.target) == list(links)
+    assert sorted(one.number for one in inodes) == list(range(1, len(words) + len(links) + 2))
