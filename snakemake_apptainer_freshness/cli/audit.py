@@ -1,8 +1,7 @@
 """``apptainer-freshness audit``: which image made each output, was it proven, and what changed since."""
 
-import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -289,6 +288,7 @@ def _audit(
 ) -> "Audit":
     from snakemake_apptainer_freshness.audit.judge import audit, with_acknowledgements
     from snakemake_apptainer_freshness.audit.selection import Selection
+    from snakemake_apptainer_freshness.common.collector import collector_paused
     from snakemake_apptainer_freshness.common.progress import ProgressBars
     from snakemake_apptainer_freshness.engine.persistence import read
 
@@ -297,7 +297,7 @@ def _audit(
         _resolver(wanted=replay) as resolver,
         _mirrors(wanted=replay) as mirrors,
         ProgressBars() as bars,
-        _collector_paused(),
+        collector_paused(),
     ):
         bars.begin("auditing")
         ask = _asker(resolver, mirrors)
@@ -305,18 +305,6 @@ def _audit(
     for warning in resolver.warnings if resolver else ():
         output.note(f"warning: {warning}")
     return with_acknowledgements(answer, entries) if entries else answer
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause the garbage collector: all values are kept, and looking through them takes a fifth of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _with_difference(audit: "Audit", asked: tuple[str, str] | None) -> "Audit":

@@ -37,6 +37,7 @@ HEAVY = {"httpx", "pydantic", "jinja2", "rich", "sigstore", "cryptography"}
 """What no start of Snakemake may load because of this package."""
 SHORTEST = 40
 SHORT = {  # modules of fewer lines, with the reason why it has a file of its own
+    "common.collector": "an audit and the reader of squashfs pause it alike",
     "audit.render.html": "a format is one module of its name",
     "common.times": "records and pins agree on one spelling of a time",
     "engine.versions": "a program writes it",
