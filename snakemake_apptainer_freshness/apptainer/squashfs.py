@@ -19,6 +19,7 @@ from snakemake_apptainer_freshness.apptainer.squashfs_folders import Folders
 from snakemake_apptainer_freshness.apptainer.squashfs_hashing import Hashing
 from snakemake_apptainer_freshness.apptainer.squashfs_inodes import InodeTable
 from snakemake_apptainer_freshness.apptainer.squashfs_tables import Tables
+from snakemake_apptainer_freshness.common.collector import collector_paused
 from snakemake_apptainer_freshness.image.tree import Node
 from snakemake_apptainer_freshness.settings import TREE, TreeLimits
 
@@ -36,15 +37,16 @@ def read(file: BinaryIO, offset: int, size: int, *, limits: TreeLimits = TREE) -
     """
     image = Image.of(file, offset, size)
     tables = Tables(image, limits)
-    with Hashing(image, tables.unpack, tables.superblock.block_size, limits) as hashing:
+    with collector_paused(), Hashing(image, tables.unpack, tables.superblock.block_size, limits) as hashing:
         contents = FileContents(tables, hashing)
         folders = Folders(tables, limits)
         for inode in InodeTable(tables, limits):
             folders.add(inode)
             contents.add(inode)
-        root = folders.linked()
         contents.check()
         hashing.fragments(contents.fragments())
+        root = folders.linked()
+        hashing.finish()
     return root
 
 
@@ -52,6 +54,7 @@ def names(file: BinaryIO, offset: int, size: int, *, limits: TreeLimits = TREE) 
     """As :func:`read`, without the SHA-256 of the files: which paths there are, not what is in them."""
     tables = Tables(Image.of(file, offset, size), limits)
     folders = Folders(tables, limits)
-    for inode in InodeTable(tables, limits):
-        folders.add(inode)
-    return folders.linked()
+    with collector_paused():
+        for inode in InodeTable(tables, limits):
+            folders.add(inode)
+        return folders.linked()

@@ -14,7 +14,8 @@ from typing import Any, BinaryIO, Final, Self
 
 from snakemake_apptainer_freshness.image.tree import NotComparable
 
-Decompress = Callable[[bytes, int], bytes]
+Buffer = bytes | memoryview
+Decompress = Callable[[Buffer, int], bytes]
 """Unpacks a compressed block (first argument) to at most so many bytes (second argument)."""
 
 _XZ_MEMORY: Final = 32 * 1024 * 1024
@@ -50,23 +51,19 @@ def decompressor(number: int) -> Decompress:
     raise NotComparable(f"its file system has an unknown compression, {number}")
 
 
-def _gzip(block: bytes, limit: int) -> bytes:
+def _gzip(block: Buffer, limit: int) -> bytes:
     stream = zlib.decompressobj()
     try:
-        content = stream.decompress(block, limit)
-        if not stream.eof:  # the checksum at the end may be left where the output is full
-            content += stream.decompress(stream.unconsumed_tail, 1)
+        content = stream.decompress(block, limit + 1)  # one more, so that it gets to the checksum at the end
     except zlib.error as error:
         raise NotComparable(f"{_DAMAGED}: {error}") from None
     return _whole(content, limit, ended=stream.eof and not stream.unused_data)
 
 
-def _xz(block: bytes, limit: int) -> bytes:
+def _xz(block: Buffer, limit: int) -> bytes:
     try:
         stream = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
-        content = stream.decompress(block, limit)
-        if not stream.eof:
-            content += stream.decompress(b"", 1)
+        content = stream.decompress(block, limit + 1)
     except (lzma.LZMAError, EOFError) as error:
         raise NotComparable(f"{_DAMAGED}: {error}") from None
     return _whole(content, limit, ended=stream.eof and not stream.unused_data)
@@ -78,7 +75,7 @@ def _zstd() -> Decompress:
     except ImportError:
         return _zstd_of_python()
 
-    def unpack(block: bytes, limit: int) -> bytes:
+    def unpack(block: Buffer, limit: int) -> bytes:
         try:
             size = zstandard.frame_content_size(block)
             if size > limit:  # the library would make room for as much as the frame claims
@@ -100,12 +97,10 @@ def _zstd_of_python() -> Decompress:
     except ImportError:
         raise NotComparable(f"its file system is compressed with zstd; to read that, {_INSTALL}") from None
 
-    def unpack(block: bytes, limit: int) -> bytes:
+    def unpack(block: Buffer, limit: int) -> bytes:
         try:
             stream = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 23})
-            content = stream.decompress(block, limit)
-            if not stream.eof:
-                content += stream.decompress(b"", 1)
+            content = stream.decompress(block, limit + 1)
         except (zstd.ZstdError, EOFError) as error:
             raise NotComparable(f"{_DAMAGED}: {error}") from None
         return _whole(content, limit, ended=stream.eof and not stream.unused_data)
@@ -119,7 +114,7 @@ def _lz4() -> Decompress:
     except ImportError:
         raise NotComparable(f"its file system is compressed with lz4; to read that, {_INSTALL}") from None
 
-    def unpack(block: bytes, limit: int) -> bytes:
+    def unpack(block: Buffer, limit: int) -> bytes:
         try:
             return bytes(lz4.decompress(block, uncompressed_size=limit))
         except (lz4.LZ4BlockError, ValueError) as error:

@@ -5,16 +5,20 @@ equal files once). What they say of themselves is compared before their fragment
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator
+from operator import itemgetter
 from typing import Final
 
 from snakemake_apptainer_freshness.apptainer.squashfs_blocks import stored_size
-from snakemake_apptainer_freshness.apptainer.squashfs_hashing import FileBlocks, FragmentUse, Hashing
+from snakemake_apptainer_freshness.apptainer.squashfs_hashing import FileBlocks, Fragment, FragmentUse, Hashing
 from snakemake_apptainer_freshness.apptainer.squashfs_inodes import Inode
 from snakemake_apptainer_freshness.apptainer.squashfs_tables import Tables
-from snakemake_apptainer_freshness.image.tree import Node, NotComparable
+from snakemake_apptainer_freshness.image.tree import NotComparable
 
 _EMPTY: Final = hashlib.sha256().digest()
+_PLACE: Final = itemgetter(0, 1)
+"""Of a :class:`FragmentUse` where it is."""
 
 
 class FileContents:
@@ -25,7 +29,7 @@ class FileContents:
         self._hashing = hashing
         self._block_size = tables.superblock.block_size
         self._runs: list[tuple[int, int]] = []
-        self._tails: list[tuple[int, int, int, Node]] = []
+        self._uses: defaultdict[int, list[FragmentUse]] = defaultdict(list)
 
     def add(self, inode: Inode) -> None:
         """Have the blocks of a file hashed, and remember where they are."""
@@ -33,22 +37,15 @@ class FileContents:
         if content is None:
             return
         if content.fragment is not None:
-            self._tails.append((content.fragment, content.offset, content.tail, node))
-        if not content.words:
+            self._uses[content.fragment].append((content.offset, content.tail, node))
+        words = content.words
+        if not words:
             if content.fragment is None:
                 node.sha256 = _EMPTY
             return
-        if taken := sum(stored_size(word, self._block_size) for word in content.words if word):
+        if taken := sum(stored_size(word, self._block_size) for word in words if word):
             self._runs.append((content.start, taken))
-        self._hashing.blocks(
-            FileBlocks(
-                node=node,
-                start=content.start,
-                words=content.words,
-                length=content.length,
-                tail=content.fragment is not None,
-            )
-        )
+        self._hashing.blocks(FileBlocks(node, content.start, words, content.length, tail=content.fragment is not None))
 
     def check(self) -> None:
         """Refuse data that overlaps, or lies where no data belongs."""
@@ -66,18 +63,14 @@ class FileContents:
         if end > self._tables.superblock.inode_table:
             raise NotComparable("a file of its file system overlaps a table")
 
-    def fragments(self) -> Iterator[tuple[int, int, Sequence[FragmentUse]]]:
-        """Yield every fragment, with the ends of files that are in it."""
-        self._tails.sort(key=lambda tail: tail[:3])
-        uses: list[FragmentUse] = []
-        before, current = (0, 0, 0), 0
-        for number, offset, size, node in self._tails:
-            if number != before[0] and uses:
-                yield *self._tables.fragment(current), uses
-                uses = []
-            elif uses and offset < before[1] + before[2] and (number, offset, size) != before:
-                raise NotComparable("two files of its file system overlap in a fragment")
-            uses.append(FragmentUse(node=node, offset=offset, size=size))
-            before, current = (number, offset, size), number
-        if uses:
-            yield *self._tables.fragment(current), uses
+    def fragments(self) -> Iterator[Fragment]:
+        """Yield every fragment that is used (start, word), with the ends of files that are in it, in their order."""
+        for number, uses in self._uses.items():
+            start, word = self._tables.fragment(number)
+            uses.sort(key=_PLACE)
+            end, before = 0, None
+            for *place, _ in uses:
+                if place[0] < end and place != before:
+                    raise NotComparable("two files of its file system overlap in a fragment")
+                before, end = place, place[0] + place[1]
+            yield start, word, uses

@@ -16,9 +16,11 @@ from snakemake_apptainer_freshness.settings import TreeLimits
 
 _RUN: Final = struct.Struct("<3I")
 _ENTRY: Final = struct.Struct("<HhHH")
+_HEAD: Final = _ENTRY.size
+"""What stands before the name of an entry."""
 _MOST_IN_RUN: Final = 256
 _LONGEST_NAME: Final = 255
-_LONGEST_RUN: Final = _RUN.size + _MOST_IN_RUN * (_ENTRY.size + _LONGEST_NAME + 1)
+_LONGEST_RUN: Final = _RUN.size + _MOST_IN_RUN * (_HEAD + _LONGEST_NAME + 1)
 _DOTS: Final = (b".", b"..")
 _NO_INDEX: Final[Iterator[tuple[int, int, bytes]]] = iter(())
 _NOTHING: Final = Node(kind=FileType.FILE)
@@ -45,19 +47,18 @@ class Folders:
 
     def add(self, inode: Inode) -> None:
         """Take the next inode of the table."""
-        number, kind, reference, node, links, _, listing = inode
-        at = number - 1
+        at = inode.number - 1
         if not 0 <= at < self._count or self._types[at]:
             raise NotComparable("two inodes of its file system have one number, or one that is too large")
-        self._nodes[at] = node
-        self._types[at] = kind
-        self._references[at] = reference
-        self._links[at] = links
+        self._nodes[at] = inode.node
+        self._types[at] = inode.type
+        self._references[at] = inode.reference
+        self._links[at] = inode.links
         self._found += 1
-        if listing is not None:
-            self._listings[at] = listing
-        elif node.target:
-            self._take_room(entries=0, names=len(node.target))
+        if inode.listing is not None:
+            self._listings[at] = inode.listing
+        elif inode.node.target:
+            self._take_room(entries=0, names=len(inode.node.target))
 
     def _take_room(self, *, entries: int, names: int) -> None:
         """Count entries of folders, and the bytes of their names or of the target of a link."""
@@ -114,11 +115,12 @@ class Folders:
 
     def _link(self, folder: int, listing: Listing) -> tuple[int, int]:
         """Put into a folder what it lists, and return where the listing begins and how long it is."""
-        block, offset, size, _, index_at, index_count = listing
-        index = index_entries(self._tables.inodes, index_at, index_count) if index_count else _NO_INDEX
+        index, size = _NO_INDEX, listing.size
+        if listing.index_count:
+            index = index_entries(self._tables.inodes, listing.index_at, listing.index_count)
         hint = next(index, None)
         directories = self._tables.directories
-        start = at = directories.position(block, offset) if size else 0
+        start = at = directories.position(listing.block, listing.offset) if size else 0
         end, children = at + size, self._nodes[folder].children
         assert children is not None  # noqa: S101  it has a listing
         below, before = 2, b""
@@ -149,14 +151,14 @@ class Folders:
         last, block, base = _RUN.unpack_from(run)
         if last >= _MOST_IN_RUN:
             raise NotComparable("a listing of a folder of its file system has too many entries")
-        at, below, names, place = _RUN.size, 0, 0, block << 16
+        at, below, names, place, size = _RUN.size, 0, 0, block << 16, len(run)
         for _ in range(last + 1):
-            if at + _ENTRY.size > len(run):
+            if at + _HEAD > size:
                 raise NotComparable("a listing of a folder of its file system breaks off")
             offset, delta, kind, length = _ENTRY.unpack_from(run, at)
-            at += _ENTRY.size + length + 1
-            name = run[at - length - 1 : at]
-            if at > len(run) or length >= _LONGEST_NAME or name in _DOTS or b"/" in name or b"\0" in name:
+            begin, at = at + _HEAD, at + _HEAD + length + 1
+            name = run[begin:at]
+            if at > size or length >= _LONGEST_NAME or name in _DOTS or b"/" in name or b"\0" in name:
                 raise NotComparable(f"a folder of its file system lists {shown(name)}, which is no name")
             child = base + delta - 1
             if not 0 <= child < self._count or self._references[child] != place | offset or self._types[child] != kind:
@@ -177,7 +179,7 @@ class Folders:
 
 def _first_name(run: bytes) -> bytes:
     """Return the name of the first entry of a run."""
-    if len(run) < _RUN.size + _ENTRY.size:
+    if len(run) < _RUN.size + _HEAD:
         return b""
     length = int.from_bytes(run[_RUN.size + 6 : _RUN.size + 8], "little") + 1
-    return run[_RUN.size + _ENTRY.size :][:length]
+    return run[_RUN.size + _HEAD :][:length]

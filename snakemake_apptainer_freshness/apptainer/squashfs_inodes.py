@@ -9,7 +9,8 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from snakemake_apptainer_freshness.apptainer.squashfs_tables import METADATA, NO_XATTRS, MetadataBlocks, Tables
 from snakemake_apptainer_freshness.image.tree import PERMISSIONS, FileType, Node, NotComparable
@@ -42,6 +43,7 @@ _INODES: Final = {kind: struct.Struct(_HEADER + body) for kind, body in enumerat
 """What has a fixed length in an inode, by its kind."""
 _LONGEST_INODE: Final = max(layout.size for layout in _INODES.values())
 """Without what follows those fields: blocks, an index, a target."""
+_FILE: Final = FileType.FILE
 _NO_WORDS: Final = array("I")
 _NO_FRAGMENT: Final = 0xFFFFFFFF
 _LONGEST_TARGET: Final = 4095
@@ -52,10 +54,11 @@ _DOTS: Final = 3
 """A listing is so much shorter than its inode says, for ``.`` and ``..``."""
 
 
-# Named tuples: there may be a million of each, and a frozen dataclass takes four times as long to make.
+# Not frozen: there may be a million of each, and it takes four times as long to make one that is.
 
 
-class Content(NamedTuple):
+@dataclass(slots=True)
+class Content:
     """Where the content of a file is: blocks from `start` on, and its end in the fragment `fragment` at `offset`.
 
     `length` are the bytes in blocks, `tail` those in the fragment, which is None where there are none.
@@ -69,7 +72,8 @@ class Content(NamedTuple):
     tail: int
 
 
-class Listing(NamedTuple):
+@dataclass(slots=True)
+class Listing:
     """Where the listing of a folder is: `size` bytes at `offset` of the metadata block at `block`.
 
     `index_at` is the position in the table of inodes of `index_count` entries that say where in the listing to look.
@@ -83,7 +87,8 @@ class Listing(NamedTuple):
     index_count: int = 0
 
 
-class Inode(NamedTuple):
+@dataclass(slots=True)
+class Inode:
     """One inode: `reference` is what folders call it, `links` how many entries it says that it has.
 
     `type` is what entries of folders call its type, whether it is extended or not. `content` is there for files,
@@ -119,11 +124,33 @@ class InodeTable:
                 window, window_at, start = table.some(at, _WINDOW), at, 0
             if len(window) - start < _SHORTEST_INODE:
                 raise NotComparable("the table of inodes of its file system breaks off")
-            layout = _INODES.get(window[start] | window[start + 1] << 8)
+            kind = window[start] | window[start + 1] << 8
+            layout = _INODES.get(kind)
             if layout is None or len(window) - start < layout.size:
                 raise NotComparable("its file system has an inode of an unknown kind")
-            inode, at = self._inode(layout.unpack_from(window, start), at, at + layout.size)
+            fields = layout.unpack_from(window, start)
+            inode = self._small_file(fields, at) if kind == FILE else None
+            if inode is not None:
+                at += layout.size
+            else:
+                inode, at = self._inode(fields, at, at + layout.size)
             yield inode
+
+    def _small_file(self, fields: tuple[int, ...], at: int) -> Inode | None:
+        """Return a file that lies in a fragment with all that it has, as most do; None for another or a wrong one."""
+        _, mode, user, group, _, number, start, fragment, offset, size = fields
+        total = self._size + size
+        if (
+            not 0 < size < self._block_size
+            or fragment == _NO_FRAGMENT
+            or mode & ~PERMISSIONS
+            or total > self._limits.size
+        ):
+            return None
+        self._size = total
+        node = Node(kind=_FILE, mode=mode, owner=self._owner(user, group), size=size)
+        content = Content(start, _NO_WORDS, 0, fragment, offset, size)
+        return Inode(number, FILE, self._table.reference(at), node, 1, content)
 
     def _inode(self, fields: tuple[int, ...], at: int, after: int) -> tuple[Inode, int]:
         """Return the inode of these `fields` at position `at`, and the position after it; the fields end at `after`."""

@@ -29,6 +29,8 @@ METADATA: Final = 8192
 """What a metadata block holds, unpacked."""
 _STORED_AS_IT_IS: Final = 0x8000
 _CACHED: Final = 32
+_PIECE: Final = 8 * METADATA
+"""So much of a table is read of the file at once."""
 _MOST_BLOCKS: Final = 1 << 18
 """Of one table: 2 GiB, unpacked. The limit of entries is reached long before, but for tables that are mostly gaps."""
 _ABSENT: Final = (1 << 64) - 1
@@ -138,6 +140,8 @@ class MetadataBlocks:
         self._unpack = unpack
         self._starts = array("Q")
         self._start = start
+        self._end = end
+        self._piece, self._piece_at = b"", 0
         self._cached: OrderedDict[int, bytes] = OrderedDict()
         at = start
         while at < end:
@@ -153,11 +157,19 @@ class MetadataBlocks:
 
     def _stored(self, at: int) -> tuple[bool, int]:
         """Return whether the block at `at` is compressed, and how many bytes it takes after its header."""
-        word = int.from_bytes(self._image.read(at, 2), "little")
+        word = int.from_bytes(self._read_stored(at, 2), "little")
         size = word & ~_STORED_AS_IT_IS
         if not 0 < size <= METADATA:
             raise NotComparable("a table of its file system has a block of an impossible size")
         return not word & _STORED_AS_IT_IS, size
+
+    def _read_stored(self, at: int, size: int) -> bytes:
+        """Return bytes of the table as they are stored, of which many are read at once."""
+        offset = at - self._piece_at
+        if not 0 <= offset <= len(self._piece) - size:
+            self._piece = self._image.read(at, max(size, min(_PIECE, self._end - at)))
+            self._piece_at, offset = at, 0
+        return self._piece[offset : offset + size]
 
     def _block(self, number: int) -> bytes:
         cached = self._cached.get(number)
@@ -166,7 +178,7 @@ class MetadataBlocks:
             return cached
         at = self._start + self._starts[number]
         compressed, size = self._stored(at)
-        content = self._image.read(at + 2, size)
+        content = self._read_stored(at + 2, size)
         if compressed:
             content = self._unpack(content, METADATA)
         if len(content) != METADATA and (number < len(self._starts) - 1 or not content):

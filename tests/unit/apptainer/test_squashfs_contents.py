@@ -70,10 +70,10 @@ def test_each_fragment_is_there_once_with_the_ends_in_it_in_their_order(packed, 
     [(start, word, uses)] = contents.fragments()
 
     assert start + (word & 0xFFFFFF) <= image.says("inode_table")
-    assert {id(use.node) for use in uses} == {
+    assert {id(node) for _, _, node in uses} == {
         id(inodes[image.of_inode(name, "number")].node) for name in ("tool", "evil")
     }
-    assert [(use.offset, use.size) for use in uses] == [(0, 8), (8, 8)]
+    assert [place for *place, _ in uses] == [[0, 8], [8, 8]]
 
 
 def test_two_files_may_have_the_same_blocks(packed, contents_of):

@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from snakemake_apptainer_freshness.apptainer.squashfs_blocks import Image, decompressor
-from snakemake_apptainer_freshness.apptainer.squashfs_hashing import FileBlocks, FragmentUse, Hashing
+from snakemake_apptainer_freshness.apptainer.squashfs_hashing import FileBlocks, Hashing
 from snakemake_apptainer_freshness.image.tree import FileType, Node, NotComparable
 from snakemake_apptainer_freshness.settings import TREE
 
@@ -55,6 +55,7 @@ def hashed(data: Data, files=(), fragments=(), *, limits=TREE) -> None:
             for one in files:
                 hashing.blocks(one)
             hashing.fragments(fragments)
+            hashing.finish()
 
 
 def sha256(content: bytes) -> bytes:
@@ -79,6 +80,13 @@ def test_blocks_of_zeros_are_hashed_though_they_are_not_there():
     assert file.node.sha256 == sha256(content)
 
 
+def test_zeros_alone_are_nowhere():
+    file = FileBlocks(node=node(), start=1 << 40, words=[0, 0], length=2 * BLOCK, tail=False)
+    hashed(Data(), [file])
+
+    assert file.node.sha256 == sha256(bytes(2 * BLOCK))
+
+
 def test_each_of_many_files_has_its_own_hash():
     data, chance = Data(), random.Random(2)
     contents = [chance.randbytes(chance.randrange(1, 5000)) for _ in range(1500)]
@@ -94,22 +102,22 @@ def test_ends_of_files_are_hashed_out_of_the_fragments_that_they_share():
     ends = [chance.randbytes(size) for size in (1, 2047, 2048, 4094, 4095, 16383, 16384, 16385, 40_000)]
     starts = [sum(map(len, ends[:number])) for number in range(len(ends))]
     nodes = [node() for _ in ends]
-    uses = [FragmentUse(node, at, len(end)) for node, at, end in zip(nodes, starts, ends, strict=True)]
+    uses = [(at, len(end), node) for node, at, end in zip(nodes, starts, ends, strict=True)]
     fragments = [
         (*data.put(b"".join(ends)), uses),
-        (*data.put(b"whole", compressed=False), [FragmentUse(node(), 0, 5)]),
+        (*data.put(b"whole", compressed=False), [(0, 5, node())]),
     ]
     hashed(data, fragments=fragments)
 
     assert [one.sha256 for one in nodes] == [sha256(end) for end in ends]
-    assert fragments[1][2][0].node.sha256 == sha256(b"whole")
+    assert fragments[1][2][0][2].sha256 == sha256(b"whole")
 
 
 @pytest.mark.parametrize("blocks", [1, 50])
 def test_the_end_of_a_file_is_hashed_after_its_blocks(blocks):
     data, content, end = Data(), random.Random(4).randbytes(blocks * BLOCK), b"end" * 1000
     file = data.file(content, tail=True)
-    fragment = (*data.put(b"before" + end), [FragmentUse(file.node, 6, len(end))])
+    fragment = (*data.put(b"before" + end), [(6, len(end), file.node)])
     hashed(data, [file], [fragment])
 
     assert file.node.sha256 == sha256(content + end)
@@ -117,7 +125,7 @@ def test_the_end_of_a_file_is_hashed_after_its_blocks(blocks):
 
 def test_files_may_be_the_same_bytes_of_a_fragment():
     data, nodes = Data(), [node(), node(), node()]
-    uses = [FragmentUse(nodes[0], 0, 4), FragmentUse(nodes[1], 0, 4), FragmentUse(nodes[2], 4, 2)]
+    uses = [(0, 4, nodes[0]), (0, 4, nodes[1]), (4, 2, nodes[2])]
     hashed(data, fragments=[(*data.put(b"samenx"), uses)])
 
     assert [one.sha256 for one in nodes] == [sha256(b"same"), sha256(b"same"), sha256(b"nx")]
@@ -141,14 +149,14 @@ def test_a_stored_block_that_is_longer_than_the_file_is_refused():
 def test_an_end_behind_the_end_of_its_fragment_is_refused():
     data = Data()
     with pytest.raises(NotComparable, match="behind the end of its fragment"):
-        hashed(data, fragments=[(*data.put(b"1234"), [FragmentUse(node(), 2, 3)])])
+        hashed(data, fragments=[(*data.put(b"1234"), [(2, 3, node())])])
 
 
 def test_a_fragment_of_an_impossible_size_is_refused():
     data = Data()
     start, _ = data.put(b"1234")
     with pytest.raises(NotComparable, match="a block of an impossible size"):
-        hashed(data, fragments=[(start, BLOCK + 1, [FragmentUse(node(), 0, 1)])])
+        hashed(data, fragments=[(start, BLOCK + 1, [(0, 1, node())])])
 
 
 def test_it_ends_when_its_time_is_over():
