@@ -197,7 +197,6 @@ class Hashing:
 
     def _hash_fragments(self, fragments: Sequence[Fragment]) -> None:
         for start, word, uses in fragments:
-            self._check_time()
             stored = self._image.read(start, stored_size(word, self._block_size))
             self._hash_uses(memoryview(self._block(stored, word, self._block_size)), uses)
 

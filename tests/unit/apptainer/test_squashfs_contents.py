@@ -76,6 +76,15 @@ def test_each_fragment_is_there_once_with_the_ends_in_it_in_their_order(packed, 
     assert [place for *place, _ in uses] == [[0, 8], [8, 8]]
 
 
+def test_ends_are_in_the_order_of_their_fragment_whatever_the_order_of_their_files(packed, contents_of):
+    image = Patched(packed)
+    first, second = image.of_inode("tool", "offset"), image.of_inode("evil", "offset")
+    for tool, evil in ((first, second), (second, first)):
+        contents, _, _ = contents_of(image.inode("tool", offset=tool).inode("evil", offset=evil).content)
+        [(_, _, uses)] = contents.fragments()
+        assert [offset for offset, _, _ in uses] == [0, 8]
+
+
 def test_two_files_may_have_the_same_blocks(packed, contents_of):
     image = Patched(packed)
     same = {field: image.of_inode("blocks", field) for field in ("start", "word")}

@@ -93,6 +93,14 @@ def test_whatever_no_folder_lists_is_refused(packed, root_of, name):
         root_of(image.content)
 
 
+def test_a_file_that_says_that_no_folder_lists_it_is_refused(packed, root_of):
+    image = Patched(packed).inode("tool", links=0).inode("evil", links=4)
+    for name in ("tool", "hard", "hard-too"):
+        image.leads_to(name, "evil")
+    with pytest.raises(NotComparable, match="in fewer or more folders than it says"):
+        root_of(image.content)
+
+
 @pytest.mark.parametrize("links", [4, 6])
 def test_a_folder_says_how_many_folders_it_lists(packed, root_of, links):
     assert Patched(packed).of_inode("", "links") == 5

@@ -6,6 +6,7 @@ import tempfile
 
 import pytest
 
+from snakemake_apptainer_freshness.apptainer import squashfs_inodes
 from snakemake_apptainer_freshness.apptainer.squashfs_blocks import Image
 from snakemake_apptainer_freshness.apptainer.squashfs_inodes import Inode, InodeTable, index_entries
 from snakemake_apptainer_freshness.apptainer.squashfs_tables import METADATA, Tables
@@ -29,6 +30,7 @@ def tables_of():
     with tempfile.TemporaryFile() as file:
 
         def make(content: bytes) -> Tables:
+            file.seek(0)
             file.write(content)
             file.flush()
             return Tables(Image.of(file, 0, len(content)), TREE)
@@ -156,12 +158,62 @@ def test_an_index_with_an_endless_name_is_refused(tables_of, packed):
         list(index_entries(table, table.length - 12, 1))
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> bytes:
+    """An image of files without anything special, which lie in one fragment."""
+    root = tmp_path_factory.mktemp("plain") / "root"
+    root.mkdir()
+    for name in ("first", "second"):
+        (root / name).write_text(name)
+    return squashfses.packed(root, "-noI", "-noX", "-noF", "-b", "4K", "-all-root", "-no-xattrs").read_bytes()
+
+
+def test_small_files_are_as_they_are_listed(plain, read):
+    first, second = (one for one in read(plain) if one.content)
+    assert Patched(plain).of_inode("first", "kind") == 2
+
+    assert (first.node.size, second.node.size) == (5, 6)
+    assert (first.content.fragment, first.content.offset, first.content.tail) == (0, 0, 5)
+    assert (second.content.fragment, second.content.offset, second.content.tail) == (0, 5, 6)
+    assert (len(first.content.words), first.content.length, first.links) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"size": 0}, "whose end is not where it says"),
+        ({"size": BLOCK}, "whose end is not where it says"),
+        ({"mode": 0o10644}, "an impossible mode"),
+        ({"user": 1}, "an owner that is not in its table"),
+    ],
+)
+def test_small_files_that_no_writer_writes_are_refused(plain, read, fields, said):
+    with pytest.raises(NotComparable, match=said):
+        read(Patched(plain).inode("first", **fields).content)
+
+
+def test_a_small_file_in_no_fragment_has_a_block(plain, read):
+    """The words of its blocks are behind it, where the next inode was."""
+    image = Patched(plain).inode("second", fragment=0xFFFFFFFF)
+    root = image.inode_at("")
+    image.put(root, "H", 1)
+    with pytest.raises(NotComparable):
+        read(image.content)
+
+
+def test_the_sizes_of_small_files_are_counted(plain, read):
+    assert len(read(plain, TREE._replace(size=11))) == 3
+    with pytest.raises(NotComparable, match="larger than 10 bytes"):
+        read(plain, TREE._replace(size=10))
+
+
 def test_inodes_of_every_length_are_read_across_the_blocks_of_their_table(tmp_path, tables_of):
-    """Files of some hundred blocks and long targets lie across what is read of the table at once."""
-    root, words, links = tmp_path / "root", range(0, 3000, 40), range(1, 4000, 37)
+    """Files of some hundred blocks, long targets and extended inodes lie across what is read of the table at once."""
+    root, words, links = tmp_path / "root", range(0, 3000, 40), range(1, 4000, 13)
     root.mkdir()
     for number in words:
         (root / f"file{number:04}").touch()
+        (root / f"hard{number:04}").hardlink_to(root / f"file{number:04}")
         os.truncate(root / f"file{number:04}", number * BLOCK)
     for number in links:
         (root / f"link{number:04}").symlink_to("t" * number)
@@ -172,3 +224,11 @@ def test_inodes_of_every_length_are_read_across_the_blocks_of_their_table(tmp_pa
     assert sorted(len(one.content.words) for one in inodes if one.content) == list(words)
     assert sorted(len(one.node.target) for one in inodes if one.node.target) == list(links)
     assert sorted(one.number for one in inodes) == list(range(1, len(words) + len(links) + 2))
+
+
+@pytest.mark.parametrize("window", [56, 60, 77, 150])
+def test_inodes_are_the_same_however_much_of_their_table_is_read_at_once(packed, read, monkeypatch, window):
+    whole = read(packed)
+    monkeypatch.setattr(squashfs_inodes, "_WINDOW", window)
+
+    assert read(packed) == whole

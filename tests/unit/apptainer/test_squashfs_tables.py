@@ -240,3 +240,13 @@ def test_more_blocks_than_are_kept_are_read_anew(metadata):
     table = metadata(*blocks, compressed=True)
     for number in itertools.chain(range(40), reversed(range(40))):
         assert table.read(number * METADATA, 3) == bytes([number]) * 3
+
+
+def test_a_table_is_read_whatever_the_order_though_its_file_is_read_in_pieces(metadata):
+    blocks = [bytes([number]) * METADATA for number in range(40)] + [b"end"]
+    table = metadata(*blocks)
+
+    assert table.length == 40 * METADATA + 3
+    for number in [*range(41), 40, 7, 39, 0, 23, 22]:
+        assert table.read(number * METADATA, 3) == blocks[number][:3]
+    assert table.read(0, table.length) == b"".join(blocks)
