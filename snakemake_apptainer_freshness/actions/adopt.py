@@ -247,8 +247,8 @@ class _Judge:
 
     def _ask_index(self, made: Reference, digest: Digest, target: Target) -> None:
         """Find out what the index `digest` has for this platform."""
-        if (found := self._manifest(made, digest, target.platform)) is not None:
-            self._origins.memory.learn_manifests(digest, {target.platform: found[0]})
+        if (manifest := self._manifest(made, digest, target.platform)) is not None:
+            self._origins.memory.learn_manifests(digest, {target.platform: manifest[0]})
 
     def _manifest(self, made: Reference, digest: Digest, platform: Platform) -> tuple[Digest, Manifest] | None:
         """Return the manifest for `platform` of what `digest` names.

@@ -174,16 +174,16 @@ def _proven_sifs(entries: Iterable[Entry], selection: BundleSelection) -> Mappin
     """Return the verified SIF of each reference of which one is to be carried."""
     wanted = [pins_of(entry) for entry in entries]
     facts = check((pin for pins in wanted for pin in pins), selection.prefix)
-    found: dict[str, Path] = {}
+    sifs: dict[str, Path] = {}
     bad: list[tuple[Pin, DiskFact]] = []
     for pins in wanted:
         proven = [pin for pin in pins if facts[pin.url].state is DiskState.VERIFIED]
         if proven and (selection.with_images or pins[0].pinned.scheme is not Scheme.DOCKER):
-            found[pins[0].reference.text] = image_path(selection.prefix, proven[0].url)
+            sifs[pins[0].reference.text] = image_path(selection.prefix, proven[0].url)
         elif not proven and (selection.with_images or pins[0].content is not None):
             bad.append((pins[0], facts[pins[0].url]))
     _refuse_unproven(bad)
-    return found
+    return sifs
 
 
 def _refuse_unproven(bad: list[tuple[Pin, DiskFact]]) -> None:
@@ -296,19 +296,19 @@ def _named_shortly(part: _Part) -> _Part:
 
 def _all_documents(pin: Pin, blobs: Blobs) -> dict[Digest, bytes]:
     """Return every manifest that the pin's digest leads to, with its bytes."""
-    found: dict[Digest, bytes] = {}
+    documents: dict[Digest, bytes] = {}
     waiting = [pin.digest]
     while waiting:
         digest = waiting.pop()
-        if digest in found:
+        if digest in documents:
             continue
-        if len(found) >= _MOST_DOCUMENTS:
+        if len(documents) >= _MOST_DOCUMENTS:
             raise NotComparable(f"its index leads to more than {_MOST_DOCUMENTS} manifests")
-        found[digest] = blobs.document(digest)
+        documents[digest] = blobs.document(digest)
         document = blobs.manifest(digest)
         if isinstance(document, Index):
             waiting += [entry.digest for entry in document.entries]
-    return found
+    return documents
 
 
 def _blobs_of(document: Manifest | Index, blobs: Blobs) -> list[tuple[Member, Pieces]]:

@@ -76,7 +76,7 @@ def load_mirrors(environment: Mapping[str, str]) -> tuple[Mirror, ...]:
     LocalIOError
         where one cannot be read.
     """
-    found: list[Mirror] = []
+    loaded: list[Mirror] = []
     for path in mirror_files(environment):
         try:
             text = read_target(path, DISK.record_size).decode("utf-8")
@@ -87,8 +87,8 @@ def load_mirrors(environment: Mapping[str, str]) -> tuple[Mirror, ...]:
                 f"cannot read the mirrors in {path}: {error.strerror or error}",
                 hint=f"see {VARIABLE} in docs/mirrors.md",
             ) from None
-        found += mirrors.loads(text, source=str(path))
-    return tuple(found)
+        loaded += mirrors.loads(text, source=str(path))
+    return tuple(loaded)
 
 
 class Elsewhere:
@@ -163,7 +163,7 @@ class Elsewhere:
 
     def having(self, pin: Pin) -> list[str]:
         """Return the places that have what `pin` names, as far as can be told without fetching the image."""
-        found = []
+        places = []
         for place, rest in mirrors.places_of(self._mirrors, pin.pinned):
             try:
                 with self._opened(place, rest) as source:
@@ -175,8 +175,8 @@ class Elsewhere:
                             next(pieces, None)
             except (NotComparable, FreshnessError):
                 continue
-            found.append(str(place))
-        return found
+            places.append(str(place))
+        return places
 
     @contextmanager
     def _opened(self, place: Place, rest: str) -> Iterator["PlaceSource"]:

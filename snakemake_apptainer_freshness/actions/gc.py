@@ -201,12 +201,12 @@ def _all_in(cache: CacheFolder) -> Iterator[Path]:
 
 def _open_files() -> set[tuple[int, int]]:
     """Return every file that a process of this host has open, as far as we may know, as (device, inode)."""
-    found = set()
+    opened = set()
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
             status = descriptor.stat()
-            found.add((status.st_dev, status.st_ino))
-    return found
+            opened.add((status.st_dev, status.st_ino))
+    return opened
 
 
 def _is_there(path: Path) -> bool:

@@ -115,10 +115,10 @@ class Blobs:
         try:
             return use()
         except NotComparable:
-            found = {descriptor.digest for descriptor in descriptors if self._is_damaged(descriptor.digest)}
-            if not found:
+            damaged = {descriptor.digest for descriptor in descriptors if self._is_damaged(descriptor.digest)}
+            if not damaged:
                 raise
-            self._damaged |= found
+            self._damaged |= damaged
         return use()
 
     def leave_damaged(self, digest: Digest) -> None:

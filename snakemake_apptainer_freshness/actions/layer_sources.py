@@ -31,14 +31,14 @@ class LayerSources:
     def manifest(self, reference: Reference, digest: Digest) -> bytes:
         """Return the manifest or index `digest`; raises as the registry does where no place has it."""
         for source in self._local(reference):
-            if (found := _document(source, reference, digest)) is not None:
-                return found
+            if (document := _document(source, reference, digest)) is not None:
+                return document
         try:
             return self.registry.manifest(reference, digest)
         except RegistryError:
             for source in self.mirrors.sources(reference, local=False):
-                if (found := _document(source, reference, digest)) is not None:
-                    return found
+                if (document := _document(source, reference, digest)) is not None:
+                    return document
             raise
 
     def blob(self, reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:

@@ -285,7 +285,7 @@ def _unsigned(
 
 def _chosen(patterns: Sequence[str], references: Sequence[str]) -> set[str]:
     """Return the `references` that any of `patterns` matches."""
-    found: set[str] = set()
+    chosen: set[str] = set()
     for pattern in patterns:
         matched = [reference for reference in references if fnmatch.fnmatchcase(reference, pattern)]
         if not matched and pattern != "*":
@@ -293,8 +293,8 @@ def _chosen(patterns: Sequence[str], references: Sequence[str]) -> set[str]:
                 f"the pattern {pattern} matches no image of this workflow{_nearest(pattern, references)}",
                 hint="it is held against a whole reference: * stands for any text, as in '*/salmon:*'",
             )
-        found.update(matched)
-    return found
+        chosen.update(matched)
+    return chosen
 
 
 def _nearest(pattern: str, references: Iterable[str]) -> str:

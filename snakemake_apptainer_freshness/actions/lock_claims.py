@@ -68,11 +68,11 @@ def _proven(
     if isinstance(document, Index):
         chosen = manifest.choose(document, platform)
         same = chosen.digest if chosen is not None else None
-        found = {**manifest.platforms(document), **({platform: same} if same is not None else {})}
+        manifests = {**manifest.platforms(document), **({platform: same} if same is not None else {})}
     else:
-        same, found = digest, {platform: digest}  # a single image, whatever it is for, names itself
+        same, manifests = digest, {platform: digest}  # a single image, whatever it is for, names itself
     with contextlib.suppress(OSError):
-        facts.keep_index(digest, found)
+        facts.keep_index(digest, manifests)
     return same
 
 

@@ -91,23 +91,23 @@ class MachineProblem:
 
 def versions(environment: Mapping[str, str]) -> list[ProgramVersion]:
     """Return what is installed, and which version; apptainer is the one that Snakemake would run."""
-    found = [ProgramVersion(name="python", version=platform.python_version())]
+    programs = [ProgramVersion(name="python", version=platform.python_version())]
     for name in _PACKAGES:
         try:
-            found.append(ProgramVersion(name=name, version=metadata.version(name)))
+            programs.append(ProgramVersion(name=name, version=metadata.version(name)))
         except metadata.PackageNotFoundError:
-            found.append(ProgramVersion(name=name, version=""))
+            programs.append(ProgramVersion(name=name, version=""))
     try:
         apptainer = Apptainer.find(environment)
         family, _, number = apptainer.version.partition(" ")
-        found.append(
+        programs.append(
             ProgramVersion(
                 name=family, version=number, path=apptainer.program, is_reproducible=apptainer.is_reproducible
             )
         )
     except FreshnessError:
-        found.append(ProgramVersion(name="apptainer", version=""))
-    return [*found, *(_program(name, environment) for name in _PROGRAMS)]
+        programs.append(ProgramVersion(name="apptainer", version=""))
+    return [*programs, *(_program(name, environment) for name in _PROGRAMS)]
 
 
 def _program(name: str, environment: Mapping[str, str]) -> ProgramVersion:
@@ -139,11 +139,11 @@ def variables(environment: Mapping[str, str]) -> list[Variable]:
 def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[MachineProblem]]:
     """Return every login that is there, whether the program uses it or not, and what is wrong with them."""
     rules = rules_here(environment)
-    found, problems = [], []
+    known, problems = [], []
     if from_environment(environment, rules) is not None:
-        found.append(KnownLogin(host="*", source="the environment (…DOCKER_USERNAME and …DOCKER_PASSWORD)"))
+        known.append(KnownLogin(host="*", source="the environment (…DOCKER_USERNAME and …DOCKER_PASSWORD)"))
     serves = rules.reads_auth_config and not rules.resolves_apart  # what resolves does not read it
-    found += [KnownLogin(host=_host(key), source=AUTH_CONFIG, used=serves) for key in from_variable(environment)]
+    known += [KnownLogin(host=_host(key), source=AUTH_CONFIG, used=serves) for key in from_variable(environment)]
     used = rules.file(environment)
     if used is not None:
         try:
@@ -151,13 +151,13 @@ def logins(environment: Mapping[str, str]) -> tuple[list[KnownLogin], list[Machi
         except InvalidLogin as error:
             problems.append(MachineProblem(kind="login", text=error.message, hint=error.hint))
         else:
-            found += _in_file(file, str(used), used=True)
+            known += _in_file(file, str(used), used=True)
             problems += _missing_helpers(file, environment, rules)
     for _, path in files_of_others(environment, rules):
         if path != used and path.is_file():
             with contextlib.suppress(InvalidLogin):  # another tool's business
-                found += _in_file(read(path), str(path), used=False)
-    return found, [*problems, *_only_ignored(found, rules)]
+                known += _in_file(read(path), str(path), used=False)
+    return known, [*problems, *_only_ignored(known, rules)]
 
 
 def _in_file(file: LoginFile, source: str, *, used: bool) -> Iterator[KnownLogin]:

@@ -82,16 +82,16 @@ def mount_of(path: Path, mounts: str) -> Mount | None:
 
     Of several at one place the last counts: it hides those before.
     """
-    found = None
+    mount = None
     for line in mounts.splitlines():
         left, _, right = line.partition(" - ")
         fields, after = left.split(" "), right.split(" ")
         if len(fields) < 5 or not after[0]:  # noqa: PLR2004  the mount point is the fifth
             continue
         point = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), fields[4])
-        if path.is_relative_to(point) and (found is None or len(point) >= len(found.point)):
-            found = Mount(point=point, file_system=after[0])
-    return found
+        if path.is_relative_to(point) and (mount is None or len(point) >= len(mount.point)):
+            mount = Mount(point=point, file_system=after[0])
+    return mount
 
 
 def cannot_mount(environment: Mapping[str, str], fuse: Path = FUSE) -> MachineProblem | None:

@@ -88,8 +88,8 @@ def _newer(reference: Reference, answer: Tags | FreshnessError) -> NewerVersions
         return NewerVersions(reference=reference.text, error=answer)
     tag = reference.tag or ""
     name = reference.text.removesuffix(f":{tag}")
-    found = tuple(f"{name}:{other}" for other in versions.newer(tag, answer.tags))
-    return NewerVersions(reference=reference.text, references=found, is_whole=answer.is_whole)
+    references = tuple(f"{name}:{other}" for other in versions.newer(tag, answer.tags))
+    return NewerVersions(reference=reference.text, references=references, is_whole=answer.is_whole)
 
 
 def _newest(newer: Iterable[NewerVersions], registry: TagLister, platform: Platform) -> dict[str, Details]:

@@ -187,8 +187,8 @@ class Pins:
 
         Without those that no file can be held to.
         """
-        found = (entry for entry in self.entries.values() if entry.reference.scheme.is_provable)
-        pins = (Pin.of(entry, platform=self.platform, kind=self.options.pin) for entry in found)
+        provable = (entry for entry in self.entries.values() if entry.reference.scheme.is_provable)
+        pins = (Pin.of(entry, platform=self.platform, kind=self.options.pin) for entry in provable)
         return {pin.url: pin for pin in pins}
 
     def new_lock(self) -> Lock:

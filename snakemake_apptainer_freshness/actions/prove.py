@@ -197,7 +197,7 @@ class _Comparison:
         return _Named(manifest=digest, layers=wanted, own=own, program=program)
 
     def _judged(self, named: "_Named", tree: Node, builder: str) -> Proof:
-        found = list(islice(_sorted(named.layers, named.own, tree), TREE.entries))
+        differences = list(islice(_sorted(named.layers, named.own, tree), TREE.entries))
         program = named.program
         nodes = [node for _, node in tree.walk()]
         compared = Proof(
@@ -207,16 +207,16 @@ class _Comparison:
             files=len(nodes),
             bytes=sum(node.size for node in nodes),
         )
-        shown = tuple(str(difference) for difference in found[: TREE.shown])
-        if not found:
+        shown = tuple(str(difference) for difference in differences[: TREE.shown])
+        if not differences:
             return compared
-        if all(difference.of_apptainer for difference in found) and builder != program.version:
+        if all(difference.of_apptainer for difference in differences) and builder != program.version:
             detail = (
                 f"only what Apptainer inserts differs; it was built by {builder or 'an unknown program'}, "
                 f"and {program.version} cannot say what that inserts"
             )
             return replace(compared, state=DiskState.UNBOUND, detail=detail, differences=shown)
-        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
         detail = f"it is not what {self.pin.digest.short} names: {shown[0]}{more}"
         return replace(compared, state=DiskState.STALE, detail=detail, differences=shown)
 

@@ -123,11 +123,11 @@ class Target:
 
 def targets_of(entries: Iterable[Entry], *, kind: PinKind, platform: Platform) -> dict[str, Target]:
     """Return what rules run for each of `entries`, by the url that they run."""
-    found: dict[str, Target] = {}
+    targets: dict[str, Target] = {}
     for entry in entries:
         target = Target.of(entry, kind=kind, platform=platform)
-        found[target.url] = found[target.url].joined(target) if target.url in found else target
-    return found
+        targets[target.url] = targets[target.url].joined(target) if target.url in targets else target
+    return targets
 
 
 class Origins:

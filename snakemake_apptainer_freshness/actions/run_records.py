@@ -88,9 +88,9 @@ def believed(workdir: Path, runs: Iterable[Run], allowed: Path | None = None) ->
     sha256 = hashlib.sha256(content).hexdigest()
     if state.read(_own(sha256), RECORDS.removal) == content:
         return removal, f"this user, {removal.user}"
-    found = seal.check_file(path, sha256, "", allowed, namespace=seal.REMOVAL) if allowed is not None else None
-    if found is not None and found.state is SealState.GOOD:
-        return removal, f"{removal.user}, sealed by {found.signer}"
+    sealed = seal.check_file(path, sha256, "", allowed, namespace=seal.REMOVAL) if allowed is not None else None
+    if sealed is not None and sealed.state is SealState.GOOD:
+        return removal, f"{removal.user}, sealed by {sealed.signer}"
     return None, (
         f"{path.name} says that {removal.user} removed older ones on {removal.at}, which is a claim: it counts "
         "for that user, or sealed (gc --seal) by an allowed signer"

@@ -57,17 +57,17 @@ def check_files(
         if not inside:
             continue
         try:
-            found = _signers(file, find)
+            fingerprints = _signers(file, find)
         except NotSignedInside as reason:
             violations += [violation(policy, text, _unsigned(demand, str(reason))) for policy, demand in inside]
             continue
         for policy, demand in inside:
-            if not _is_by(found, demand):
-                others = f"it is signed by {', '.join(sorted(found))}"
+            if not _is_by(fingerprints, demand):
+                others = f"it is signed by {', '.join(sorted(fingerprints))}"
                 violations.append(violation(policy, text, _unsigned(demand, others)))
         digest = Digest(algorithm="sha256", hex=file.sha256)
         signed[text] = tuple(
-            Signed(digest=digest, by=f"PGP key {fingerprint}", signature="") for fingerprint in sorted(found)
+            Signed(digest=digest, by=f"PGP key {fingerprint}", signature="") for fingerprint in sorted(fingerprints)
         )
     return SignatureCheck(violations=tuple(violations), signed=signed)
 

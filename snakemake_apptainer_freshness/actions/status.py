@@ -181,21 +181,21 @@ def look(lock: Lock, prefix: Path, libraries: Iterable[Path] = ()) -> dict[str, 
 
 def _worst(pins: Iterable[Pin], facts: Mapping[str, DiskFact]) -> DiskFact:
     """Return what is worst of the images of one entry; an absent one says nothing beside another."""
-    found = [facts[pin.url] for pin in pins]
-    there = [fact for fact in found if fact.state is not DiskState.ABSENT]
-    return min(there or found, key=lambda fact: _DISK_RANK.index(fact.state))
+    of_entry = [facts[pin.url] for pin in pins]
+    there = [fact for fact in of_entry if fact.state is not DiskState.ABSENT]
+    return min(there or of_entry, key=lambda fact: _DISK_RANK.index(fact.state))
 
 
 def _ask(
     lock: Lock, registries: "Callable[[], TagResolver] | None", asked: Callable[[], object]
 ) -> dict[str, RemoteFact]:
-    found: dict[str, RemoteFact] = {}
+    answers: dict[str, RemoteFact] = {}
     if registries is None or not len(lock):
-        return found
+        return answers
     for entry, fact in registries().check(lock):
-        found[entry.reference.text] = fact
+        answers[entry.reference.text] = fact
         asked()
-    return found
+    return answers
 
 
 def _rank(row: StatusRow) -> tuple[int, int, int, str]:

@@ -234,15 +234,15 @@ def _recipe(pin: Pin, bundle: Bundle, ready: Mapping[Digest, Descriptor]) -> Rec
 def _ready_sifs(bundle: Bundle, pin: Pin) -> dict[Digest, Descriptor]:
     """Return the ready SIFs in the bundle by the manifest that each claims to be built of; `pin` is any, for errors."""
     blobs = Blobs(pin=pin, registry=bundle, cache=None)
-    found: dict[Digest, Descriptor] = {}
+    sifs: dict[Digest, Descriptor] = {}
     try:
         for digest in layout.artifacts(bundle.index):
             document = blobs.manifest(digest)
             if isinstance(document, Manifest) and document.subject is not None and document.sif_layer is not None:
-                found[document.subject.digest] = document.sif_layer
+                sifs[document.subject.digest] = document.sif_layer
     except (NotComparable, NotFound, DamagedAnswer) as error:
         raise _refused(f"its index: {_reason(error)}") from None
-    return found
+    return sifs
 
 
 def _reason(error: NotComparable | FreshnessError) -> str:

@@ -69,12 +69,12 @@ class Apptainer:
             where there is none, it does not say its version, or it is too old.
         """
         environment = dict(os.environ if environment is None else environment)
-        found = container_program.find(environment)
+        program = container_program.find(environment)
         return cls(
-            program=found.path,
-            family=found.family,
-            version=found.version,
-            release=found.release,
+            program=program.path,
+            family=program.family,
+            version=program.version,
+            release=program.release,
             environment=environment,
         )
 

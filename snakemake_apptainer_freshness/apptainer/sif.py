@@ -287,17 +287,17 @@ def _descriptors(window: _Window, header: _Header) -> Iterator[SifDescriptor]:
 
 
 def _primary(descriptors: tuple[SifDescriptor, ...]) -> Partition | None:
-    found = []
+    partitions = []
     for descriptor in descriptors:
         if descriptor.type == PARTITION:
             filesystem, kind, architecture = _PARTITION.unpack_from(descriptor.extra)
             if kind == _PRIMARY:
                 name = _ARCHITECTURES.get(architecture[:2], "")
                 where = {"offset": descriptor.offset, "size": descriptor.size}
-                found.append(Partition(filesystem=filesystem, architecture=name, **where))
-    if len(found) > 1:
+                partitions.append(Partition(filesystem=filesystem, architecture=name, **where))
+    if len(partitions) > 1:
         raise CorruptImage("it has two primary file systems")
-    return found[0] if found else None
+    return partitions[0] if partitions else None
 
 
 def _architecture(header: _Header, partition: Partition | None) -> str:
@@ -321,12 +321,12 @@ def _squashfs_size(window: _Window, partition: Partition | None) -> int | None:
 
 
 def _root_index(descriptors: tuple[SifDescriptor, ...]) -> Digest | None:
-    found = [descriptor for descriptor in descriptors if descriptor.type == ROOT_INDEX]
-    if len(found) > 1:
+    indexes = [descriptor for descriptor in descriptors if descriptor.type == ROOT_INDEX]
+    if len(indexes) > 1:
         raise CorruptImage("it has two OCI indexes")
-    if not found:
+    if not indexes:
         return None
-    digest = _digest(found[0].extra.split(b"\0", 1)[0].decode("ascii", "replace"))
+    digest = _digest(indexes[0].extra.split(b"\0", 1)[0].decode("ascii", "replace"))
     if digest is None:
         raise CorruptImage("its OCI index has no digest")
     return digest
@@ -347,15 +347,15 @@ def _definition(window: _Window, descriptors: tuple[SifDescriptor, ...]) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _content(window: _Window, found: list[SifDescriptor], what: str) -> bytes:
+def _content(window: _Window, objects: list[SifDescriptor], what: str) -> bytes:
     """Return the one object that was found; empty where there is none."""
-    if len(found) > 1:
+    if len(objects) > 1:
         raise CorruptImage(f"it has two objects that are its {what}")
-    if not found:
+    if not objects:
         return b""
-    if found[0].size > DISK.sif_metadata:
-        raise CorruptImage(f"its {what} is unreasonably large ({found[0].size} bytes)")
-    return window.take(found[0].offset, found[0].size, f"the {what}")
+    if objects[0].size > DISK.sif_metadata:
+        raise CorruptImage(f"its {what} is unreasonably large ({objects[0].size} bytes)")
+    return window.take(objects[0].offset, objects[0].size, f"the {what}")
 
 
 def _json(content: bytes) -> Any:

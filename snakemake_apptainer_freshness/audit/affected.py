@@ -39,14 +39,14 @@ def affected(outputs: Sequence[OutputAudit]) -> dict[str, tuple[str, ...]]:
 
 def upstream(paths: Iterable[str], inputs: Mapping[str, Sequence[str]]) -> set[str]:
     """Return every output that one of `paths` was made of, directly or not; `inputs` has those of each output."""
-    found: set[str] = set()
+    sources: set[str] = set()
     waiting = list(paths)
     while waiting:
         for name in inputs.get(waiting.pop(), ()):
-            if (before := owner(name, inputs)) and before not in found:
-                found.add(before)
+            if (before := owner(name, inputs)) and before not in sources:
+                sources.add(before)
                 waiting.append(before)
-    return found
+    return sources
 
 
 def owner(name: str, known: Collection[str]) -> str:

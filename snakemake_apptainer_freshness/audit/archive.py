@@ -175,8 +175,8 @@ def write(plan: ArchivePlan, advance: Advance) -> int:
 
 def _image_folder(run: Run, workdir: Path) -> Path:
     """Return the image folder of `run`, for images that are carried as they are."""
-    found = next((image.path for image in run.images if image.path), "")
-    return place(found, recorded_in=run.workdir, workdir=workdir).parent if found else prefix.folder(workdir=workdir)
+    path = next((image.path for image in run.images if image.path), "")
+    return place(path, recorded_in=run.workdir, workdir=workdir).parent if path else prefix.folder(workdir=workdir)
 
 
 def _missing_inputs(table: ArchiveTable, names: Iterable[str]) -> Iterator[str]:

@@ -113,10 +113,10 @@ class FilePicking:
         self._add(name, path.resolve())
         if sha256_at(path.resolve()) != run.lock.sha256:
             self._notes.append(f"the lock {path} is not the one that the newest run used: it was changed since")
-        found = next((file for file in reversed(self.taken) if file.name == name), None)
-        if found is None:
+        taken = next((file for file in reversed(self.taken) if file.name == name), None)
+        if taken is None:
             raise UsageError(f"cannot archive the lock {path}: its name cannot be listed", hint="give it another name")
-        return found
+        return taken
 
     def named(self, path: Path) -> None:
         """Take a file, or all files of a folder, that a person named."""
@@ -215,7 +215,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 def missing_inputs(inputs: Mapping[str, Sequence[str]], names: Collection[str]) -> dict[str, list[str]]:
     """Return, for each output, those of its `inputs` that no job made and the archive with the files `names` lacks."""
     folders = {str(parent) for name in names for parent in Path(name).parents}
-    found: dict[str, list[str]] = {}
+    missing: dict[str, list[str]] = {}
     for path, made_of in inputs.items():
         lacking = []
         for name in made_of:
@@ -223,8 +223,8 @@ def missing_inputs(inputs: Mapping[str, Sequence[str]], names: Collection[str]) 
             if not owner(name, inputs) and there not in names and there not in folders:
                 lacking.append(name)
         if lacking:
-            found[path] = lacking
-    return found
+            missing[path] = lacking
+    return missing
 
 
 def sha256_at(path: Path) -> str:

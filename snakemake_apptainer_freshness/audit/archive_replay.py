@@ -251,15 +251,15 @@ def _made_of(bad: Mapping[str, str], inputs: Mapping[str, Sequence[str]]) -> dic
         for name in names:
             if before := owner(name, inputs):
                 takers[before].append(path)
-    found: dict[str, str] = {}
+    causes: dict[str, str] = {}
     waiting = deque(bad)
     while waiting:
         before = waiting.popleft()
         for path in takers[before]:
-            if path not in bad and path not in found:
-                found[path] = f"it is made of {before}, which cannot be made again"
+            if path not in bad and path not in causes:
+                causes[path] = f"it is made of {before}, which cannot be made again"
                 waiting.append(path)
-    return found
+    return causes
 
 
 def _notes(bag: Bag, table: ArchiveTable, runs: list[Run]) -> list[str]:

@@ -30,7 +30,7 @@ def covered(runs: Sequence[Run], conditions: Mapping[str, ImageCondition]) -> di
     `conditions` say what the file of each image is now, by its url.
     """
     trees: dict[str, Node | None] = {}
-    found = {}
+    texts_by_image = {}
     for run in runs:
         overrides = [override for override in run.runtime.overrides if _may_matter(override)] if run.runtime else []
         for image in run.images if overrides else ():
@@ -40,8 +40,8 @@ def covered(runs: Sequence[Run], conditions: Mapping[str, ImageCondition]) -> di
                 trees[image.pinned] = _tree(Path(now.path))
             tree = trees.get(image.pinned) if is_here else None
             if texts := list(_describe(overrides, tree)):
-                found[run.id, image.pinned] = "; ".join(texts)
-    return found
+                texts_by_image[run.id, image.pinned] = "; ".join(texts)
+    return texts_by_image
 
 
 def _may_matter(override: Override) -> bool:

@@ -49,10 +49,10 @@ def look(workdir: Path, wanted: Mapping[str, OutputRecord | None]) -> dict[str, 
     Each comes with what was recorded of it, if anything was.
     """
     root = str(workdir)
-    found: dict[str, OutputStatus] = {}
+    statuses: dict[str, OutputStatus] = {}
     for seen in in_batches(wanted, lambda names: [(name, _look(root, name, wanted[name])) for name in names]):
-        found.update(seen)
-    return found
+        statuses.update(seen)
+    return statuses
 
 
 def touched(seen: OutputStatus, left: OutputRecord) -> bool:

@@ -161,11 +161,11 @@ def _mixed(site: WorkDirectory) -> Iterator[AuditFinding]:
 
 def _references_together(runs: Sequence[Run]) -> dict[str, list[set[str]]]:
     """Return, by rule, the references that one run used for it together: there the wildcards choose."""
-    found: defaultdict[str, list[set[str]]] = defaultdict(list)
+    together: defaultdict[str, list[set[str]]] = defaultdict(list)
     for run in runs:
         for rule, jobs in _grouped((job for job in run.jobs if job.image), lambda job: job.rule).items():
-            found[rule].append({job.reference for job in jobs})
-    return found
+            together[rule].append({job.reference for job in jobs})
+    return together
 
 
 def _moved(site: WorkDirectory) -> Iterator[AuditFinding]:
@@ -300,7 +300,7 @@ def _named(outputs: Sequence[OutputAudit], rule: str) -> str:
 
 def _grouped(things: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
     """Return `things` by their `key`, in their order."""
-    found: defaultdict[K, list[V]] = defaultdict(list)
+    groups: defaultdict[K, list[V]] = defaultdict(list)
     for thing in things:
-        found[key(thing)].append(thing)
-    return dict(found)
+        groups[key(thing)].append(thing)
+    return dict(groups)

@@ -328,11 +328,11 @@ def _edges(workdir: str, metadata: Metadata, outputs: Sequence[OutputAudit]) -> 
     rule_of = {path: made.rule for path, made in metadata.outputs.items()}
     rule_of.update({output.path: output.rule for output in outputs if output.rule})
 
-    found = {
+    pairs = {
         (before, after)
         for path, made in metadata.outputs.items()
         if (after := rule_of[path])
         for name in made.inputs
         if (before := rule_of.get(owner(name, rule_of), "")) and before != after
     }
-    return tuple(Edge(workdir=workdir, before=before, after=after) for before, after in sorted(found))
+    return tuple(Edge(workdir=workdir, before=before, after=after) for before, after in sorted(pairs))

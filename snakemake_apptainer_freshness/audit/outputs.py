@@ -66,8 +66,8 @@ class OutputJudge:
         before = upstream(chosen, inputs) - chosen.keys()  # what a chosen output was made of is judged for its sake
         judged = {**chosen, **{path: wanted.get(path) for path in before}}
         seen = look(self.folder, judged)
-        found = (self._judge(path, seen[path], makers.get(path), open_jobs.get(path)) for path in judged)
-        outputs = [output for output in found if output is not None]
+        judged_outputs = (self._judge(path, seen[path], makers.get(path), open_jobs.get(path)) for path in judged)
+        outputs = [output for output in judged_outputs if output is not None]
         ways = affected(outputs)
         return [
             replace(output, affected_by=ways[output.path]) if output.path in ways else output
@@ -77,21 +77,21 @@ class OutputJudge:
 
     def notes(self) -> list[str]:
         """Return what could not be looked at."""
-        found = []
+        texts = []
         where = f" in {self.folder}"
         if not self.metadata.found:
-            found.append(f"Snakemake's own metadata is not there{where}: what ran without us is not seen")
+            texts.append(f"Snakemake's own metadata is not there{where}: what ran without us is not seen")
         if bad := self.metadata.unreadable:
-            found.append(f"{counted(bad, 'record')} of Snakemake's metadata cannot be read{where}, such as {bad[0]}")
+            texts.append(f"{counted(bad, 'record')} of Snakemake's metadata cannot be read{where}, such as {bad[0]}")
         if self._being_made:
-            found.append(f"{counted(self._being_made, 'output')} {be(self._being_made)} being made{where}: left out")
+            texts.append(f"{counted(self._being_made, 'output')} {be(self._being_made)} being made{where}: left out")
         if self._elsewhere:
-            found.append(f"{counted(self._elsewhere, 'output')} in remote storage {be(self._elsewhere)} not looked at")
+            texts.append(f"{counted(self._elsewhere, 'output')} in remote storage {be(self._elsewhere)} not looked at")
         if self._unseen:
-            found.append(f"{counted(self._unseen, 'output')} could not be looked at{where}, such as {self._unseen[0]}")
+            texts.append(f"{counted(self._unseen, 'output')} could not be looked at{where}, such as {self._unseen[0]}")
         if unknown := [run for run in self.runs if run.lock is not None and run.lock.committed is None]:
-            found.append(f"whether the lock was committed is not known of {counted(unknown, 'run')}{where}")
-        return found
+            texts.append(f"whether the lock was committed is not known of {counted(unknown, 'run')}{where}")
+        return texts
 
     def _judge(
         self, path: str, seen: OutputStatus, maker: Maker | None, open_job: tuple[Run, JobRecord] | None
@@ -220,8 +220,8 @@ def doubted(runs: Sequence[Run], broken: Sequence[Break]) -> frozenset[str]:
     """Return the runs whose record is not the one that the next run knew; the newest is not doubted."""
     vouched = {run.previous for run in runs}
     before = dict(zip((run.id for run in runs[1:]), runs, strict=False))
-    found = (before[link.run] for link in broken if link.run in before)
-    return frozenset(run.id for run in found if run.sha256 not in vouched)
+    runs_before = (before[link.run] for link in broken if link.run in before)
+    return frozenset(run.id for run in runs_before if run.sha256 not in vouched)
 
 
 def _time(seconds: float) -> str:

@@ -49,18 +49,18 @@ def seals(workdir: str, runs: Sequence[Run], check: Callable[[Run], Seal | None]
     by_hash = {run.sha256: run for run in runs}
     led_to: set[str] = set()
     vouched: set[str] = set()
-    found = []
+    checked = []
     for run in reversed(runs):
         if run.id in led_to or (seal := check(run)) is None:
             continue
-        found.append(seal)
+        checked.append(seal)
         if seal.state in _BELIEVED:
             before = [earlier.id for earlier in _chain(run, by_hash)]
             led_to.update(before)
             vouched.update(before if seal.state is SealState.GOOD else ())
     return SealAudit(
         workdir=workdir,
-        seals=tuple(found),
+        seals=tuple(checked),
         vouched=tuple(run.id for run in runs if run.id in vouched),
         open=tuple(run.id for run in runs if run.id not in vouched and run.ending is not Ending.RUNNING),
         is_checked=is_checked,

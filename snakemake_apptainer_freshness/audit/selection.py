@@ -41,15 +41,15 @@ class Selection:
         """Return those of the `known` outputs in `folder` that are chosen, and chosen files that are not known."""
         if not self.files:
             return dict(known)
-        found: dict[str, OutputRecord | None] = {}
+        chosen: dict[str, OutputRecord | None] = {}
         for file in self.files:
             names = _names(file, folder)
             below = tuple(f"{name.rstrip('/')}/" for name in names)
             inside = {path: left for path, left in known.items() if path in names or path.startswith(below)}
             if not inside and (folder / names[-1]).is_file() and not names[-1].startswith(".."):
                 inside = {names[-1]: None}
-            found |= inside
-        return found
+            chosen |= inside
+        return chosen
 
     def keeps(self, output: OutputAudit) -> bool:
         """Return whether `output` is chosen by its run and its time."""

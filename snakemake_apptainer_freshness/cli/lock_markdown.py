@@ -87,8 +87,8 @@ def _difference(difference: "LockDifference", details: "Mapping[str, Details]") 
 
 
 def _manifest(entry: "Entry | None", platform: str) -> str:
-    found = {str(name): digest for name, digest in entry.platforms.items()} if entry else {}
-    return str(found.get(platform, ""))
+    manifests = {str(name): digest for name, digest in entry.platforms.items()} if entry else {}
+    return str(manifests.get(platform, ""))
 
 
 def _row(name: str, before: str, after: str) -> str:

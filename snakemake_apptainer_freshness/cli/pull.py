@@ -205,7 +205,7 @@ def _chosen(lock: "Lock", references: tuple[str, ...]) -> "list[Entry]":
 
     by_meaning = {entry.reference: entry for entry in lock}
     by_pin = {entry.pinned.text: entry for entry in lock}
-    found: dict[str, Entry] = {}
+    chosen: dict[str, Entry] = {}
     for text in references:
         entry = lock.get(text) or by_pin.get(text) or by_meaning.get(parse(text))
         if entry is None:
@@ -213,8 +213,8 @@ def _chosen(lock: "Lock", references: tuple[str, ...]) -> "list[Entry]":
                 f"the lock does not name {text}{_nearest(text, lock)}",
                 hint="add what the workflow names with: apptainer-freshness lock",
             )
-        found[entry.reference.text] = entry
-    return list(found.values())
+        chosen[entry.reference.text] = entry
+    return list(chosen.values())
 
 
 def _nearest(text: str, lock: "Lock") -> str:

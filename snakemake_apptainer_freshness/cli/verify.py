@@ -140,7 +140,7 @@ def _given(paths: tuple[Path, ...]) -> "list[Candidate]":
     """Return the files that were given, and the images in the folders; a link is followed, since a person gave it."""
     from snakemake_apptainer_freshness.actions.survey import Candidate, ImageLocation
 
-    found: dict[Path, None] = {}
+    given: dict[Path, None] = {}
     for path in paths:
         try:
             is_folder = path.is_dir() and not (path / _SANDBOX).is_dir()
@@ -154,8 +154,8 @@ def _given(paths: tuple[Path, ...]) -> "list[Candidate]":
             raise UsageError(
                 f"there is no image in {path}", hint=f"images are recognised by their names: {', '.join(_SUFFIXES)}"
             )
-        found |= dict.fromkeys(file.resolve() for file in files)
-    return [Candidate(place=ImageLocation.PATH, path=path) for path in found]
+        given |= dict.fromkeys(file.resolve() for file in files)
+    return [Candidate(place=ImageLocation.PATH, path=path) for path in given]
 
 
 def _look(

@@ -93,12 +93,12 @@ def with_vulnerabilities(audit: "Audit", scanned: Scanned) -> "Audit":
     from snakemake_apptainer_freshness.audit.vulnerabilities import joined
 
     today = datetime.now(UTC).date()
-    found, unknown = joined(audit, scanned.scans, scanned.accepted, today=today)
+    scans, unknown = joined(audit, scanned.scans, scanned.accepted, today=today)
     notes = [f"{name} was scanned, and no recorded run ran that image" for name in unknown]
     notes += [
         f"{entry.id} is not accepted any more since {entry.until}" for entry in scanned.accepted if entry.is_over(today)
     ]
-    return replace(audit, vulnerabilities=found, notes=(*audit.notes, *notes))
+    return replace(audit, vulnerabilities=scans, notes=(*audit.notes, *notes))
 
 
 def _json(file: Path) -> object:

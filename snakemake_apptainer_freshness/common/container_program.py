@@ -50,11 +50,11 @@ def find(environment: Mapping[str, str]) -> ContainerProgram:
             "cannot fetch images: neither apptainer nor singularity is on PATH",
             hint="install Apptainer 1.0 or later, or load its environment module",
         )
-    said = _version_text(path, environment)
-    match = _VERSION.search(said)
+    version_text = _version_text(path, environment)
+    match = _VERSION.search(version_text)
     if match is None:
         raise MissingProgram(
-            f"{path} does not say its version: {said.strip()[:200]!r}", hint="install Apptainer 1.0 or later"
+            f"{path} does not say its version: {version_text.strip()[:200]!r}", hint="install Apptainer 1.0 or later"
         )
     family = "apptainer" if match[1] == "apptainer" else "singularity"
     release = (int(match[2]), int(match[3]))

@@ -94,11 +94,11 @@ def empty(top: int) -> None:
 def _folders(handle: int) -> list[str]:
     """Return the folders in the open folder `handle`; everything else in it is removed."""
     with os.scandir(handle) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in found:
+        listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in listed:
         if not is_folder:
             os.unlink(name, dir_fd=handle)
-    return [name for name, is_folder in found if is_folder]
+    return [name for name, is_folder in listed if is_folder]
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def _encodable(path: str) -> bool:
 
 def _result(result: SarifResult, numbers: Mapping[str, int]) -> dict[str, Any]:
     message = redact(" ".join(result.message.split()))
-    found: dict[str, Any] = {
+    document: dict[str, Any] = {
         "ruleId": result.rule,
         "ruleIndex": numbers[result.rule],
         "level": result.level,
@@ -77,15 +77,15 @@ def _result(result: SarifResult, numbers: Mapping[str, int]) -> dict[str, Any]:
         "partialFingerprints": {"finding/v1": _fingerprint(result)},
     }
     if result.suppressed:
-        found["suppressions"] = [{"kind": "external", "justification": redact(result.suppressed)}]
+        document["suppressions"] = [{"kind": "external", "justification": redact(result.suppressed)}]
     if result.uri:
-        found["locations"] = [{"physicalLocation": _place(result.uri, result.line)}]
+        document["locations"] = [{"physicalLocation": _place(result.uri, result.line)}]
     if result.related:
-        found["relatedLocations"] = [
+        document["relatedLocations"] = [
             {"id": number, "physicalLocation": _place(path, 0)}
             for number, path in enumerate(result.related[:RELATED], start=1)
         ]
-    return found
+    return document
 
 
 def _place(path: str, line: int) -> dict[str, Any]:

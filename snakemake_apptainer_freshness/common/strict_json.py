@@ -77,10 +77,10 @@ def refusing_equal_keys(refuse_twice: Callable[[], NoReturn]) -> Callable[[list[
     """Return an ``object_pairs_hook`` that calls `refuse_twice`, which raises, where an object has a key twice."""
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        table = dict(pairs)
+        if len(table) != len(pairs):
             refuse_twice()
-        return found
+        return table
 
     return members
 

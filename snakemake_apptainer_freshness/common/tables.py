@@ -149,13 +149,13 @@ class Table:
 
     def pairs(self, key: str, name: Callable[[str], T], value: Callable[[str], E | Any]) -> dict[T, Any]:
         """Return a table of any keys, each read by `name`, and its text by `value`; empty where it is absent."""
-        found: dict[T, Any] = {}
+        values: dict[T, Any] = {}
         for text, item in self.mapping(key).items():
             try:
-                found[name(text)] = value(item)
+                values[name(text)] = value(item)
             except FreshnessError as error:
                 self.refuse(f"{key}.{text[:_SHOWN]}", f"is wrong: {error.message}")
-        return found
+        return values
 
     # --- Values ------------------------------------------------------------------------------------------------------
 
@@ -272,8 +272,8 @@ class Table:
 
     def member(self, key: str, words: type[E]) -> E:
         """Return one of the `words` of an enumeration."""
-        found: E = self.word(key, {member.value: member for member in words})
-        return found
+        value: E = self.word(key, {member.value: member for member in words})
+        return value
 
     def state(self, key: str, states: type[StrEnum]) -> str:
         """Return the text of a state that may be absent."""

@@ -75,12 +75,12 @@ def take_from_command_line(settings: Any) -> CommandLineFlag:
 def _flag_in_files(paths: Any) -> Mapping[str, Any]:
     from snakemake.common.configfile import load_configfile
 
-    found: dict[str, Any] = {}
+    flag: dict[str, Any] = {}
     for path in paths:
         loaded = load_configfile(path)
         if CONFIG_KEY in loaded:
-            found = {CONFIG_KEY: loaded[CONFIG_KEY]}
-    return found
+            flag = {CONFIG_KEY: loaded[CONFIG_KEY]}
+    return flag
 
 
 def is_wanted(workflow: Any, asked: CommandLineFlag) -> bool:

@@ -226,7 +226,9 @@ class Images:
     def _moved(self, urls: Iterable[str]) -> list[str]:
         """Return the references whose images are those of `urls`, and which may not run by what registries said."""
         verdicts = [verdict for url in urls for verdict in self._verdicts.get(url, ())]
-        return [one.reference.text for one in verdicts if decide(one, self._options).action is Action.REFUSE]
+        return [
+            verdict.reference.text for verdict in verdicts if decide(verdict, self._options).action is Action.REFUSE
+        ]
 
 
 def tags_moved(references: Iterable[str]) -> TagMoved:

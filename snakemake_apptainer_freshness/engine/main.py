@@ -113,11 +113,11 @@ class MainSession(Session):
     def verdicts(self) -> Mapping[str, Sequence[Verdict]]:
         """Return what registries said of the references that jobs need, by the url that rules run."""
         table = self._main_pins.table()
-        found: dict[str, list[Verdict]] = {}
+        by_url: dict[str, list[Verdict]] = {}
         for text, verdict in self._told_verdicts.items():
             if text in self.needed:
-                found.setdefault(table[text].url, []).append(verdict)
-        return found
+                by_url.setdefault(table[text].url, []).append(verdict)
+        return by_url
 
     def on_provided(self) -> None:
         """Hold images to the policies, give them their tags' names too; conclude a dry run, which waited for this."""

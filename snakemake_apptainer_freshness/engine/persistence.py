@@ -53,12 +53,12 @@ def read(workdir: Path) -> Metadata:
         where it is there, and cannot be read at all.
     """
     folder = workdir.absolute() / _FOLDER
-    found = _Found()
+    metadata = _Found()
     try:
         if (folder / "metadata").is_dir():
-            found.read_files(folder)
+            metadata.read_files(folder)
         if (folder / _DATABASE).is_file():
-            found.read_database(folder)
+            metadata.read_database(folder)
     except OSError as error:
         raise LocalIOError(f"cannot read Snakemake's metadata in {folder}: {error.strerror}") from error
     except sqlite3.Error as error:
@@ -66,7 +66,7 @@ def read(workdir: Path) -> Metadata:
             f"cannot read Snakemake's metadata in {folder / _DATABASE}: {error}",
             hint="its other records can be audited without it: move it aside in a copy of the work directory",
         ) from error
-    return found.metadata()
+    return metadata.metadata()
 
 
 @dataclass(slots=True)
@@ -155,10 +155,10 @@ class _Found:
 
 def _namespace(connection: sqlite3.Connection, wanted: str) -> str | None:
     """Return the namespace of this work directory: the `wanted` one, or the only one, where the directory was moved."""
-    found = [name for (name,) in connection.execute("SELECT DISTINCT namespace FROM snakemake_metadata")]
-    if wanted in found:
+    namespaces = [name for (name,) in connection.execute("SELECT DISTINCT namespace FROM snakemake_metadata")]
+    if wanted in namespaces:
         return wanted
-    return found[0] if len(found) == 1 else None
+    return namespaces[0] if len(namespaces) == 1 else None
 
 
 def _rows(connection: sqlite3.Connection, namespace: str) -> Iterator[Sequence[Any]]:
@@ -223,8 +223,8 @@ def _output_of(name: str) -> str | None:
 
 
 def _record(content: bytes | None) -> dict[str, Any] | None:
-    found = _loaded(content) if content else None
-    return found if isinstance(found, dict) else None
+    record = _loaded(content) if content else None
+    return record if isinstance(record, dict) else None
 
 
 def _loaded(content: bytes) -> Any:

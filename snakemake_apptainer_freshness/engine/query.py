@@ -286,14 +286,14 @@ def _uses(
     workflow: Any, jobs: Sequence[Any], wildcards: Mapping[str, Sequence[str]]
 ) -> Mapping[str, tuple[RuleUse, ...]]:
     _refuse_unused(workflow, wildcards)
-    found: dict[str, set[tuple[str, str, int]]] = {}
+    uses: dict[str, set[tuple[str, str, int]]] = {}
     of_jobs = (*job_references(jobs, container_of), *given_references(workflow.rules, wildcards))
     for reference, rule in (*static_references(workflow.rules), *of_jobs):
         line = workflow.linemaps.get(rule.snakefile, {}).get(rule.lineno, rule.lineno) or 0
-        found.setdefault(str(reference), set()).add((str(rule.name), str(rule.snakefile), line))
+        uses.setdefault(str(reference), set()).add((str(rule.name), str(rule.snakefile), line))
     return {
-        reference: tuple(RuleUse(rule=rule, snakefile=file, line=line) for rule, file, line in sorted(found[reference]))
-        for reference in sorted(found)
+        reference: tuple(RuleUse(rule=rule, snakefile=file, line=line) for rule, file, line in sorted(uses[reference]))
+        for reference in sorted(uses)
     }
 
 

@@ -214,13 +214,13 @@ def parse_policy(value: object, *, source: str) -> Policy:
         for an unknown key, a value of the wrong kind, and rules that contradict each other.
     """
     table = table_of(value, "policy", source, allowed=[rule.value for rule in Rule])
-    found: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
     levels: dict[Rule, Level] = {}
     for key, rule_table in table.items():
         rule = Rule(key)
         values, levels[rule] = _PARSERS[rule](rule_table, source)
-        found |= values
-    policy = Policy(source=source, levels=levels, **found)
+        parsed |= values
+    policy = Policy(source=source, levels=levels, **parsed)
     for contradiction in _contradictions(policy):
         raise InvalidPolicy(
             f"{source}: the policy contradicts itself: {contradiction}", hint="change or remove one of the two rules"

@@ -38,8 +38,8 @@ def kept(arguments: Sequence[str], environment: Mapping[str, str], *, ours: str)
         key=len,
         reverse=True,
     )
-    found = _kept([argument for argument in arguments if not argument.startswith(f"{ours}=")], secrets)
-    return tuple(argument for argument, _ in zip(found, range(RECORDS.arguments), strict=False))
+    words = _kept([argument for argument in arguments if not argument.startswith(f"{ours}=")], secrets)
+    return tuple(argument for argument, _ in zip(words, range(RECORDS.arguments), strict=False))
 
 
 def _is_secret(variable: str) -> bool:

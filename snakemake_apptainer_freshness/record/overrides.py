@@ -101,10 +101,10 @@ def settings_of(arguments: str, environment: Mapping[str, str], *, folder: str) 
 
     `folder` is the working directory, an absolute path: relative binds start there.
     """
-    found = (*_in_arguments(arguments, environment), *_in_environment(environment))
+    read = (*_in_arguments(arguments, environment), *_in_environment(environment))
     overrides = dict.fromkeys(
         Override(kind=kind, path=_place(kind, path, folder), source=_short(source), by=by)
-        for kind, path, source, by in found
+        for kind, path, source, by in read
     )
     return RuntimeSettings(
         arguments=kept(_words(arguments), environment, ours=""),
@@ -126,15 +126,15 @@ def kept_environment(environment: Mapping[str, str]) -> Mapping[str, str]:
 
     The value of a variable that is handed to the container is kept where it names programs, else only its name.
     """
-    found = {}
+    variables = {}
     for name in sorted(environment):
         prefix, _, rest = name.partition("_")
         if prefix in _PREFIXES and (rest in _VARIABLES or rest in _OTHER_VARIABLES):
-            found[name] = "".join(kept([environment[name]], environment, ours=""))
+            variables[name] = "".join(kept([environment[name]], environment, ours=""))
         elif prefix.removesuffix("ENV") in _PREFIXES and prefix.endswith("ENV"):
             shows = rest in _PROGRAMS_FIRST
-            found[name] = "".join(kept([environment[name]], environment, ours="")) if shows else _HIDDEN
-    return found
+            variables[name] = "".join(kept([environment[name]], environment, ours="")) if shows else _HIDDEN
+    return variables
 
 
 _Said = tuple[OverrideKind, str, str, str]

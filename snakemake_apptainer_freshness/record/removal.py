@@ -124,11 +124,11 @@ def chain(runs: Sequence[Run], removal: Removal | None = None) -> list[Break]:
 
 def _led_to(runs: Sequence[Run], edges: Iterable[Cut]) -> set[str]:
     """Return the SHA-256 of records to which the chain leads from `edges`: a removal may have been cut short."""
-    found = {edge.sha256 for edge in edges}
+    hashes = {edge.sha256 for edge in edges}
     for run in sorted(runs, key=lambda run: run.id, reverse=True):
-        if run.sha256 in found:
-            found.add(run.previous)
-    return found
+        if run.sha256 in hashes:
+            hashes.add(run.previous)
+    return hashes
 
 
 def _breaks(runs: Sequence[Run], edges: Sequence[Cut]) -> list[Break]:

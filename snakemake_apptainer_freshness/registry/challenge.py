@@ -115,7 +115,7 @@ def parse(values: Iterable[str]) -> tuple[Challenge, ...]:
     DamagedAnswer
         where they are too long or not of the grammar.
     """
-    found: list[Challenge] = []
+    challenges: list[Challenge] = []
     values = list(values)
     if sum(map(len, values)) > MAX_HEADER:
         raise DamagedAnswer(f"the registry's challenge is longer than {MAX_HEADER} characters")
@@ -123,8 +123,8 @@ def parse(values: Iterable[str]) -> tuple[Challenge, ...]:
         position = 0
         while value[position:].strip(" \t,"):
             challenge, position = _one_challenge(value, position)
-            found.append(challenge)
-    return tuple(found)
+            challenges.append(challenge)
+    return tuple(challenges)
 
 
 def _one_challenge(value: str, position: int) -> tuple[Challenge, int]:

@@ -161,15 +161,15 @@ class Client:
             for whatever else went wrong.
         """
         start = f"/v2/{place.repository}/tags/list?"
-        path, found = f"{start}n={_TAGS}", dict[str, None]()
+        path, names = f"{start}n={_TAGS}", dict[str, None]()
         for _ in range(self.limits.tag_pages):
             answer = self._tag_page(place, path)
-            found |= dict.fromkeys(tag_names(place, answer.body))
+            names |= dict.fromkeys(tag_names(place, answer.body))
             following = _NEXT.search(answer.headers.get("link", ""))
             if following is None or not following[1].startswith(start):
-                return TagList(tags=tuple(found), is_whole=following is None)
+                return TagList(tags=tuple(names), is_whole=following is None)
             path = following[1]
-        return TagList(tags=tuple(found), is_whole=False)
+        return TagList(tags=tuple(names), is_whole=False)
 
     def referrers(self, place: Repository, digest: Digest) -> tuple[bytes, ...] | None:
         """Return the lists of what refers to `digest`, page after page; None where the registry keeps none.
@@ -180,19 +180,19 @@ class Client:
             where it cannot be asked.
         """
         start = f"/v2/{place.repository}/referrers/"
-        path, found = f"{start}{digest}", list[bytes]()
+        path, pages = f"{start}{digest}", list[bytes]()
         for _ in range(self.limits.referrer_pages):
             answer = self._listing(place, path)
             if answer.status in (UNAUTHORIZED, FORBIDDEN):
                 raise self._authorizations.refused(place, f"what refers to {place}@{digest}", answer)
             if answer.status != OK:
                 return None  # a registry without this request answers it in many ways, mostly with 404
-            found.append(answer.body)
+            pages.append(answer.body)
             following = _NEXT.search(answer.headers.get("link", ""))
             if following is None or not following[1].startswith(start):
                 break
             path = following[1]
-        return tuple(found)
+        return tuple(pages)
 
     def _listing(self, place: Repository, path: str) -> HttpResponse:
         limit = self.limits.manifest_size

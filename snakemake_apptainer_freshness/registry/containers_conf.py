@@ -100,8 +100,8 @@ class RegistriesConf:
 
     def find(self, name: str) -> RegistryConf | None:
         """Return the entry with the longest prefix that `name` lies under."""
-        found = [registry for registry in self.registries if registry.matches(name)]
-        return max(found, key=lambda registry: len(registry.prefix), default=None)
+        matching = [registry for registry in self.registries if registry.matches(name)]
+        return max(matching, key=lambda registry: len(registry.prefix), default=None)
 
     def places(self, host: str, repository: str, *, by_digest: bool) -> tuple[Repository, ...]:
         """Return where ``host/repository`` is asked for, in order; `by_digest` where a digest is wanted, not a tag.
@@ -185,9 +185,9 @@ def parse(text: str, source: str) -> tuple[RegistryConf, ...]:
             raise _invalid(source, "it mixes the formats 1 and 2")
         return _format_1(document["registries"], source)
     tables = _tables(document.get("registry", []), "registry", source)
-    found = tuple(_registry(table, source) for table in tables)
-    _refuse_conflicts(found, source)
-    return found
+    registries = tuple(_registry(table, source) for table in tables)
+    _refuse_conflicts(registries, source)
+    return registries
 
 
 def _format_1(document: Mapping[str, Any], source: str) -> tuple[RegistryConf, ...]:

@@ -181,10 +181,10 @@ class Credentials:
             if path == self.rules.file(self._environ) or not path.is_file():
                 continue
             try:
-                found = read(path)
+                logins = read(path)
             except InvalidLogin:
                 continue
-            if found.store or self._for_resolving(replace(found, helpers={}), place) or place.host in found.helpers:
+            if logins.store or self._for_resolving(replace(logins, helpers={}), place) or place.host in logins.helpers:
                 return f"there is one in {name}, where {self.rules.name} does not look"
         if any(is_key_of(key, _key_host(place)) for key in from_variable(self._environ)):
             return f"there is one in {AUTH_CONFIG}, which this {self.rules.name} does not read, or not under that key"

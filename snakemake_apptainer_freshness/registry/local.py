@@ -147,8 +147,8 @@ def cid_digest(reference: Reference) -> Digest:
     except (ValueError, OverflowError):
         raw = b""
     # Version 0 is the bare hash; version 1 has its version and the type of the content in front.
-    _, found, digest = raw.partition(_SHA2_256)
-    if not found or len(digest) != hashlib.sha256().digest_size:
+    _, separator, digest = raw.partition(_SHA2_256)
+    if not separator or len(digest) != hashlib.sha256().digest_size:
         raise InvalidReference(f"{reference.text} is not an IPFS address with a SHA-256 in it")
     return Digest(algorithm="sha256", hex=digest.hex())
 

@@ -126,10 +126,10 @@ def rules_for(family: str, release: tuple[int, int]) -> LoginRules:
 def rules_here(environ: Mapping[str, str]) -> LoginRules:
     """Return what the program on PATH reads, which is started to say its version."""
     try:
-        found = container_program.find(environ)
+        program = container_program.find(environ)
     except MissingProgram:
         return _APPTAINER
-    return rules_for(found.family, found.release)
+    return rules_for(program.family, program.release)
 
 
 def account_home() -> str:
@@ -153,23 +153,23 @@ def every_variable(environ: Mapping[str, str]) -> list[str]:
 
 def every_file(environ: Mapping[str, str]) -> list[Path]:
     """Return each file that a program of some family and version would read here, each once."""
-    found = (rules.file(environ) for _, _, rules in _LINES)
-    return list(dict.fromkeys(path for path in found if path is not None))
+    files = (rules.file(environ) for _, _, rules in _LINES)
+    return list(dict.fromkeys(path for path in files if path is not None))
 
 
 def files_of_others(environ: Mapping[str, str], rules: LoginRules) -> list[tuple[str, Path]]:
     """Return where other tools keep logins, with what a person calls it; `rules` may still name one of them."""
     home = environ.get("HOME", "")
-    found = [(name, Path(named)) for name in _VARIABLES if (named := environ.get(name, "").strip())]
+    files = [(name, Path(named)) for name in _VARIABLES if (named := environ.get(name, "").strip())]
     if file := environ.get("REGISTRY_AUTH_FILE"):
-        found.append(("REGISTRY_AUTH_FILE", Path(file)))
+        files.append(("REGISTRY_AUTH_FILE", Path(file)))
     if folder := environ.get("DOCKER_CONFIG"):
-        found.append(("DOCKER_CONFIG", Path(folder) / "config.json"))
+        files.append(("DOCKER_CONFIG", Path(folder) / "config.json"))
     if folder := environ.get("XDG_RUNTIME_DIR"):
-        found.append(("$XDG_RUNTIME_DIR/containers/auth.json", Path(folder) / "containers/auth.json"))
+        files.append(("$XDG_RUNTIME_DIR/containers/auth.json", Path(folder) / "containers/auth.json"))
     if home:
-        found.append(("~/.config/containers/auth.json", Path(home) / ".config/containers/auth.json"))
-        found.append(("~/.docker/config.json", Path(home) / ".docker/config.json"))
+        files.append(("~/.config/containers/auth.json", Path(home) / ".config/containers/auth.json"))
+        files.append(("~/.docker/config.json", Path(home) / ".docker/config.json"))
     if home and rules.folder != _APPTAINER.folder:
-        found.append((f"~/{_APPTAINER.folder}/{_FILE}", Path(home) / _APPTAINER.folder / _FILE))
-    return found
+        files.append((f"~/{_APPTAINER.folder}/{_FILE}", Path(home) / _APPTAINER.folder / _FILE))
+    return files

@@ -56,8 +56,8 @@ def signatures(client: Client, place: Repository, digest: Digest) -> FoundSignat
     parts = list(islice(search.parts(), most + 1))
     if len(parts) > most:
         search.problems.append(f"{place} has more than {most} signatures of {digest.short}; the others were not read")
-    found = [signature for part in parts[:most] if (signature := search.fetch(*part)) is not None]
-    return FoundSignatures(signatures=tuple(dict.fromkeys(found)), problems=tuple(search.problems))
+    fetched = [signature for part in parts[:most] if (signature := search.fetch(*part)) is not None]
+    return FoundSignatures(signatures=tuple(dict.fromkeys(fetched)), problems=tuple(search.problems))
 
 
 class _Search:

@@ -209,16 +209,16 @@ class RegistrySource:
         RegistryError
             where no place could be asked.
         """
-        found: list[FoundSignatures] = []
+        answers: list[FoundSignatures] = []
         failures: list[RegistryError] = []
         for place in self._places(reference):
             try:
-                found.append(referrers.signatures(self._client, place, digest))
+                answers.append(referrers.signatures(self._client, place, digest))
             except RegistryError as error:
                 failures.append(error)
-        if not found:
+        if not answers:
             raise failures[-1] if len(failures) == 1 else _all_failed(failures)
-        return referrers.together(found, [error.message for error in failures])
+        return referrers.together(answers, [error.message for error in failures])
 
     def _first(self, reference: Reference, ask: Callable[[Repository], T]) -> T:
         failures: list[RegistryError] = []

@@ -224,8 +224,8 @@ def period(value: object, *, source: str) -> float:
         where it is none between 0 and :data:`LONGEST_CHECK_EVERY`.
     """
     text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
-    found = _PERIOD.fullmatch(text)
-    number = float(found[1]) * _UNITS[found[2]] if found else -1.0
+    match = _PERIOD.fullmatch(text)
+    number = float(match[1]) * _UNITS[match[2]] if match else -1.0
     if not 0 <= number <= LONGEST_CHECK_EVERY:
         raise InvalidSettings(
             f"{source} cannot be {value!r}", hint="give a time such as 90s, 15m or 2h, at most 24h; 0 asks in every run"

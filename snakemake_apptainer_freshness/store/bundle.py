@@ -160,8 +160,8 @@ class Bundle(NamedBlobs):
 
     def size_of(self, digest: Digest) -> int | None:
         """Return how long the blob `digest` is said to be; None where it is not in here."""
-        found = self._members.get(layout.blob_name(digest))
-        return None if found is None else found.size
+        member = self._members.get(layout.blob_name(digest))
+        return None if member is None else member.size
 
     def blob(self, reference: Reference, digest: Digest, start: int = 0) -> Generator[bytes, None, None]:
         """Give what lies under the name of the blob `digest` from byte `start` on, a piece at a time, unchecked.
@@ -173,10 +173,10 @@ class Bundle(NamedBlobs):
         InvalidBundle
             where it is no longer there as it was.
         """
-        found = self._members.get(layout.blob_name(digest))
-        if found is None:
+        member = self._members.get(layout.blob_name(digest))
+        if member is None:
             raise NotFound(f"the bundle lacks {digest}, which {reference.text} needs")
-        yield from behind(self._pieces(found), start)
+        yield from behind(self._pieces(member), start)
 
     def _small(self, member: Member) -> bytes:
         try:

@@ -157,15 +157,15 @@ def find(digest: Digest, platform: Platform, sha256: str) -> ContentFact | None:
 def about(pin: Pin) -> tuple[ContentFact, ...]:
     """Return all that is known of any SIF as what `pin` names; of one SIF what this user has proven, else the site."""
     manifest = manifest_of(pin.digest, pin.platform)
-    found: dict[str, ContentFact] = {}
+    known: dict[str, ContentFact] = {}
     for store in (None, *sites.site().stores):
         same = manifest or _manifest_in(store, pin.digest, pin.platform)
         for digest in dict.fromkeys((pin.digest, same or pin.digest)):
             for name in _listed(store, _folder_of(digest)):
                 fact = _load(store, (*_folder_of(digest), name)) if name.endswith(_SUFFIX) else None
                 if fact is not None and _is_of(fact, digest) and fact.platform == pin.platform:
-                    found.setdefault(fact.sha256, fact)
-    return tuple(found.values())
+                    known.setdefault(fact.sha256, fact)
+    return tuple(known.values())
 
 
 def _is_of(fact: ContentFact, digest: Digest) -> bool:

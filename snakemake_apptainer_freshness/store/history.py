@@ -167,7 +167,7 @@ class TagHistory:
     @classmethod
     def loads(cls, content: bytes) -> Self:
         """Return the memory that `content` spells; where it spells none, an empty one with its problem."""
-        found = cls()
+        history = cls()
         try:
             table = Table.versioned(read_json(content), VERSION, _KEYS)
             manifests = table.values["manifests"]
@@ -175,13 +175,13 @@ class TagHistory:
             for text in digests.values:
                 digest = _digest(digests, text)
                 for platform, manifest in digests.pairs(text, Platform.parse, Digest.parse).items():
-                    found._manifests[digest, platform] = manifest
+                    history._manifests[digest, platform] = manifest
             for row in table.children("images", _ROW):
                 seen = ProvenTag.read(row)
-                found._images[seen.key] = seen
+                history._images[seen.key] = seen
         except Damaged as error:
             return cls(problem=str(error))
-        return found
+        return history
 
     def merged_into(self, other: "TagHistory") -> "TagHistory":
         """Return `other` with all that this one knows."""

@@ -233,7 +233,7 @@ class Catalog:
 
 def _folders_of(table: Table) -> dict[str, dict[str, Any]]:
     """Return the folders of the catalog `table`, each of whose values is of its type."""
-    found = {}
+    readable = {}
     folders = table.values["folders"]
     if type(folders) is not dict:
         table.refuse("folders", "must be a table")
@@ -242,8 +242,8 @@ def _folders_of(table: Table) -> dict[str, dict[str, Any]]:
         images = row.values["images"]
         if type(images) is not dict or not all(map(_is_image, images.values())):
             row.refuse("images", "must be a table of images")
-        found[folder] = {"changed": row.integer("changed"), "images": images, "folders": row.texts("folders")}
-    return found
+        readable[folder] = {"changed": row.integer("changed"), "images": images, "folders": row.texts("folders")}
+    return readable
 
 
 def _is_image(row: object) -> bool:

@@ -36,15 +36,15 @@ def keep(digest: Digest, signatures: Iterable[Signature]) -> None:
 
 def known(digest: Digest) -> tuple[Signature, ...]:
     """Return what is kept of the image `digest`; what cannot be read, or is called otherwise, is left out."""
-    found: list[Signature] = []
+    signatures: list[Signature] = []
     folder = _folder_of(digest)
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(folder))[: LIMITS.signatures]:  # noqa: PTH208  names are all that is needed
             content = state.read(folder / name, _LARGEST)
             with contextlib.suppress(ValueError):
                 signature = Signature.loads(content or b"")
-                found += [signature] if name == f"{signature.sha256}{_SUFFIX}" else []
-    return tuple(found)
+                signatures += [signature] if name == f"{signature.sha256}{_SUFFIX}" else []
+    return tuple(signatures)
 
 
 def keep_inside(sha256: str, fingerprints: Iterable[str]) -> None:

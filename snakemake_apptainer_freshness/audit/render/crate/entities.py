@@ -58,8 +58,8 @@ def times(started: str, ended: str) -> dict[str, str]:
 
 def unique(entities: Iterable[Any]) -> Any:
     """Return each entity once; a single one by itself, as RO-Crate 1.1 recommends."""
-    found = list({entity.id: entity for entity in entities}.values())
-    return found[0] if len(found) == 1 else found
+    distinct = list({entity.id: entity for entity in entities}.values())
+    return distinct[0] if len(distinct) == 1 else distinct
 
 
 def current_user() -> str:

@@ -175,12 +175,12 @@ _Neighbours = Mapping[_Vertex, tuple[list[_Vertex], list[_Vertex]]]
 
 
 def _neighbours(chains: Iterable[Sequence[_Vertex]]) -> _Neighbours:
-    found: dict[_Vertex, tuple[list[_Vertex], list[_Vertex]]] = {}
+    neighbours: dict[_Vertex, tuple[list[_Vertex], list[_Vertex]]] = {}
     for chain in chains:
         for upper, lower in pairwise(chain):
-            found.setdefault(upper, ([], []))[1].append(lower)
-            found.setdefault(lower, ([], []))[0].append(upper)
-    return found
+            neighbours.setdefault(upper, ([], []))[1].append(lower)
+            neighbours.setdefault(lower, ([], []))[0].append(upper)
+    return neighbours
 
 
 def _uncrossed(order: list[list[_Vertex]], neighbours: _Neighbours) -> list[list[_Vertex]]:

@@ -223,14 +223,14 @@ def counts_of(counts: Iterable[Count]) -> Mapping[OutputVerdict, int]:
 
 def _anchors(audit: Audit) -> Anchors:
     """Return where each output, image and run stands, by work directory and name."""
-    found: dict[tuple[str, str], str] = {}
+    anchors: dict[tuple[str, str], str] = {}
     for number, run in enumerate(audit.runs):
-        found.setdefault((run.workdir, run.id), f"run-{number}")
+        anchors.setdefault((run.workdir, run.id), f"run-{number}")
     for number, image in enumerate(audit.images):
-        found.setdefault((image.workdir, image.reference), f"image-{number}")
+        anchors.setdefault((image.workdir, image.reference), f"image-{number}")
     for number, output in enumerate(audit.outputs):
-        found.setdefault((output.workdir, output.path), f"output-{number}")
-    return found
+        anchors.setdefault((output.workdir, output.path), f"output-{number}")
+    return anchors
 
 
 def _counts(outputs: Sequence[OutputAudit]) -> tuple[Count, ...]:
@@ -286,9 +286,11 @@ def _scans(audit: Audit, anchors: Anchors) -> Iterable[ShownScan]:
 
     shown = []
     for scan in audit.vulnerabilities:
-        found = Counter(vulnerability.severity for vulnerability in scan.vulnerabilities)
+        counts = Counter(vulnerability.severity for vulnerability in scan.vulnerabilities)
         subject = Subject(text=scan.reference, anchor=anchors.get((scan.workdir, scan.reference), ""))
-        shown.append(ShownScan(image=subject, scan=scan, counts={severity: found[severity] for severity in severities}))
+        shown.append(
+            ShownScan(image=subject, scan=scan, counts={severity: counts[severity] for severity in severities})
+        )
     return sorted(shown, key=rank)
 
 
@@ -334,7 +336,7 @@ def _nodes(outputs: Iterable[OutputAudit], edges: Iterable[tuple[str, str]]) -> 
 
 
 def _chains(outputs: Sequence[OutputAudit], anchors: Anchors, names: RunNames) -> Iterable[Chain]:
-    found: dict[tuple[object, ...], list[tuple[int, OutputAudit]]] = {}
+    chains: dict[tuple[object, ...], list[tuple[int, OutputAudit]]] = {}
     for number, output in enumerate(outputs):
         key = (
             output.verdict,
@@ -346,9 +348,9 @@ def _chains(outputs: Sequence[OutputAudit], anchors: Anchors, names: RunNames) -
             output.digest,
             output.manifest,
         )
-        found.setdefault((*key, output.sif_sha256), []).append((number, output))
+        chains.setdefault((*key, output.sif_sha256), []).append((number, output))
     order = {verdict: place for place, verdict in enumerate(OutputVerdict)}
-    for members in sorted(found.values(), key=lambda them: (order[them[0][1].verdict], *_sorting(them[0][1]))):
+    for members in sorted(chains.values(), key=lambda them: (order[them[0][1].verdict], *_sorting(them[0][1]))):
         like = members[0][1]
         reasons = {output.why for _, output in members}
         shared = like.why if len(reasons) == 1 else ""
