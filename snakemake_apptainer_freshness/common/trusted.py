@@ -44,8 +44,8 @@ class Untrusted(Exception):
 def is_unmapped(uid: int) -> bool:
     """Return whether `uid` stands for every user of the machine that this user namespace does not map."""
     try:
-        mapped = sum(int(line.split()[2]) for line in _UID_MAP.read_text(encoding="ascii").splitlines())
-        return mapped < _ALL and uid == int(_OVERFLOW.read_text(encoding="ascii"))
+        mapped = sum(int(line.split()[2]) for line in _UID_MAP.read_text(encoding="utf-8").splitlines())
+        return mapped < _ALL and uid == int(_OVERFLOW.read_text(encoding="utf-8"))
     except (OSError, ValueError, IndexError):
         return False
 
