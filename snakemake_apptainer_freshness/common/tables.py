@@ -27,6 +27,18 @@ E = TypeVar("E", bound=StrEnum)
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCII)
 _LARGEST: Final = 2**63
+_PARTS: Final = 32
+"""Parts of a dotted key in TOML; none of ours has more than four."""
+_TOKEN: Final = re.compile(
+    r'"""(?:[^\\]|\\.)*?(?:"""|\Z)'
+    r"|'''.*?(?:'''|\Z)"
+    r'|"(?:[^"\\\n]|\\.)*+"?+'
+    r"|'[^'\n]*+'?+"
+    r"|#[^\n]*+"
+    r"|[.=,\n\[\]{}]",
+    re.DOTALL,
+)
+"""Strings and comments, whose dots part no key; dots; what ends a key."""
 _SHOWN: Final = 40
 """Characters of a stranger's text that an error repeats."""
 
@@ -66,12 +78,29 @@ def read_toml(text: str) -> dict[str, Any]:
     """Return the table that the TOML `text` spells."""
     import tomllib  # few commands read any
 
+    if _has_endless_key(text):
+        raise Damaged(f"not valid TOML: a key has more than {_PARTS} parts")
     try:
         return tomllib.loads(text)
     except RecursionError:
         raise Damaged("not valid TOML: it is nested too deeply") from None
     except ValueError as error:  # also a number of more digits than Python reads
         raise Damaged(f"not valid TOML: {error}") from None
+
+
+def _has_endless_key(text: str) -> bool:
+    """Return whether a dotted key in `text` has so many parts that reading it takes memory by their square."""
+    if not any(line.count(".") > _PARTS for line in text.splitlines()):
+        return False
+    parts = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] == ".":
+            parts += 1
+        elif token[0][0] not in "\"'":  # a part of a key may stand in quotes
+            parts = 0
+        if parts > _PARTS:
+            return True
+    return False
 
 
 def version_of(value: object) -> int:

@@ -63,6 +63,7 @@ CASES = [
     WholeCase("read_json", b'{"a": 1, "a": 2}'),
     WholeCase("read_toml", "a = " + "[" * 100_000),
     WholeCase("read_toml", "a = 1\na = 2"),
+    WholeCase("read_toml", ".".join("a" * 40) + " = 1"),
     WholeCase("version_of", {}),
     WholeCase("version_of", {"version": True}),
     WholeCase("version_of", {"version": 0}),

@@ -1,6 +1,7 @@
 """The reader of our own formats: what is wrong is refused, and its place is named."""
 
 import json
+import time
 from enum import StrEnum
 
 import pytest
@@ -164,6 +165,33 @@ def test_a_key_twice_is_refused_however_deep_it_stands():
 def test_toml_that_is_none_is_damaged(text):
     with pytest.raises(Damaged, match=r"^not valid TOML: "):
         read_toml(text)
+
+
+@pytest.mark.parametrize(
+    "key", [".".join("a" * 30_000), '"a" . ' * 30_000 + "a", "'a'." * 30_000 + "a", f"[{'.'.join('a' * 30_000)}]#"]
+)
+@pytest.mark.parametrize("before", ["", "# it's\n", "a = '''\n''\n'''\n", 'a = """\n\\"""\n"""\n', "a = [1.5, 'x']\n"])
+def test_a_key_of_countless_parts_is_damaged_at_once(before, key):
+    started = time.monotonic()
+    with pytest.raises(Damaged, match=r"^not valid TOML: a key has more than 32 parts$"):
+        read_toml(f"{before}{key} = 1\n")
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"a = 1 # {'.' * 100}\n",
+        f"a = '{'.' * 100}'\n",
+        f'a = "\\"{"." * 100}"\n',
+        f'a = """\n\\"{"." * 100}\n"""\n',
+        f"a = '''\n'{'.' * 100}\n'''\n",
+        f"a = [{'1.5, ' * 100}]\n",
+        f"a = {{{', '.join(f'b.c{number} = 1' for number in range(100))}}}\n",
+    ],
+)
+def test_dots_that_part_no_key_may_be_many(text):
+    assert read_toml(text).keys() == {"a"}
 
 
 def test_loading_the_reader_reads_no_toml():
