@@ -36,7 +36,7 @@ def is_folder(path: Path) -> bool:
     """Return whether a folder, and no link to one, is at `path`."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
+    except (OSError, ValueError):  # a record may name what no file can be called
         return False
 
 

@@ -108,7 +108,7 @@ class FilePicking:
                 f"cannot archive: the lock {path} of the run {run.id} lies outside of {self._workdir}",
                 hint="name the Snakefile that it lies beside: --snakefile FILE",
             )
-        if not path.is_file():
+        if not is_file(path.resolve()):
             raise UsageError(f"cannot archive: the lock {path} is gone", hint="restore it, from git for example")
         self._add(name, path.resolve())
         if sha256_at(path.resolve()) != run.lock.sha256:

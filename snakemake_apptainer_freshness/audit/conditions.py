@@ -14,7 +14,7 @@ from typing import Final
 
 from snakemake_apptainer_freshness.actions.check import check_one, look
 from snakemake_apptainer_freshness.actions.library import is_folder, judge
-from snakemake_apptainer_freshness.audit.disk import place
+from snakemake_apptainer_freshness.audit.disk import is_there, place
 from snakemake_apptainer_freshness.audit.results import ImageAudit, ImageSighting, OutputAudit
 from snakemake_apptainer_freshness.audit.verdicts import ImageCondition
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, sha256_of
@@ -100,7 +100,7 @@ def _manifest(image: ImageRecord) -> Digest | None:
 
 def _unpinned(path: Path, now: ImageCondition) -> ImageCondition:
     """Return an image without a digest: nothing says what it should be."""
-    if not path.exists():
+    if not is_there(path):
         return replace(now, state=DiskState.ABSENT.value, detail="no such file")
     return replace(now, state=DiskState.UNBOUND.value, detail="it names no digest")
 

@@ -71,6 +71,14 @@ def place(path: str, *, recorded_in: str, workdir: Path) -> Path:
     return Path(path)
 
 
+def is_there(path: Path) -> bool:
+    """Return whether anything is at `path`, which a record has and may be no path that a file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 class NotCopied(Exception):
     """A file was not copied; the text says why."""
 

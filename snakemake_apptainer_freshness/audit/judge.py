@@ -26,7 +26,7 @@ from snakemake_apptainer_freshness.actions.run_records import believed
 from snakemake_apptainer_freshness.audit import conditions, findings, verdicts
 from snakemake_apptainer_freshness.audit.acknowledge import AcknowledgedFinding, acknowledged
 from snakemake_apptainer_freshness.audit.affected import owner
-from snakemake_apptainer_freshness.audit.disk import place
+from snakemake_apptainer_freshness.audit.disk import is_there, place
 from snakemake_apptainer_freshness.audit.findings import WorkDirectory
 from snakemake_apptainer_freshness.audit.outputs import OutputJudge
 from snakemake_apptainer_freshness.audit.replay import Asker, Replayed
@@ -78,12 +78,15 @@ def whose(folder: Path, runs: Sequence[Run], metadata: Metadata) -> tuple[list[R
 
 def is_same_folder(recorded: str, other: Path) -> bool:
     """Return whether the folder that was `recorded` is `other`, by whatever links it was reached."""
-    return recorded == str(other) or os.path.realpath(recorded) == os.path.realpath(other)
+    try:
+        return recorded == str(other) or os.path.realpath(recorded) == os.path.realpath(other)
+    except ValueError:  # what a record has may be no name of a folder at all
+        return False
 
 
 def _anything_here(folder: Path, runs: Sequence[Run], metadata: Metadata) -> bool:
     paths = {left.path for run in runs for job in run.jobs for left in job.outputs}
-    return not paths or any(path in metadata.outputs or (folder / path).exists() for path in paths)
+    return not paths or any(path in metadata.outputs or is_there(folder / path) for path in paths)
 
 
 _GOOD: Final = (OutputVerdict.PROVEN, OutputVerdict.NO_CONTAINER)

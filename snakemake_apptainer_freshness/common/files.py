@@ -106,7 +106,10 @@ def status_of(path: str | os.PathLike[str]) -> os.stat_result:
     OSError
         as ``lstat`` does.
     """
-    status = os.lstat(path)
+    try:
+        status = os.lstat(path)
+    except ValueError:  # a path that a stranger wrote down
+        raise NotAFile("a name that no file can have") from None
     if not stat.S_ISREG(status.st_mode):
         raise NotAFile(_kind(status.st_mode))
     return status

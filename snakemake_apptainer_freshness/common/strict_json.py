@@ -49,7 +49,7 @@ def load(body: bytes) -> object:
         )
     except ValueError as error:
         refuse(f"it is not JSON: {error}")
-    for string in _strings(value):
+    for string in strings(value):
         if not string.isascii() and any("\ud800" <= character <= "\udfff" for character in string):
             refuse("a string has half of a surrogate pair")
     return value
@@ -102,17 +102,17 @@ def _constant(name: str) -> NoReturn:
     refuse(f"{name} is not JSON")
 
 
-def _strings(value: object) -> Iterator[str]:
+def strings(value: object) -> Iterator[str]:
     """Yield all keys and strings in `value`, whose nesting is bounded."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for key, member in value.items():
             yield key
-            yield from _strings(member)
+            yield from strings(member)
     elif isinstance(value, list):
         for item in value:
-            yield from _strings(item)
+            yield from strings(item)
 
 
 def refuse(what: str, hint: str = "") -> NoReturn:

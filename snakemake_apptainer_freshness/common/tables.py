@@ -16,7 +16,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final, NoReturn, Self, TypeVar
 
-from snakemake_apptainer_freshness.common.strict_json import refusing_equal_keys
+from snakemake_apptainer_freshness.common.strict_json import refusing_equal_keys, strings
 from snakemake_apptainer_freshness.common.times import RUN, TIME
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.settings import RECORDS
@@ -27,6 +27,9 @@ E = TypeVar("E", bound=StrEnum)
 _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCII)
 _LARGEST: Final = 2**63
+_ESCAPED: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+"""How JSON spells one half of a pair, which UTF-8 cannot."""
+_HALF_PAIR: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _PARTS: Final = 32
 """Parts of a dotted key in TOML; none of ours has more than four."""
 _TOKEN: Final = re.compile(
@@ -52,13 +55,21 @@ class NewerVersion(Damaged):
 
 
 def read_json(content: bytes) -> object:
-    """Return the value that the JSON `content` spells, in which no key stands twice and NaN is no number."""
+    """Return the value that the JSON `content` spells, in which no key stands twice and NaN is no number.
+
+    Half of a surrogate pair, which neither a file can be called nor a terminal be told, is no text, but for those in
+    whose place a byte of a name stands that is not UTF-8.
+    """
     try:
-        return _DECODER.decode(content.decode("utf-8"))
+        value: object = _DECODER.decode(content.decode("utf-8"))
+        has_half_pair = bool(_ESCAPED.search(content)) and any(map(_HALF_PAIR.search, strings(value)))
     except Damaged:
         raise
     except (ValueError, RecursionError):
         raise Damaged("it is not JSON") from None
+    if has_half_pair:
+        raise Damaged("a text has half of a surrogate pair")
+    return value
 
 
 def _refuse_equal_keys() -> NoReturn:

@@ -60,6 +60,7 @@ CASES = [
     WholeCase("read_json", b"\xff"),
     WholeCase("read_json", b"[" * 100_000),
     WholeCase("read_json", b"[NaN]"),
+    WholeCase("read_json", b'["\\ud800"]'),
     WholeCase("read_json", b'{"a": 1, "a": 2}'),
     WholeCase("read_toml", "a = " + "[" * 100_000),
     WholeCase("read_toml", "a = 1\na = 2"),

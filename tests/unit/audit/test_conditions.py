@@ -110,3 +110,13 @@ def test_today_is_that_of_the_image_that_ran_last(workdir):
     [history] = histories(str(workdir), runs, [], conditions(workdir, runs))
     assert history.now == "verified"
     assert history.now_detail != ""
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 5000], ids=["null", "long"])
+@pytest.mark.parametrize("digest", [audits.digest("salmon"), ""], ids=["pinned", "unpinned"])
+def test_a_path_that_no_file_can_have_is_no_condition_of_an_image_and_no_failure(workdir, name, digest):
+    """A hostile record may name any; its audit goes on."""
+    changes = {} if digest else {"digest": "", "pinned": audits.SALMON}
+    run = records.run(workdir, 1, images=(audits.image(path=f"{workdir}/{name}", **changes),))
+    [condition] = conditions(workdir, [run]).values()
+    assert condition.state != "verified"

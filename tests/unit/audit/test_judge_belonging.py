@@ -7,6 +7,7 @@ import pytest
 
 from snakemake_apptainer_freshness.errors import InvalidRecord, UsageError
 from snakemake_apptainer_freshness.record import journal
+from snakemake_apptainer_freshness.record.run import OutputRecord
 from tests.support import records
 from tests.support.audits import kinds, verdicts
 
@@ -140,3 +141,15 @@ def test_a_folder_that_went_on_after_it_was_moved_keeps_its_older_records(work):
 
     assert verdicts(found) == {"a": "proven", "b": "proven"}
     assert found.findings == ()
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "a/" * 3000 + "b"], ids=["long", "null", "deep"])
+def test_records_whose_names_are_none_of_a_file_are_of_another_workflow(work, other_work, name):
+    """A hostile record is told in one line; so is one from a machine with other names."""
+    stray = other_work.run(1, records.job(1, "count", OutputRecord(path=name)))
+    other_work.write(replace(stray, workdir=name))
+    journal.folder_of(work.folder).parent.mkdir(parents=True)
+    shutil.copytree(journal.folder_of(other_work.folder), journal.folder_of(work.folder))
+
+    with pytest.raises(UsageError, match=r"of another workflow"):
+        work.audit()

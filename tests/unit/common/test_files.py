@@ -135,3 +135,8 @@ def test_the_file_of_a_living_process_is_not_left_behind():
 @pytest.mark.parametrize(("mode", "writable"), [(0o100644, False), (0o100664, False), (0o100666, True)])
 def test_anyone_may_write_where_the_mode_says_so(mode, writable):
     assert writable_by_all(mode) is writable
+
+
+def test_a_name_that_no_file_can_have_is_no_file(tmp_path):
+    with pytest.raises(NotAFile, match="a name that no file can have"):
+        status_of(tmp_path / "a\0b")

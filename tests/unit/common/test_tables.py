@@ -194,6 +194,18 @@ def test_dots_that_part_no_key_may_be_many(text):
     assert read_toml(text).keys() == {"a"}
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "a\\uDFFF", "\\ud83d\\ud83d", "\\udc00\\ud83d"])
+def test_half_of_a_surrogate_pair_is_damaged_as_a_value_and_as_a_key(text):
+    for content in (f'{{"a": ["{text}"]}}', f'{{"{text}": 1}}'):
+        with pytest.raises(Damaged, match=r"^a text has half of a surrogate pair$"):
+            read_json(content.encode())
+
+
+@pytest.mark.parametrize("text", ["\N{GRINNING FACE}", "caf\udce9", "\ufffd"])
+def test_whole_pairs_and_bytes_of_names_that_are_not_utf_8_are_read(text):
+    assert read_json(json.dumps([text]).encode()) == [text]
+
+
 def test_loading_the_reader_reads_no_toml():
     assert not hasattr(tables, "tomllib")
     assert json.loads(json.dumps(read_json(b'{"a": [1, null]}'))) == {"a": [1, None]}
