@@ -11,7 +11,7 @@ mirrors decides only where is looked. It is TOML:
 longest that fits comes first. A place is
 
 * a folder: an OCI image layout; or one of SIFs that are called by their SHA-256
-* a file: a bundle (:mod:`.store.archive`)
+* a file: a bundle (:mod:`.store.bundle_tar`)
 * ``docker://HOST[/PATH]``: a registry; what of the name is behind the prefix is put behind it
 * ``https://…/``, which ends with a slash: an OCI image layout on a web server
 * ``https://…``: one file, for an image that is pinned by the hash of that file

@@ -6,7 +6,7 @@ cache where they are there and sound, else from the registry; each is hashed on 
 saves the building; they are compared with the layers where the bundle is loaded (:mod:`.actions.unpack`).
 
 An image whose pin is the hash of its file (``library://``, ``https://``, ``oras://``) is carried as that file. What is
-a file of this machine, or made of one, cannot be carried; it is named. The archive is :mod:`.store.archive`'s.
+a file of this machine, or made of one, cannot be carried; it is named. The archive is :mod:`.store.bundle_tar`'s.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,7 +43,7 @@ from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Entry, Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.settings import DISK, PARALLEL
-from snakemake_apptainer_freshness.store.bundle import ALL, LOCK, Contents, Member
+from snakemake_apptainer_freshness.store.bundle_layout import ALL, LOCK, Contents, Member
 from snakemake_apptainer_freshness.store.prefix import image_name, image_path
 
 Advance = Callable[[int], None]

@@ -44,8 +44,8 @@ from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.mirrors import Mirror, Place, PlaceKind
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store.archive import Archive
 from snakemake_apptainer_freshness.store.blob_folder import BlobFolder
+from snakemake_apptainer_freshness.store.bundle_tar import Archive
 from snakemake_apptainer_freshness.store.named_blobs import NamedBlobs
 from snakemake_apptainer_freshness.store.pull import Obtained
 

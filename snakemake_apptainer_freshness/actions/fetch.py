@@ -23,7 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from snakemake_apptainer_freshness.actions import library
+from snakemake_apptainer_freshness.actions import library_images
 from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, may_be_attested
 from snakemake_apptainer_freshness.actions.check import check, check_one
 from snakemake_apptainer_freshness.actions.elsewhere import Elsewhere
@@ -126,8 +126,8 @@ def fetch(
 ) -> list[Result]:
     """Get a proven image into `prefix` for each of `pins`, in their order; an error stands in its result.
 
-    What a library has is used where it lies (:mod:`.actions.library`), or copied where `copy` says so; `libraries` are
-    further ones beside those of the machine, None searches none.
+    What a library has is used where it lies (:mod:`.actions.library_images`), or copied where `copy` says so;
+    `libraries` are further ones beside those of the machine, None searches none.
 
     `jobs` images are fetched at once (default: :func:`default_jobs`, and :data:`~.settings.DiskLimits.pulls_beside`
     more while so many are past their download: to build an image takes processors, to download one mostly patience).
@@ -213,9 +213,9 @@ class _Fetcher:
             self._tell(pin, Stage.PROVING, f"{fact.path} is {fact.state}: {fact.detail}")
 
         with stopping_cleanly(self._stop):
-            self._served = library.known_images(pins, libraries)
+            self._served = library_images.known_images(pins, libraries)
             others = [pin for pin in pins if pin.url not in self._served]
-            self._served |= library.find(others, libraries, attestor=self._attestor, begin=begin)
+            self._served |= library_images.find(others, libraries, attestor=self._attestor, begin=begin)
         return self._served
 
     def in_place(self, pin: Pin, fact: DiskFact) -> Result:

@@ -36,7 +36,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.lockfile import Change, Entry, Lock, changes
 from snakemake_apptainer_freshness.policy import Violation
-from snakemake_apptainer_freshness.policy.tables import Level
+from snakemake_apptainer_freshness.policy.schema import Level
 from snakemake_apptainer_freshness.settings import Mode
 
 

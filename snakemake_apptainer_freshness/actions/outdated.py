@@ -1,6 +1,6 @@
 """Outdated: finding newer versions of a tool than the tag that a workflow names. Nothing is changed.
 
-The registry's list of tags is asked for, and tags are compared by their own scheme (:mod:`.image.versions`). Of the
+The registry's list of tags is asked for, and tags are compared by their own scheme (:mod:`.image.tag_versions`). Of the
 newest one it is told when it was made and how large it is; the others are named. What cannot be asked hides no other.
 """
 
@@ -11,7 +11,7 @@ from typing import Protocol
 from snakemake_apptainer_freshness.actions.image_content import BlobSource
 from snakemake_apptainer_freshness.actions.labels import Details, details
 from snakemake_apptainer_freshness.errors import FreshnessError
-from snakemake_apptainer_freshness.image import versions
+from snakemake_apptainer_freshness.image import tag_versions
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.lockfile import Entry
@@ -62,7 +62,7 @@ class NewerVersions:
 def outdated(references: Iterable[str], registry: TagLister, *, platform: Platform) -> list[NewerVersions]:
     """Return the newer versions of each of `references` that lies in a registry and names a tag, in their order."""
     asked = [reference for text in references if (reference := _with_tag(text)) is not None]
-    versioned = [reference for reference in asked if versions.parse(reference.tag or "") is not None]
+    versioned = [reference for reference in asked if tag_versions.parse(reference.tag or "") is not None]
     answers = dict(registry.tags(versioned))
     newer = {reference.text: _newer(reference, answers[reference]) for reference in versioned}
     labels = _newest(newer.values(), registry, platform)
@@ -88,7 +88,7 @@ def _newer(reference: Reference, answer: Tags | FreshnessError) -> NewerVersions
         return NewerVersions(reference=reference.text, error=answer)
     tag = reference.tag or ""
     name = reference.text.removesuffix(f":{tag}")
-    references = tuple(f"{name}:{other}" for other in versions.newer(tag, answer.tags))
+    references = tuple(f"{name}:{other}" for other in tag_versions.newer(tag, answer.tags))
     return NewerVersions(reference=reference.text, references=references, is_whole=answer.is_whole)
 
 

@@ -27,8 +27,8 @@ from snakemake_apptainer_freshness.common.locks import exclusive
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
 from snakemake_apptainer_freshness.image.blobs import DamagedBlob
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import archive
-from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, Member
+from snakemake_apptainer_freshness.store import bundle_tar
+from snakemake_apptainer_freshness.store.bundle_layout import CONTENTS, FOLDERS, Member
 
 
 def partial_of(target: Path) -> Path:
@@ -52,11 +52,11 @@ def save(bundle: BundleContent, target: Path, advance: Advance) -> None:
     with _writing(str(target)), exclusive(partial):
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         with open(descriptor, "r+b") as file:  # noqa: PTH123  a descriptor, not a path
-            done = archive.whole_files(file, bundle.contents)
+            done = bundle_tar.whole_files(file, bundle.contents)
             if done is None:
                 file.seek(0)
                 file.truncate()
-                file.write(archive.start_of(bundle.contents))
+                file.write(bundle_tar.start_of(bundle.contents))
             advance(sum(member.size for member in bundle.contents.files[: done or 0]))
             missing = bundle.contents.files[done or 0 :]
             if missing and _continued(bundle, file, missing[0], advance):
@@ -71,7 +71,7 @@ def save(bundle: BundleContent, target: Path, advance: Advance) -> None:
 def stream(bundle: BundleContent, out: BinaryIO, advance: Advance) -> None:
     """Write the bundle to `out`; what was written is one only once this returns. Raises as :func:`save` does."""
     with _writing("standard output"):
-        out.write(archive.start_of(bundle.contents))
+        out.write(bundle_tar.start_of(bundle.contents))
         _write(bundle, out, bundle.contents.files, advance)
 
 
@@ -134,10 +134,10 @@ def _continued(bundle: BundleContent, file: BinaryIO, member: Member, advance: A
     Then, and where there is nothing of it, `file` stands where it was. What is there is not believed: all of it is
     hashed, and the rest with it.
     """
-    start, done = file.tell(), archive.begun(file, member)
+    start, done = file.tell(), bundle_tar.begun(file, member)
     if not done:
         return False
-    file.seek(len(archive.header(member.name, member.size)), os.SEEK_CUR)
+    file.seek(len(bundle_tar.header(member.name, member.size)), os.SEEK_CUR)
     hasher = hashlib.new(member.digest.algorithm)
     left = done
     while left and (piece := file.read(min(left, DISK.chunk))):
@@ -153,7 +153,7 @@ def _continued(bundle: BundleContent, file: BinaryIO, member: Member, advance: A
             if done > member.size:
                 break
     if _is_whole(member, done, hasher.hexdigest()):
-        file.write(archive.padding(member.size))
+        file.write(bundle_tar.padding(member.size))
         return True
     advance(-done)
     file.seek(start)
@@ -166,12 +166,12 @@ def _is_whole(member: Member, size: int, hashed: str) -> bool:
 
 def _write(bundle: BundleContent, out: BinaryIO, files: tuple[Member, ...], advance: Advance) -> None:
     for member in files:
-        out.write(archive.header(member.name, member.size))
+        out.write(bundle_tar.header(member.name, member.size))
         for piece in bundle.pieces[member.name](0):
             out.write(piece)
             advance(len(piece))
-        out.write(archive.padding(member.size))
-    out.write(archive.END)
+        out.write(bundle_tar.padding(member.size))
+    out.write(bundle_tar.END)
     out.flush()
 
 

@@ -32,8 +32,8 @@ from snakemake_apptainer_freshness.policy import (
     load_site_policy,
     parse_policy,
 )
+from snakemake_apptainer_freshness.policy.schema import Level
 from snakemake_apptainer_freshness.policy.signed_by import files_of
-from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.settings import Options
 from snakemake_apptainer_freshness.store import descriptions
 

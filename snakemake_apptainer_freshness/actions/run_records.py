@@ -3,7 +3,7 @@
 * The oldest go first, whole runs only. The newest record that has an end always stays: the next run names its hash.
 * Nothing goes where the chain does not hold up to the first record that stays: what was cut off or changed on purpose
   is not made to look like a clean-up. Nothing goes while a run is under way.
-* What went is written down first (:mod:`.record.removal`), beside the records and in this user's own state folder, and
+* What went is written down first (:mod:`.record.pruning`), beside the records and in this user's own state folder, and
   sealed where that is asked for; then records are deleted, the oldest first. If that is cut short the chain holds.
 
 A removal beside the records counts (:func:`believed`) where this user's state folder has the same bytes, or where it is
@@ -25,7 +25,7 @@ from snakemake_apptainer_freshness.common.removal import open_folder, remove_at
 from snakemake_apptainer_freshness.common.times import now
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError, one_line
 from snakemake_apptainer_freshness.record import journal, seal
-from snakemake_apptainer_freshness.record.removal import Removal, chain, edges_of, path_in
+from snakemake_apptainer_freshness.record.pruning import Removal, chain, edges_of, path_in
 from snakemake_apptainer_freshness.record.run import Ending, Run
 from snakemake_apptainer_freshness.record.seal import SealState
 from snakemake_apptainer_freshness.settings import RECORDS

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from snakemake_apptainer_freshness.actions.signatures import SignatureCheck, demands_of, violation
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
-from snakemake_apptainer_freshness.apptainer.signatures import NotSignedInside, signers
+from snakemake_apptainer_freshness.apptainer.signers import NotSignedInside, signers
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.policy import Policy, Violation
 from snakemake_apptainer_freshness.policy.signed_by import Demand
 from snakemake_apptainer_freshness.policy.verification import Signed
+from snakemake_apptainer_freshness.store import kept_signatures as remembered
 from snakemake_apptainer_freshness.store import places
-from snakemake_apptainer_freshness.store import signatures as remembered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,13 +23,13 @@ from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.image.signature import Signature
 from snakemake_apptainer_freshness.lockfile import Entry
 from snakemake_apptainer_freshness.policy import Policy, Rule, Violation
+from snakemake_apptainer_freshness.policy.schema import Level
 from snakemake_apptainer_freshness.policy.signed_by import Demand, repository_of
-from snakemake_apptainer_freshness.policy.tables import Level
 from snakemake_apptainer_freshness.policy.verification import NotSigned, Signed, verify
 from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store import facts
-from snakemake_apptainer_freshness.store import signatures as remembered
+from snakemake_apptainer_freshness.store import kept_signatures as remembered
 
 _REASONS: Final = 3
 

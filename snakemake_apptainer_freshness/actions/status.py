@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from snakemake_apptainer_freshness.actions.check import check, check_one
-from snakemake_apptainer_freshness.actions.library import known_images
+from snakemake_apptainer_freshness.actions.library_images import known_images
 from snakemake_apptainer_freshness.actions.lock_claims import ManifestSource, claimed_and_proven
 from snakemake_apptainer_freshness.common.parallel import in_parallel
 from snakemake_apptainer_freshness.freshness import (

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from snakemake_apptainer_freshness.actions.check import check_one, look
-from snakemake_apptainer_freshness.actions.library import is_folder, judge, known_images
+from snakemake_apptainer_freshness.actions.library_images import is_folder, judge, known_images
 from snakemake_apptainer_freshness.apptainer import sandbox, sif
 from snakemake_apptainer_freshness.apptainer.cache import CacheFolder, keys, named_hash
 from snakemake_apptainer_freshness.apptainer.sif import Sif

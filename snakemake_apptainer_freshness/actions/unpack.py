@@ -46,10 +46,10 @@ from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.settings import PinKind
-from snakemake_apptainer_freshness.store import archive, claims
-from snakemake_apptainer_freshness.store.archive import Archive
-from snakemake_apptainer_freshness.store.bundle import ALL, Bundle
+from snakemake_apptainer_freshness.store import bundle_tar, claims
 from snakemake_apptainer_freshness.store.bundle_folder import BundleFolder
+from snakemake_apptainer_freshness.store.bundle_layout import ALL, Bundle
+from snakemake_apptainer_freshness.store.bundle_tar import Archive
 from snakemake_apptainer_freshness.store.prefix import PARTIAL, image_path
 from snakemake_apptainer_freshness.store.put import put, temporary_name
 
@@ -137,13 +137,13 @@ class Loader:
         yield from self._spooled(source)
 
     def _spooled(self, file: BinaryIO) -> Iterator[Archive]:
-        contents = archive.read_contents(file)
+        contents = bundle_tar.read_contents(file)
         _refuse_other_platform(contents.platform)
         self.prefix.mkdir(parents=True, exist_ok=True)
         self._refuse_without_room(contents.size)
         with tempfile.TemporaryFile(dir=self.prefix, prefix=f"bundle{PARTIAL}") as out:
             self.bars.begin(_READING, contents.size)
-            for count in archive.spool(file, out, contents):
+            for count in bundle_tar.spool(file, out, contents):
                 self.bars.advance(_READING, count)
             self.bars.end(_READING)
             yield Archive(out)

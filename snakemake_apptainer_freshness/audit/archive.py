@@ -53,7 +53,7 @@ from snakemake_apptainer_freshness.record.run import Ending, Run
 from snakemake_apptainer_freshness.settings import DISK, RECORDS
 from snakemake_apptainer_freshness.store import bag, prefix
 from snakemake_apptainer_freshness.store.bag import PAYLOAD, Bag
-from snakemake_apptainer_freshness.store.bundle import CONTENTS
+from snakemake_apptainer_freshness.store.bundle_layout import CONTENTS
 
 _EXECUTABLE: Final = 0o111
 _TAG_FILES: Final = frozenset({"bagit.txt", "bag-info.txt", "manifest-sha256.txt", "tagmanifest-sha256.txt", PAYLOAD})

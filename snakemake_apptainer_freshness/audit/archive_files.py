@@ -18,7 +18,7 @@ from snakemake_apptainer_freshness.common.files import opened, sha256_of
 from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.record import journal, seal
 from snakemake_apptainer_freshness.record.git import top_of, tracked_files
-from snakemake_apptainer_freshness.record.removal import path_in
+from snakemake_apptainer_freshness.record.pruning import path_in
 from snakemake_apptainer_freshness.record.run import Run
 from snakemake_apptainer_freshness.settings import RECORDS
 from snakemake_apptainer_freshness.store import bag

@@ -29,7 +29,7 @@ from snakemake_apptainer_freshness.image.tree import NotComparable
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.pin import Pin, pins_of
 from snakemake_apptainer_freshness.record import journal, seal
-from snakemake_apptainer_freshness.record.removal import chain
+from snakemake_apptainer_freshness.record.pruning import chain
 from snakemake_apptainer_freshness.record.run import ImageRecord, Run
 from snakemake_apptainer_freshness.record.seal import SealState
 from snakemake_apptainer_freshness.settings import DISK

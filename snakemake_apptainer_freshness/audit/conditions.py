@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from snakemake_apptainer_freshness.actions.check import check_one, look
-from snakemake_apptainer_freshness.actions.library import is_folder, judge
+from snakemake_apptainer_freshness.actions.library_images import is_folder, judge
 from snakemake_apptainer_freshness.audit.disk import is_there, place
 from snakemake_apptainer_freshness.audit.results import ImageAudit, ImageSighting, OutputAudit
 from snakemake_apptainer_freshness.audit.verdicts import ImageCondition

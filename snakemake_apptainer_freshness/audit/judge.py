@@ -47,7 +47,7 @@ from snakemake_apptainer_freshness.errors import UsageError
 from snakemake_apptainer_freshness.record import journal, seal
 from snakemake_apptainer_freshness.record.git import committed_content
 from snakemake_apptainer_freshness.record.metadata import Metadata
-from snakemake_apptainer_freshness.record.removal import describe
+from snakemake_apptainer_freshness.record.pruning import describe
 from snakemake_apptainer_freshness.record.run import Run
 from snakemake_apptainer_freshness.record.seal import SealState
 

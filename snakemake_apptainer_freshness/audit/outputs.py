@@ -19,7 +19,7 @@ from snakemake_apptainer_freshness.audit.verdicts import ImageCondition, Maker, 
 from snakemake_apptainer_freshness.common.text import be, counted
 from snakemake_apptainer_freshness.errors import redact
 from snakemake_apptainer_freshness.record.metadata import MadeBy, Metadata
-from snakemake_apptainer_freshness.record.removal import Break, Removal, chain
+from snakemake_apptainer_freshness.record.pruning import Break, Removal, chain
 from snakemake_apptainer_freshness.record.run import Ending, ImageRecord, JobRecord, JobResult, OutputRecord, Run
 
 

@@ -205,7 +205,7 @@ def _unpacked(folder: Path) -> Path:
     """Return where in `folder` an unpacked bundle lies: there itself, or in the archive that it is."""
     from snakemake_apptainer_freshness.audit.archive_replay import images_of
     from snakemake_apptainer_freshness.store.bag import is_bag
-    from snakemake_apptainer_freshness.store.bundle import CONTENTS
+    from snakemake_apptainer_freshness.store.bundle_layout import CONTENTS
 
     if is_bag(folder):
         return images_of(folder)

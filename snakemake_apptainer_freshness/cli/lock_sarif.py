@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from snakemake_apptainer_freshness.common.sarif import SarifResult, dumps
+from snakemake_apptainer_freshness.common.sarif_log import SarifResult, dumps
 from snakemake_apptainer_freshness.errors import LocalIOError
 from snakemake_apptainer_freshness.freshness import Reason
 

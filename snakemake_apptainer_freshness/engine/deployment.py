@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from snakemake_apptainer_freshness import CONFIG_KEY
-from snakemake_apptainer_freshness.engine import environment, envspecs
+from snakemake_apptainer_freshness.engine import envspecs, plugin_environment
 from snakemake_apptainer_freshness.engine.config import PLUGIN
 from snakemake_apptainer_freshness.engine.directives import PinTable
 from snakemake_apptainer_freshness.engine.guard import Guard, OnImage
@@ -34,7 +34,10 @@ _OURS: Final = "_apptainer_freshness_containers"
 
 
 class PluginContainers:
-    """How the next Snakemake runs the containers of `workflow`; a :class:`.environment.Provider` of its images."""
+    """How the next Snakemake runs the containers of `workflow`.
+
+    It is a :class:`.plugin_environment.Provider` of its images.
+    """
 
     known_by_name = False
     method = PLUGIN
@@ -84,7 +87,7 @@ class PluginContainers:
     @property
     def what_next(self) -> str:
         """Name the command, with the folder of this workflow's images."""
-        return environment.what_next(self.folder)
+        return plugin_environment.what_next(self.folder)
 
     @property
     def arguments(self) -> str:
@@ -163,7 +166,7 @@ class PluginContainers:
     ) -> set[str]:
         """See :class:`.Containers`."""
         new = {
-            url: environment.guard_of(pin, self.folder, options, hashes=hashes, on_image=on_image)
+            url: plugin_environment.guard_of(pin, self.folder, options, hashes=hashes, on_image=on_image)
             for url, pin in pins.items()
             if url not in self._guards
         }
@@ -185,17 +188,17 @@ class PluginContainers:
         return None if pinned is None or pinned.digest is None else pinned
 
     def pin(self, reference: str) -> Pinned:
-        """See :class:`.environment.Provider`: the session did it, before there were environments."""
+        """See :class:`.plugin_environment.Provider`: the session did it, before there were environments."""
         pinned = self.pinned(reference)
         if pinned is None:
-            raise environment.unprovable(reference, "its source has no digest")
+            raise plugin_environment.unprovable(reference, "its source has no digest")
         return pinned
 
     def image(self, reference: str) -> Guard:
         """Return the guard of the image of `reference`."""
         guard = self._guards.get(self.pin(reference).url)
         if guard is None:
-            raise environment.unprovable(reference, "no image file can be held to its digest")
+            raise plugin_environment.unprovable(reference, "no image file can be held to its digest")
         return guard
 
     def provide(self, reference: str) -> None:

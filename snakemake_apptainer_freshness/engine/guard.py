@@ -102,7 +102,7 @@ class Guard:
 
     def _served(self) -> tuple[DiskFact | None, ImageKey | None]:
         """Return what lies where a site's library had the image, and its key before that; None where none had it."""
-        from snakemake_apptainer_freshness.actions.library import look_at, place_before
+        from snakemake_apptainer_freshness.actions.library_images import look_at, place_before
 
         path = place_before(self.pin, self._options.images)
         if path is None:

@@ -171,10 +171,10 @@ class Images:
         wanted = [pin for pin in pins if self.facts[pin.url].state is not DiskState.VERIFIED]
         if not wanted:
             return
-        from snakemake_apptainer_freshness.actions.library import look_again
-        from snakemake_apptainer_freshness.store import library
+        from snakemake_apptainer_freshness.actions.library_images import look_again
+        from snakemake_apptainer_freshness.store import image_library
 
-        if not library.folders(self._options.images):
+        if not image_library.folders(self._options.images):
             return
         for pin in wanted:
             served = look_again(pin, self._options.images, hashed=self.hashes.get(pin.url))

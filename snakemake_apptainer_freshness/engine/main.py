@@ -21,7 +21,7 @@ from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.engine import cleanup, config, containers, handover, images, messages, seams, summary
 from snakemake_apptainer_freshness.engine.messages import as_workflow_errors, log_line, wants_progress
 from snakemake_apptainer_freshness.engine.pins_file import PinsFile
-from snakemake_apptainer_freshness.engine.policy import PolicyCheck
+from snakemake_apptainer_freshness.engine.policy_check import PolicyCheck
 from snakemake_apptainer_freshness.engine.rerun import Reruns
 from snakemake_apptainer_freshness.engine.session import Session
 from snakemake_apptainer_freshness.freshness import UNCHECKED, Action, RemoteFact, Verdict, compare, decide
@@ -29,7 +29,7 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Entry, changes
 from snakemake_apptainer_freshness.record.overrides import over_programs, settings_of
 from snakemake_apptainer_freshness.settings import LIMITS, Mode, Options, PinKind
-from snakemake_apptainer_freshness.store import library
+from snakemake_apptainer_freshness.store import image_library
 
 if TYPE_CHECKING:
     from snakemake_apptainer_freshness.engine.recording import Recorder
@@ -178,7 +178,7 @@ class MainSession(Session):
             on_unverified=options.on_unverified,
             hashes=self._images.hashes,
             run=self._recorder.run if self._recorder is not None else "",
-            images=library.folders(options.images),
+            images=image_library.folders(options.images),
         )
         handover.hand_over(self.workflow.config_settings, self._pins_file.word(handed_over))
 

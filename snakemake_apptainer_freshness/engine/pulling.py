@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from snakemake_apptainer_freshness.actions import library
+from snakemake_apptainer_freshness.actions import library_images
 from snakemake_apptainer_freshness.actions.attest import Attestor, LazyRegistries, attest_all
 from snakemake_apptainer_freshness.actions.fetch import FetchOutcome, Progress, Result, Stage, default_jobs, fetch
 from snakemake_apptainer_freshness.actions.transfer import Transfer, sizes_of
@@ -74,7 +74,7 @@ def search_libraries(pins: list[Pin], libraries: Iterable[Path], *, bars: bool, 
             _report(Progress(pin=pin, stage=Stage.PROVING, detail=f"{fact.path} is {fact.state}: {fact.detail}"), drawn)
 
         attestor = Attestor(source=registries if online else None)
-        facts = library.find(pins, libraries, attestor=attestor, begin=begin, bars=drawn)
+        facts = library_images.find(pins, libraries, attestor=attestor, begin=begin, bars=drawn)
     for pin in pins:
         if (fact := facts.get(pin.url)) is not None:
             log_line(Line(text=f"apptainer-freshness: {pin.reference.text}: used in place, {fact.path}: {fact.detail}"))

@@ -26,8 +26,8 @@ from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.image.reference import Reference, parse
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.lockfile import Entry
+from snakemake_apptainer_freshness.policy.schema import Level, level_of, nearest, table_of, texts_of
 from snakemake_apptainer_freshness.policy.signed_by import Demand, parse_signed_by
-from snakemake_apptainer_freshness.policy.tables import Level, level_of, nearest, table_of, texts_of
 from snakemake_apptainer_freshness.settings import SITE_FILE
 
 UNPINNABLE: Final = "unpinnable"

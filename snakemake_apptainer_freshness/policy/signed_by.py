@@ -29,7 +29,7 @@ from typing import Any, Final
 from snakemake_apptainer_freshness.errors import InvalidPolicy
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.signature import canonical, canonical_host
-from snakemake_apptainer_freshness.policy.tables import Level, level_of, table_of, text_of
+from snakemake_apptainer_freshness.policy.schema import Level, level_of, table_of, text_of
 
 _FINGERPRINT: Final = re.compile(r"[0-9A-F]{40}", re.ASCII)
 _SIGNER_KEYS: Final = ("key", "identity", "issuer", "fingerprint")

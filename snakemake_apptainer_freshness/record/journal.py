@@ -5,7 +5,7 @@ moment of the run that writes it (:mod:`.writer`): its first line has the head (
 event, and the last line closes what is open. A run that is killed leaves a file that is whole, and has no end.
 
 * A record is never changed after its run. The next run writes the SHA-256 of its bytes into its own head, so that the
-  records make a chain (:func:`.removal.chain`); a killed run's record is hashed as it lies.
+  records make a chain (:func:`.pruning.chain`); a killed run's record is hashed as it lies.
 * Who reads believes nothing. A record whose head cannot be read is named, and has no more than a name; lines that are
   damaged or cut short are left out, and :attr:`.Run.problem` says so. A record of a newer version is refused.
 * A run whose record has no end still goes on where its process lives on this host. On another host it cannot be told.

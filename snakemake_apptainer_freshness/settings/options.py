@@ -102,7 +102,7 @@ class Options:
     check_every: float = 300.0
     """Seconds for which an answer about a tag is not asked for again (:mod:`.store.answers`); 0: asked in every run."""
     images: tuple[Path, ...] = ()
-    """Absolute paths of image libraries (:mod:`.store.library`), beside those of the machine."""
+    """Absolute paths of image libraries (:mod:`.store.image_library`), beside those of the machine."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """Which images may be named, as it was written; :mod:`.policy` understands it."""
 

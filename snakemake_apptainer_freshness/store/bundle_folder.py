@@ -1,8 +1,8 @@
 """An unpacked bundle: the folder that ``tar`` makes of one; nothing in it is believed unless its hash fits.
 
-It holds what :mod:`.archive` has in its tar file, under the same names and with the same table of contents; so it is an
-OCI image layout that podman, skopeo, crane and oras read as it stands. An archive of an audit holds its images so, for
-layers that are there already need not be written again.
+It holds what :mod:`.bundle_tar` has in its tar file, under the same names and with the same table of contents; so it is
+an OCI image layout that podman, skopeo, crane and oras read as it stands. An archive of an audit holds its images so,
+for layers that are there already need not be written again.
 
 Reading is as strict as there: all that the table of contents announces is there, as regular files with their sizes, and
 nothing else. No symbolic link is followed, and a name out of the folder is only ever compared, never used as a path.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from snakemake_apptainer_freshness.common.files import NotAFile, opened, read_small
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, Bundle, Contents, Member, refused
+from snakemake_apptainer_freshness.store.bundle_layout import CONTENTS, FOLDERS, Bundle, Contents, Member, refused
 
 
 class BundleFolder(Bundle):

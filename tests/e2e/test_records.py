@@ -14,7 +14,7 @@ import jsonschema
 
 import snakemake_apptainer_freshness
 from snakemake_apptainer_freshness.record.journal import folder_of, read_all
-from snakemake_apptainer_freshness.record.removal import chain
+from snakemake_apptainer_freshness.record.pruning import chain
 from snakemake_apptainer_freshness.record.run import Ending, JobResult
 from tests.support.clusters import make_cluster
 

@@ -18,7 +18,7 @@ from snakemake_apptainer_freshness.errors import InvalidRecord
 from snakemake_apptainer_freshness.record import events
 from snakemake_apptainer_freshness.record.events import RecordReader
 from snakemake_apptainer_freshness.record.journal import folder_of, read_all
-from snakemake_apptainer_freshness.record.removal import chain
+from snakemake_apptainer_freshness.record.pruning import chain
 from snakemake_apptainer_freshness.record.run import JobRecord, JobResult, OutputRecord
 from tests.support import journals
 

@@ -15,7 +15,7 @@ from snakemake_apptainer_freshness.actions.prove import prove
 from snakemake_apptainer_freshness.apptainer import sif
 from snakemake_apptainer_freshness.errors import InvalidBundle, LocalIOError, UsageError
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store import archive
+from snakemake_apptainer_freshness.store import bundle_tar
 from tests.support import sifs
 from tests.support.attacks.bundles import CONTENT, EVIL, INDEX, refused, with_ready
 from tests.support.bundles import Place, TakenApart, entry_text, saved
@@ -178,8 +178,8 @@ def test_a_huge_blob_in_the_place_of_a_layer(good, place, monkeypatch):
     start = bundle.bytes.rstrip(b"\0")
     start += bytes(-len(start) % 512)
     with path.open("wb") as out:
-        out.write(start + archive.header(last, 1 << 36))
-        out.truncate(out.tell() + (1 << 36) + len(archive.END))
+        out.write(start + bundle_tar.header(last, 1 << 36))
+        out.truncate(out.tell() + (1 << 36) + len(bundle_tar.END))
     began = time.monotonic()
     with pytest.raises(InvalidBundle, match=f"{digest} has {1 << 36} bytes in it"):
         place.load(path)
@@ -206,7 +206,7 @@ def test_a_size_that_is_not_the_announced_one(bundle, place):
 
 
 def test_a_negative_size_in_a_header(good, place):
-    block = bytearray(archive.header("bundle.json", 1))
+    block = bytearray(bundle_tar.header("bundle.json", 1))
     block[124:136] = (-512 & (1 << 96) - 1).to_bytes(12, "big")
     block[148:156] = b"        "
     block[148:156] = b"%06o\0 " % sum(block)
@@ -214,7 +214,7 @@ def test_a_negative_size_in_a_header(good, place):
 
 
 def test_an_endless_table_of_contents(place):
-    refused(place, archive.header("bundle.json", 1 << 40) + bytes(1024), "larger than")
+    refused(place, bundle_tar.header("bundle.json", 1 << 40) + bytes(1024), "larger than")
 
 
 @pytest.mark.parametrize("name", ["containers.lock", "index.json"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_apptainer_freshness.errors import InvalidBundle
-from snakemake_apptainer_freshness.store import archive
+from snakemake_apptainer_freshness.store import bundle_tar
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support.attacks.bundles import CONTENT, EVIL, INDEX, refused
 from tests.support.bundles import Place, TakenApart, older, saved
@@ -82,7 +82,7 @@ def test_no_file_in_the_place_of_one(bundle, place, kind):
     ids=["long name", "sparse", "extended header", "global header", "volume"],
 )
 def test_an_extension_of_the_format(good, bundle, place, kind):
-    block = bytearray(archive.header("oci-layout", 1))
+    block = bytearray(bundle_tar.header("oci-layout", 1))
     block[156:157] = kind
     block[148:156] = b"        "
     block[148:156] = b"%06o\0 " % sum(block)

@@ -14,7 +14,7 @@ from snakemake_apptainer_freshness.actions.policies import Policies, offers
 from snakemake_apptainer_freshness.actions.site import site_files
 from snakemake_apptainer_freshness.engine import config
 from snakemake_apptainer_freshness.engine.config import CommandLineFlag
-from snakemake_apptainer_freshness.engine.policy import PolicyCheck
+from snakemake_apptainer_freshness.engine.policy_check import PolicyCheck
 from snakemake_apptainer_freshness.errors import (
     FreshnessError,
     InvalidLock,
@@ -24,7 +24,7 @@ from snakemake_apptainer_freshness.errors import (
 )
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.lockfile import Lock
-from snakemake_apptainer_freshness.policy.tables import Level
+from snakemake_apptainer_freshness.policy.schema import Level
 from snakemake_apptainer_freshness.settings import Mode, Options
 from tests.support.images import multi_arch, tiny_image
 from tests.support.pins import lock_entry

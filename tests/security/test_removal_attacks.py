@@ -19,8 +19,8 @@ from snakemake_apptainer_freshness.audit import judge
 from snakemake_apptainer_freshness.audit.judge import Sealing
 from snakemake_apptainer_freshness.engine.persistence import read
 from snakemake_apptainer_freshness.errors import UsageError
-from snakemake_apptainer_freshness.record import journal, removal, seal
-from snakemake_apptainer_freshness.record.removal import Removal, edges_of, path_in
+from snakemake_apptainer_freshness.record import journal, pruning, seal
+from snakemake_apptainer_freshness.record.pruning import Removal, edges_of, path_in
 from tests.support import audits, records, ssh
 
 RUNS = 6
@@ -189,7 +189,7 @@ def test_a_record_is_put_in_before_those_that_stayed(work):
     planted = replace(oldest, id="20260101T000000.000001Z", user="mallory")
     records.write(work.folder, planted)
     assert work.is_broken()
-    with mock.patch.object(removal, "_led_to", lambda runs, _: {run.sha256 for run in runs}):
+    with mock.patch.object(pruning, "_led_to", lambda runs, _: {run.sha256 for run in runs}):
         assert not work.is_broken()
 
 

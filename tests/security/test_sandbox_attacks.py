@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from snakemake_apptainer_freshness.actions.library import look_again
+from snakemake_apptainer_freshness.actions.library_images import look_again
 from snakemake_apptainer_freshness.actions.prove import prove
 from snakemake_apptainer_freshness.engine.messages import ContainerFreshnessError
-from snakemake_apptainer_freshness.store import facts, library
+from snakemake_apptainer_freshness.store import facts, image_library
 from tests.support import proofs
 from tests.support.images import Image
 from tests.support.proofs import Served, environment, file, folder, layer, pin_of
@@ -39,7 +39,7 @@ def found(original, tmp_path) -> Path:
     shutil.copytree(original, path, symlinks=True)
     proof = prove(PIN, path, registry=Served(content=CONTENT), environment=environment(tmp_path / "home"))
     assert proof.state == "verified"
-    library.remember(PIN, path)
+    image_library.remember(PIN, path)
     return path
 
 

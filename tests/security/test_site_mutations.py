@@ -13,8 +13,8 @@ from snakemake_apptainer_freshness.actions.sandboxes import check_sandbox
 from snakemake_apptainer_freshness.apptainer import sandbox
 from snakemake_apptainer_freshness.common import trusted
 from snakemake_apptainer_freshness.engine.messages import ContainerFreshnessError
-from snakemake_apptainer_freshness.store import facts, library, places
-from snakemake_apptainer_freshness.store.library import Catalog
+from snakemake_apptainer_freshness.store import facts, image_library, places
+from snakemake_apptainer_freshness.store.image_library import Catalog
 from snakemake_apptainer_freshness.store.places import PlaceFact
 from snakemake_apptainer_freshness.store.sites import FactStore
 from tests.support import accounts, pins, proofs, sifs
@@ -124,7 +124,7 @@ def test_a_sandbox_of_other_files_is_proven_where_contents_are_not_hashed(box, t
 )
 def test_outputs_are_taken_of_a_job_that_wrote_into_its_sandbox_where_that_is_not_looked_at(box, taken_away):
     (box / "bin" / "tool").write_text("one")
-    library.remember(PIN, box)
+    image_library.remember(PIN, box)
     with pytest.raises(ContainerFreshnessError):
         wrote_while_it_ran(box)
     with taken_away():
@@ -148,9 +148,9 @@ def test_a_name_with_a_command_in_it_is_used_where_characters_are_not_looked_at(
     root = tmp_path / "library"
     root.mkdir()
     (root / "$(touch x).sif").write_bytes(sifs.pulled(f"{pins.REPOSITORY}@{pins.DIGEST}"))
-    assert library.search(pin(), [Catalog.of(root)]) == []
-    with mock.patch.object(library, "is_plain_path", return_value=True):
-        [item] = library.search(pin(), [Catalog.of(root)])
+    assert image_library.search(pin(), [Catalog.of(root)]) == []
+    with mock.patch.object(image_library, "is_plain_path", return_value=True):
+        [item] = image_library.search(pin(), [Catalog.of(root)])
     assert item.path.name == "$(touch x).sif"
 
 
@@ -159,7 +159,7 @@ def test_an_image_out_of_the_library_is_used_where_links_are_not_looked_at(tmp_p
     root.mkdir()
     outside.write_bytes(sifs.pulled(f"{pins.REPOSITORY}@{pins.DIGEST}"))
     (root / "link.sif").symlink_to(outside)
-    assert library.search(pin(), [Catalog.of(root)]) == []
+    assert image_library.search(pin(), [Catalog.of(root)]) == []
     with mock.patch.object(Path, "is_relative_to", return_value=True):
-        [item] = library.search(pin(), [Catalog.of(root)])
+        [item] = image_library.search(pin(), [Catalog.of(root)])
     assert item.path == outside

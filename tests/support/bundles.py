@@ -21,7 +21,7 @@ from snakemake_apptainer_freshness.actions.unpack import LoadedBundle, Loader
 from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.settings import PinKind
-from snakemake_apptainer_freshness.store import archive
+from snakemake_apptainer_freshness.store import bundle_tar
 from tests.support import images, programs
 from tests.support.digests import sha256
 from tests.support.images import Image, Index
@@ -197,4 +197,4 @@ def older() -> bytes:
     """A bundle of the first version, in which nothing was proven."""
     table = {"version": 1, "platform": "linux/amd64", "file": []}
     content = json.dumps(table).encode()
-    return archive.header("bundle.json", len(content)) + content + archive.padding(len(content)) + archive.END
+    return bundle_tar.header("bundle.json", len(content)) + content + bundle_tar.padding(len(content)) + bundle_tar.END

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from snakemake_apptainer_freshness.actions.library import look_again
+from snakemake_apptainer_freshness.actions.library_images import look_again
 from snakemake_apptainer_freshness.engine.guard import Guard
 from snakemake_apptainer_freshness.engine.watch import ImageWatch
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState

@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ FOREIGN = {  # modules that read JSON or TOML without the strict reader, with wh
     "apptainer.cache": "manifests",
     "apptainer.sandbox": "labels that Apptainer wrote",
     "apptainer.sif": "labels that Apptainer wrote",
-    "apptainer.signatures": "what Apptainer prints",
+    "apptainer.signers": "what Apptainer prints",
     "cli.vulnerabilities": "reports of scanners",
     "engine.persistence": "Snakemake's records",
     "registry.challenge": "answers of registries",
@@ -176,6 +177,12 @@ def test_the_test_of_names_sees_a_class_and_an_alias_of_one_name():
     sources = {"a": "class Key: pass", "b": "Key = tuple[str, str]", "c": "KEY: int = 1\n_Own = 2", "d": "_Own = 3"}
 
     assert doubles(sources) == {"Key": ["a", "b"]}
+
+
+def test_a_room_has_a_name_of_its_own():
+    names = Counter(name.rpartition(".")[2] for name in rooms.modules() if room(name) != "cli")  # named as their verbs
+
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_every_module_says_what_it_is_for():

@@ -9,7 +9,7 @@ from snakemake_apptainer_freshness import policy
 from snakemake_apptainer_freshness.errors import InvalidPolicy
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.policy import Rule, parse_policy
-from snakemake_apptainer_freshness.policy.tables import Level
+from snakemake_apptainer_freshness.policy.schema import Level
 from tests.support.pins import lock_entry
 
 TODAY = date(2026, 6, 1)

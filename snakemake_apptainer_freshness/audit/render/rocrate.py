@@ -26,7 +26,7 @@ from urllib.parse import quote
 from snakemake_apptainer_freshness.audit.disk import NotCopied, copy, copy_recorded, place
 from snakemake_apptainer_freshness.audit.render import FormatOption, More
 from snakemake_apptainer_freshness.audit.render.crate import entities
-from snakemake_apptainer_freshness.audit.render.crate.provenance import Provenance
+from snakemake_apptainer_freshness.audit.render.crate.steps import Provenance
 from snakemake_apptainer_freshness.audit.results import SENTENCES, Audit, AuditFinding, OutputAudit
 from snakemake_apptainer_freshness.common.text import unicode
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError

@@ -7,7 +7,7 @@ from typing import Final
 
 from snakemake_apptainer_freshness.audit.render import FormatOption, More, check_file, write_lines
 from snakemake_apptainer_freshness.audit.results import Audit, FindingKind
-from snakemake_apptainer_freshness.common.sarif import SarifResult, dumps
+from snakemake_apptainer_freshness.common.sarif_log import SarifResult, dumps
 
 OPTION: Final = FormatOption(flag="--sarif", metavar="FILE", help="Write the findings as SARIF.")
 MORE: Final[Sequence[FormatOption]] = ()

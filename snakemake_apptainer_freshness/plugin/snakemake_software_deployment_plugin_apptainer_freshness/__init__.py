@@ -20,7 +20,7 @@ from snakemake_interface_software_deployment_plugins import (
 from snakemake_interface_software_deployment_plugins.settings import CommonSettings, SoftwareDeploymentSettingsBase
 
 if TYPE_CHECKING:
-    from snakemake_apptainer_freshness.engine.environment import Provider
+    from snakemake_apptainer_freshness.engine.plugin_environment import Provider
 
 common_settings = CommonSettings(provides="container")
 
@@ -80,19 +80,19 @@ class Env(PinnableEnvBase, DeployableEnvBase):
 
     async def pin(self) -> None:
         """Pin the reference in the lock, and leave a word of it where Snakemake keeps pins."""
-        from snakemake_apptainer_freshness.engine import environment
+        from snakemake_apptainer_freshness.engine import plugin_environment
         from snakemake_apptainer_freshness.engine.messages import as_workflow_errors
 
         with as_workflow_errors():
-            content = environment.pinfile(self._images, self.spec.image_uri)
+            content = plugin_environment.pinfile(self._images, self.spec.image_uri)
         self.clear_hashes()
         self.pinfile.write_text(content, encoding="utf-8")
 
     def is_deployable(self) -> bool:
         """Return whether there is something to be fetched: a file of this machine is where it is."""
-        from snakemake_apptainer_freshness.engine import environment
+        from snakemake_apptainer_freshness.engine import plugin_environment
 
-        return not environment.is_file(self.spec.image_uri)
+        return not plugin_environment.is_file(self.spec.image_uri)
 
     def is_deployment_path_portable(self) -> bool:
         """Return that an image may lie anywhere."""
@@ -101,9 +101,9 @@ class Env(PinnableEnvBase, DeployableEnvBase):
     @property
     def deployment_path(self) -> Path:
         """Where the image file lies: in the folder of all images, under the name that our other commands know."""
-        from snakemake_apptainer_freshness.engine import environment
+        from snakemake_apptainer_freshness.engine import plugin_environment
 
-        return environment.place(self._images, self.spec.image_uri, self._deployment_prefix)
+        return plugin_environment.place(self._images, self.spec.image_uri, self._deployment_prefix)
 
     async def deploy(self) -> None:
         """Have a proven image file at :attr:`deployment_path`."""
@@ -114,17 +114,17 @@ class Env(PinnableEnvBase, DeployableEnvBase):
 
     def remove(self) -> None:
         """Remove the image file, unless a lock that is registered in its folder needs it."""
-        from snakemake_apptainer_freshness.engine import environment
+        from snakemake_apptainer_freshness.engine import plugin_environment
 
-        environment.remove(self.deployment_path, self._deployment_prefix)
+        plugin_environment.remove(self.deployment_path, self._deployment_prefix)
 
     def decorate_shellcmd(self, cmd: str) -> str:
         """Return the command that runs `cmd` in the image, whose file is held to its pin now."""
-        from snakemake_apptainer_freshness.engine import environment
+        from snakemake_apptainer_freshness.engine import plugin_environment
         from snakemake_apptainer_freshness.engine.messages import as_workflow_errors
 
         with as_workflow_errors():
-            return environment.command(
+            return plugin_environment.command(
                 self.shell_executable.name,
                 cmd,
                 image=self._images.image(self.spec.image_uri).path(),
@@ -140,15 +140,17 @@ class Env(PinnableEnvBase, DeployableEnvBase):
 
     def record_hash(self, hash_object: Any) -> None:
         """Take the hash of the digest: another image has another one, another name of the same image has not."""
-        from snakemake_apptainer_freshness.engine import environment
+        from snakemake_apptainer_freshness.engine import plugin_environment
 
-        hash_object.update(environment.identity(self._images, self.spec.image_uri).encode())
+        hash_object.update(plugin_environment.identity(self._images, self.spec.image_uri).encode())
 
     def report_software(self) -> Iterable[SoftwareReport]:
         """Return what the rule says, and the digest that it runs."""
-        from snakemake_apptainer_freshness.engine import environment
+        from snakemake_apptainer_freshness.engine import plugin_environment
 
-        yield SoftwareReport(name=self.spec.image_uri, version=environment.identity(self._images, self.spec.image_uri))
+        yield SoftwareReport(
+            name=self.spec.image_uri, version=plugin_environment.identity(self._images, self.spec.image_uri)
+        )
 
     @property
     def _images(self) -> "Provider":
@@ -156,7 +158,7 @@ class Env(PinnableEnvBase, DeployableEnvBase):
         if self.spec.provider is not None:
             return self.spec.provider
         if self._provider is None:
-            from snakemake_apptainer_freshness.engine.environment import Alone
+            from snakemake_apptainer_freshness.engine.plugin_environment import Alone
 
             settings = self.settings or Settings()
             arguments = (settings.args or "").strip()

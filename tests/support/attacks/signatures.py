@@ -15,8 +15,8 @@ from typing import Any
 from snakemake_apptainer_freshness.actions.policies import Policies
 from snakemake_apptainer_freshness.actions.sif_signatures import SifFile, check_files
 from snakemake_apptainer_freshness.actions.signatures import Held, SignatureCheck
-from snakemake_apptainer_freshness.apptainer.signatures import NotSignedInside
-from snakemake_apptainer_freshness.apptainer.signatures import parse as parse_signers
+from snakemake_apptainer_freshness.apptainer.signers import NotSignedInside
+from snakemake_apptainer_freshness.apptainer.signers import parse as parse_signers
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.platform import Platform
@@ -27,7 +27,7 @@ from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.policy import parse_policy
 from snakemake_apptainer_freshness.registry.resolver import Resolver
 from snakemake_apptainer_freshness.settings import Options, PinKind
-from snakemake_apptainer_freshness.store import signatures as remembered
+from snakemake_apptainer_freshness.store import kept_signatures as remembered
 from snakemake_apptainer_freshness.store import state
 from tests.support import signatures as made
 from tests.support.attacks import REPOSITORY

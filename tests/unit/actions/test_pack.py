@@ -9,7 +9,7 @@ import pytest
 from snakemake_apptainer_freshness.actions.bundle import BundleSelection, gather
 from snakemake_apptainer_freshness.actions.pack import partial_of, save, stream, there_already, unpacked
 from snakemake_apptainer_freshness.errors import LocalIOError, UnprovenImage
-from snakemake_apptainer_freshness.store.bundle import CONTENTS
+from snakemake_apptainer_freshness.store.bundle_layout import CONTENTS
 from tests.support.bundles import entry_text, saved
 from tests.support.images import Image
 from tests.support.proofs import Served, file, layer

@@ -12,7 +12,7 @@ from snakemake_apptainer_freshness.actions.policies import Policies, refuse
 from snakemake_apptainer_freshness.errors import InvalidPolicy, PolicyViolated, UsageError
 from snakemake_apptainer_freshness.image.platform import Platform
 from snakemake_apptainer_freshness.policy import Rule, Violation
-from snakemake_apptainer_freshness.policy.tables import Level
+from snakemake_apptainer_freshness.policy.schema import Level
 from snakemake_apptainer_freshness.settings import Options
 from snakemake_apptainer_freshness.store import descriptions
 from tests.support.pins import DIGEST, lock_entry

@@ -9,7 +9,7 @@ from snakemake_apptainer_freshness.actions import run_records
 from snakemake_apptainer_freshness.actions.run_records import Keeping, believed, plan, remove
 from snakemake_apptainer_freshness.errors import LocalIOError, UsageError
 from snakemake_apptainer_freshness.record import journal, seal
-from snakemake_apptainer_freshness.record.removal import chain
+from snakemake_apptainer_freshness.record.pruning import chain
 from snakemake_apptainer_freshness.record.writer import newest_hash
 from tests.support import journals, ssh
 

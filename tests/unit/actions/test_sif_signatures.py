@@ -8,7 +8,7 @@ from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.policy import parse_policy
-from snakemake_apptainer_freshness.store import signatures
+from snakemake_apptainer_freshness.store import kept_signatures
 
 LAB, OTHER = "A" * 40, "B" * 40
 SIF = "c" * 64
@@ -36,7 +36,7 @@ def check(*policies, sif=None, find=no_program):
 
 
 def test_a_file_that_the_named_key_signed_is_signed():
-    signatures.keep_inside(SIF, [LAB])
+    kept_signatures.keep_inside(SIF, [LAB])
     found = check(policy(LAB))
     assert found.violations == ()
     [signed] = found.signed[TOOL]
@@ -44,30 +44,30 @@ def test_a_file_that_the_named_key_signed_is_signed():
 
 
 def test_one_of_several_named_keys_is_enough_and_both_may_sign():
-    signatures.keep_inside(SIF, [LAB, OTHER])
+    kept_signatures.keep_inside(SIF, [LAB, OTHER])
     assert check(policy(LAB, OTHER)).violations == ()
 
 
 def test_a_file_that_others_have_signed_too_is_refused():
-    signatures.keep_inside(SIF, [LAB, OTHER])
+    kept_signatures.keep_inside(SIF, [LAB, OTHER])
     [violation] = check(policy(LAB)).violations
     assert f"it is signed by {LAB}, {OTHER}" in violation.text
 
 
 def test_every_policy_holds():
-    signatures.keep_inside(SIF, [LAB])
+    kept_signatures.keep_inside(SIF, [LAB])
     [violation] = check(policy(LAB), policy(OTHER, level="warn")).violations
     assert violation.level == "warn"
 
 
 def test_what_is_known_of_another_file_does_not_count():
-    signatures.keep_inside("d" * 64, [LAB])
+    kept_signatures.keep_inside("d" * 64, [LAB])
     with pytest.raises(pytest.fail.Exception):
         check(policy(LAB))
 
 
 def test_a_file_that_is_not_proven_is_not_even_looked_at():
-    signatures.keep_inside(SIF, [LAB])
+    kept_signatures.keep_inside(SIF, [LAB])
     [violation] = check(policy(LAB), sif=file(DiskState.UNBOUND)).violations
     assert "the file is unbound, and not proven" in violation.text
 

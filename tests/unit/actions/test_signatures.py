@@ -11,7 +11,7 @@ from snakemake_apptainer_freshness.policy import parse_policy
 from snakemake_apptainer_freshness.registry.referrers import FoundSignatures
 from snakemake_apptainer_freshness.settings import PinKind
 from snakemake_apptainer_freshness.store import facts
-from snakemake_apptainer_freshness.store import signatures as remembered
+from snakemake_apptainer_freshness.store import kept_signatures as remembered
 from tests.support.pins import DIGEST, MANIFEST, OTHER, REPOSITORY, lock_entry
 from tests.support.signatures import Key
 

@@ -11,7 +11,7 @@ from snakemake_apptainer_freshness.freshness import DiskState, RemoteFact, Remot
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.settings import Options
-from snakemake_apptainer_freshness.store import facts, library
+from snakemake_apptainer_freshness.store import facts, image_library
 from tests.support import pins as made
 from tests.support import sifs
 from tests.support.pins import lock_entry
@@ -118,7 +118,7 @@ def test_an_image_in_a_library_that_the_workflow_names_is_there(tmp_path):
     content = sifs.pulled(f"{made.REPOSITORY}@{PIN.digest}")
     (shelf / "tool.sif").write_bytes(content)
     facts.keep(made.fact_of(content, PIN))
-    library.remember(PIN, shelf / "tool.sif")
+    image_library.remember(PIN, shelf / "tool.sif")
     named = workflow(ENTRY.reference.text)
 
     assert one(tmp_path, workflow=named).verdict.disk.state is DiskState.ABSENT

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from snakemake.deployment import singularity as snakemakes
 
-from snakemake_apptainer_freshness.apptainer import program, signatures
+from snakemake_apptainer_freshness.apptainer import program, signers
 from snakemake_apptainer_freshness.apptainer.program import Apptainer
 from snakemake_apptainer_freshness.common import container_program
-from snakemake_apptainer_freshness.engine import environment
+from snakemake_apptainer_freshness.engine import plugin_environment
 from tests.support.fake_apptainer import FakeApptainer
 from tests.support.pins import pin
 
@@ -69,16 +69,16 @@ def test_what_verifies_signatures_in_a_file_is_known_to_every_version(tmp_path, 
     class Answer:
         returncode, stderr = 1, ""
 
-    monkeypatch.setattr(signatures.subprocess, "run", lambda command, **_: said.append(command) or Answer())
+    monkeypatch.setattr(signers.subprocess, "run", lambda command, **_: said.append(command) or Answer())
     found = Apptainer(program="apptainer", family="apptainer", version="", release=(1, 0), environment={})
-    with pytest.raises(signatures.NotSignedInside):
-        signatures.signers(found, tmp_path / "image")
+    with pytest.raises(signers.NotSignedInside):
+        signers.signers(found, tmp_path / "image")
     assert all(SINCE["verify"][word] == OLDEST for word in words(said[0], "verify"))
 
 
 def test_what_starts_a_job_is_known_to_every_version(monkeypatch):
-    monkeypatch.setattr(environment, "_program", lambda: "apptainer")
-    ours = environment.command("sh", "true", image="image", arguments="", mounts=[Path("/tmp")], variables=[])
+    monkeypatch.setattr(plugin_environment, "_program", lambda: "apptainer")
+    ours = plugin_environment.command("sh", "true", image="image", arguments="", mounts=[Path("/tmp")], variables=[])
     theirs = snakemakes.shellcmd("image", "true", bind=[Path("/tmp")], quiet=True, container_workdir="/tmp")
     for command in (ours, theirs):
         options = words(command.split(), "exec")

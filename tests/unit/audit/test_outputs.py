@@ -6,7 +6,7 @@ from snakemake_apptainer_freshness.audit.outputs import OutputJudge, doubted, ma
 from snakemake_apptainer_freshness.audit.results import OutputVerdict
 from snakemake_apptainer_freshness.audit.selection import EVERYTHING
 from snakemake_apptainer_freshness.record.metadata import NOTHING, MadeBy, Metadata
-from snakemake_apptainer_freshness.record.removal import Break
+from snakemake_apptainer_freshness.record.pruning import Break
 from snakemake_apptainer_freshness.record.run import Ending, JobResult
 from tests.support import audits, records
 

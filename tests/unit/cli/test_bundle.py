@@ -258,7 +258,7 @@ def test_a_load_that_is_ended_leaves_nothing_under_its_name(saved, number):
 def test_a_save_that_is_ended_keeps_what_it_has_for_the_next(carried, number):
     code = (
         "import time; from snakemake_apptainer_freshness import cli\n"
-        "import snakemake_apptainer_freshness.store.archive as archive\n"
+        "import snakemake_apptainer_freshness.store.bundle_tar as archive\n"
         "padding = archive.padding\n"
         "def slow(size):\n"
         "    print('going', flush=True); time.sleep(0.5); return padding(size)\n"

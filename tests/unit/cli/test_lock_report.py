@@ -10,7 +10,7 @@ from snakemake_apptainer_freshness.actions.lock import LockPlan
 from snakemake_apptainer_freshness.cli import lock_report
 from snakemake_apptainer_freshness.lockfile import Lock
 from snakemake_apptainer_freshness.policy import Rule, Violation
-from snakemake_apptainer_freshness.policy.tables import Level
+from snakemake_apptainer_freshness.policy.schema import Level
 from snakemake_apptainer_freshness.settings import Options, Reaction
 from tests.support.cli_page import SECTIONS
 from tests.support.lock_plans import OLD, SAID, TOOL, entry, everything, workflow

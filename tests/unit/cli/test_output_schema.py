@@ -21,7 +21,7 @@ from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.lockfile import HINTS, Lock, dumps
 from snakemake_apptainer_freshness.pin import Pin
 from snakemake_apptainer_freshness.policy import Rule
-from snakemake_apptainer_freshness.policy.tables import Level
+from snakemake_apptainer_freshness.policy.schema import Level
 from snakemake_apptainer_freshness.store import claims
 from snakemake_apptainer_freshness.store.prefix import image_path
 from tests.support import archives, pins, sifs

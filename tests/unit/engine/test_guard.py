@@ -4,12 +4,12 @@ import os
 
 import pytest
 
-from snakemake_apptainer_freshness.actions import library as actions
+from snakemake_apptainer_freshness.actions import library_images as actions
 from snakemake_apptainer_freshness.engine.guard import WHAT_NEXT, Guard
 from snakemake_apptainer_freshness.errors import UnprovenImage
 from snakemake_apptainer_freshness.freshness import FileHash
 from snakemake_apptainer_freshness.settings import OnUnverified, Options
-from snakemake_apptainer_freshness.store import library
+from snakemake_apptainer_freshness.store import image_library
 from snakemake_apptainer_freshness.store.held import is_untouched, key_of
 from tests.support import pins
 from tests.support.pins import flip_seven_bytes
@@ -84,7 +84,7 @@ def shelf(tmp_path, image):
     shelf.mkdir()
     image.rename(shelf / "tool.sif")
     pins.record(shelf / "tool.sif", PIN)
-    library.remember(PIN, shelf / "tool.sif")
+    image_library.remember(PIN, shelf / "tool.sif")
     return shelf
 
 

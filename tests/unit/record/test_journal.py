@@ -9,7 +9,7 @@ import pytest
 from snakemake_apptainer_freshness.errors import InvalidRecord
 from snakemake_apptainer_freshness.record import events, writer
 from snakemake_apptainer_freshness.record.journal import folder_of, read, read_all
-from snakemake_apptainer_freshness.record.removal import chain
+from snakemake_apptainer_freshness.record.pruning import chain
 from snakemake_apptainer_freshness.record.run import Ending, JobResult
 from tests.support import journals
 from tests.support.journals import DEAD, JOB, RUN, numbered, write, write_chain

@@ -8,8 +8,8 @@ import pytest
 from snakemake_apptainer_freshness.errors import InvalidBundle, NotFound
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.store.archive import Archive
 from snakemake_apptainer_freshness.store.bundle_folder import BundleFolder
+from snakemake_apptainer_freshness.store.bundle_tar import Archive
 from tests.support.bundles import saved
 from tests.support.images import Image
 from tests.support.proofs import REPOSITORY, file, layer

@@ -15,7 +15,7 @@ from typing import Final
 
 from snakemake_apptainer_freshness.audit.difference import sentence
 from snakemake_apptainer_freshness.audit.render.page.graph import Drawing, GraphNode, drawing
-from snakemake_apptainer_freshness.audit.render.page.images import Anchors, ShownImage, images
+from snakemake_apptainer_freshness.audit.render.page.image_list import Anchors, ShownImage, images
 from snakemake_apptainer_freshness.audit.render.page.names import RunNames, run_names, with_names
 from snakemake_apptainer_freshness.audit.render.page.timeline import Bar, bar
 from snakemake_apptainer_freshness.audit.results import (

@@ -13,8 +13,8 @@ import pytest
 from snakemake_apptainer_freshness.errors import InvalidSettings
 from snakemake_apptainer_freshness.image.reference import parse
 from snakemake_apptainer_freshness.settings import LIBRARY, parse_options
-from snakemake_apptainer_freshness.store import facts, library
-from snakemake_apptainer_freshness.store.library import Catalog, LibraryItem
+from snakemake_apptainer_freshness.store import facts, image_library
+from snakemake_apptainer_freshness.store.image_library import Catalog, LibraryItem
 from tests.support import sifs
 from tests.support.pins import DIGEST, MANIFEST, OTHER, REPOSITORY, fact_of, pin
 
@@ -45,7 +45,7 @@ def age(folder: Path) -> None:
 
 
 def found(root: Path) -> list[str]:
-    return [str(item.path.relative_to(root)) for item in library.search(pin(), [Catalog.of(root)])]
+    return [str(item.path.relative_to(root)) for item in image_library.search(pin(), [Catalog.of(root)])]
 
 
 def test_images_are_found_by_what_they_say_the_digest_before_the_tag(root):
@@ -70,7 +70,7 @@ def test_an_image_is_found_by_its_tag_however_both_are_spelled(root, reference, 
     put(root / "tool.sif", named)
     put(root / "other.sif", "quay.io/library/ubuntu")
     wanted = replace(pin(), reference=parse(f"docker://{reference}"))
-    assert [item.path.name for item in library.search(wanted, [Catalog.of(root)])] == ["tool.sif"]
+    assert [item.path.name for item in image_library.search(wanted, [Catalog.of(root)])] == ["tool.sif"]
 
 
 def test_an_image_of_several_names_is_looked_into_once_and_found_once(root, monkeypatch):
@@ -120,7 +120,7 @@ def test_a_folder_that_changed_a_moment_ago_is_listed_again_since_it_could_keep_
 
 
 def test_one_search_looks_into_so_many_those_with_a_like_name_first_and_the_next_goes_on(root, monkeypatch):
-    monkeypatch.setattr(library, "LIBRARY", LIBRARY._replace(heads=2))
+    monkeypatch.setattr(image_library, "LIBRARY", LIBRARY._replace(heads=2))
     for number in range(4):
         put(root / f"other{number}.sif", f"{REPOSITORY}@{OTHER}")
     put(root / "other9.sif")
@@ -131,7 +131,7 @@ def test_one_search_looks_into_so_many_those_with_a_like_name_first_and_the_next
 
 
 def test_a_library_is_listed_within_bounds(root, monkeypatch):
-    monkeypatch.setattr(library, "LIBRARY", LIBRARY._replace(entries=3, depth=2))
+    monkeypatch.setattr(image_library, "LIBRARY", LIBRARY._replace(entries=3, depth=2))
     put(root / "a" / "b" / "c" / "too-deep.sif")
     for number in range(5):
         put(root / f"{number}.sif")
@@ -153,16 +153,16 @@ def test_links_within_a_library_are_followed_and_none_out_of_it(root, tmp_path):
 def test_a_name_in_which_a_shell_reads_something_is_not_used(root, name):
     put(root / name)
     assert found(root) == []
-    library.remember(pin(), root / name)
-    assert library.remembered(pin(), [root]) is None
+    image_library.remember(pin(), root / name)
+    assert image_library.remembered(pin(), [root]) is None
 
 
 def test_what_was_found_is_remembered_while_its_library_is_named(root, tmp_path):
     image = put(root / "one.sif")
-    library.remember(pin(), image)
-    assert library.remembered(pin(), [tmp_path / "other", root]) == image
-    assert library.remembered(pin(), [tmp_path / "other"]) is None
-    assert library.remembered(pin(OTHER), [root]) is None
+    image_library.remember(pin(), image)
+    assert image_library.remembered(pin(), [tmp_path / "other", root]) == image
+    assert image_library.remembered(pin(), [tmp_path / "other"]) is None
+    assert image_library.remembered(pin(OTHER), [root]) is None
 
 
 def test_a_catalog_that_is_damaged_is_made_anew(root):
@@ -191,9 +191,9 @@ def test_a_catalog_that_is_damaged_is_made_anew(root):
 )
 def test_a_damaged_note_of_what_was_found_says_nothing(root, content):
     image = put(root / "one.sif")
-    library.remember(pin(), image)
-    library._note_of(DIGEST, pin()).write_text(content.replace("%s", str(image)))
-    assert library.remembered(pin(), [root]) is None
+    image_library.remember(pin(), image)
+    image_library._note_of(DIGEST, pin()).write_text(content.replace("%s", str(image)))
+    assert image_library.remembered(pin(), [root]) is None
 
 
 def _spelled(table):
@@ -201,7 +201,7 @@ def _spelled(table):
 
 
 def test_a_library_that_is_not_there_has_nothing(root):
-    assert library.search(pin(), [Catalog.of(root / "not-mounted")]) == []
+    assert image_library.search(pin(), [Catalog.of(root / "not-mounted")]) == []
 
 
 @pytest.mark.parametrize("value", ["relative", ["relative"], [1], "/a:b", ["/a b"], ["/a;b"], {"/a": 1}])

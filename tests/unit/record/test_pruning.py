@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from snakemake_apptainer_freshness.common.tables import Damaged
-from snakemake_apptainer_freshness.record.removal import Cut, Removal, chain, edges_of
+from snakemake_apptainer_freshness.record.pruning import Cut, Removal, chain, edges_of
 from tests.support import audits
 
 FIRST, SECOND, THIRD = (audits.run(number) for number in (1, 2, 3))

@@ -8,7 +8,7 @@ What is written any ``tar`` can unpack, and what reads OCI archives can read. Re
 may come from anywhere: nothing is taken but what the table of contents announces, in that order, as regular files, each
 with its size, and then the end. So a link, a device, a folder, a path, a duplicate, a file too many or too few, a size
 that is not the announced one, and bytes after the end are all refused by one rule, before anything else is done. A blob
-is read where it is needed (:mod:`.bundle`).
+is read where it is needed (:mod:`.bundle_layout`).
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from snakemake_apptainer_freshness.settings import DISK
-from snakemake_apptainer_freshness.store.bundle import CONTENTS, FOLDERS, Bundle, Contents, Member, refused
+from snakemake_apptainer_freshness.store.bundle_layout import CONTENTS, FOLDERS, Bundle, Contents, Member, refused
 
 _BLOCK: Final = tarfile.BLOCKSIZE
 

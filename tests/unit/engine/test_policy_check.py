@@ -4,7 +4,7 @@ import pytest
 
 from snakemake_apptainer_freshness.actions.pinning import Pins
 from snakemake_apptainer_freshness.actions.sif_signatures import SifFile
-from snakemake_apptainer_freshness.engine.policy import PolicyCheck
+from snakemake_apptainer_freshness.engine.policy_check import PolicyCheck
 from snakemake_apptainer_freshness.errors import InvalidPolicy, PolicyViolated
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState
 from snakemake_apptainer_freshness.image.platform import Platform

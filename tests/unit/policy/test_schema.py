@@ -3,7 +3,7 @@
 import pytest
 
 from snakemake_apptainer_freshness.errors import InvalidPolicy
-from snakemake_apptainer_freshness.policy.tables import Level, level_of, nearest, table_of, text_of, texts_of
+from snakemake_apptainer_freshness.policy.schema import Level, level_of, nearest, table_of, text_of, texts_of
 
 KEYS = ("allow", "level")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from snakemake_apptainer_freshness.engine import environment
-from snakemake_apptainer_freshness.engine.environment import Alone
+from snakemake_apptainer_freshness.engine import plugin_environment
+from snakemake_apptainer_freshness.engine.plugin_environment import Alone
 from snakemake_apptainer_freshness.errors import NotLocked, Unpinnable, UnprovenImage
 from snakemake_apptainer_freshness.lockfile import Lock, dumps
 from snakemake_apptainer_freshness.store import claims
@@ -40,13 +40,13 @@ def alone(folder, lock):
 
 def test_an_image_is_what_the_lock_says(alone):
     assert alone.pinned(REFERENCE).url == PIN.url
-    assert environment.identity(alone, REFERENCE) == str(PIN.digest)
+    assert plugin_environment.identity(alone, REFERENCE) == str(PIN.digest)
     assert alone.pin(REFERENCE) == alone.pinned(REFERENCE)
 
 
 def test_what_the_lock_lacks_is_told_by_what_the_rule_says_and_does_not_run(alone, folder):
-    assert environment.identity(alone, ABSENT) == ABSENT
-    assert environment.place(alone, ABSENT, folder) == image_path(folder, ABSENT)
+    assert plugin_environment.identity(alone, ABSENT) == ABSENT
+    assert plugin_environment.place(alone, ABSENT, folder) == image_path(folder, ABSENT)
     for ask in (alone.image, alone.provide):
         with pytest.raises(NotLocked, match="does not say what it is"):
             ask(ABSENT)
@@ -55,7 +55,7 @@ def test_what_the_lock_lacks_is_told_by_what_the_rule_says_and_does_not_run(alon
 def test_an_image_lies_in_the_image_folder_and_is_guarded_there(alone, folder):
     image = pins.put(folder, PIN)
     pins.record(image, PIN)
-    assert environment.place(alone, REFERENCE, folder) == image
+    assert plugin_environment.place(alone, REFERENCE, folder) == image
     assert alone.image(REFERENCE).path() == str(image)
     assert alone.image(REFERENCE) is alone.image(REFERENCE)
     pins.flip_seven_bytes(image)
@@ -65,28 +65,28 @@ def test_an_image_lies_in_the_image_folder_and_is_guarded_there(alone, folder):
 
 
 def test_snakemakes_own_file_of_a_pin_says_what_the_lock_says(alone):
-    assert environment.pinfile(alone, REFERENCE) == (
+    assert plugin_environment.pinfile(alone, REFERENCE) == (
         f'reference = "{REFERENCE}"\npinned = "{PIN.url}"\ndigest = "{PIN.digest}"\n'
     )
 
 
 def test_an_image_of_which_no_file_can_be_proven_does_not_run():
-    error = environment.unprovable("shub://team/tool", "why")
+    error = plugin_environment.unprovable("shub://team/tool", "why")
     assert isinstance(error, Unpinnable)
     assert "it cannot be proven: why" in error.message
 
 
 @pytest.mark.parametrize(("reference", "is_file"), [("/images/a.sif", True), (ABSENT, False), ("oras://h/a:1", False)])
 def test_a_file_of_this_machine_has_not_to_be_deployed(reference, is_file):
-    assert environment.is_file(reference) is is_file
+    assert plugin_environment.is_file(reference) is is_file
 
 
 def test_a_command_quotes_what_it_is_given_and_shows_no_value(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(environment, "_program", lambda: "/opt/a b/apptainer")
+    monkeypatch.setattr(plugin_environment, "_program", lambda: "/opt/a b/apptainer")
     (tmp_path / "in put").mkdir()
     mounts = [tmp_path / "in put", tmp_path / "absent", tmp_path / "in put"]
-    said = environment.command(
+    said = plugin_environment.command(
         "bash", "echo $X; rm it", image="/i m.sif", arguments="--nv", mounts=mounts, variables=["SECRET", "A"]
     )
     assert said == (
@@ -97,8 +97,8 @@ def test_a_command_quotes_what_it_is_given_and_shows_no_value(tmp_path, monkeypa
 
 def test_an_image_that_no_lock_needs_is_removed(folder):
     image = pins.put(folder, PIN)
-    environment.remove(image, folder)
-    environment.remove(folder / "absent", folder)
+    plugin_environment.remove(image, folder)
+    plugin_environment.remove(folder / "absent", folder)
     assert not image.exists()
 
 
@@ -106,7 +106,7 @@ def test_an_image_that_a_lock_needs_and_a_file_elsewhere_stay(folder, lock, tmp_
     image, other = pins.put(folder, PIN), tmp_path / "own.sif"
     other.write_text("mine")
     claims.register(folder, tmp_path / "containers.lock", lock)
-    environment.remove(image, folder)
-    environment.remove(other, folder)
+    plugin_environment.remove(image, folder)
+    plugin_environment.remove(other, folder)
     assert image.exists()
     assert other.exists()

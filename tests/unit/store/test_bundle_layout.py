@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from snakemake_apptainer_freshness.errors import InvalidBundle
 from snakemake_apptainer_freshness.image import layout
 from snakemake_apptainer_freshness.image.digest import Digest
-from snakemake_apptainer_freshness.store.bundle import ALL, LOCK, Contents, Member
+from snakemake_apptainer_freshness.store.bundle_layout import ALL, LOCK, Contents, Member
 
 DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64).map(lambda text: Digest(algorithm="sha256", hex=text))
 SIZE = st.integers(0, 2**39)

@@ -13,9 +13,9 @@ from snakemake_apptainer_freshness.errors import InvalidBundle, NotFound
 from snakemake_apptainer_freshness.image import layout
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import parse
-from snakemake_apptainer_freshness.store import archive
-from snakemake_apptainer_freshness.store.archive import Archive
-from snakemake_apptainer_freshness.store.bundle import LOCK, Contents, Member
+from snakemake_apptainer_freshness.store import bundle_tar
+from snakemake_apptainer_freshness.store.bundle_layout import LOCK, Contents, Member
+from snakemake_apptainer_freshness.store.bundle_tar import Archive
 
 SIZE = st.integers(0, 2**39)
 REFERENCE = parse("docker://quay.io/team/tool:1.0")
@@ -28,13 +28,13 @@ def made(*, upto: int | None = None) -> bytes:
     files = [Member.of(name, text) for name, text in TEXTS.items()]
     files += [Member.blob(Digest.of(blob), len(blob)) for blob in BLOBS]
     table = Contents(platform="linux/amd64", files=tuple(files))
-    out = archive.start_of(table)
+    out = bundle_tar.start_of(table)
     for member, text in list(zip(files, [*TEXTS.values(), *BLOBS], strict=True))[:upto]:
-        out += archive.header(member.name, member.size) + text + archive.padding(member.size)
-    return out if upto is not None else out + archive.END
+        out += bundle_tar.header(member.name, member.size) + text + bundle_tar.padding(member.size)
+    return out if upto is not None else out + bundle_tar.END
 
 
-TABLE = archive.read_contents(io.BytesIO(made()))
+TABLE = bundle_tar.read_contents(io.BytesIO(made()))
 
 
 @given(st.binary(max_size=3000))
@@ -45,16 +45,16 @@ def test_any_bytes_are_no_archive(content):
 
 @given(SIZE)
 def test_a_header_is_one_block_that_tar_understands(size):
-    block = archive.header(f"blobs/sha256/{'0' * 64}", size)
+    block = bundle_tar.header(f"blobs/sha256/{'0' * 64}", size)
 
     assert len(block) == 512
     assert tarfile.TarInfo.frombuf(block, "ascii", "strict").size == size
-    assert (size + len(archive.padding(size))) % 512 == 0
+    assert (size + len(bundle_tar.padding(size))) % 512 == 0
 
 
 def test_a_file_beyond_8_gib_has_a_header():
     size = 20 * 1024**3
-    assert tarfile.TarInfo.frombuf(archive.header("x", size), "ascii", "strict").size == size
+    assert tarfile.TarInfo.frombuf(bundle_tar.header("x", size), "ascii", "strict").size == size
 
 
 def test_blobs_are_read_in_any_order_and_the_small_files_at_once():
@@ -79,8 +79,8 @@ def test_what_is_not_in_it_is_not_found():
 def test_a_pipe_is_copied_to_its_end_and_no_further():
     content, out = made(), io.BytesIO()
     source = io.BytesIO(content)
-    table = archive.read_contents(source)
-    steps = list(archive.spool(source, out, table))
+    table = bundle_tar.read_contents(source)
+    steps = list(bundle_tar.spool(source, out, table))
 
     assert out.getvalue() == content
     assert sum(steps) >= table.size
@@ -93,7 +93,7 @@ def test_whole_files_of_an_unfinished_archive_are_counted(whole):
         rest = made()[len(content) : len(content) + cut]
         file = io.BytesIO(content + rest)
 
-        assert archive.whole_files(file, TABLE) == whole
+        assert bundle_tar.whole_files(file, TABLE) == whole
         assert file.tell() == len(content)
 
 
@@ -101,32 +101,32 @@ def test_a_damaged_file_and_all_behind_it_do_not_count():
     content = bytearray(made())
     content[content.index(b"xxxx") + 5] ^= 1
 
-    assert archive.whole_files(io.BytesIO(bytes(content)), TABLE) == len(TABLE.files) - 1
+    assert bundle_tar.whole_files(io.BytesIO(bytes(content)), TABLE) == len(TABLE.files) - 1
 
 
 def test_an_archive_of_something_else_does_not_count():
     other = Contents(platform="linux/arm64", files=TABLE.files)
 
-    assert archive.whole_files(io.BytesIO(made()), other) is None
-    assert archive.whole_files(io.BytesIO(b""), TABLE) is None
+    assert bundle_tar.whole_files(io.BytesIO(made()), other) is None
+    assert bundle_tar.whole_files(io.BytesIO(b""), TABLE) is None
 
 
 @pytest.mark.parametrize("size", range(len(BLOBS[2]) + 1))
 def test_the_beginning_of_a_file_is_as_long_as_what_stands_behind_its_header(size):
     member, before = TABLE.files[-1], made(upto=len(TABLE.files) - 1)
-    file = io.BytesIO(before + archive.header(member.name, member.size) + BLOBS[2][:size])
+    file = io.BytesIO(before + bundle_tar.header(member.name, member.size) + BLOBS[2][:size])
     file.seek(len(before))
 
-    assert archive.begun(file, member) == size
+    assert bundle_tar.begun(file, member) == size
     assert file.tell() == len(before)
 
 
-@pytest.mark.parametrize("there", [b"", b"x" * 700, archive.header("blobs/sha256/" + "0" * 64, 2000) + b"x" * 10])
+@pytest.mark.parametrize("there", [b"", b"x" * 700, bundle_tar.header("blobs/sha256/" + "0" * 64, 2000) + b"x" * 10])
 def test_something_else_is_no_beginning(there):
-    assert archive.begun(io.BytesIO(there), TABLE.files[-1]) == 0
+    assert bundle_tar.begun(io.BytesIO(there), TABLE.files[-1]) == 0
 
 
 def test_what_is_longer_than_the_file_is_no_beginning():
     member = TABLE.files[-1]
-    there = archive.header(member.name, member.size) + bytes(member.size + 1)
-    assert archive.begun(io.BytesIO(there), member) == 0
+    there = bundle_tar.header(member.name, member.size) + bytes(member.size + 1)
+    assert bundle_tar.begun(io.BytesIO(there), member) == 0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakemake_apptainer_freshness.image.versions import newer, parse
+from snakemake_apptainer_freshness.image.tag_versions import newer, parse
 
 
 @pytest.mark.parametrize(

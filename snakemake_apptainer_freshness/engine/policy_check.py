@@ -148,7 +148,7 @@ class PolicyCheck:
 
     def _judge(self, violations: "list[Violation]") -> None:
         from snakemake_apptainer_freshness.actions.policies import refuse
-        from snakemake_apptainer_freshness.policy.tables import Level
+        from snakemake_apptainer_freshness.policy.schema import Level
 
         refuse(violations, lambda reference: f"{reference} ({self._place(reference)})")
         self._untold += [violation for violation in violations if violation.level is Level.WARN]

@@ -2,7 +2,7 @@
 
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.signature import Form, Signature
-from snakemake_apptainer_freshness.store import signatures, state
+from snakemake_apptainer_freshness.store import kept_signatures, state
 
 DIGEST = Digest.parse("sha256:" + "a" * 64)
 OTHER = Digest.parse("sha256:" + "b" * 64)
@@ -11,27 +11,27 @@ TWO = Signature(form=Form.BUNDLE, content=b"{}")
 
 
 def test_nothing_is_known_at_first():
-    assert signatures.known(DIGEST) == ()
+    assert kept_signatures.known(DIGEST) == ()
 
 
 def test_what_is_kept_is_found_by_its_digest_alone():
-    signatures.keep(DIGEST, [ONE, TWO])
-    signatures.keep(DIGEST, [ONE])
-    assert set(signatures.known(DIGEST)) == {ONE, TWO}
-    assert signatures.known(OTHER) == ()
+    kept_signatures.keep(DIGEST, [ONE, TWO])
+    kept_signatures.keep(DIGEST, [ONE])
+    assert set(kept_signatures.known(DIGEST)) == {ONE, TWO}
+    assert kept_signatures.known(OTHER) == ()
 
 
 def kept_file():
-    signatures.keep(DIGEST, [ONE])
+    kept_signatures.keep(DIGEST, [ONE])
     [path] = (state.folder() / "signatures").rglob("*.json")
     return path
 
 
 def test_a_file_that_others_can_write_is_not_read():
     kept_file().chmod(0o666)
-    assert signatures.known(DIGEST) == ()
+    assert kept_signatures.known(DIGEST) == ()
 
 
 def test_a_file_that_holds_something_else_is_not_read():
     kept_file().write_bytes(TWO.dumps())
-    assert signatures.known(DIGEST) == ()
+    assert kept_signatures.known(DIGEST) == ()

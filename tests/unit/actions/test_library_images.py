@@ -3,9 +3,9 @@
 import pytest
 
 from snakemake_apptainer_freshness.actions.attest import Attestor
-from snakemake_apptainer_freshness.actions.library import find, is_folder, judge, known_images, look_again
+from snakemake_apptainer_freshness.actions.library_images import find, is_folder, judge, known_images, look_again
 from snakemake_apptainer_freshness.freshness import DiskState
-from snakemake_apptainer_freshness.store import facts, library
+from snakemake_apptainer_freshness.store import facts, image_library
 from tests.support import sifs
 from tests.support.pins import OTHER, REPOSITORY, fact_of, pin
 
@@ -68,7 +68,7 @@ def test_what_was_found_in_a_library_that_is_none_any_more_is_not_used(shelf, tm
 
 
 def test_a_note_of_where_it_was_proves_nothing(shelf):
-    library.remember(PIN, shelf / "other.sif")
+    image_library.remember(PIN, shelf / "other.sif")
     assert look_again(PIN, [shelf]).state is not DiskState.VERIFIED
     assert known_images([PIN], [shelf]) == {}
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakemake_apptainer_freshness.audit.render.sarif import RULES, results
-from snakemake_apptainer_freshness.common import sarif
-from snakemake_apptainer_freshness.common.sarif import RELATED, SarifResult, dumps, uri_of
+from snakemake_apptainer_freshness.common import sarif_log
+from snakemake_apptainer_freshness.common.sarif_log import RELATED, SarifResult, dumps, uri_of
 from tests.support import audits
 
 
@@ -128,4 +128,4 @@ def test_any_name_comes_back_from_its_uri(name):
 def test_the_levels_are_ours():
     from snakemake_apptainer_freshness.audit.results import Severity
 
-    assert set(sarif.LEVELS) == {str(severity) for severity in Severity}
+    assert set(sarif_log.LEVELS) == {str(severity) for severity in Severity}

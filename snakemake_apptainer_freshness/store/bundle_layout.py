@@ -5,7 +5,7 @@ The table, ``bundle.json``, has name, size and digest of every other file, in or
 while it is read, and is proven that way; a bundle's maker is not trusted. The names are those of an image layout; no
 name out of a bundle is ever used as a path.
 
-It lies in a tar file (:mod:`.archive`), or in the folder that ``tar`` makes of one (:mod:`.bundle_folder`).
+It lies in a tar file (:mod:`.bundle_tar`), or in the folder that ``tar`` makes of one (:mod:`.bundle_folder`).
 """
 
 import json

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from snakemake_apptainer_freshness.apptainer.signatures import NotSignedInside, parse
+from snakemake_apptainer_freshness.apptainer.signers import NotSignedInside, parse
 
 PRINT = "94b471a18d3fe09433e650ff57e96ca3306f6b21"
 

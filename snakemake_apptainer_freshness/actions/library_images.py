@@ -1,10 +1,10 @@
 """Images of a site's library, used where they lie: proven like any other, never written to, not copied.
 
-For a pin whose image Snakemake's folder does not have, the library is searched (:mod:`.store.library`). What is there
-is judged like an image in that folder: by a fact of this user or of a site's store, else compared with its layers,
-once. What says that it was pulled by the pin's digest or by its tag is compared with the layers from Apptainer's cache
-or the registry, which is the download of a pull without its build and its file; where no network is allowed, with those
-of the cache alone. What is not proven then is not used, and the image is fetched as usual.
+For a pin whose image Snakemake's folder does not have, the library is searched (:mod:`.store.image_library`). What is
+there is judged like an image in that folder: by a fact of this user or of a site's store, else compared with its
+layers, once. What says that it was pulled by the pin's digest or by its tag is compared with the layers from
+Apptainer's cache or the registry, which is the download of a pull without its build and its file; where no network is
+allowed, with those of the cache alone. What is not proven then is not used, and the image is fetched as usual.
 """
 
 import os
@@ -21,9 +21,9 @@ from snakemake_apptainer_freshness.common.progress import ProgressBars
 from snakemake_apptainer_freshness.freshness import DiskFact, DiskState, FileHash
 from snakemake_apptainer_freshness.image.scheme import Scheme
 from snakemake_apptainer_freshness.pin import Pin
-from snakemake_apptainer_freshness.store import library
+from snakemake_apptainer_freshness.store import image_library
 from snakemake_apptainer_freshness.store.held import held
-from snakemake_apptainer_freshness.store.library import Catalog, LibraryItem
+from snakemake_apptainer_freshness.store.image_library import Catalog, LibraryItem
 
 _SEARCH: Final = "looking through the site's image library"
 _MOST_COMPARED: Final = 3
@@ -69,8 +69,8 @@ def look_again(
 
 def place_before(pin: Pin, libraries: Iterable[Path] = ()) -> Path | None:
     """Return where a library had the image of `pin`, whatever lies there now; None where none had it."""
-    folders = library.folders(libraries)
-    return library.remembered(pin, folders) if folders else None
+    folders = image_library.folders(libraries)
+    return image_library.remembered(pin, folders) if folders else None
 
 
 def look_at(pin: Pin, path: Path, *, remember: bool = True, hashed: FileHash | None = None) -> DiskFact:
@@ -92,21 +92,21 @@ def find(
 
     `attestor` compares; `begin` is told before it does. `bars` show the search, where it takes longer than a moment.
     """
-    folders = library.folders(libraries)
+    folders = image_library.folders(libraries)
     wanted = [pin for pin in pins if pin.pinned.scheme is not Scheme.FILE]
     if not folders or not wanted:
         return {}
     if bars is not None:
         bars.begin(_SEARCH)
     catalogs = [Catalog.of(folder) for folder in folders]
-    items = {pin.url: library.search(pin, catalogs) for pin in wanted}
+    items = {pin.url: image_library.search(pin, catalogs) for pin in wanted}
     if bars is not None:
         bars.end(_SEARCH)
 
     def find_pin(pin: Pin) -> tuple[str, DiskFact | None]:
         fact = _best(pin, items[pin.url], attestor, begin)
         if fact is not None:
-            library.remember(pin, Path(fact.path))
+            image_library.remember(pin, Path(fact.path))
         return pin.url, fact
 
     best = in_parallel(find_pin, wanted, name="library", stop=attestor.stop.set)
