@@ -44,9 +44,10 @@ def own_folder(path: Path) -> Iterator[Path]:
             finally:
                 with contextlib.suppress(OSError):  # what cannot be removed is no reason to lose an image
                     empty(handle)
-                    os.rmdir(path.name, dir_fd=parent)
         finally:
             os.close(handle)
+            with contextlib.suppress(OSError):
+                os.rmdir(path.name, dir_fd=parent)  # of another user's folder in its place nothing is lost: it is empty
 
 
 def folder_of(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """A folder of one's own stays the same folder, whatever its name leads to."""
 
+import errno
 import os
 import subprocess
 from types import SimpleNamespace
@@ -82,3 +83,17 @@ def test_people_read_where_it_was_made(tmp_path):
         assert folder_of(own / "file") == tmp_path
         assert readable(f"open {own}/file: no space left") == f"open {tmp_path}/own/file: no space left"
     assert folder_of(tmp_path / "file") == tmp_path
+
+
+def test_nothing_stays_of_it_where_the_disk_is_full(tmp_path, monkeypatch):
+    opened = os.open
+
+    def full(path, flags, *mode, **options):
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(path, flags, *mode, **options)
+
+    monkeypatch.setattr("os.open", full)
+    with pytest.raises(OSError, match="No space left"), own_folder(tmp_path / "own"):
+        pass
+    assert list(tmp_path.iterdir()) == []
