@@ -75,5 +75,5 @@ def _is_good(signer: dict[str, Any]) -> bool:
 
 def _reason(printed: str) -> str:
     """Return the last line of what the program said, without its word for how bad that is."""
-    last = next(iter(reversed(printed.strip().splitlines())), "")
-    return redact(last.partition(":")[2].strip() or last)[:_SHOWN] or "the program does not say why"
+    last = next(iter(reversed(redact(printed).strip().splitlines())), "")  # a secret may begin on the line before
+    return (last.partition(":")[2].strip() or last)[:_SHOWN] or "the program does not say why"

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from snakemake_apptainer_freshness.apptainer.signers import NotSignedInside, parse
+from snakemake_apptainer_freshness.apptainer.program import Apptainer
+from snakemake_apptainer_freshness.apptainer.signers import NotSignedInside, parse, signers
 
 PRINT = "94b471a18d3fe09433e650ff57e96ca3306f6b21"
 
@@ -46,3 +47,15 @@ def test_all_who_signed_are_told():
 def test_what_is_not_plainly_good_is_not_signed(answer):
     with pytest.raises(NotSignedInside):
         parse(answer)
+
+
+def test_a_secret_that_begins_on_the_line_before_is_not_told(tmp_path):
+    program = tmp_path / "apptainer"
+    program.write_text('#!/bin/sh\nprintf "FATAL: asked with authorization: bearer\\n hunter2\\n" >&2\nexit 255\n')
+    program.chmod(0o755)
+    found = Apptainer(program=str(program), family="apptainer", version="1.4.5", release=(1, 4), environment={})
+
+    with pytest.raises(NotSignedInside) as caught:
+        signers(found, tmp_path / "image")
+
+    assert "hunter2" not in str(caught.value)
