@@ -1,9 +1,10 @@
 """Locks: one process at a time writes, on this host and others.
 
 :func:`exclusive` is a lock that works on NFS: a file made with ``O_EXCL``, kept alive by a heartbeat. A holder that
-is dead on this host loses it at once, one on another host when its heartbeat has stopped. Losing a lock costs work,
-never correctness: everything under it is made under a name of its own and renamed. In a folder with the sticky bit a
-dead user's lock cannot be removed by others: they go on to the next name.
+is dead on this host loses it at once, one on another host when its heartbeat has stopped, and one that was killed
+before it could write who it is after some seconds. Losing a lock costs work, never correctness: everything under it is
+made under a name of its own and renamed. In a folder with the sticky bit a dead user's lock cannot be removed by
+others: they go on to the next name.
 """
 
 import contextlib
@@ -50,7 +51,7 @@ def exclusive(
     from filelock import Timeout
 
     stop = stop or threading.Event()
-    number = 1
+    number, nameless = 1, _NamelessLock()
     lease = _lease_of(lock_path(path))
     give_up = time.monotonic() + (DISK.lock_timeout if timeout is None else timeout)
     tell_at = time.monotonic() + DISK.lock_patience
@@ -72,6 +73,7 @@ def exclusive(
             number += 1
             lease = _lease_of(lock_path(path, number))
             continue
+        nameless.remove_once_old(lock_path(path, number), lease, now)
         if now >= give_up:
             raise LocalIOError(
                 f"waited too long for the lock of {path}, held by {_holder(lease)}",
@@ -92,6 +94,27 @@ def _lease_of(path: Path) -> Any:
 
     # the mode is given so that other users of the folder can read who holds it, whatever the umask
     return SoftFileLease(path, mode=0o644, lease_duration=DISK.lease, heartbeat_interval=DISK.heartbeat)
+
+
+class _NamelessLock:
+    """A lock that does not say who holds it, as it was first seen.
+
+    A holder writes that right after it made the file. Where it was killed between the two, nothing tells whether it
+    lives, nor where.
+    """
+
+    def __init__(self) -> None:
+        self._inode: int | None = None
+        self._since = 0.0
+
+    def remove_once_old(self, lock: Path, lease: Any, now: float) -> None:
+        """Remove the file `lock` where it has been nameless for long; `now` is monotonic, in seconds."""
+        with contextlib.suppress(OSError):
+            inode = lock.lstat().st_ino if lease.owner is None else None
+            if inode is None or inode != self._inode:
+                self._inode, self._since = inode, now
+            elif now - self._since > DISK.lock_unclaimed:
+                lock.unlink()
 
 
 def _is_left_for_good(lock: Path, lease: Any) -> bool:

@@ -96,6 +96,8 @@ class DiskLimits(NamedTuple):
     lock_patience: float = 1.0
     """After so long a wait for a lock is shown."""
     lock_poll: float = 0.1
+    lock_unclaimed: float = 5.0
+    """A lock that says for so long not who holds it is removed: its holder was killed before it wrote that."""
     program_poll: float = 0.01
     pull_timeout: float = 6 * 3600.0
     """For one image: large ones take an hour on a slow file system."""

@@ -98,7 +98,7 @@ MUTATIONS = [
     ),
     LabMutation(
         attack="signature_inside_that_the_program_calls_bad",
-        replaced={"apptainer.signatures._is_good": yes},
+        replaced={"apptainer.signers._is_good": yes},
     ),
     LabMutation(
         attack="file_that_another_key_of_the_keyring_signed_inside",
