@@ -10,7 +10,7 @@ facts does not judge them, and what judges them does not act.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from snakemake_apptainer_freshness.common.files import StatKey
 from snakemake_apptainer_freshness.image.digest import Digest
@@ -215,8 +215,7 @@ _LEVELS: Final = {
 _DISPROVEN: Final = frozenset({DiskState.STALE, DiskState.ALTERED, DiskState.CORRUPT})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What a run does about a verdict, and why.
 
     `reason` is that of `action`; `reasons` are those of every witness that has something to say, the registry's first.

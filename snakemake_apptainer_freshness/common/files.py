@@ -29,7 +29,7 @@ from snakemake_apptainer_freshness.settings import DISK
 _WRITABLE_BY_ALL: Final = stat.S_IWOTH
 _WRITABLE_BY_ANYONE: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _NANOSECONDS: Final = 1_000_000_000
-_TEMPORARY: Final = re.compile(r"(?:\.partial-|\.freshness-clock-)(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{8}")
+_TEMPORARY: Final = r"(?:\.partial-|\.freshness-clock-)(?P<host>.+)-(?P<pid>[0-9]+)-[0-9a-f]{8}"
 
 HOST: Final = os.uname().nodename
 
@@ -291,7 +291,7 @@ def is_left_behind(name: str) -> bool:
 
     The caller has nothing under way himself. Of the files of other hosts nothing can be said.
     """
-    match = _TEMPORARY.search(name)
+    match = re.search(_TEMPORARY, name)
     return match is not None and match["host"] == HOST and not is_alive(int(match["pid"]))
 
 

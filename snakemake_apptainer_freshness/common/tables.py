@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, Final, NoReturn, Self, TypeVar
 
 from snakemake_apptainer_freshness.common.strict_json import refusing_equal_keys, strings
+from snakemake_apptainer_freshness.common.text import names_no_bytes
 from snakemake_apptainer_freshness.common.times import RUN, TIME
 from snakemake_apptainer_freshness.errors import FreshnessError
 from snakemake_apptainer_freshness.settings import RECORDS
@@ -29,17 +30,15 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCI
 _LARGEST: Final = 2**63
 _ESCAPED: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 """How JSON spells one half of a pair, which UTF-8 cannot."""
-_HALF_PAIR: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _PARTS: Final = 32
 """Parts of a dotted key in TOML; none of ours has more than four."""
-_TOKEN: Final = re.compile(
+_TOKEN: Final = (
     r'"""(?:[^\\]|\\.)*?(?:"""|\Z)'
     r"|'''.*?(?:'''|\Z)"
     r'|"(?:[^"\\\n]|\\.)*+"?+'
     r"|'[^'\n]*+'?+"
     r"|#[^\n]*+"
-    r"|[.=,\n\[\]{}]",
-    re.DOTALL,
+    r"|[.=,\n\[\]{}]"
 )
 """Strings and comments, whose dots part no key; dots; what ends a key."""
 _SHOWN: Final = 40
@@ -62,7 +61,7 @@ def read_json(content: bytes) -> object:
     """
     try:
         value: object = _DECODER.decode(content.decode("utf-8"))
-        has_half_pair = bool(_ESCAPED.search(content)) and any(map(_HALF_PAIR.search, strings(value)))
+        has_half_pair = bool(_ESCAPED.search(content)) and any(map(names_no_bytes, strings(value)))
     except Damaged:
         raise
     except (ValueError, RecursionError):
@@ -104,7 +103,7 @@ def _has_endless_key(text: str) -> bool:
     if not any(line.count(".") > _PARTS for line in text.splitlines()):
         return False
     parts = 0
-    for token in _TOKEN.finditer(text):
+    for token in re.finditer(_TOKEN, text, re.DOTALL):
         if token[0] == ".":
             parts += 1
         elif token[0][0] not in "\"'":  # a part of a key may stand in quotes

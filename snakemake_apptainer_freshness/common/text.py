@@ -9,14 +9,19 @@ from typing import Final
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP: Final = 1024
-_NO_BYTE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_NO_BYTE: Final = "[\ud800-\udc7f\udd00-\udfff]"
 """Surrogates that stand for no byte of a file name: JSON can spell them, and no program writes them."""
 
 
 def unicode(text: str) -> str:
     """Return `text` as a document can hold it: bytes that are not UTF-8, and lone surrogates, are replaced."""
-    text = _NO_BYTE.sub("\N{REPLACEMENT CHARACTER}", text)
+    text = re.sub(_NO_BYTE, "\N{REPLACEMENT CHARACTER}", text)
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def names_no_bytes(text: str) -> bool:
+    """Return whether `text` has surrogates that stand for no byte of a file name."""
+    return re.search(_NO_BYTE, text) is not None
 
 
 def size(count: int) -> str:

@@ -41,7 +41,7 @@ _CLOSE: Final = 0.85
 """Of the likeness of difflib; ``apptainer_versions`` has 0.76."""
 
 
-_REFUSED: Final = re.compile(rf"properties are not allowed \([^)]*'{CONFIG_KEY}'[^)]*unexpected\)")
+_REFUSED: Final = rf"properties are not allowed \([^)]*'{CONFIG_KEY}'[^)]*unexpected\)"
 """What jsonschema says where a schema is closed."""
 _PAST_SCHEMA: Final = (
     f"apptainer-freshness: take {CONFIG_KEY} out of the configuration file, and give it where no schema sees it: "
@@ -124,7 +124,7 @@ def _is_close(name: str) -> bool:
 def advise(error: Exception) -> None:
     """Add to an `error` of a schema that refuses the flag how to set the flag elsewhere; other errors stay."""
     text = str(error.args[0]) if error.args else ""
-    if _REFUSED.search(text) and _PAST_SCHEMA not in text:
+    if re.search(_REFUSED, text) and _PAST_SCHEMA not in text:
         error.args = (f"{text.rstrip()}\n{_PAST_SCHEMA}", *error.args[1:])
 
 

@@ -3,15 +3,14 @@
 Both the lock and the processes of jobs, which read no lock, hold a rule to this one form.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from snakemake_apptainer_freshness.image.digest import Digest
 from snakemake_apptainer_freshness.image.reference import Reference
 from snakemake_apptainer_freshness.image.scheme import Scheme
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pinned:
+class Pinned(NamedTuple):
     """What is run for a `reference`: what the rule gets, and the `digest` that its image is held to, if any."""
 
     reference: Reference

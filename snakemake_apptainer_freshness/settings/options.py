@@ -115,10 +115,10 @@ _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "pin": PinKind,
     "rerun": Rerun,
 }
-_PERIOD: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smh]?)", re.ASCII)
+_PERIOD: Final = r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smh]?)"
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
-_NO_PATH: Final = re.compile(r"[-+]?[0-9.]+|(?i:true|false|yes|no|on|off|null|none|~)")
-_PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9._/+:@%=,-]*", re.ASCII)
+_NO_PATH: Final = r"[-+]?[0-9.]+|(?i:true|false|yes|no|on|off|null|none|~)"
+_PLAIN_PATH: Final = r"/[A-Za-z0-9._/+:@%=,-]*"
 _KEYS: Final = tuple(option.name for option in fields(Options))
 
 
@@ -224,7 +224,7 @@ def period(value: object, *, source: str) -> float:
         where it is none between 0 and :data:`LONGEST_CHECK_EVERY`.
     """
     text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
-    match = _PERIOD.fullmatch(text)
+    match = re.fullmatch(_PERIOD, text)
     number = float(match[1]) * _UNITS[match[2]] if match else -1.0
     if not 0 <= number <= LONGEST_CHECK_EVERY:
         raise InvalidSettings(
@@ -237,7 +237,7 @@ def _is_path(item: object) -> bool:
     """Return whether `item` can be meant as a path; Snakemake's ``--config`` gives the values of a mapping as texts."""
     if not isinstance(item, str) or not item.strip() or "\0" in item:
         return False
-    return not _NO_PATH.fullmatch(item.strip())
+    return not re.fullmatch(_NO_PATH, item.strip())
 
 
 def _table(key: str, value: object, source: str) -> Mapping[str, Any]:
@@ -248,7 +248,7 @@ def _table(key: str, value: object, source: str) -> Mapping[str, Any]:
 
 def is_plain_path(item: object) -> bool:
     """Return whether `item` is an absolute path in which no shell reads anything."""
-    return isinstance(item, str) and _PLAIN_PATH.fullmatch(item) is not None
+    return isinstance(item, str) and re.fullmatch(_PLAIN_PATH, item) is not None
 
 
 def _folders(value: object, source: str) -> tuple[Path, ...]:

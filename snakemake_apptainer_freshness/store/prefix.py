@@ -28,7 +28,7 @@ INDEX: Final = ".freshness-index.json"
 CLAIM: Final = ".freshness-claim-{}.json"
 RECORD: Final = ".freshness.json"
 """Ends the name of what earlier versions wrote beside an image (:mod:`.store.records`)."""
-_CLAIM: Final = re.compile(re.escape(CLAIM).replace(r"\{\}", "[0-9a-f]{32}"), re.ASCII)
+_CLAIM: Final = re.escape(CLAIM).replace(r"\{\}", "[0-9a-f]{32}")
 
 
 class ItemKind(StrEnum):
@@ -128,7 +128,7 @@ def alias_target(path: Path) -> str | None:
 def _kind(name: str) -> tuple[ItemKind, str]:
     """Return what the file `name` is, and of which image."""
     if name.startswith(OURS):
-        if _CLAIM.fullmatch(name):
+        if re.fullmatch(_CLAIM, name):
             return ItemKind.CLAIM, ""
         return (ItemKind.INDEX if name == INDEX else ItemKind.PARTIAL), ""
     image = name.lstrip(".")[:37]  # an MD5 and ".simg"; the name of a lock begins with a dot
