@@ -32,7 +32,7 @@ _ESCAPED: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 """How JSON spells one half of a pair, which UTF-8 cannot."""
 _PARTS: Final = 32
 """Parts of a dotted key in TOML; none of ours has more than four."""
-_TOKEN: Final = (
+_LEXEME: Final = (
     r'"""(?:[^\\]|\\.)*?(?:"""|\Z)'
     r"|'''.*?(?:'''|\Z)"
     r'|"(?:[^"\\\n]|\\.)*+"?+'
@@ -103,7 +103,7 @@ def _has_endless_key(text: str) -> bool:
     if not any(line.count(".") > _PARTS for line in text.splitlines()):
         return False
     parts = 0
-    for token in re.finditer(_TOKEN, text, re.DOTALL):
+    for token in re.finditer(_LEXEME, text, re.DOTALL):
         if token[0] == ".":
             parts += 1
         elif token[0][0] not in "\"'":  # a part of a key may stand in quotes

@@ -173,8 +173,9 @@ def main() -> None:
             flag = bench.command(bench.installed, "--dry-run", "--config", f"apptainer_freshness={mode}")
             bench.compare(f"dry run, mode {mode}, full lock", dry, flag)
         requests = job_start(bench, Path(name))
+    rounds = f"{ROUNDS} rounds (of jobs {JOB_ROUNDS})"
     table(
-        f"Start-up: {RULES} rules, {IMAGES} images, {ROUNDS} rounds (of jobs {JOB_ROUNDS}), medians, round trip {ROUND_TRIP * 1000:.0f} ms",
+        f"Start-up: {RULES} rules, {IMAGES} images, {rounds}, medians, round trip {ROUND_TRIP * 1000:.0f} ms",
         bench.rows,
     )
     print(f"\nRequests that the job processes made: {requests}")

@@ -44,6 +44,7 @@ SHORT = {  # modules of fewer lines, with the reason why it has a file of its ow
     "engine.versions": "a program writes it",
     "registry.listings": "reads what the client, which only asks, was answered",
     "": "what Snakemake imports at every start",
+    "image.pinned": "the processes of jobs hold a rule to its pin, and read no lock",
     "store.clock": "the processes of jobs tell the time of an image folder, and need no fact for it",
 }
 LONGEST = 400
