@@ -26,7 +26,7 @@ from tests.support.registry import RealRegistry
 ROOT = Path(__file__).parents[2]
 RUN, DRY = map(int, os.environ.get("FRESHNESS_BENCH_JOBS", "2000,50000").split(","))
 RULES = 20
-ROUNDS = {"run": 1, "dry run": 1}
+ROUNDS = {"run": 1, "dry run": 2}
 ALLOWED = 1.03
 
 SNAKEFILE = """
